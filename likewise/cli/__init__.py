@@ -1,0 +1,63 @@
+"""The command `likewise`, one file for each of its commands."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from likewise.cli import console
+from likewise.cli.check import check
+from likewise.cli.encode import encode
+from likewise.cli.evaluate import evaluate
+from likewise.cli.quickstart import quickstart
+from likewise.cli.search import search
+from likewise.cli.train import train
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """Runs a command with the libraries underneath quiet, and ends it with one sentence where it cannot go on."""
+
+    def invoke(self, ctx: Any) -> Any:
+        if ctx.params.get("traceback"):
+            return super().invoke(ctx)
+        try:
+            with console.quiet_libraries():
+                return super().invoke(ctx)
+        except console.USER_ERRORS as error:
+            console.fail(error)
+            raise typer.Exit(2) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _options(
+    traceback: Annotated[
+        bool,
+        typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
+    ] = False,
+) -> None:
+    """Train, evaluate and use text embedding models.
+
+    New here? `likewise quickstart` trains a model on this machine in a few minutes.
+    """
+
+
+for command in (quickstart, train, evaluate, encode, search, check):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,82 @@
+"""`likewise check`: which losses fit a data set, and why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from likewise.cli import console
+from likewise.cli.texts import split_names
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from likewise.losses.base import Loss
+
+
+def check(
+    data: Annotated[
+        str,
+        typer.Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
+    ],
+    columns: Annotated[
+        str | None, typer.Option(help="Columns to use, in order, with commas: question,answer")
+    ] = None,
+) -> None:
+    """Say which losses can train on a data set, and why the others cannot.
+
+    The label is the column called label, labels, score or scores; every other column, in order, is a text.
+
+    Examples:
+
+        likewise check pairs.csv
+
+        likewise check triplets.parquet --columns anchor,positive,negative
+    """
+    from likewise.recipe import loss_classes
+    from likewise.training import checks
+    from likewise.training.columns import LABEL_COLUMNS
+    from likewise.training.sources import Source
+
+    rows = Source(data, columns=split_names(columns)).load()
+    label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    for column in rows.column_names:
+        if column != label:
+            checks.check_texts(rows, column, Path(data).name)
+    console.say(f"{Path(data).name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
+    # Losses that wrap another take what that one takes.
+    losses = {
+        name: loss for name, loss in loss_classes().items() if isinstance(getattr(loss, "takes", None), tuple)
+    }
+    fits, refusals = _verdicts(losses, rows)
+    if fits:
+        console.say("fits", style="bold")
+        console.table(fits)
+    for reason, refused in refusals.items():
+        console.say(f"does not fit: {reason}", style="bold")
+        console.table(refused)
+
+
+Rows = list[tuple[str, str]]
+
+
+def _verdicts(losses: Mapping[str, type[Loss]], rows: Dataset) -> tuple[Rows, dict[str, Rows]]:
+    """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take."""
+    from likewise.training.plan import plan_data_set
+
+    fits: Rows = []
+    refusals: dict[str, Rows] = {}
+    for name, loss in sorted(losses.items()):
+        try:
+            # The checks ask a loss only for its class and what it takes, so that none needs a model here.
+            plan = plan_data_set(rows, "", "training", loss.__new__(loss), check_cells=False)
+        except ValueError as error:
+            sentence = str(error).split(". ")[0].replace("the training data", "the data")
+            takes, _, reason = sentence.rpartition("; but ")
+            refusals.setdefault(reason, []).append((name, takes.removeprefix(f"{name} ")))
+        else:
+            fits.append((name, "trains on " + plan.describe().partition(": ")[2].partition(" -> ")[0]))
+    return fits, refusals

@@ -1,0 +1,91 @@
+"""How the commands speak: short aligned lines, notes instead of log records, one clear sentence on errors."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+USER_ERRORS = (ValueError, TypeError, OSError, ImportError)  # how the package refuses what it cannot do
+
+
+def say(text: str = "", style: str | None = None) -> None:
+    """Print a line as it is: no markup, no wrapping."""
+    out.print(text, style=style, markup=False, soft_wrap=True)
+
+
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int = 2) -> None:
+    """Print rows in aligned columns, numbers to the right; a line ends where the terminal does."""
+    lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    right = [all(_is_number(row[i]) for row in rows) for i in range(len(widths))]
+    for number, line in enumerate(lines):
+        cells = [
+            cell.rjust(width) if is_right else cell.ljust(width)
+            for cell, width, is_right in zip(line, widths, right, strict=True)
+        ]
+        text = " " * indent + "  ".join(cells).rstrip()
+        if out.is_terminal and len(text) > out.width:
+            text = text[: out.width - 1] + "…"
+        say(text, style="bold" if header and number == 0 else None)
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").lstrip("+-").isdigit()
+
+
+def fail(error: BaseException) -> None:
+    """Print what went wrong, in red, to stderr."""
+    err.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """The libraries underneath keep their progress bars and advice to themselves; Likewise's warnings become notes."""
+    own, root = logging.getLogger("likewise"), logging.getLogger()
+    notes, silence = _Notes(), logging.NullHandler()
+    own.addHandler(notes)
+    root.addHandler(silence)  # else records without a handler go to stderr
+    try:
+        with warnings.catch_warnings(), _quiet_hugging_face():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        own.removeHandler(notes)
+        root.removeHandler(silence)
+
+
+@contextmanager
+def _quiet_hugging_face() -> Iterator[None]:
+    from transformers.utils import logging as transformers_logging
+
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+class _Notes(logging.Handler):
+    """Shows warnings of the package as lines of their own, each once."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text: Any = record.getMessage()
+        if text not in self._shown:
+            self._shown.add(text)
+            err.print(f"Note: {text}", style="yellow", markup=False, soft_wrap=True)

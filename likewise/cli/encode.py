@@ -1,0 +1,84 @@
+"""`likewise encode`: texts in a file to embeddings in a file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from likewise.cli import console
+from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.texts import read_texts
+
+FORMS = (
+    "a .npy file (one row per text), a .parquet file (columns text and embedding), or a folder to search in"
+)
+
+
+def encode(
+    texts: Annotated[Path, typer.Argument(help="File with the texts: .txt, .jsonl, .csv, .tsv or .parquet.")],
+    out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    column: Annotated[
+        str | None, typer.Option(help="Column with the texts, if the file has several.")
+    ] = None,
+    prompt_name: Annotated[
+        str | None, typer.Option(help="Prompt of the model to put in front of each text.")
+    ] = None,
+    normalize: Annotated[bool, typer.Option("--normalize", help="Scale embeddings to length 1.")] = False,
+    truncate_dim: Annotated[int | None, typer.Option(help="Cut embeddings to this many entries.")] = None,
+    batch_size: Annotated[
+        int, typer.Option(help="How much goes through the model at once. Lower it if memory is short.")
+    ] = 32,
+) -> None:
+    """Embed the texts of a file.
+
+    Examples:
+
+        likewise encode questions.txt --out questions.npy
+
+        likewise encode articles.csv --column body --out articles.parquet
+
+        likewise encode articles.csv --column body --out articles/  # for search
+    """
+    if out.suffix not in (".npy", ".parquet", ""):
+        raise ValueError(f"`--out` must be {FORMS}, but is {out}.")
+    rows = read_texts(texts, column)
+    if not rows:
+        raise ValueError(f"{texts} has no texts.")
+    encoder = load_model(model)
+    start = time.perf_counter()
+    embeddings = encoder.encode_document(
+        rows,
+        prompt_name=prompt_name,
+        batch_size=batch_size,
+        normalize_embeddings=normalize,
+        truncate_dim=truncate_dim,
+        show_progress_bar=console.err.is_terminal,
+    )
+    seconds = time.perf_counter() - start
+    _write(out, rows, embeddings, model)
+    console.say(
+        f"{len(rows):,} texts -> {embeddings.shape[1]} numbers each ({embeddings.dtype}) in {out}, "
+        f"{seconds:.1f} s, {len(rows) / seconds:,.0f} texts/s"
+    )
+
+
+def _write(out: Path, texts: list[str], embeddings: np.ndarray[Any, Any], model: str) -> None:
+    if out.suffix == "":
+        from likewise.cli.index import Index
+
+        Index(embeddings, texts, [""] * len(texts), model).save(out)
+        return
+    out.parent.mkdir(parents=True, exist_ok=True)
+    if out.suffix == ".npy":
+        np.save(out, embeddings)
+        return
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), embeddings.shape[1])
+    pq.write_table(pa.table({"text": texts, "embedding": vectors}), out)

@@ -1,0 +1,96 @@
+"""`likewise evaluate`: how good a model is on a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from likewise.cli import console
+from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.texts import split_names
+
+if TYPE_CHECKING:
+    from likewise.recipe import EvaluatorRecipe
+    from likewise.training.sources import Source
+
+SHAPES = (
+    "two texts and a number from a range (how similar are they?), two texts and 0 or 1 (do they mean the same?), three "
+    "texts (is the second nearer to the first than the third?), or two texts (does each find its own?)"
+)
+
+
+def evaluate(
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."
+        ),
+    ],
+    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
+    ] = None,
+    recipe_data: Annotated[
+        Path | None, typer.Option("--data", help="Folder that replaces ${data} in a recipe.")
+    ] = None,
+) -> None:
+    """Measure a model.
+
+    A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts.
+
+    Examples:
+
+        likewise evaluate stsb-test.parquet --columns sentence1,sentence2,score
+
+        likewise evaluate scifact/ --model demo/model/final
+
+        likewise evaluate recipes/sts_cosent.yaml --data ../data
+    """
+    from likewise.training.sources import quiet_datasets
+
+    with quiet_datasets():
+        evaluators = {name: recipe.load() for name, recipe in _evaluators(data, columns, recipe_data).items()}
+        encoder = load_model(model)
+        for name, evaluator in evaluators.items():
+            metrics = evaluator(encoder)
+            console.say(f"{name}: {type(evaluator).__name__}", style="bold")
+            primary = str(evaluator.primary_metric)
+            ordered: Mapping[str, Any] = {primary: metrics[primary]} | metrics
+            console.table([(key.removeprefix(f"{name}_"), f"{value:.4f}") for key, value in ordered.items()])
+
+
+def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> dict[str, EvaluatorRecipe]:
+    from likewise.recipe import FOLDER_EVALUATOR, EvaluatorRecipe, read_recipe
+    from likewise.training.sources import Source
+
+    if data.suffix in (".yaml", ".yml"):
+        recipe = read_recipe(data, recipe_data)
+        found = {**recipe.dev, **recipe.test}
+        if not found:
+            raise ValueError(f"{data} has no evaluators. Add them under `dev` or `test`.")
+        return found
+    if data.is_dir():
+        return {data.name: EvaluatorRecipe(FOLDER_EVALUATOR, Source(str(data), split="test"), data.name)}
+    source = Source(str(data), columns=split_names(columns))
+    return {data.stem: EvaluatorRecipe(_evaluator_for(source), source, data.stem)}
+
+
+def _evaluator_for(source: Source) -> str:
+    """The evaluator for a table, by its columns."""
+    from likewise.training.columns import LABEL_COLUMNS
+
+    rows = source.load()
+    label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    num_texts = len(rows.column_names) - (label is not None)
+    if label is not None and num_texts == 2:
+        is_binary = set(rows.unique(label)) <= {0, 1}
+        return "BinaryClassificationEvaluator" if is_binary else "EmbeddingSimilarityEvaluator"
+    if label is None and num_texts in (2, 3):
+        return "TranslationEvaluator" if num_texts == 2 else "TripletEvaluator"
+    raise ValueError(
+        f"{source.source} has the columns {', '.join(rows.column_names)}, but a table for evaluation has {SHAPES}. "
+        "Choose columns with `--columns`; the number's column is called label or score."
+    )

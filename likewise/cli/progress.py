@@ -1,0 +1,106 @@
+"""Progress of a training run, as a bar in a terminal and as a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+
+from likewise.cli import console
+
+LINES = 8  # of a whole run, where there is no terminal
+
+
+class TrainingProgress(TrainerCallback):  # type: ignore[misc]
+    """Shows steps, the loss and tokens per second; and the metrics of each evaluation."""
+
+    def __init__(self) -> None:
+        self.num_tokens = 0
+        self.seconds = 0.0
+        self._loss = ""
+        self._bar = Progress(
+            TextColumn("training "),
+            BarColumn(24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TextColumn("of which left"),
+            TimeRemainingColumn(),
+            console=console.out,
+        )
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the bar."""
+        self._start = time.perf_counter()
+        self._task = self._bar.add_task("", total=state.max_steps, numbers="")
+        if console.out.is_terminal:
+            self._bar.start()
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Keep the loss."""
+        if logs and "loss" in logs:
+            self._loss = f"loss {float(logs['loss']):.3f}  "
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Move the bar."""
+        self.seconds = time.perf_counter() - self._start
+        numbers = f"{self._loss}{self.num_tokens / self.seconds:,.0f} tokens/s"
+        self._bar.update(self._task, completed=state.global_step, numbers=numbers)
+        every = max(1, state.max_steps // LINES)
+        if not console.out.is_terminal and (
+            state.global_step % every == 0 or state.global_step == state.max_steps
+        ):
+            console.say(f"training  step {state.global_step:>5,} of {state.max_steps:,}  {numbers}")
+
+    def on_evaluate(
+        self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        """Print what was measured."""
+        shown = {
+            name: value
+            for name, value in (metrics or {}).items()
+            if not name.endswith(("_runtime", "_per_second", "epoch"))
+        }
+        text = "  ".join(f"{name.removeprefix('eval_')} {value:.4f}" for name, value in shown.items())
+        console.say(f"step {state.global_step:,}: {text}")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Stop the bar."""
+        self._stop()
+
+    @contextmanager
+    def watching(self, trainer: Any, model: nn.Module) -> Iterator[None]:
+        """Take the place of transformers' own reports, and count the tokens that the model sees in training."""
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(self)
+        hook = model.register_forward_pre_hook(self._count)
+        try:
+            yield
+        finally:
+            hook.remove()
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def _count(self, model: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if model.training:
+            features = inputs[0]
+            tokens = features.get("tokens")
+            self.num_tokens += int(features["attention_mask"].sum()) if tokens is None else tokens.num_tokens

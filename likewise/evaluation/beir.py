@@ -1,0 +1,108 @@
+"""Read retrieval data in BEIR layout, from a folder or from the Hub.
+
+A folder holds `corpus.jsonl` and `queries.jsonl` (or .gz), a JSON object with `_id`, `text` and perhaps `title` per
+line, and `qrels/SPLIT.tsv` with the columns query-id, corpus-id and score.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """What there is to find.
+
+    Attributes:
+        queries: Texts by query id.
+        corpus: Texts by document id; a title stands in front of its text.
+        relevant: For each query id the ids of its relevant documents (score above 0).
+    """
+
+    queries: dict[str, str]
+    corpus: dict[str, str]
+    relevant: dict[str, set[str]]
+
+
+def is_beir_folder(folder: Path) -> bool:
+    """Whether a folder is in BEIR layout."""
+    return _find(folder, "corpus") is not None
+
+
+def read_folder(folder: Path, split: str = "test") -> RetrievalTask:
+    """Read a folder in BEIR layout.
+
+    Args:
+        folder: The folder.
+        split: Whose relevant documents to read; where the folder has only one split, that one is read.
+    """
+    files = {file.stem: file for file in sorted((folder / "qrels").glob("*.tsv"))}
+    if split not in files and len(files) != 1:
+        raise FileNotFoundError(
+            f"{folder}/qrels must have {split}.tsv, but has {sorted(files) or 'no .tsv file'}."
+        )
+    judgements = files.get(split) or next(iter(files.values()))
+    with judgements.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    return _task(_objects(folder, "queries"), _objects(folder, "corpus"), rows)
+
+
+def read_hub(dataset_id: str, split: str) -> RetrievalTask:
+    """Read one task of a data set on the Hub with the subsets corpus, queries and qrels, such as NanoBEIR."""
+    from datasets import load_dataset
+
+    subsets = []
+    for subset, columns in (
+        ("queries", {"_id", "text"}),
+        ("corpus", {"_id", "text"}),
+        ("qrels", {"query-id", "corpus-id"}),
+    ):
+        try:
+            rows = load_dataset(dataset_id, subset, split=split)
+        except Exception as error:
+            raise ValueError(
+                f"Cannot load the subset {subset!r}, split {split!r}, of the data set {dataset_id!r}."
+            ) from error
+        if missing := columns - set(rows.column_names):
+            raise ValueError(f"The subset {subset!r} of {dataset_id!r} lacks the columns {sorted(missing)}.")
+        subsets.append(rows)
+    return _task(*subsets)
+
+
+def _task(queries: Any, corpus: Any, judgements: Any) -> RetrievalTask:
+    relevant: dict[str, set[str]] = {}
+    for row in judgements:
+        if float(row.get("score") or 1) > 0:
+            documents = row["corpus-id"]
+            relevant.setdefault(row["query-id"], set()).update(
+                documents if isinstance(documents, list) else [documents]
+            )
+    return RetrievalTask(_texts(queries), _texts(corpus), relevant)
+
+
+def _texts(rows: Any) -> dict[str, str]:
+    """Texts by id, without empty ones."""
+    texts = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in rows}
+    return {key: text for key, text in texts.items() if text}
+
+
+def _objects(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+    path = _find(folder, name)
+    if path is None:
+        raise FileNotFoundError(f"{folder} must have {name}.jsonl or {name}.jsonl.gz. Is it in BEIR layout?")
+    with (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else path.open(encoding="utf-8") as file
+    ):
+        yield from (json.loads(line) for line in file if line.strip())
+
+
+def _find(folder: Path, name: str) -> Path | None:
+    return next((path for end in ("jsonl", "jsonl.gz") if (path := folder / f"{name}.{end}").is_file()), None)

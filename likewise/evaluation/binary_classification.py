@@ -1,0 +1,110 @@
+"""Does the similarity of two embeddings tell pairs that belong together from pairs that do not?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import checked_numbers, checked_texts, file_name, function_names, primary_of
+from likewise.evaluation.measurement import Array, Measurement
+from likewise.evaluation.metrics import average_precision, best_accuracy, best_f1, matthews_correlation
+from likewise.similarity import SimilarityFunction
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+_DISTANCES = ("euclidean", "manhattan")
+_COLUMNS = ("accuracy", "accuracy_threshold", "f1", "precision", "recall", "f1_threshold", "ap", "mcc")
+
+
+@dataclass(eq=False, repr=False)
+class BinaryClassificationEvaluator(SentenceEvaluator):
+    """Pairs are called positive if their similarity reaches the threshold that suits these pairs best.
+
+    Metrics for every similarity function: `{fn}_accuracy` at the `{fn}_accuracy_threshold` that maximises it, `{fn}_f1`,
+    `{fn}_precision` and `{fn}_recall` at the `{fn}_f1_threshold` that maximises F1, `{fn}_mcc` (Matthews correlation,
+    -1 to 1) there, and `{fn}_ap` (average precision); and `max_...` of each if there are several functions. The
+    thresholds of euclidean and manhattan are distances. Primary: `{fn}_ap`, or `max_ap`.
+
+    Args:
+        sentences1: The first text of each pair.
+        sentences2: The second text of each pair.
+        labels: 1 for pairs that belong together, 0 for others.
+        name: Put in front of every metric.
+        batch_size: For `encode`.
+        show_progress_bar: For `encode`.
+        write_csv: Whether to write a csv file.
+        truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
+        similarity_fn_names: The similarity functions; by default the model's.
+    """
+
+    sentences1: Sequence[str]
+    sentences2: Sequence[str]
+    labels: Sequence[int]
+    name: str = ""
+    batch_size: int = 32
+    show_progress_bar: bool | None = False
+    write_csv: bool = True
+    truncate_dim: int | None = None
+    similarity_fn_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        self.sentences1, self.sentences2 = checked_texts(
+            sentences1=self.sentences1, sentences2=self.sentences2
+        )
+        self._gold = checked_numbers("labels", self.labels, len(self.sentences1))
+        found = sorted(set(self._gold.tolist()))
+        if found != [0, 1]:
+            raise ValueError(
+                f"`labels` must be 0 and 1, both of them, but are {found[:5]}. Map them to 0 and 1."
+            )
+        self.similarity_fn_names = function_names(self.similarity_fn_names, None)
+        self.csv_file = file_name("binary_classification_evaluation", self.name, "results.csv")
+
+    @classmethod
+    def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> BinaryClassificationEvaluator:
+        """From InputExamples with two texts and a label each."""
+        texts1, texts2 = ([example.texts[i] for example in examples] for i in range(2))
+        return cls(texts1, texts2, [example.label for example in examples], **kwargs)
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        first, second = self.embed(model, [*self.sentences1, *self.sentences2]).chunk(2)
+        by_function = {}
+        for name in self.similarity_fn_names or [model.similarity_fn_name]:
+            similarity = SimilarityFunction.to_similarity_pairwise_fn(name)(first, second)
+            by_function[name] = _measure(similarity.cpu().numpy(), self._gold, name in _DISTANCES)
+        measured = {f"{fn}_{key}": value for fn, found in by_function.items() for key, value in found.items()}
+        if len(by_function) > 1:
+            for key in next(iter(by_function.values())):
+                measured[f"max_{key}"] = Measurement.largest([found[key] for found in by_function.values()])
+        return measured
+
+    def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
+        """See the class."""
+        return primary_of("{}_ap", self.similarity_fn_names or [model.similarity_fn_name])
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """All metrics of every similarity function, without the `max_` ones."""
+        names = [key.removesuffix("_ap") for key in measured if key.endswith("_ap") and key != "max_ap"]
+        return {f"{fn}_{column}": measured[f"{fn}_{column}"].value for fn in names for column in _COLUMNS}
+
+
+def _measure(scores: Array, labels: Array, is_distance: bool) -> dict[str, Measurement]:
+    """One similarity function's metrics from (N,) similarities; a distance's similarities are negative distances."""
+    sign = -1 if is_distance else 1
+    statistics = {
+        "accuracy": lambda s, y: best_accuracy(s, y).value,
+        "accuracy_threshold": lambda s, y: sign * best_accuracy(s, y).threshold,
+        "f1": lambda s, y: best_f1(s, y).value,
+        "f1_threshold": lambda s, y: sign * best_f1(s, y).threshold,
+        "precision": lambda s, y: best_f1(s, y).precision,
+        "recall": lambda s, y: best_f1(s, y).recall,
+        "ap": average_precision,
+        "mcc": lambda s, y: matthews_correlation(s >= np.asarray(best_f1(s, y).threshold, s.dtype), y),
+    }
+    return {key: Measurement((scores, labels), statistic) for key, statistic in statistics.items()}

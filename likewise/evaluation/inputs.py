@@ -1,0 +1,118 @@
+"""Checks of what evaluators are given, before anything is embedded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Number
+from typing import Any
+
+import numpy as np
+
+from likewise.evaluation.measurement import Array
+from likewise.similarity import SimilarityFunction
+
+FUNCTION_NAMES = ("cosine", "dot", "euclidean", "manhattan")
+
+
+def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
+    """The columns as lists: of one length, not empty, without None or numbers among the texts."""
+    lists = {name: _checked_column(name, values) for name, values in columns.items()}
+    lengths = {name: len(values) for name, values in lists.items()}
+    if len(set(lengths.values())) > 1:
+        described = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
+        raise ValueError(
+            f"The columns must have equally many rows, but {described}. Pass one row per example in each."
+        )
+    if not all(lengths.values()):
+        raise ValueError(f"`{next(iter(lengths))}` is empty. Pass at least one row to evaluate on.")
+    return list(lists.values())
+
+
+def _checked_column(name: str, values: Iterable[Any]) -> list[Any]:
+    if isinstance(values, str | bytes):
+        raise TypeError(
+            f"`{name}` must be a list of texts, but is the single text {values!r}. Write [{values!r}]."
+        )
+    column = list(values)
+    for row, value in enumerate(column):
+        check_text(value, f"row {row} of `{name}`")
+    return column
+
+
+def check_text(value: Any, where: str) -> None:
+    """Raise unless the value can be a text (or another input that a model may take, such as an image)."""
+    if value is None or isinstance(value, Number):
+        raise TypeError(
+            f"{where[0].upper()}{where[1:]} must be a text, but is {value!r}. Drop or fill that row."
+        )
+
+
+def checked_numbers(name: str, values: Iterable[Any], length: int) -> Array:
+    """The values as (N,) float64: finite, one for each row."""
+    column = list(values)
+    if len(column) != length:
+        raise ValueError(
+            f"`{name}` must have one number for each of the {length} rows, but has {len(column)}."
+        )
+    try:
+        numbers = np.array([float(value) for value in column], dtype=np.float64)
+    except (TypeError, ValueError):
+        row = next(i for i, value in enumerate(column) if not _is_number(value))
+        raise TypeError(
+            f"Row {row} of `{name}` must be a number, but is {column[row]!r}. Convert the column."
+        ) from None
+    if not np.isfinite(numbers).all():
+        row = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise ValueError(f"Row {row} of `{name}` must be finite, but is {column[row]!r}. Drop that row.")
+    return numbers
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def checked_function(function: str | SimilarityFunction | None) -> SimilarityFunction | None:
+    """A similarity function's name as a SimilarityFunction."""
+    if function is None:
+        return None
+    checked_function_names([function.value if isinstance(function, SimilarityFunction) else function])
+    return SimilarityFunction(function)
+
+
+def checked_function_names(names: Sequence[str] | None) -> list[str]:
+    """The names, each of a similarity function."""
+    for name in names or ():
+        if name not in FUNCTION_NAMES:
+            raise ValueError(
+                f"There is no similarity function {name!r}. Choose from {', '.join(FUNCTION_NAMES)}."
+            )
+    return list(names or ())
+
+
+def function_names(names: Sequence[str] | None, main: SimilarityFunction | None) -> list[str]:
+    """The similarity functions to use: those that are named, else the main one, else none yet (the model's)."""
+    return checked_function_names(names) or ([] if main is None else [main.value])
+
+
+def primary_of(template: str, names: Sequence[str], main: SimilarityFunction | None = None) -> str:
+    """The primary metric: the main function's, else the largest of several functions', else the only function's."""
+    return template.format(main.value if main is not None else names[0] if len(names) == 1 else "max")
+
+
+def file_name(*parts: str | None) -> str:
+    """The parts that are not empty, with underscores between them."""
+    return "_".join(part for part in parts if part)
+
+
+def checked_margin(margin: float | Mapping[str, float] | None) -> dict[str, float]:
+    """A margin for every similarity function."""
+    if margin is None or isinstance(margin, int | float):
+        return dict.fromkeys(FUNCTION_NAMES, margin or 0)
+    if not isinstance(margin, Mapping):
+        raise TypeError(f"`margin` must be a number or a dict of numbers, but is {margin!r}.")
+    checked_function_names(list(margin))
+    return {name: margin.get(name, 0) for name in FUNCTION_NAMES}

@@ -1,0 +1,83 @@
+"""How far are a student's embeddings from a teacher's?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import checked_texts
+from likewise.evaluation.measurement import Array, Measurement
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+@dataclass(eq=False, repr=False)
+class MSEEvaluator(SentenceEvaluator):
+    """Mean squared error between the teacher's embeddings of texts and the student's of their translations.
+
+    Metrics: `negative_mse`, which is primary: -100 times the squared difference, averaged over texts and dimensions; at
+    most 0.
+
+    Args:
+        source_sentences: The texts that the teacher embeds, when the evaluator is made.
+        target_sentences: For each of them the text that the student embeds: a translation, or the same.
+        teacher_model: The teacher.
+        show_progress_bar: For `encode`.
+        batch_size: For `encode`.
+        name: Put in front of every metric.
+        write_csv: Whether to write a csv file.
+        truncate_dim: Cut embeddings to this many entries; None for each model's own setting.
+    """
+
+    source_sentences: InitVar[Sequence[str]]
+    target_sentences: Sequence[str]
+    teacher_model: InitVar[SentenceTransformer | None] = None
+    show_progress_bar: bool | None = False
+    batch_size: int = 32
+    name: str = ""
+    write_csv: bool = True
+    truncate_dim: int | None = None
+
+    primary = "negative_mse"
+
+    def __post_init__(
+        self, source_sentences: Sequence[str], teacher_model: SentenceTransformer | None
+    ) -> None:
+        sources, self.target_sentences = checked_texts(
+            source_sentences=source_sentences, target_sentences=self.target_sentences
+        )
+        if teacher_model is None:
+            raise TypeError("`teacher_model` is missing. Pass the model whose embeddings are the goal.")
+        self.csv_file = f"mse_evaluation_{self.name}_results.csv"
+        self.primary_metric = self.full_name("negative_mse")
+        self.source_embeddings: Array = self.embed(teacher_model, sources).cpu().numpy()
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        student = self.embed(model, self.target_sentences).cpu().numpy()
+        errors = squared_errors(self.source_embeddings, student)
+        return {"negative_mse": Measurement((-100 * errors,))}
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """`MSE`, positive."""
+        return {"MSE": -measured["negative_mse"].value}
+
+    @property
+    def description(self) -> str:
+        """What is measured, in words."""
+        return "Knowledge Distillation"
+
+
+def squared_errors(teacher: Array, student: Array) -> Array:
+    """The squared difference of each text, averaged over dimensions: (N, D), (N, D) -> (N,)."""
+    if teacher.shape != student.shape:
+        raise ValueError(
+            f"The teacher's embeddings have {teacher.shape[1]} dimensions, the student's {student.shape[1]}. "
+            "Pass `truncate_dim`, or give the student a Dense module of the teacher's size."
+        )
+    return np.asarray(((teacher - student) ** 2).mean(axis=1, dtype=np.float64))

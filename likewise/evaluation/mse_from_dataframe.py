@@ -1,0 +1,102 @@
+"""How far are a student's embeddings of translations from a teacher's of the originals, over several languages?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import check_text, file_name
+from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.mse import squared_errors
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+@dataclass(eq=False, repr=False)
+class MSEEvaluatorFromDataFrame(SentenceEvaluator):
+    """Mean squared error between teacher and student, for several pairs of languages.
+
+    Metrics: `negative_mse`, which is primary: -100 times the squared difference, averaged over texts and dimensions, and
+    then over the pairs of languages.
+
+    Args:
+        dataframe: A list of dicts, each with one text in several languages: `{"en": ..., "de": ...}`. An empty text is
+            one that is missing.
+        teacher_model: The teacher.
+        combinations: Pairs of languages: the teacher's and the student's, as in `[("en", "de"), ("en", "fr")]`.
+        batch_size: For `encode`.
+        name: Put in front of every metric.
+        write_csv: Whether to write a csv file.
+        truncate_dim: Cut embeddings to this many entries; None for each model's own setting.
+    """
+
+    dataframe: InitVar[Sequence[Mapping[str, str]]]
+    teacher_model: InitVar[SentenceTransformer]
+    combinations: Sequence[tuple[str, str]]
+    batch_size: int = 8
+    name: str = ""
+    write_csv: bool = True
+    truncate_dim: int | None = None
+
+    primary = "negative_mse"
+
+    def __post_init__(
+        self, dataframe: Sequence[Mapping[str, str]], teacher_model: SentenceTransformer
+    ) -> None:
+        if not self.combinations:
+            raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
+        self.csv_file = file_name("mse_evaluation", self.name, "results.csv")
+        self.primary_metric = self.full_name("negative_mse")
+        pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
+        ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]
+        sources = self.embed(teacher_model, [text for texts, _ in pairs for text in texts])
+        self.source_embeddings = np.split(sources.cpu().numpy(), ends)
+        self.target_sentences = [targets for _, targets in pairs]
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        errors = [
+            -100 * squared_errors(teacher, self.embed(model, targets).cpu().numpy())
+            for teacher, targets in zip(self.source_embeddings, self.target_sentences, strict=True)
+        ]
+        return {"negative_mse": Measurement.mean_of_means(errors)}
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """One column for each pair of languages, such as `en-de`: the mean squared error times 100, positive."""
+        errors, combination = measured["negative_mse"].rows
+        return {
+            f"{source}-{target}": -float(errors[combination == i].mean())
+            for i, (source, target) in enumerate(self.combinations)
+        }
+
+    @property
+    def description(self) -> str:
+        """What is measured, in words."""
+        return "Knowledge Distillation"
+
+
+def _parallel_texts(
+    dataframe: Sequence[Mapping[str, str]], source: str, target: str
+) -> tuple[list[str], list[str]]:
+    """The rows that have a text in both languages."""
+    sources, targets = [], []
+    for i, row in enumerate(dataframe):
+        for language in (source, target):
+            if language not in row:
+                raise ValueError(
+                    f"Row {i} of `dataframe` must have the language {language!r}, but has {list(row)}."
+                )
+            check_text(row[language], f"{language!r} in row {i} of `dataframe`")
+        if row[source].strip() and row[target].strip():
+            sources.append(row[source])
+            targets.append(row[target])
+    if not sources:
+        raise ValueError(
+            f"No row of `dataframe` has texts in both {source!r} and {target!r}. Drop that combination."
+        )
+    return sources, targets

@@ -1,0 +1,210 @@
+"""Several retrieval tasks, and their mean: NanoBEIR, or any tasks in BEIR layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.beir import RetrievalTask, is_beir_folder, read_folder, read_hub
+from likewise.evaluation.embedding import sharing_embeddings
+from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
+from likewise.evaluation.measurement import Measurement
+from likewise.similarity import Similarity, SimilarityFunction
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+TITLES = {
+    title.lower(): title
+    for title in (
+        "ClimateFEVER",
+        "DBPedia",
+        "FEVER",
+        "FiQA2018",
+        "HotpotQA",
+        "MSMARCO",
+        "NFCorpus",
+        "NQ",
+        "QuoraRetrieval",
+        "SCIDOCS",
+        "ArguAna",
+        "SciFact",
+        "Touche2020",
+    )
+}
+_SHARED_SETTINGS = (
+    *("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k"),
+    *("show_progress_bar", "batch_size", "write_csv", "truncate_dim"),
+    *("score_functions", "main_score_function", "write_predictions"),
+)
+Prompts: TypeAlias = str | Mapping[str, str] | None
+
+
+@dataclass(eq=False, repr=False)
+class NanoBEIREvaluator(SentenceEvaluator):
+    """Information retrieval on several small data sets, and the mean over them.
+
+    Metrics: those of InformationRetrievalEvaluator for each data set, named `Nano{Title}_...` (or after its folder),
+    and their aggregate, `NanoBEIR_{aggregate_key}_...`. Primary: the aggregate of `{fn}_ndcg@k` with the largest k.
+
+    Args:
+        dataset_names: The data sets; by default all of NanoBEIR, or all that the folder `dataset_id` contains.
+        dataset_id: A data set on the Hub with the subsets corpus, queries and qrels; or a folder that is in BEIR layout,
+            or whose subfolders are.
+        mrr_at_k: As in InformationRetrievalEvaluator, like the next four.
+        ndcg_at_k: See above.
+        accuracy_at_k: See above.
+        precision_recall_at_k: See above.
+        map_at_k: See above.
+        show_progress_bar: For `encode`.
+        batch_size: For `encode`.
+        write_csv: Whether to write csv files, one for each data set and one for the aggregate.
+        truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
+        score_functions: Functions of queries (Q, D) and documents (M, D) to scores (Q, M), by name; by default the
+            model's similarity function.
+        main_score_function: The name of the score function of the primary metric.
+        aggregate_fn: Makes one number of the data sets' numbers.
+        aggregate_key: What to call that.
+        query_prompts: Put in front of every query; one text, or one for each data set.
+        corpus_prompts: Put in front of every document; one text, or one for each data set.
+        write_predictions: Whether to write what was found to files.
+    """
+
+    dataset_names: Sequence[str] | None = None
+    dataset_id: str = "sentence-transformers/NanoBEIR-en"
+    mrr_at_k: Sequence[int] = (10,)
+    ndcg_at_k: Sequence[int] = (10,)
+    accuracy_at_k: Sequence[int] = (1, 3, 5, 10)
+    precision_recall_at_k: Sequence[int] = (1, 3, 5, 10)
+    map_at_k: Sequence[int] = (100,)
+    show_progress_bar: bool | None = False
+    batch_size: int = 32
+    write_csv: bool = True
+    truncate_dim: int | None = None
+    score_functions: Mapping[str, Similarity] | None = None
+    main_score_function: str | SimilarityFunction | None = None
+    aggregate_fn: Callable[[list[float]], float] = np.mean
+    aggregate_key: str = "mean"
+    query_prompts: Prompts = None
+    corpus_prompts: Prompts = None
+    write_predictions: bool = False
+
+    def __post_init__(self) -> None:
+        folder = Path(self.dataset_id) if Path(self.dataset_id).is_dir() else None
+        self.dataset_names = names = _checked_names(self.dataset_names, folder)
+        query_prompts = _checked_prompts("query_prompts", self.query_prompts, names)
+        corpus_prompts = _checked_prompts("corpus_prompts", self.corpus_prompts, names)
+        end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
+        self.name = f"NanoBEIR_{self.aggregate_key}{end}"
+        self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
+        settings = {name: getattr(self, name) for name in _SHARED_SETTINGS}
+        self.evaluators = []
+        for name in names:
+            task = _read(name, self.dataset_id, folder)
+            evaluator = InformationRetrievalEvaluator(
+                task.queries,
+                task.corpus,
+                task.relevant,
+                name=_title(name) + end,
+                query_prompt=query_prompts.get(name),
+                corpus_prompt=corpus_prompts.get(name),
+                **settings,
+            )
+            self.evaluators.append(evaluator)
+
+    def __call__(
+        self,
+        model: SentenceTransformer,
+        output_path: str | None = None,
+        epoch: int = -1,
+        steps: int = -1,
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Measure a model; arguments as for every evaluator."""
+        self.prepare(model)
+        results: dict[str, float] = {}
+        measured = []
+        with sharing_embeddings(model):
+            for evaluator in self.evaluators:
+                measured.append(evaluator.measure(model, **kwargs))
+                results |= evaluator.report(model, measured[-1], output_path, epoch, steps)
+        return results | self.report(model, self._aggregate(measured), output_path, epoch, steps)
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """The aggregated metrics."""
+        with sharing_embeddings(model):
+            return self._aggregate([evaluator.measure(model) for evaluator in self.evaluators])
+
+    def _aggregate(self, measured: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
+        return {
+            key: Measurement.mean_of_means([some[key].rows[0] for some in measured], self.aggregate_fn)
+            for key in measured[0]
+        }
+
+    def primary_key(
+        self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None
+    ) -> str | None:
+        """See the class."""
+        return self.evaluators[0].choose_primary(model, metrics, self.primary_metric)
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """As InformationRetrievalEvaluator's."""
+        return self.evaluators[0].csv_row(measured)
+
+    def store_metrics_in_model_card_data(
+        self, model: SentenceTransformer, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
+    ) -> None:
+        """Keep the aggregate for the model card, unless there is only one data set, of which it would be a copy."""
+        if len(self.evaluators) > 1:
+            super().store_metrics_in_model_card_data(model, metrics, epoch, step)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments worth telling in the model card."""
+        prompts = {"query_prompts": self.query_prompts, "corpus_prompts": self.corpus_prompts}
+        given = {key: value for key, value in prompts.items() if value is not None}
+        return (
+            {"dataset_names": self.dataset_names, "dataset_id": self.dataset_id}
+            | super().get_config_dict()
+            | given
+        )
+
+
+def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str]:
+    if folder is None:
+        known = list(TITLES)
+    elif is_beir_folder(folder):
+        known = [folder.resolve().name]
+    else:
+        known = [path.name for path in sorted(folder.iterdir()) if is_beir_folder(path)]
+    if unknown := [name for name in names or () if name.lower() not in {one.lower() for one in known}]:
+        raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known)}.")
+    found = known if names is None else list(names)
+    if not found:
+        raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
+    return found
+
+
+def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> dict[str, str]:
+    if prompts is None or isinstance(prompts, str):
+        return {} if prompts is None else dict.fromkeys(names, prompts)
+    if missing := [name for name in names if name not in prompts]:
+        raise ValueError(
+            f"`{argument}` must have a prompt for each data set, but has none for {missing}. Add ''."
+        )
+    return dict(prompts)
+
+
+def _read(name: str, dataset_id: str, folder: Path | None) -> RetrievalTask:
+    if folder is None:
+        return read_hub(dataset_id, _title(name))
+    return read_folder(folder if is_beir_folder(folder) else folder / name)
+
+
+def _title(name: str) -> str:
+    """The data set's name as metrics and splits spell it: "NanoSciFact" for scifact."""
+    return f"Nano{TITLES[name.lower()]}" if name.lower() in TITLES else name

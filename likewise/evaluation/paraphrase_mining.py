@@ -1,0 +1,121 @@
+"""Are the most similar pairs among many texts the ones that mean the same?"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import InitVar, dataclass
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import checked_texts, file_name
+from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.metrics import mined_pairs
+from likewise.retrieval.paraphrase_mining import mine_pairs
+from likewise.similarity import cos_sim
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+@dataclass(eq=False, repr=False)
+class ParaphraseMiningEvaluator(SentenceEvaluator):
+    """Mine pairs of texts by cosine, and compare them with known duplicates.
+
+    Metrics: `average_precision`, which is primary, and `f1`, `precision`, `recall` at the `threshold` that maximises F1.
+
+    Args:
+        sentences_map: Texts by id.
+        duplicates_list: Pairs of ids that are duplicates. Pairs with ids that have no text are left out.
+        duplicates_dict: The same as nested dicts: `duplicates_dict[id1][id2]` is true.
+        add_transitive_closure: Whether duplicates of duplicates are duplicates.
+        query_chunk_size: So many texts are compared at a time ...
+        corpus_chunk_size: ... with at most so many others.
+        max_pairs: How many pairs to mine at most.
+        top_k: How many pairs each text may propose.
+        show_progress_bar: For `encode`.
+        batch_size: For `encode`.
+        name: Put in front of every metric.
+        write_csv: Whether to write a csv file.
+        truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
+    """
+
+    sentences_map: InitVar[Mapping[Any, str]]
+    duplicates_list: InitVar[Iterable[tuple[Any, Any]] | None] = None
+    duplicates_dict: InitVar[Mapping[Any, Mapping[Any, bool]] | None] = None
+    add_transitive_closure: bool = False
+    query_chunk_size: int = 5000
+    corpus_chunk_size: int = 100_000
+    max_pairs: int = 500_000
+    top_k: int = 100
+    show_progress_bar: bool | None = False
+    batch_size: int = 16
+    name: str = ""
+    write_csv: bool = True
+    truncate_dim: int | None = None
+
+    primary = "average_precision"
+
+    def __post_init__(
+        self,
+        sentences_map: Mapping[Any, str],
+        duplicates_list: Iterable[tuple[Any, Any]] | None,
+        duplicates_dict: Mapping[Any, Mapping[Any, bool]] | None,
+    ) -> None:
+        self.ids = list(sentences_map)
+        (self.sentences,) = checked_texts(sentences_map=sentences_map.values())
+        listed = [(a, b) for a, b in duplicates_list or () if a in sentences_map and b in sentences_map]
+        nested = [
+            (a, b) for a, others in (duplicates_dict or {}).items() for b, same in others.items() if same
+        ]
+        pairs = transitive_closure(listed + nested) if self.add_transitive_closure else listed + nested
+        self._duplicates = self._numbered(pairs)
+        if not len(self._duplicates):
+            raise ValueError(
+                "There are no duplicates among `sentences_map`. Pass `duplicates_list` with ids of its keys."
+            )
+        self.csv_file = file_name("paraphrase_mining_evaluation", self.name, "results.csv")
+        self.primary_metric = self.full_name("average_precision")
+
+    def _numbered(self, pairs: Iterable[tuple[Any, Any]]) -> np.ndarray[Any, Any]:
+        """Each pair of two different texts once, as the number `i * N + j` of its places i < j; sorted."""
+        place = {key: i for i, key in enumerate(self.ids)}
+        places = [sorted((place[a], place[b])) for a, b in pairs if a != b and a in place and b in place]
+        return np.unique(np.array([i * len(place) + j for i, j in places], dtype=np.int64))
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        embeddings = self.embed(model, self.sentences)
+        scores, pairs = mine_pairs(
+            embeddings, self.query_chunk_size, self.corpus_chunk_size, self.max_pairs, self.top_k, cos_sim
+        )
+        numbers = (pairs[:, 0] * len(self.sentences) + pairs[:, 1]).cpu().numpy()
+        found = mined_pairs(scores.cpu().numpy(), np.isin(numbers, self._duplicates), len(self._duplicates))
+        return {key: Measurement.fixed(value) for key, value in found.items()}
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """`precision`, `recall`, `f1`, `threshold`, `average_precision`."""
+        return {
+            key: measured[key].value
+            for key in ("precision", "recall", "f1", "threshold", "average_precision")
+        }
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments worth telling in the model card."""
+        names = ("add_transitive_closure", "max_pairs", "top_k")
+        return {name: getattr(self, name) for name in names} | super().get_config_dict()
+
+
+def transitive_closure(pairs: Iterable[tuple[Hashable, Hashable]]) -> list[tuple[Hashable, Hashable]]:
+    """All pairs of things that the given pairs link, directly or through others."""
+    group_of: dict[Hashable, list[Hashable]] = {}
+    for pair in pairs:
+        first, second = (group_of.setdefault(one, [one]) for one in pair)
+        if first is not second:
+            larger, smaller = (first, second) if len(first) >= len(second) else (second, first)
+            larger.extend(smaller)
+            group_of.update(dict.fromkeys(smaller, larger))
+    groups = {id(group): group for group in group_of.values()}
+    return [pair for group in groups.values() for pair in combinations(group, 2)]

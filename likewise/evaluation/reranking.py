@@ -1,0 +1,125 @@
+"""Does the similarity with a query put the relevant documents of a given list first?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import check_text, file_name
+from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.metrics import (
+    RankedLists,
+    list_average_precision,
+    list_ndcg_at_k,
+    list_reciprocal_rank_at_k,
+)
+from likewise.similarity import Similarity, cos_sim
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+@dataclass(eq=False, repr=False)
+class RerankingEvaluator(SentenceEvaluator):
+    """Rank each query's own positive and negative documents by their similarity with it.
+
+    Metrics: `map` (mean average precision of the whole list), `mrr@k` and `ndcg@k`. Primary: `ndcg@k`. Tied documents
+    are shared fairly, except in `mrr@k`, where positives come first.
+
+    Args:
+        samples: One dict for each query, with `query`, `positive` and `negative`: a text, and a text or a list of texts
+            each. Samples without positives or without negatives are left out. A dict of such dicts will do too.
+        at_k: The k of the metrics.
+        name: Put in front of every metric.
+        write_csv: Whether to write a csv file.
+        similarity_fct: A query (D,) and its documents (M, D) -> scores (1, M) or (M,), larger is better.
+        batch_size: For `encode`.
+        show_progress_bar: For `encode`.
+        use_batched_encoding: Whether to embed all queries and documents at once; else query by query, which takes longer
+            and less memory.
+        truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
+        mrr_at_k: The older name of `at_k`.
+    """
+
+    samples: Sequence[Mapping[str, Any]] | Mapping[Any, Mapping[str, Any]]
+    at_k: int = 10
+    name: str = ""
+    write_csv: bool = True
+    similarity_fct: Similarity = cos_sim
+    batch_size: int = 64
+    show_progress_bar: bool | None = False
+    use_batched_encoding: bool = True
+    truncate_dim: int | None = None
+    mrr_at_k: InitVar[int | None] = None
+
+    def __post_init__(self, mrr_at_k: int | None) -> None:
+        given = list(self.samples.values()) if isinstance(self.samples, Mapping) else list(self.samples)
+        checked = [_checked_sample(i, sample) for i, sample in enumerate(given)]
+        self._lists = [sample for sample in checked if sample["positive"] and sample["negative"]]
+        if not self._lists:
+            raise ValueError(
+                f"None of the {len(given)} `samples` has both positives and negatives. Pass some that do."
+            )
+        self.samples = self._lists
+        self.at_k = self.at_k if mrr_at_k is None else mrr_at_k
+        self.csv_file = file_name("RerankingEvaluator", self.name, f"results_@{self.at_k}.csv")
+        self.primary = f"ndcg@{self.at_k}"
+        self.primary_metric = self.full_name(self.primary)
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        step = len(self._lists) if self.use_batched_encoding else 1
+        parts = [self._lists[start : start + step] for start in range(0, len(self._lists), step)]
+        scores = [score for part in parts for score in self._scores(model, part)]
+        sizes = [len(score) for score in scores]
+        is_positive = [len(sample["positive"]) for sample in self._lists]
+        relevance = np.concatenate([np.arange(n) < k for n, k in zip(sizes, is_positive, strict=True)])
+        lists = RankedLists.sort(
+            torch.cat(scores).cpu().numpy(), relevance, np.repeat(np.arange(len(sizes)), sizes), len(sizes)
+        )
+        return {
+            "map": Measurement((list_average_precision(lists),)),
+            f"mrr@{self.at_k}": Measurement((list_reciprocal_rank_at_k(lists, self.at_k),)),
+            f"ndcg@{self.at_k}": Measurement((list_ndcg_at_k(lists, self.at_k),)),
+        }
+
+    def _scores(self, model: SentenceTransformer, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+        """The scores of each sample's positives and then its negatives."""
+        texts = [[*sample["positive"], *sample["negative"]] for sample in samples]
+        queries = self.embed(model, [sample["query"] for sample in samples], "query")
+        documents = self.embed(model, [text for some in texts for text in some], "document")
+        parts = torch.split(documents, [len(some) for some in texts])
+        return [
+            self.similarity_fct(query, part).reshape(-1) for query, part in zip(queries, parts, strict=True)
+        ]
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """`MAP`, `MRR@k`, `NDCG@k`."""
+        return {key.upper(): measurement.value for key, measurement in measured.items()}
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments worth telling in the model card."""
+        return {"at_k": self.at_k} | super().get_config_dict()
+
+
+def _checked_sample(place: int, sample: Mapping[str, Any]) -> dict[str, Any]:
+    for key in ("query", "positive", "negative"):
+        if key not in sample:
+            raise ValueError(
+                f"Sample {place} must have `{key}`, but has only {list(sample)}. Rename its columns."
+            )
+    lists = {
+        key: [sample[key]] if isinstance(sample[key], str) else list(sample[key])
+        for key in ("positive", "negative")
+    }
+    check_text(sample["query"], f"the query of sample {place}")
+    for key, texts in lists.items():
+        for text in texts:
+            check_text(text, f"each `{key}` of sample {place}")
+    return {**sample, **lists}

@@ -1,0 +1,106 @@
+"""Is the positive closer to the anchor than the negative is?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.inputs import (
+    checked_function,
+    checked_margin,
+    checked_texts,
+    file_name,
+    function_names,
+    primary_of,
+)
+from likewise.evaluation.measurement import Measurement
+from likewise.similarity import SimilarityFunction
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+@dataclass(eq=False, repr=False)
+class TripletEvaluator(SentenceEvaluator):
+    """The share of triplets whose positive is closer to the anchor than the negative is, by more than a margin.
+
+    Anchors are embedded as queries, positives and negatives as documents; without such prompts that is all the same.
+    A tie between positive and negative counts as wrong.
+
+    Metrics: `{fn}_accuracy` for every similarity function, and `max_accuracy` if there are several.
+    Primary: that of the main similarity function, else `max_accuracy`, else that of the only function.
+
+    Args:
+        anchors: The texts to compare with.
+        positives: One text for each anchor, which should be closer ...
+        negatives: ... than this one.
+        main_similarity_function: The similarity function of the primary metric: cosine, dot, euclidean or manhattan.
+        margin: By how much the positive has to be closer; a number, or one for each similarity function.
+        name: Put in front of every metric.
+        batch_size: For `encode`.
+        show_progress_bar: For `encode`.
+        write_csv: Whether to write a csv file.
+        truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
+        similarity_fn_names: The similarity functions; by default the main one, else the model's.
+        main_distance_function: The older name of `main_similarity_function`.
+    """
+
+    anchors: Sequence[str]
+    positives: Sequence[str]
+    negatives: Sequence[str]
+    main_similarity_function: str | SimilarityFunction | None = None
+    margin: float | Mapping[str, float] | None = None
+    name: str = ""
+    batch_size: int = 16
+    show_progress_bar: bool | None = False
+    write_csv: bool = True
+    truncate_dim: int | None = None
+    similarity_fn_names: Sequence[str] | None = None
+    main_distance_function: InitVar[str | SimilarityFunction | None] = None
+
+    def __post_init__(self, main_distance_function: str | SimilarityFunction | None) -> None:
+        self.anchors, self.positives, self.negatives = checked_texts(
+            anchors=self.anchors, positives=self.positives, negatives=self.negatives
+        )
+        self._main = checked_function(self.main_similarity_function or main_distance_function)
+        self.main_similarity_function = self._main
+        self.similarity_fn_names = function_names(self.similarity_fn_names, self._main)
+        self._margin = checked_margin(self.margin)
+        self.margin = self._margin
+        self.csv_file = file_name("triplet_evaluation", self.name, "results.csv")
+
+    @classmethod
+    def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> TripletEvaluator:
+        """From InputExamples with three texts each."""
+        anchors, positives, negatives = ([example.texts[i] for example in examples] for i in range(3))
+        return cls(anchors, positives, negatives, **kwargs)
+
+    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+        """See the class."""
+        anchors = self.embed(model, self.anchors, "query")
+        positives, negatives = self.embed(model, [*self.positives, *self.negatives], "document").chunk(2)
+        measured = {}
+        for name in self.similarity_fn_names or [model.similarity_fn_name]:
+            similarity = SimilarityFunction.to_similarity_pairwise_fn(name)
+            is_correct = similarity(anchors, positives) > similarity(anchors, negatives) + self._margin[name]
+            measured[f"{name}_accuracy"] = Measurement((is_correct.cpu().numpy().astype(np.float64),))
+        if len(measured) > 1:
+            measured["max_accuracy"] = Measurement.largest(list(measured.values()))
+        return measured
+
+    def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
+        """See the class."""
+        return primary_of("{}_accuracy", self.similarity_fn_names or [model.similarity_fn_name], self._main)
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """`accuracy_{fn}` for every similarity function."""
+        names = [key.removesuffix("_accuracy") for key in measured if not key.startswith("max_")]
+        return {f"accuracy_{name}": measured[f"{name}_accuracy"].value for name in names}
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments worth telling in the model card."""
+        return ({"margin": self._margin} if any(self._margin.values()) else {}) | super().get_config_dict()

@@ -1,0 +1,109 @@
+"""CoSENT: order pairs by their similarity as their labels order them; AnglE: the same with an angle for similarity.
+
+    loss = log(1 + sum over (i, j) with label_i > label_j of exp(scale * (score_j - score_i)))
+
+The sum over pairs of pairs is taken over the sorted labels, in O(B log B) time and O(B) memory.
+
+References: Su 2022, https://kexue.fm/archives/8847; Huang et al. 2024, https://doi.org/10.1109/TASLP.2024.3402087. AnglE:
+Li and Li 2023, https://arxiv.org/abs/2309.12871, equation 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from likewise.losses import citations
+from likewise.losses.base import Columns, Label, Loss, function_name, one_label_per_row
+from likewise.similarity import Similarity, pairwise_angle_sim, pairwise_cos_sim, to_float_tensor
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+class CoSENTLoss(Loss):
+    """Pairs of texts with a number each; only the order of the numbers matters.
+
+    The usual choice for graded similarity. Prefer CosineSimilarityLoss where the labels are the cosines you want,
+    MultipleNegativesRankingLoss where there are positive pairs only.
+
+    Args:
+        model: The model to train.
+        scale: Multiplies the scores (an inverse temperature), > 0.
+        similarity_fct: Score of two aligned batches, (B, D), (B, D) -> (B,).
+    """
+
+    takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.NUMBER),)
+
+    def __init__(
+        self, model: SentenceTransformer, scale: float = 20.0, similarity_fct: Similarity = pairwise_cos_sim
+    ) -> None:
+        super().__init__(model)
+        self.scale = scale
+        self.similarity_fct = similarity_fct
+
+    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Two (B, D) batches and (B,) labels -> scalar, in nats; 0 where every pair is in order by a wide margin."""
+        labels = one_label_per_row(self, labels, embeddings)
+        scores = self.scale * to_float_tensor(self.similarity_fct(*embeddings))  # (B,)
+        labels, order = labels.to(torch.promote_types(labels.dtype, torch.uint8)).sort()
+        scores = scores[order]
+        # For each pair: the sum over the pairs with a higher label, which begin behind the last equal one.
+        from_here = torch.logcumsumexp(-scores.flip(0), dim=0).flip(0)
+        beyond = torch.cat([from_here, from_here.new_full((1,), -torch.inf)])
+        terms = scores + beyond[torch.searchsorted(labels, labels, right=True)]
+        return torch.logsumexp(torch.cat([terms.new_zeros(1), terms]), dim=0)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {"scale": self.scale, "similarity_fct": function_name(self.similarity_fct)}
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.COSENT
+
+
+class AnglELoss(CoSENTLoss):
+    """CoSENTLoss with the angle between embeddings, read as complex numbers, for similarity.
+
+    Where the cosine saturates (near 1 and -1) its gradient vanishes, the angle's does not. Takes pairs with a number
+    each; or rows of an anchor, a positive and negatives, where every positive counts as 1 and every negative as 0 (with
+    labels: as the label, and 1 minus the label).
+
+    Args:
+        model: The model to train; its embedding size must be even.
+        scale: Multiplies the scores (an inverse temperature), > 0.
+    """
+
+    takes = (
+        *CoSENTLoss.takes,
+        Columns(("anchor", "positive", "negative"), more="negative"),
+        Columns(
+            ("anchor", "positive", "negative"), more="negative", label=Label.NUMBER, label_range=(0.0, 1.0)
+        ),
+    )
+
+    def __init__(self, model: SentenceTransformer, scale: float = 20.0) -> None:
+        super().__init__(model, scale, similarity_fct=pairwise_angle_sim)
+
+    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """Two (B, D) batches and (B,) labels; or three and more, with or without labels -> scalar, in nats."""
+        if len(embeddings) > 2:
+            anchors, *others = embeddings
+            labels = (
+                anchors.new_ones(len(anchors))
+                if labels is None
+                else one_label_per_row(self, labels, embeddings)
+            )
+            labels = torch.cat([labels, *[1 - labels] * (len(others) - 1)])
+            embeddings = (anchors.repeat(len(others), 1), torch.cat(others))
+        return super().compute(embeddings, labels)
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.ANGLE

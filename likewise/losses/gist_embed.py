@@ -1,0 +1,242 @@
+"""GISTEmbedLoss: InfoNCE whose false negatives are left out, as a guide model sees them.
+
+With S the similarities, G the guide's, T the temperature, and a margin:
+
+    loss = mean over i of -log(exp(S(a_i, p_i) / T) / sum over candidates of exp(S / T))
+
+Candidates of row i are (a_i, p_j), (a_i, a_j), (p_i, p_j) and (a_i, n_j) for all j. Left out are those that the guide
+thinks more alike than the pair itself, G > G(a_i, p_i) - margin; the pair itself stays.
+
+Reference: Solatorio 2024, https://arxiv.org/abs/2402.16829, equations 2 to 5; the margins: Moreira et al. 2024, NV-Retriever,
+https://arxiv.org/abs/2407.15831, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from likewise.losses import citations
+from likewise.losses.base import Columns, Features, Loss, Run, embed_columns, run_whole
+from likewise.losses.gather import join_processes
+from likewise.losses.info_nce import Direction, as_dot_products, info_nce
+from likewise.losses.recompute import recompute_mini_batches
+from likewise.packing import ColumnBatch
+from likewise.similarity import cos_sim, pairwise_dot_score
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+EPS = 1e-8  # norms below it count as it
+TIE = 1e-6  # guide similarities that differ by rounding count as equal
+
+
+class GISTEmbedLoss(Loss):
+    """Anchors with a positive each, and any number of hard negatives; a guide tells which candidates are no negatives.
+
+    For data where other rows often hold good answers too. The guide is any embedding model, better than the one that is
+    trained; it is not trained, not saved, and costs a forward pass per step. Prefer MultipleNegativesRankingLoss where
+    false negatives are rare, or known by their text (`mask_duplicates`).
+
+    Args:
+        model: The model to train.
+        guide: The guide. Texts are decoded and tokenised for it where its vocabulary is another one, or where it takes
+            fewer tokens.
+        temperature: T, > 0.
+        margin_strategy: `absolute`: as in the formula. `relative`: the margin counts as a share of the pair's similarity.
+        margin: Leaves out candidates that come this near to the pair, too.
+        contrast_anchors: Whether other anchors are candidates.
+        contrast_positives: Whether other positives are compared with the positive.
+        gather_across_devices: Whether the rows of all processes are candidates.
+
+    Raises:
+        ValueError: The margin strategy is unknown, the temperature is not positive, or a model has no tokenizer.
+    """
+
+    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    guide: SentenceTransformer
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        guide: SentenceTransformer,
+        temperature: float = 0.01,
+        margin_strategy: Literal["absolute", "relative"] = "absolute",
+        margin: float = 0.0,
+        contrast_anchors: bool = True,
+        contrast_positives: bool = True,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(model)
+        if margin_strategy not in ("absolute", "relative"):
+            raise ValueError(
+                f"`margin_strategy` must be 'absolute' or 'relative', but is {margin_strategy!r}."
+            )
+        if not temperature > 0:
+            raise ValueError(f"`temperature` must be positive, but is {temperature}. The paper takes 0.01.")
+        # No submodule: the guide is not trained, wrapped or saved with the loss.
+        object.__setattr__(self, "guide", guide)
+        self.must_retokenize = _speak_differently(model, guide)
+        self.temperature = temperature
+        self.margin_strategy = margin_strategy
+        self.margin = margin
+        self.contrast_anchors = contrast_anchors
+        self.contrast_positives = contrast_positives
+        self.gather_across_devices = gather_across_devices
+
+    @torch.no_grad()
+    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+        """`guides`: the guide's embeddings, one (B, D') for each column."""
+        if self.must_retokenize:
+            columns = _retokenized(columns, self.model.tokenizer, self.guide)
+        elif isinstance(columns, ColumnBatch):
+            columns = columns.to(self.guide.device)
+        guides = embed_columns(self.guide, columns, self.chosen_run(run))
+        return {"guides": [guide.to(self.model.device) for guide in guides]}
+
+    def compute(
+        self,
+        embeddings: Sequence[Tensor],
+        labels: Tensor | None = None,
+        guides: Sequence[Tensor] | None = None,
+    ) -> Tensor:
+        """(B, D) anchors, positives and hard negatives -> scalar, in nats.
+
+        Args:
+            embeddings: One batch for each column.
+            labels: Not used.
+            guides: The guide's embeddings of the same, (B, D') each.
+        """
+        if guides is None:
+            raise ValueError(
+                "GISTEmbedLoss needs the guide's embeddings, `guides`. Call the loss with a batch."
+            )
+        columns, similarity = as_dot_products(embeddings, cos_sim, EPS)
+        guides, _ = as_dot_products(guides, cos_sim, EPS)
+        joined = join_processes([*columns, *guides], self.gather_across_devices)
+        anchors, positives, *negatives = joined.tensors[: len(columns)]
+        guide_anchors, guide_positives, *guide_negatives = joined.tensors[len(columns) :]
+        own = joined.first + torch.arange(len(columns[0]), device=anchors.device)
+        pairs = pairwise_dot_score(guides[0], guides[1])[:, None]  # (B, 1)
+        slack = self.margin if self.margin_strategy == "absolute" else pairs.abs() * self.margin
+        limits = pairs - slack + TIE
+
+        def candidates(of: int, others: Tensor, guide_others: Tensor, has_pair: bool = False) -> Direction:
+            def hide(tile: Tensor, rows: slice) -> None:
+                hidden = guides[of][rows] @ guide_others.T > limits[rows]
+                if has_pair:
+                    hidden.scatter_(1, own[rows, None], False)
+                tile.masked_fill_(hidden, -torch.inf)
+
+            return Direction(columns[of], others, hide)
+
+        directions = [candidates(0, positives, guide_positives, has_pair=True)]
+        if self.contrast_anchors:
+            directions.append(candidates(0, anchors, guide_anchors))
+        if self.contrast_positives:
+            directions.append(candidates(1, positives, guide_positives))
+        directions += [candidates(0, n, g) for n, g in zip(negatives, guide_negatives, strict=True)]
+        return info_nce(directions, own, similarity, 1 / self.temperature) * joined.weight
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {
+            "guide": self.guide,
+            "temperature": self.temperature,
+            "margin_strategy": self.margin_strategy,
+            "margin": self.margin,
+            "contrast_anchors": self.contrast_anchors,
+            "contrast_positives": self.contrast_positives,
+            "gather_across_devices": self.gather_across_devices,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.GIST_EMBED
+
+
+class CachedGISTEmbedLoss(GISTEmbedLoss):
+    """GISTEmbedLoss whose encoder runs in chunks that are recomputed in the backward pass.
+
+    The training argument `micro_batch_tokens` does this for any loss; prefer it.
+
+    Args:
+        model: As in GISTEmbedLoss; so are the other arguments of the same name.
+        guide: As there.
+        temperature: As there.
+        mini_batch_size: Sequences of a chunk, were they all as long as the longest of the batch.
+        mini_batch_num_tokens: Tokens of a chunk; takes the place of `mini_batch_size`.
+        show_progress_bar: Whether to show a bar over the chunks.
+        margin_strategy: As there.
+        margin: As there.
+        contrast_anchors: As there.
+        contrast_positives: As there.
+        gather_across_devices: As there.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        guide: SentenceTransformer,
+        temperature: float = 0.01,
+        mini_batch_size: int = 32,
+        mini_batch_num_tokens: int | None = None,
+        show_progress_bar: bool = False,
+        margin_strategy: Literal["absolute", "relative"] = "absolute",
+        margin: float = 0.0,
+        contrast_anchors: bool = True,
+        contrast_positives: bool = True,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            guide,
+            temperature,
+            margin_strategy,
+            margin,
+            contrast_anchors,
+            contrast_positives,
+            gather_across_devices,
+        )
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.own_run = recompute_mini_batches(
+            model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        chunks = {
+            "mini_batch_size": self.mini_batch_size,
+            "mini_batch_num_tokens": self.mini_batch_num_tokens,
+        }
+        return super().get_config_dict() | chunks
+
+
+def _speak_differently(model: SentenceTransformer, guide: SentenceTransformer) -> bool:
+    """Whether the model's tokens mean nothing to the guide, or may be too many for it."""
+    for name, one in (("model", model), ("guide", guide)):
+        if not hasattr(getattr(one, "tokenizer", None), "get_vocab"):
+            raise ValueError(
+                f"`{name}` has no tokenizer of transformers' kind. Take a model with a Transformer."
+            )
+    if model.tokenizer.get_vocab() != guide.tokenizer.get_vocab():
+        return True
+    own, other = model.max_seq_length, guide.max_seq_length
+    return other is not None and (own is None or other < own)
+
+
+def _retokenized(columns: Features, tokenizer: Any, guide: SentenceTransformer) -> ColumnBatch:
+    """The columns' texts, as far as tokens tell them, as the guide's tokens."""
+    if isinstance(columns, ColumnBatch):
+        tokens = columns.tokens
+        parts = tokens.input_ids.cpu().split(tokens.lengths.tolist())
+        ids: list[Any] = [parts[place] for place in tokens.place.tolist()]
+    else:
+        ids = [row for features in columns for row in features["input_ids"]]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    return ColumnBatch(guide.token_sequences(texts).pack(), len(columns)).to(guide.device)

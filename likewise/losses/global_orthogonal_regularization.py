@@ -1,0 +1,98 @@
+"""GlobalOrthogonalRegularizationLoss: embeddings of different texts should be about orthogonal, as if spread at random.
+
+    gor_mean = (mean of s_ij over i != j) ** 2        gor_second_moment = max(0, mean of s_ij ** 2 over i != j - 1 / D)
+
+Reference: Zhang et al. 2017, https://arxiv.org/abs/1708.06320, equations 7 and 8; as the companion of InfoNCE: Vera et al.
+2025, EmbeddingGemma, https://arxiv.org/abs/2509.20354.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from likewise.losses import citations
+from likewise.losses.base import Columns, Loss, function_name
+from likewise.similarity import Similarity, cos_sim
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+class GlobalOrthogonalRegularizationLoss(Loss):
+    """Spreads embeddings over all directions; each column by itself.
+
+    Not to be used alone: it is met by random embeddings. Add it to another loss, in a loss of your own:
+    `inner.compute(embeddings, labels) + sum(gor.compute(embeddings).values())`.
+
+    Args:
+        model: The model to train.
+        similarity_fct: Scores of all pairs, (N, D), (M, D) -> (N, M).
+        mean_weight: Weight of the first term; None or 0 leaves it out.
+        second_moment_weight: Weight of the second term; None or 0 leaves it out.
+        aggregation: `mean` or `sum` over the text columns.
+
+    Raises:
+        ValueError: Both terms are left out, or the aggregation is unknown.
+    """
+
+    takes = (Columns(("sentence",), more="sentence", in_batch_negatives=True),)
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        similarity_fct: Similarity = cos_sim,
+        mean_weight: float | None = 1.0,
+        second_moment_weight: float | None = 1.0,
+        aggregation: Literal["mean", "sum"] = "mean",
+    ) -> None:
+        super().__init__(model)
+        if not mean_weight and not second_moment_weight:
+            raise ValueError(
+                f"`mean_weight` is {mean_weight} and `second_moment_weight` is {second_moment_weight}, which leaves "
+                "nothing. Make one of them positive."
+            )
+        if aggregation not in ("mean", "sum"):
+            raise ValueError(f"`aggregation` must be 'mean' or 'sum', but is {aggregation!r}.")
+        self.similarity_fct = similarity_fct
+        self.mean_weight = mean_weight
+        self.second_moment_weight = second_moment_weight
+        self.aggregation = aggregation
+
+    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
+        """(B, D) batches -> the terms by name, each a scalar >= 0."""
+        terms = torch.stack([self._terms(embedding) for embedding in embeddings])  # (columns, 2)
+        mean, second_moment = terms.sum(dim=0) if self.aggregation == "sum" else terms.mean(dim=0)
+        results = {}
+        if self.mean_weight:
+            results["gor_mean"] = self.mean_weight * mean
+        if self.second_moment_weight:
+            results["gor_second_moment"] = self.second_moment_weight * second_moment
+        return results
+
+    def _terms(self, embedding: Tensor) -> Tensor:
+        rows, size = embedding.shape
+        itself = torch.eye(rows, dtype=torch.bool, device=embedding.device)
+        scores = self.similarity_fct(embedding, embedding).masked_fill(itself, 0.0)
+        pairs = max(rows * (rows - 1), 1)
+        return torch.stack(
+            [(scores.sum() / pairs).square(), relu(scores.square().sum() / pairs - 1.0 / size)]
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {
+            "similarity_fct": function_name(self.similarity_fct),
+            "mean_weight": self.mean_weight,
+            "second_moment_weight": self.second_moment_weight,
+            "aggregation": self.aggregation,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.SPREAD_OUT

@@ -1,0 +1,113 @@
+"""MatryoshkaLoss: a loss on the first d entries of the embeddings too, for several d.
+
+    loss = sum over d of weight_d * inner loss(normalised first d entries)
+
+Reference: Kusupati et al. 2022, https://arxiv.org/abs/2205.13147, equation 1.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from likewise.losses import citations
+from likewise.losses.base import LossValue
+from likewise.losses.wrapping import LossAround, weighted_sum
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+
+class MatryoshkaLoss(LossAround):
+    """Around any loss: trains embeddings that can be cut to their first entries (`truncate_dim`) and still serve.
+
+    Costs next to nothing: the texts are embedded once.
+
+    Args:
+        model: The model to train.
+        loss: The inner loss.
+        matryoshka_dims: The sizes d, each from 1 to the model's embedding size, which should be among them.
+        matryoshka_weights: A weight for each; None for 1 each.
+        n_dims_per_step: How many sizes to draw at random in each step (by Python's `random`); -1 for all.
+
+    Raises:
+        ValueError: The sizes or weights are not as described.
+        TypeError: The inner loss does not compute from embeddings.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        loss: nn.Module,
+        matryoshka_dims: Sequence[int],
+        matryoshka_weights: Sequence[float] | None = None,
+        n_dims_per_step: int = -1,
+    ) -> None:
+        super().__init__(model, loss)
+        size = model.get_sentence_embedding_dimension()
+        weights = [1] * len(matryoshka_dims) if matryoshka_weights is None else matryoshka_weights
+        _check(matryoshka_dims, weights, size)
+        ordered = sorted(zip(matryoshka_dims, weights, strict=True), key=lambda pair: pair[0], reverse=True)
+        self.matryoshka_dims, self.matryoshka_weights = (tuple(part) for part in zip(*ordered, strict=True))
+        self.n_dims_per_step = n_dims_per_step
+
+    def compute(
+        self, embeddings: Sequence[Tensor], labels: Tensor | None = None, **context: Any
+    ) -> LossValue:
+        """(B, ..., D) batches and the inner loss's labels -> what the inner loss returns.
+
+        Labels that are embeddings too are cut alike.
+        """
+        values = []
+        for number in self._chosen():
+            size = self.matryoshka_dims[number]
+            cut = [normalize(embedding[..., :size], dim=-1) for embedding in embeddings]
+            value = self.loss.compute(cut, self.loss.cut_labels(labels, size), **context)
+            values.append((self.matryoshka_weights[number], value))
+        return weighted_sum(values)
+
+    def _chosen(self) -> Sequence[int]:
+        numbers = range(len(self.matryoshka_dims))
+        if 0 < self.n_dims_per_step < len(numbers):
+            return sorted(random.sample(numbers, self.n_dims_per_step))
+        return numbers
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {
+            "loss": type(self.loss).__name__,
+            "matryoshka_dims": self.matryoshka_dims,
+            "matryoshka_weights": self.matryoshka_weights,
+            "n_dims_per_step": self.n_dims_per_step,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.MATRYOSHKA
+
+
+def _check(sizes: Sequence[int], weights: Sequence[float], size: int | None) -> None:
+    limit = "the model's embedding size" if size is None else f"{size}, the model's embedding size"
+    if not sizes or any(d < 1 or (size is not None and d > size) for d in sizes):
+        raise ValueError(
+            f"`matryoshka_dims` must be one or more sizes from 1 to {limit}, but is {list(sizes)}."
+        )
+    if len(weights) != len(sizes):
+        raise ValueError(
+            f"`matryoshka_weights` must be one weight for each of {len(sizes)} sizes, but there are {len(weights)}: "
+            f"{list(weights)}. Drop it to weigh all alike."
+        )
+    if size is not None and size not in sizes:
+        logger.warning(
+            "`matryoshka_dims` is %s, without the model's embedding size %d: whole embeddings are not trained. Add %d, "
+            "unless they will always be truncated.",
+            list(sizes), size, size,
+        )  # fmt: skip

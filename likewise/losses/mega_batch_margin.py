@@ -1,0 +1,108 @@
+"""MegaBatchMarginLoss: pairs should be alike, and every anchor unlike its hardest other positive in a very large batch.
+
+    loss = mean over i of max(0, positive_margin - cos(a_i, p_i)) + max(0, max over j != i of cos(a_i, p_j) - negative_margin)
+
+Reference: Wieting and Gimpel 2018, ParaNMT-50M, https://aclanthology.org/P18-1042, section 4 ("mega-batching"); the margin
+here is one for each term, as in the reference implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from likewise.losses import citations
+from likewise.losses.base import Columns, Loss
+from likewise.losses.gather import join_processes
+from likewise.losses.info_nce import as_dot_products
+from likewise.losses.recompute import recompute_mini_batches
+from likewise.similarity import cos_sim, pairwise_dot_score
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+TILE_ROWS = 256
+
+
+class MegaBatchMarginLoss(Loss):
+    """Anchors with a positive each; of the other rows' positives, the one most alike is the negative.
+
+    Made for paraphrases in batches of hundreds of rows, where the hardest negative is hard indeed. Prefer
+    MultipleNegativesRankingLoss, which learns from all negatives.
+
+    Args:
+        model: The model to train.
+        positive_margin: Pairs with a cosine above this cost nothing.
+        negative_margin: Negatives with a cosine below this cost nothing.
+        use_mini_batched_version: Whether the encoder runs in chunks that are recomputed in the backward pass; the
+            result is the same.
+        mini_batch_size: Sequences of a chunk, were they all as long as the longest of the batch.
+        mini_batch_num_tokens: Tokens of a chunk; takes the place of `mini_batch_size`.
+        show_progress_bar: Whether to show a bar over the chunks.
+        gather_across_devices: Whether the positives of all processes are candidates.
+    """
+
+    takes = (Columns(("anchor", "positive"), in_batch_negatives=True),)
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        positive_margin: float = 0.8,
+        negative_margin: float = 0.3,
+        use_mini_batched_version: bool = True,
+        mini_batch_size: int = 50,
+        mini_batch_num_tokens: int | None = None,
+        show_progress_bar: bool = False,
+        *,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(model)
+        self.positive_margin = positive_margin
+        self.negative_margin = negative_margin
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.gather_across_devices = gather_across_devices
+        if use_mini_batched_version:
+            self.own_run = recompute_mini_batches(
+                model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
+            )
+
+    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
+        """(B, D) anchors and positives -> scalar, >= 0. A batch of one row has no negative: that term is 0."""
+        (anchors, positives), _ = as_dot_products(embeddings, cos_sim)
+        joined = join_processes([positives], self.gather_across_devices)
+        candidates = joined.tensors[0]
+        losses = relu(self.positive_margin - pairwise_dot_score(anchors, positives))
+        if len(candidates) > 1:
+            hardest = _hardest(anchors.detach(), candidates.detach(), joined.first)
+            losses = losses + relu(pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin)
+        return losses.mean() * joined.weight
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {
+            "positive_margin": self.positive_margin,
+            "negative_margin": self.negative_margin,
+            "mini_batch_size": self.mini_batch_size,
+            "mini_batch_num_tokens": self.mini_batch_num_tokens,
+        }
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper."""
+        return citations.MEGA_BATCH
+
+
+def _hardest(anchors: Tensor, candidates: Tensor, first: int) -> Tensor:
+    """(B,) the number of each anchor's most similar candidate, its own (`first` + row) left out."""
+    hardest = []
+    for start in range(0, len(anchors), TILE_ROWS):
+        scores = anchors[start : start + TILE_ROWS] @ candidates.T
+        rows = torch.arange(len(scores), device=scores.device)
+        scores[rows, first + start + rows] = -torch.inf
+        hardest.append(scores.argmax(dim=1))
+    return torch.cat(hardest)

@@ -1,0 +1,404 @@
+"""MultipleNegativesRankingLoss: of all documents in the batch, an anchor's positive should score highest (InfoNCE).
+
+    loss = mean over i of -log(exp(scale * s(a_i, p_i)) / sum over all documents d of exp(scale * s(a_i, d)))
+
+References: Henderson et al. 2017, https://arxiv.org/abs/1705.00652, section 4.4; van den Oord et al. 2018,
+https://arxiv.org/abs/1807.03748, equation 4. More directions: Li et al. 2023, https://arxiv.org/abs/2308.03281, section
+3.3 (GTE); Günther et al. 2023, https://arxiv.org/abs/2310.19923 (both ways, apart).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from likewise.losses import citations
+from likewise.losses.base import Columns, Features, Loss, Run, function_name, run_whole
+from likewise.losses.gather import join_processes
+from likewise.losses.ids import column_ids
+from likewise.losses.info_nce import Direction, Edit, as_dot_products, info_nce
+from likewise.losses.recompute import recompute_mini_batches
+from likewise.similarity import Similarity, cos_sim
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+DirectionName: TypeAlias = Literal["query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"]
+PartitionMode: TypeAlias = Literal["joint", "per_direction"]
+HardnessMode: TypeAlias = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
+
+ALL_DIRECTIONS: tuple[DirectionName, ...] = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+BOTH_WAYS: tuple[DirectionName, ...] = ("query_to_doc", "doc_to_query")
+HARDNESS_MODES = ("in_batch_negatives", "hard_negatives", "all_negatives")
+
+
+class MultipleNegativesRankingLoss(Loss):
+    """Anchors with a positive each, and any number of hard negatives; the other rows' documents are negatives too.
+
+    The first choice for search and for pairs without labels. The more rows, the better: with many,
+    `micro_batch_tokens` (or the Cached spelling) keeps the memory of the encoder small, and the scores themselves are
+    never held all at once. Where other rows' documents may be positives too, set `mask_duplicates`, or take
+    GISTEmbedLoss.
+
+    Args:
+        model: The model to train.
+        scale: Multiplies the similarities (an inverse temperature), > 0. 20 suits cosine; take 1 for dot products.
+        similarity_fct: Scores of all pairs, (N, D), (M, D) -> (N, M).
+        gather_across_devices: Whether the documents of all processes are candidates.
+        directions: What is compared: `query_to_doc` (anchor with all documents; always among them), `query_to_query`
+            (anchor with other anchors), `doc_to_query` (positive with all anchors), `doc_to_doc` (positive with other
+            rows' documents).
+        partition_mode: `joint`: one sum over the candidates of all directions. `per_direction`: the mean of one loss
+            per direction, which must be `query_to_doc` and `doc_to_query`, or the first alone.
+        hardness_mode: Which candidates' logits rise by `hardness_strength` times their similarity (taken as a constant),
+            so that the hard ones count more: documents of other rows (`in_batch_negatives`), the row's own hard
+            negatives (`hard_negatives`), or both (`all_negatives`). None for none.
+        hardness_strength: See there; >= 0, where 0 is off.
+        mask_duplicates: Whether documents that are known to be no negatives are left out: those of rows that share
+            their anchor or positive with this row, or the value of an id column, and negatives equal to this row's
+            anchor or positive. False is the reference's behaviour.
+
+    Raises:
+        ValueError: An argument is not among those described.
+    """
+
+    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        scale: float = 20.0,
+        similarity_fct: Similarity = cos_sim,
+        gather_across_devices: bool = False,
+        directions: Sequence[DirectionName] = ("query_to_doc",),
+        partition_mode: PartitionMode = "joint",
+        hardness_mode: HardnessMode | None = None,
+        hardness_strength: float = 0.0,
+        *,
+        mask_duplicates: bool = False,
+    ) -> None:
+        super().__init__(model)
+        if not scale > 0:
+            raise ValueError(f"`scale` must be positive, but is {scale}. 20 suits cosine similarity.")
+        self.scale = scale
+        self.similarity_fct = similarity_fct
+        self.gather_across_devices = gather_across_devices
+        self.directions = _checked_directions(directions, partition_mode)
+        self.partition_mode = partition_mode
+        _check_hardness(hardness_mode, hardness_strength)
+        self.hardness_mode = hardness_mode
+        self.hardness_strength = hardness_strength
+        self.mask_duplicates = mask_duplicates
+
+    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+        """`ids`, where duplicates are masked."""
+        return {"ids": column_ids(columns)} if self.mask_duplicates else {}
+
+    def compute(
+        self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, D) anchors, positives and hard negatives -> scalar, in nats; log(number of candidates) by chance.
+
+        Args:
+            embeddings: One batch for each column.
+            labels: Not used.
+            ids: (C or more, B) int64: ids of the values of the text columns, then of id columns.
+        """
+        columns, similarity = as_dot_products(embeddings, self.similarity_fct)
+        joined = join_processes([*columns, *([] if ids is None else [ids.T])], self.gather_across_devices)
+        queries, *documents = joined.tensors[: len(columns)]
+        rows, all_rows, device = len(columns[0]), len(queries), queries.device
+        own = joined.first + torch.arange(rows, device=device)  # (B,) this process's rows among all
+        own_documents = own[:, None] + all_rows * torch.arange(
+            len(documents), device=device
+        )  # (B, columns - 1)
+        related: Callable[[slice], tuple[Tensor, Tensor]] | None = None
+        if self.mask_duplicates:
+            if ids is None:
+                raise ValueError(
+                    "`mask_duplicates` needs the `ids` of the columns. Call the loss with a batch."
+                )
+            related = _Related(ids.T, joined.tensors[-1], len(columns), own)
+
+        def candidates(name: DirectionName) -> Direction:
+            left = columns[0] if name.startswith("query") else columns[1]
+            to_documents = name.endswith("doc")
+            right = torch.cat(documents) if to_documents else queries
+            edits: list[Edit] = []
+            if name == "query_to_doc" and self.hardness_mode is not None and self.hardness_strength:
+                edits.append(self._hardness(own_documents))
+            if related is not None:
+                edits.append(lambda tile, part: _hide(tile, related(part)[to_documents]))
+            if name == "query_to_query":
+                edits.append(lambda tile, part: _hide_at(tile, own[part, None]))
+            if name == "doc_to_doc":
+                edits.append(lambda tile, part: _hide_at(tile, own_documents[part]))
+            return Direction(left, right, _all_of(edits), swapped=name.startswith("doc"))
+
+        loss = info_nce(
+            [candidates(name) for name in ALL_DIRECTIONS if name in self.directions],
+            own,
+            similarity,
+            self.scale,
+            separate=self.partition_mode == "per_direction",
+        )
+        return loss * joined.weight
+
+    def _hardness(self, own_documents: Tensor) -> Edit:
+        """Raise the logits of the chosen negatives by a constant: logits are scale * similarity."""
+        factor = self.hardness_strength / self.scale
+        left_out = own_documents if self.hardness_mode == "in_batch_negatives" else own_documents[:, :1]
+
+        def edit(tile: Tensor, rows: slice) -> None:
+            if self.hardness_mode == "hard_negatives":
+                places = own_documents[rows, 1:]
+                tile.scatter_add_(1, places, tile.detach().gather(1, places) * factor)
+            else:
+                tile.add_((tile.detach() * factor).scatter_(1, left_out[rows], 0.0))
+
+        return edit
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {
+            "scale": self.scale,
+            "similarity_fct": function_name(self.similarity_fct),
+            "gather_across_devices": self.gather_across_devices,
+            "directions": self.directions,
+            "partition_mode": self.partition_mode,
+            "hardness_mode": self.hardness_mode,
+            "hardness_strength": self.hardness_strength,
+            **({"mask_duplicates": True} if self.mask_duplicates else {}),
+        }
+
+    @property
+    def temperature(self) -> float:
+        """1 / scale."""
+        return 1.0 / self.scale
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper that describes these directions."""
+        if set(self.directions) == set(ALL_DIRECTIONS) and self.partition_mode == "joint":
+            return citations.GTE
+        if set(self.directions) == set(BOTH_WAYS) and self.partition_mode == "per_direction":
+            return citations.JINA_2
+        return citations.INFO_NCE
+
+
+class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
+    """MultipleNegativesRankingLoss both ways: anchor to documents and positive to anchors, the mean of the two.
+
+    The same as `directions=("query_to_doc", "doc_to_query"), partition_mode="per_direction"`; prefer that spelling.
+
+    Args:
+        model: The model to train.
+        scale: As there.
+        similarity_fct: As there.
+        gather_across_devices: As there.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        scale: float = 20.0,
+        similarity_fct: Similarity = cos_sim,
+        gather_across_devices: bool = False,
+    ) -> None:
+        super().__init__(model, scale, similarity_fct, gather_across_devices, BOTH_WAYS, "per_direction")
+
+
+class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
+    """MultipleNegativesRankingLoss whose encoder runs in chunks that are recomputed in the backward pass.
+
+    The same loss and gradients in the memory of one chunk, for about a fifth more time. The training argument
+    `micro_batch_tokens` does this for any loss; prefer it.
+
+    Args:
+        model: The model to train.
+        scale: As there; so are the other arguments of the same name.
+        similarity_fct: As there.
+        mini_batch_size: Sequences of a chunk, were they all as long as the longest of the batch.
+        mini_batch_num_tokens: Tokens of a chunk; takes the place of `mini_batch_size`.
+        gather_across_devices: As there.
+        directions: As there.
+        partition_mode: As there.
+        show_progress_bar: Whether to show a bar over the chunks.
+        hardness_mode: As there.
+        hardness_strength: As there.
+        mask_duplicates: As there.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        scale: float = 20.0,
+        similarity_fct: Similarity = cos_sim,
+        mini_batch_size: int = 32,
+        mini_batch_num_tokens: int | None = None,
+        gather_across_devices: bool = False,
+        directions: Sequence[DirectionName] = ("query_to_doc",),
+        partition_mode: PartitionMode = "joint",
+        show_progress_bar: bool = False,
+        hardness_mode: HardnessMode | None = None,
+        hardness_strength: float = 0.0,
+        *,
+        mask_duplicates: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            scale,
+            similarity_fct,
+            gather_across_devices,
+            directions,
+            partition_mode,
+            hardness_mode,
+            hardness_strength,
+            mask_duplicates=mask_duplicates,
+        )
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.own_run = recompute_mini_batches(
+            model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        chunks = {
+            "mini_batch_size": self.mini_batch_size,
+            "mini_batch_num_tokens": self.mini_batch_num_tokens,
+        }
+        return super().get_config_dict() | chunks
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of gradient caching."""
+        return citations.GRAD_CACHE
+
+
+class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRankingLoss):
+    """MultipleNegativesSymmetricRankingLoss in chunks, as CachedMultipleNegativesRankingLoss.
+
+    Args:
+        model: The model to train.
+        scale: As there.
+        similarity_fct: As there.
+        mini_batch_size: As there.
+        mini_batch_num_tokens: As there.
+        gather_across_devices: As there.
+        show_progress_bar: As there.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        scale: float = 20.0,
+        similarity_fct: Similarity = cos_sim,
+        mini_batch_size: int = 32,
+        mini_batch_num_tokens: int | None = None,
+        gather_across_devices: bool = False,
+        show_progress_bar: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            scale,
+            similarity_fct,
+            mini_batch_size,
+            mini_batch_num_tokens,
+            gather_across_devices,
+            BOTH_WAYS,
+            "per_direction",
+            show_progress_bar,
+        )
+
+
+class _Related:
+    """Which candidates are known to be no negatives, for a part of the rows.
+
+    Args:
+        own_ids: (B, C or more) of this process's rows.
+        all_ids: (A, C or more) of all rows.
+        num_columns: C, the number of text columns.
+        own: (B,) the numbers of this process's rows among all.
+    """
+
+    def __init__(self, own_ids: Tensor, all_ids: Tensor, num_columns: int, own: Tensor) -> None:
+        self.own_ids, self.all_ids, self.num_columns, self.own = own_ids, all_ids, num_columns, own
+
+    def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """(c, A) for the anchors, and (c, documents) for the documents; a row's own positive is not among them."""
+        mine, every = self.own_ids[rows, :, None], self.all_ids.T  # (c, C, 1), (C, A)
+        same = _equals_anchor_or_positive(mine, every[0]) | _equals_anchor_or_positive(mine, every[1])
+        for number in range(self.num_columns, len(every)):
+            same |= mine[:, number] == every[number]
+        _set_at(same, self.own[rows, None], False)
+        negatives = [_equals_anchor_or_positive(mine, every[number]) for number in range(2, self.num_columns)]
+        return same, torch.cat([same, *negatives], dim=1)
+
+
+def _equals_anchor_or_positive(mine: Tensor, ids: Tensor) -> Tensor:
+    return (mine[:, 0] == ids) | (mine[:, 1] == ids)
+
+
+def _set_at(tile: Tensor, places: Tensor, value: float) -> None:
+    """Set (c, K) places of a (c, M) tile."""
+    tile.scatter_(1, places, value)
+
+
+def _hide_at(tile: Tensor, places: Tensor) -> None:
+    _set_at(tile, places, -torch.inf)
+
+
+def _hide(tile: Tensor, hidden: Tensor) -> None:
+    tile.masked_fill_(hidden, -torch.inf)
+
+
+def _all_of(edits: list[Edit]) -> Edit | None:
+    if not edits:
+        return None
+
+    def edit(tile: Tensor, rows: slice) -> None:
+        for one in edits:
+            one(tile, rows)
+
+    return edit
+
+
+def _checked_directions(
+    directions: Sequence[DirectionName], partition_mode: str
+) -> tuple[DirectionName, ...]:
+    unknown = set(directions) - set(ALL_DIRECTIONS)
+    if unknown or "query_to_doc" not in directions:
+        raise ValueError(
+            f"`directions` must be 'query_to_doc', where the positives are, and any of {', '.join(ALL_DIRECTIONS[1:])}; "
+            f"but are {tuple(directions)!r}."
+        )
+    if partition_mode not in ("joint", "per_direction"):
+        raise ValueError(f"`partition_mode` must be 'joint' or 'per_direction', but is {partition_mode!r}.")
+    if partition_mode == "per_direction" and not set(directions) <= set(BOTH_WAYS):
+        raise ValueError(
+            "`partition_mode='per_direction'` needs the positive among the candidates of each direction; that is so for "
+            f"'query_to_doc' and 'doc_to_query' only, but `directions` are {tuple(directions)!r}. Drop the others, or "
+            "take 'joint'."
+        )
+    return tuple(directions)
+
+
+def _check_hardness(mode: str | None, strength: float) -> None:
+    if mode is not None and mode not in HARDNESS_MODES:
+        raise ValueError(
+            f"`hardness_mode` must be None or one of {', '.join(HARDNESS_MODES)}, but is {mode!r}."
+        )
+    if strength < 0:
+        raise ValueError(f"`hardness_strength` must be at least 0, but is {strength}. 0 turns it off.")
+    if (mode is None) != (strength == 0):
+        logger.warning(
+            "hardness_mode=%r with hardness_strength=%g has no effect: it takes both a mode and a strength above 0.",
+            mode, strength,
+        )  # fmt: skip

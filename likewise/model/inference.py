@@ -1,0 +1,165 @@
+"""The engine behind `encode`: texts to embeddings, in batches of about equal numbers of tokens.
+
+Texts are tokenised a window at a time by a thread that runs ahead of the model. Within a window they are sorted by
+length and cut into batches by a budget of tokens, and every embedding is written to its place in one array that was
+allocated at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.modules.base import Features, to_padded
+from likewise.packing import TokenSequences
+from likewise.packing.token_batch import chunked_lengths
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+WINDOW = 8192  # texts that are tokenised and sorted together
+# Tokens per text of `batch_size`. On the CPU small batches stay in its caches; on a GPU large ones fill it.
+TOKENS_PER_TEXT = {"cpu": 48}
+TOKENS_PER_TEXT_ON_DEVICES = 512
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `encode` was asked for, resolved.
+
+    Attributes:
+        prompt: Put in front of every text.
+        token_budget: Tokens per batch.
+        truncate_dim: Embeddings are cut to this many entries; None for all.
+        normalize: Whether embeddings are scaled to length 1.
+        device: Where the model is.
+        to_cpu: Whether results are moved to the CPU.
+        forward_kwargs: Keyword arguments for the modules.
+    """
+
+    prompt: str | None
+    token_budget: int
+    truncate_dim: int | None
+    normalize: bool
+    device: torch.device
+    to_cpu: bool
+    forward_kwargs: dict[str, Any]
+
+
+def token_budget(batch_size: int, device: torch.device) -> int:
+    """Tokens per batch for a `batch_size` in texts, as the reference counts it."""
+    return batch_size * TOKENS_PER_TEXT.get(device.type, TOKENS_PER_TEXT_ON_DEVICES)
+
+
+def sentence_embeddings(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+) -> Tensor:
+    """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
+    embeddings: Tensor | None = None
+    for rows, features in _forward(model, texts, request):
+        batch: Tensor = features["sentence_embedding"]
+        if request.truncate_dim is not None:
+            batch = batch[..., : request.truncate_dim]
+        if request.normalize:
+            batch = torch.nn.functional.normalize(batch, dim=-1)
+        if embeddings is None:
+            device = torch.device("cpu") if request.to_cpu else batch.device
+            embeddings = torch.empty(len(texts), batch.shape[-1], dtype=batch.dtype, device=device)
+        embeddings[torch.from_numpy(rows).to(embeddings.device)] = batch.to(embeddings.device)
+        progress(len(rows))
+    return (
+        torch.empty(0, device="cpu" if request.to_cpu else request.device)
+        if embeddings is None
+        else embeddings
+    )
+
+
+def all_features(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+) -> list[dict[str, Any]]:
+    """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
+    results: list[dict[str, Any]] = [{}] * len(texts)
+    for rows, features in _forward(model, texts, request):
+        padded = to_padded(features)
+        if request.truncate_dim is not None:
+            padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
+        for place, row in enumerate(rows.tolist()):
+            results[row] = {
+                name: value[place] if isinstance(value, Tensor) and len(value) == len(rows) else value
+                for name, value in padded.items()
+            }
+        progress(len(rows))
+    return results
+
+
+def token_embeddings(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+) -> list[Tensor]:
+    """The embeddings of each text's tokens, (its tokens, D)."""
+    results: list[Tensor] = [torch.empty(0)] * len(texts)
+    for rows, features in _forward(model, texts, request):
+        if "tokens" in features:
+            pieces = features["token_embeddings"].split(features["tokens"].lengths.tolist())
+            ordered = [pieces[place] for place in features["tokens"].place.tolist()]
+        else:
+            lengths = features["attention_mask"].sum(dim=1).tolist()
+            ordered = [values[:n] for values, n in zip(features["token_embeddings"], lengths, strict=True)]
+        for row, values in zip(rows.tolist(), ordered, strict=True):
+            results[row] = values.clone()  # not a view that would keep the whole batch alive
+        progress(len(rows))
+    return results
+
+
+def _forward(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request
+) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
+    """Run the model over all texts: (which texts, their features) batch by batch."""
+    batches = _packed_batches if model.takes_tokens else _padded_batches
+    with torch.inference_mode():
+        for rows, features in batches(model, texts, request):
+            yield rows, model(features, **request.forward_kwargs)
+
+
+def _packed_batches(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request
+) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
+    starts = range(0, len(texts), WINDOW)
+
+    def tokenize(start: int) -> TokenSequences:
+        return model.token_sequences(texts[start : start + WINDOW], request.prompt)
+
+    with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
+        pending = ahead.submit(tokenize, 0) if len(texts) else None
+        for start in starts:
+            assert pending is not None
+            sequences = pending.result()
+            if start + WINDOW < len(texts):
+                pending = ahead.submit(tokenize, start + WINDOW)
+            # Longest first: if memory does not suffice, that shows at once.
+            order = np.argsort(-sequences.lengths, kind="stable")
+            for part in chunked_lengths(sequences.lengths[order].tolist(), request.token_budget):
+                rows = order[part]
+                yield (
+                    start + rows,
+                    {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)},
+                )
+
+
+def _padded_batches(
+    model: SentenceTransformer, texts: Sequence[Any], request: Request
+) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
+    """For a first module that somebody else wrote: batches of the size asked for, sorted by length in characters."""
+    size = max(
+        1, request.token_budget // TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
+    )
+    order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
+    for start in range(0, len(texts), size):
+        rows = order[start : start + size]
+        features = model.tokenize([texts[row] for row in rows], request.prompt)
+        yield rows, {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}

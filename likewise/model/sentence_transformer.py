@@ -1,0 +1,646 @@
+"""SentenceTransformer: a sequence of modules that turns texts into embeddings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from likewise.model import inference, storage
+from likewise.modules import Module, Pooling, Transformer
+from likewise.modules.base import Features, to_padded
+from likewise.modules.text import Text
+from likewise.packing import TokenSequences
+from likewise.similarity import Similarity, SimilarityFunction
+
+if TYPE_CHECKING:
+    from likewise.card import SentenceTransformerModelCardData
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PROMPTS = {"query": "", "document": ""}
+DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
+PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
+
+
+class SentenceTransformer(nn.Sequential):
+    """Turns texts into embeddings that can be compared.
+
+    Args:
+        model_name_or_path: A folder, or a name on the Hub. A plain transformers model gets mean pooling.
+        modules: The modules, in order, to build a model from scratch.
+        device: Where it computes; None for the best device at hand.
+        prompts: Named texts to put in front of the inputs, e.g. `{"query": "query: "}`.
+        default_prompt_name: The prompt that `encode` uses when none is asked for; a key of the prompts.
+        similarity_fn_name: cosine, dot, euclidean or manhattan; None for the saved one, else cosine.
+        cache_folder: Where downloads are kept; None for `SENTENCE_TRANSFORMERS_HOME` or Hugging Face's usual place.
+        trust_remote_code: Whether code that comes with the model may run.
+        revision: Branch, tag or commit on the Hub.
+        local_files_only: Whether only what was downloaded before may be used.
+        token: Access token for the Hub.
+        use_auth_token: The older name of `token`.
+        truncate_dim: Embeddings are cut to this many entries; None for all.
+        model_kwargs: For `AutoModel.from_pretrained`, e.g. `torch_dtype`. With `attn_implementation` the model pads.
+        tokenizer_kwargs: For `AutoTokenizer.from_pretrained` (`processor_kwargs` is the same).
+        config_kwargs: For `AutoConfig.from_pretrained`.
+        model_card_data: What the model card says.
+        backend: Only "torch" so far.
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        ValueError: The folder is damaged or not trusted, or an argument does not fit the model.
+
+    Examples:
+        >>> model = SentenceTransformer("all-MiniLM-L6-v2")  # doctest: +SKIP
+        >>> embeddings = model.encode(["It is raining.", "Wet weather today."])  # doctest: +SKIP
+        >>> model.similarity(embeddings, embeddings)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        modules: Sequence[nn.Module] | OrderedDict[str, nn.Module] | None = None,
+        device: str | torch.device | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        similarity_fn_name: str | SimilarityFunction | None = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        use_auth_token: bool | str | None = None,
+        truncate_dim: int | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: SentenceTransformerModelCardData | None = None,
+        backend: Literal["torch"] = "torch",
+        *,
+        processor_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        if backend != "torch":
+            raise ValueError(f"`backend` must be 'torch', but is {backend!r}. Drop the argument.")
+        if (model_name_or_path is None) == (modules is None):
+            raise ValueError("Pass either `model_name_or_path` or `modules`.")
+        tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
+        token = use_auth_token if token is None else token
+        if model_name_or_path is None:
+            stored = storage.StoredModel(_named(modules or []))
+        else:
+            folder = storage.find_folder(model_name_or_path, cache_folder, revision, local_files_only, token)
+            stored = storage.load(folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs)
+        super().__init__(OrderedDict(stored.modules))
+        settings = stored.settings
+        self.module_kwargs = stored.module_kwargs
+        self.prompts: dict[str, str] = DEFAULT_PROMPTS | _texts(settings.get("prompts")) | _texts(prompts)
+        self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
+        if self.default_prompt_name is not None:
+            self._prompt_named(self.default_prompt_name)
+        saved_similarity = settings.get("similarity_fn_name")
+        self._similarity_fn_name: str | None = None
+        if similarity_fn_name is not None or saved_similarity in SimilarityFunction.possible_values():
+            self.similarity_fn_name = similarity_fn_name or saved_similarity
+        self.truncate_dim: int | None = settings.get("truncate_dim") if truncate_dim is None else truncate_dim
+        self._check_truncate_dim(self.truncate_dim)
+        self.trust_remote_code = trust_remote_code
+        self._reported_truncation = False
+        self._model_card_text = stored.card
+        self._model_card_data = model_card_data
+        if model_name_or_path is not None:
+            self.model_card_data.set_base_model(os.fspath(model_name_or_path), revision=revision)
+        self.model_card_data.register_model(self)
+        if not (model_kwargs or {}).get("device_map"):
+            self._unify_dtype()
+            self.to(device or best_device())
+
+    # Modules and settings
+
+    @property
+    def model_card_data(self) -> SentenceTransformerModelCardData:
+        """What the model card says about this model."""
+        if self._model_card_data is None:
+            from likewise.card import SentenceTransformerModelCardData
+
+            self._model_card_data = SentenceTransformerModelCardData()
+        return self._model_card_data
+
+    @model_card_data.setter
+    def model_card_data(self, value: SentenceTransformerModelCardData) -> None:
+        self._model_card_data = value
+
+    def _first_module(self) -> Any:
+        return self[0]
+
+    def _last_module(self) -> Any:
+        return self[-1]
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the first module takes packed token ids; one that somebody else wrote does not."""
+        return callable(getattr(self[0], "token_sequences", None)) and isinstance(self[0], Module)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        parameter = next(self.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        parameter = next(self.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    def _unify_dtype(self) -> None:
+        """Modules behind the first take its dtype: a half-precision encoder has no use for a float32 head."""
+        parameter = next(self[0].parameters(), None)
+        if parameter is not None:
+            for module in list(self)[1:]:
+                module.to(parameter.dtype)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first module's tokenizer."""
+        return self._first_module().tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        self._first_module().tokenizer = value
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Texts are cut at this many tokens."""
+        limit: int | None = self._first_module().max_seq_length
+        return limit
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self._first_module().max_seq_length = value
+
+    def get_max_seq_length(self) -> int | None:
+        """Texts are cut at this many tokens; None where the first module has no limit."""
+        return getattr(self[0], "max_seq_length", None)
+
+    @property
+    def transformers_model(self) -> Any:
+        """The transformers model, or None where the first module has none."""
+        return getattr(self[0], "auto_model", None)
+
+    def get_sentence_embedding_dimension(self) -> int | None:
+        """D, the size of what `encode` returns; None where no module says."""
+        size: int | None = None
+        for module in reversed(list(self)):
+            for name in (
+                "get_embedding_dimension",
+                "get_sentence_embedding_dimension",
+                "get_word_embedding_dimension",
+            ):
+                method = getattr(module, name, None)
+                if size is None and callable(method):
+                    size = cast(int, method())
+        if size is None or self.truncate_dim is None:
+            return self.truncate_dim if size is None else size
+        return min(size, self.truncate_dim)
+
+    get_embedding_dimension = get_sentence_embedding_dimension
+
+    def set_pooling_include_prompt(self, include_prompt: bool) -> None:
+        """Set whether pooling includes a prompt's tokens (INSTRUCTOR models leave them out)."""
+        for module in self:
+            if isinstance(module, Pooling):
+                module.include_prompt = include_prompt
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    ) -> None:
+        """Recompute the layers' activations in the backward pass instead of keeping them."""
+        for module in self.modules():
+            if isinstance(module, Transformer):
+                model = module.auto_model  # transformers renames the method in 5.24
+                enable = getattr(
+                    model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
+                )
+                enable(gradient_checkpointing_kwargs)
+
+    # Forward
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
+        """Padded features of texts, as `forward` takes them."""
+        first = self._first_module()
+        features: dict[str, Tensor] = first.tokenize(texts, prompt) if prompt else first.tokenize(texts)
+        return features
+
+    preprocess = tokenize
+
+    def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+        """Token ids of texts, cut at the maximum length.
+
+        Args:
+            texts: Strings, or pairs of strings.
+            prompt: Put in front of every text.
+        """
+        first = self._first_module()
+        sequences: TokenSequences = first.token_sequences(texts, prompt)
+        self._report_truncation()
+        return sequences
+
+    def _report_truncation(self) -> None:
+        tokenization = getattr(self[0], "tokenization", None)
+        if tokenization is not None and tokenization.num_truncated and not self._reported_truncation:
+            self._reported_truncation = True
+            logger.warning(
+                "%d of the first %d texts are longer than %d tokens and were cut there. Raise `model.max_seq_length` "
+                "or split the texts if their ends matter.",
+                tokenization.num_truncated,
+                tokenization.num_texts,
+                tokenization.max_length,
+            )
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:  # type: ignore[override]
+        """Run the modules.
+
+        Args:
+            features: Packed, `{"tokens": TokenBatch}`, or padded, as `tokenize` returns them.
+            **kwargs: Passed on to the modules that declare them.
+
+        Returns:
+            The features, with `sentence_embedding` (N, D) among them.
+        """
+        for name, module in self.named_children():
+            taken = {*self.module_kwargs.get(name, ()), *getattr(module, "forward_kwargs", ())}
+            own = isinstance(module, Module)
+            features = module(
+                features if own else to_padded(features), **{k: kwargs[k] for k in kwargs if k in taken}
+            )
+        return features
+
+    # Encode
+
+    def encode(
+        self,
+        inputs: str | Sequence[Text] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        output_value: Literal["sentence_embedding", "token_embeddings"] | None = "sentence_embedding",
+        precision: Literal["float32", "int8", "uint8", "binary", "ubinary"] = "float32",
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | torch.device | None = None,
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
+        *,
+        sentences: str | Sequence[Text] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Embed texts.
+
+        Args:
+            inputs: A text, or a list of texts (or of pairs of texts). `sentences` is the older name.
+            prompt_name: The prompt to use, a key of `prompts`.
+            prompt: The prompt itself; it wins over `prompt_name`.
+            batch_size: How much goes through the model at once. The work is cut by tokens, not by texts: a batch holds
+                about `batch_size` texts of 48 tokens on the CPU and of 512 tokens elsewhere. Lower it if memory is short.
+            show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
+            output_value: `sentence_embedding`; `token_embeddings` for those of every token; None for all features.
+            precision: float32 (the model's own), or int8, uint8, binary, ubinary for quantised embeddings.
+            convert_to_numpy: Whether to return one array; otherwise a list of tensors.
+            convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
+            device: Where to compute; None for where the model is.
+            normalize_embeddings: Whether embeddings are scaled to length 1.
+            truncate_dim: Embeddings are cut to this many entries; None for the model's own setting.
+            sentences: See `inputs`.
+            **kwargs: Passed on to the modules that declare them; `task` is accepted and used by routers.
+
+        Returns:
+            (N, D) for a list of texts, (D,) for one; see the arguments for other forms.
+
+        Raises:
+            TypeError: Something is not a text.
+            ValueError: An argument is out of its range or unknown.
+        """
+        texts, single = _as_list(sentences if inputs is None else inputs)
+        self._check_encode_arguments(batch_size, precision, output_value, kwargs)
+        self._check_truncate_dim(truncate_dim)
+        if device is not None:
+            self.to(device)
+        request = inference.Request(
+            prompt=self._resolve_prompt(prompt, prompt_name),
+            token_budget=inference.token_budget(batch_size, self.device),
+            truncate_dim=self.truncate_dim if truncate_dim is None else truncate_dim,
+            normalize=normalize_embeddings,
+            device=self.device,
+            to_cpu=not convert_to_tensor and convert_to_numpy,
+            forward_kwargs=kwargs,
+        )
+        run: Any = {
+            "sentence_embedding": inference.sentence_embeddings,
+            "token_embeddings": inference.token_embeddings,
+            None: inference.all_features,
+        }[output_value]
+        with _evaluating(self), _progress(len(texts), show_progress_bar) as progress:
+            found = run(self, texts, request, progress)
+        if output_value == "sentence_embedding":
+            found = _converted(found, precision, convert_to_numpy, convert_to_tensor)
+        return found[0] if single else found
+
+    def encode_query(
+        self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
+    ) -> Any:
+        """`encode`, with the prompt named `query` unless another is asked for."""
+        if prompt_name is None and kwargs.get("prompt") is None and "query" in self.prompts:
+            prompt_name = "query"
+        return self.encode(inputs, prompt_name=prompt_name, **{"task": "query", **kwargs})
+
+    def encode_document(
+        self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
+    ) -> Any:
+        """`encode`, with the first of the prompts document, passage, corpus unless another is asked for."""
+        if prompt_name is None and kwargs.get("prompt") is None:
+            prompt_name = next((name for name in DOCUMENT_PROMPT_NAMES if name in self.prompts), None)
+        return self.encode(inputs, prompt_name=prompt_name, **{"task": "document", **kwargs})
+
+    def get_model_kwargs(self) -> list[str]:
+        """The keyword arguments that this model's modules take from `encode`."""
+        names = {name for kwargs in self.module_kwargs.values() for name in kwargs}
+        for module in self:
+            names.update(getattr(module, "forward_kwargs", ()))
+        return sorted(names)
+
+    def _check_encode_arguments(
+        self, batch_size: int, precision: str, output_value: str | None, kwargs: Mapping[str, Any]
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        if precision not in PRECISIONS:
+            raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
+        if output_value not in ("sentence_embedding", "token_embeddings", None):
+            raise ValueError(
+                f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
+            )
+        unknown = set(kwargs) - set(self.get_model_kwargs()) - {"task"}
+        if unknown:
+            allowed = ", ".join(self.get_model_kwargs()) or "none"
+            raise ValueError(
+                f"encode() got {', '.join(sorted(unknown))}, which no module of this model takes (they take: {allowed})."
+            )
+
+    def _check_truncate_dim(self, dimension: int | None) -> None:
+        if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
+            raise ValueError(f"`truncate_dim` must be a whole number of at least 1, but is {dimension!r}.")
+
+    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str | None:
+        if prompt is not None:
+            if prompt_name is not None:
+                logger.warning("Both `prompt` and `prompt_name` were given; `prompt_name` is ignored.")
+            return prompt
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        return None if name is None else self._prompt_named(name)
+
+    def _prompt_named(self, name: str) -> str:
+        if name not in self.prompts:
+            raise ValueError(
+                f"There is no prompt named {name!r}. This model has: {', '.join(self.prompts)}. "
+                f"Choose one of these, or add it: `prompts={{{name!r}: ...}}`."
+            )
+        return self.prompts[name]
+
+    # Similarity
+
+    @property
+    def similarity_fn_name(self) -> Literal["cosine", "dot", "euclidean", "manhattan"]:
+        """How embeddings are compared."""
+        if self._similarity_fn_name is None:
+            self._similarity_fn_name = "cosine"
+        return cast(Literal["cosine", "dot", "euclidean", "manhattan"], self._similarity_fn_name)
+
+    @similarity_fn_name.setter
+    def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
+        if value is not None:
+            SimilarityFunction.to_similarity_fn(value)  # refuses an unknown name
+        self._similarity_fn_name = value.value if isinstance(value, SimilarityFunction) else value
+
+    @property
+    def similarity(self) -> Similarity:
+        """Scores of all pairs: `similarity(a, b)`, (N, D), (M, D) -> (N, M)."""
+        return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)
+
+    @property
+    def similarity_pairwise(self) -> Similarity:
+        """Scores row by row: `similarity_pairwise(a, b)`, (N, D), (N, D) -> (N,)."""
+        return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)
+
+    @contextmanager
+    def truncate_embeddings(self, truncate_dim: int | None) -> Iterator[None]:
+        """Within this context, `encode` cuts embeddings to `truncate_dim` entries."""
+        self._check_truncate_dim(truncate_dim)
+        before, self.truncate_dim = self.truncate_dim, truncate_dim
+        try:
+            yield
+        finally:
+            self.truncate_dim = before
+
+    truncate_sentence_embeddings = truncate_embeddings
+
+    # Evaluate, save, publish
+
+    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
+        """Run an evaluator on this model; csv files go to `output_path`."""
+        if output_path is not None:
+            Path(output_path).mkdir(parents=True, exist_ok=True)
+        return evaluator(self, output_path)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write the model to a folder, from which this library and the reference load it.
+
+        Args:
+            path: The folder; made if it does not exist.
+            model_name: The model's name in the card.
+            create_model_card: Whether to write README.md.
+            train_datasets: Names of the training data, for the card.
+            safe_serialization: Whether weights are written as safetensors.
+        """
+        folder = Path(path)
+        settings: dict[str, Any] = {
+            "model_type": "SentenceTransformer",
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+            "similarity_fn_name": self.similarity_fn_name,
+        }
+        if self.truncate_dim is not None:
+            settings["truncate_dim"] = self.truncate_dim
+        storage.save(dict(self.named_children()), self.module_kwargs, settings, folder, safe_serialization)
+        if create_model_card:
+            self._create_model_card(folder, model_name, train_datasets)
+
+    save_pretrained = save
+
+    def _create_model_card(
+        self,
+        folder: str | os.PathLike[str],
+        model_name: str | None = None,
+        train_datasets: list[str] | None = None,
+    ) -> None:
+        from likewise.card import write_model_card
+
+        write_model_card(self, Path(folder), model_name, train_datasets)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        token: str | None = None,
+        private: bool | None = None,
+        safe_serialization: bool = True,
+        commit_message: str | None = None,
+        local_model_path: str | None = None,
+        exist_ok: bool = False,
+        replace_model_card: bool = False,
+        train_datasets: list[str] | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the model to the Hub.
+
+        Args:
+            repo_id: `name` or `organisation/name`.
+            token: Access token; None for the one that is logged in.
+            private: Whether a new repository is private.
+            safe_serialization: Whether weights are written as safetensors.
+            commit_message: Of the upload.
+            local_model_path: A folder to upload instead of this model.
+            exist_ok: Whether the repository may exist already.
+            replace_model_card: Whether an existing README.md is replaced.
+            train_datasets: Names of the training data, for the card.
+            revision: The branch to upload to; made if it does not exist.
+            create_pr: Whether to open a pull request instead of a commit.
+
+        Returns:
+            The address of the commit or pull request.
+        """
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        repo = api.create_repo(repo_id, private=private, exist_ok=exist_ok or create_pr)
+        if revision is not None:
+            api.create_branch(repo.repo_id, branch=revision, exist_ok=True)
+        with tempfile.TemporaryDirectory() as temporary:
+            source = local_model_path or temporary
+            if local_model_path is None:
+                keep_card = not replace_model_card and api.file_exists(
+                    repo.repo_id, "README.md", revision=revision
+                )
+                self.save(
+                    temporary,
+                    repo.repo_id,
+                    not keep_card,
+                    train_datasets,
+                    safe_serialization=safe_serialization,
+                )
+            commit = api.upload_folder(
+                repo_id=repo.repo_id,
+                folder_path=source,
+                commit_message=commit_message or "Add a SentenceTransformer model",
+                revision=revision,
+                create_pr=create_pr,
+            )
+        return str(commit.pr_url if create_pr else commit.commit_url)
+
+
+def best_device() -> str:
+    """The fastest kind of device at hand."""
+    for name in ("cuda", "mps", "xpu", "npu", "hpu"):
+        backend = getattr(torch, name, None)
+        if backend is not None and backend.is_available():
+            return name
+    return "cpu"
+
+
+def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
+    named = (
+        dict(modules)
+        if isinstance(modules, Mapping)
+        else {str(i): module for i, module in enumerate(modules)}
+    )
+    if not named:
+        raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
+    return named
+
+
+def _texts(prompts: Mapping[str, str | None] | None) -> dict[str, str]:
+    return {name: text or "" for name, text in (prompts or {}).items()}
+
+
+def _as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
+    """The inputs as something to index and cut, and whether there was just one text."""
+    if isinstance(inputs, str):
+        return [inputs], True
+    if inputs is None:
+        raise TypeError("encode() needs a text or a list of texts, but got None.")
+    if isinstance(inputs, np.ndarray):
+        if inputs.dtype.kind not in "UO":
+            raise TypeError(f"encode() needs texts, but got an array of {inputs.dtype}.")
+        return inputs.tolist(), False
+    if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
+        raise TypeError(
+            f"encode() needs a text or a list of texts, but got {type(inputs).__name__}: {inputs!r}."
+        )
+    return inputs if isinstance(inputs, list) else list(inputs), False
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Dropout and the like off, and each module back in its own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def _progress(total: int, wanted: bool | None) -> Iterator[Any]:
+    if wanted is None:
+        wanted = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
+    if not wanted:
+        yield lambda done: None
+        return
+    from tqdm.auto import tqdm
+
+    with tqdm(total=total, desc="Encoding", unit=" texts") as bar:
+        yield bar.update
+
+
+def _converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: bool) -> Any:
+    """The embeddings in the precision and container asked for."""
+    found: Any = embeddings
+    if precision != "float32" and len(embeddings):
+        from likewise.retrieval.quantization import quantize_embeddings
+
+        found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[arg-type]
+    if to_tensor:
+        return torch.as_tensor(found)
+    if to_numpy:
+        if isinstance(found, Tensor):
+            found = (found.float() if found.dtype == torch.bfloat16 else found).cpu().numpy()
+        return found
+    return list(torch.as_tensor(found))

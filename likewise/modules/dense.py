@@ -1,0 +1,135 @@
+"""Dense: a linear layer and an activation on the sentence embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from likewise.modules.base import Features, Module, load_weights, read_settings
+
+
+class Dense(Module):
+    """activation(W x + b), on one of the features.
+
+    Args:
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bias: Whether there is a b.
+        activation_function: An activation; None for none, so that the layer is linear. Default tanh.
+        init_weight: (out_features, in_features) to start from; None for torch's random start.
+        init_bias: (out_features,) to start from; None for torch's random start.
+        module_input_name: The feature that is read.
+        module_output_name: The feature that is written; None for the one that is read.
+        use_residual: Whether the input is added to the output, mapped by a second matrix where the sizes differ.
+    """
+
+    config_keys = (
+        "in_features",
+        "out_features",
+        "bias",
+        "activation_function",
+        "module_input_name",
+        "module_output_name",
+        "use_residual",
+    )
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        activation_function: Callable[[Tensor], Tensor] | None = nn.Tanh(),  # noqa: B008 - it has no state
+        init_weight: Tensor | None = None,
+        init_bias: Tensor | None = None,
+        module_input_name: str = "sentence_embedding",
+        module_output_name: str | None = None,
+        use_residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.in_features = in_features
+        self.out_features = out_features
+        self.bias = bias
+        self.activation_function = nn.Identity() if activation_function is None else activation_function
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+        if init_weight is not None:
+            self.linear.weight = nn.Parameter(init_weight)
+        if init_bias is not None and bias:
+            self.linear.bias = nn.Parameter(init_bias)
+        self.module_input_name = module_input_name
+        self.module_output_name = module_output_name or module_input_name
+        self.use_residual = use_residual
+        self.residual: nn.Module = nn.Identity()
+        if use_residual and in_features != out_features:
+            self.residual = nn.Linear(in_features, out_features, bias=False)
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Map the named feature, (..., in_features) -> (..., out_features)."""
+        values = features[self.module_input_name].to(self.linear.weight.dtype)
+        mapped = self.activation_function(self.linear(values))
+        features[self.module_output_name] = mapped + self.residual(values) if self.use_residual else mapped
+        return features
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The size of the output."""
+        return self.out_features
+
+    get_embedding_dimension = get_sentence_embedding_dimension
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The saved settings; names that are the default are left out, for readers that do not know them."""
+        activation = self.activation_function
+        named = activation if hasattr(activation, "__qualname__") else type(activation)  # a function, or a module
+        config: dict[str, Any] = {
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "activation_function": f"{named.__module__}.{named.__qualname__}",
+        }
+        names = (self.module_input_name, self.module_output_name, self.use_residual)
+        if names != ("sentence_embedding", "sentence_embedding", False):
+            config |= dict(
+                zip(("module_input_name", "module_output_name", "use_residual"), names, strict=True)
+            )
+        return config
+
+    @classmethod
+    def load(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:
+        """Build from a folder. An activation from outside of torch needs `trust_remote_code=True`."""
+        config = read_settings(folder, cls.config_file_name)
+        if "activation_function" in config:
+            config["activation_function"] = _activation(config["activation_function"], trust_remote_code)
+        dense = cls(**config)
+        load_weights(dense, folder)
+        return dense
+
+    def __repr__(self) -> str:
+        return f"Dense({self.get_config_dict()})"
+
+
+def _activation(name: Any, trusted: bool) -> nn.Module:
+    """The activation that a saved name stands for.
+
+    Raises:
+        ValueError: It is not a module of torch, and others are not trusted; or there is no such thing.
+    """
+    path, _, class_name = str(name).rpartition(".")
+    if path.split(".")[0] != "torch" and not trusted:
+        raise ValueError(
+            f"The activation {name!r} of a Dense module is not part of torch. "
+            "Pass `trust_remote_code=True` if you trust its author."
+        )
+    try:
+        found = getattr(import_module(path), class_name)()
+    except Exception as error:
+        raise ValueError(
+            f"The activation {name!r} of a Dense module cannot be made ({error!r}). Correct it in config.json."
+        ) from error
+    if not isinstance(found, nn.Module):
+        raise ValueError(
+            f"The activation {name!r} of a Dense module is not a torch module. Correct it in config.json."
+        )
+    return found

@@ -1,0 +1,35 @@
+"""LayerNorm: layer normalisation of the sentence embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from likewise.modules.base import Features, Module
+
+
+class LayerNorm(Module):
+    """Layer normalisation of the sentence embedding.
+
+    Args:
+        dimension: Size of the embedding.
+    """
+
+    config_keys = ("dimension",)
+
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.norm = nn.LayerNorm(dimension)
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Normalise `sentence_embedding`, (N, D)."""
+        features["sentence_embedding"] = self.norm(features["sentence_embedding"])
+        return features
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """The size of the output."""
+        return self.dimension
+
+    get_embedding_dimension = get_sentence_embedding_dimension

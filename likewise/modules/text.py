@@ -1,0 +1,105 @@
+"""Tokenization: texts to token ids, many at a time, cut at a maximum length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from likewise.packing import TokenSequences
+
+Text: TypeAlias = str | tuple[str, str] | list[str]
+
+
+class Tokenization:
+    """A tokenizer, set up to turn many texts into token ids at once.
+
+    Args:
+        tokenizer: A transformers tokenizer.
+        do_lower_case: Whether texts are put in lower case first.
+        max_length: Sequences are cut at this many tokens, the special ones counted in; None for no limit.
+
+    Attributes:
+        num_texts: How many texts have been tokenised.
+        num_truncated: How many of them were longer than `max_length`.
+    """
+
+    def __init__(self, tokenizer: Any, do_lower_case: bool = False, max_length: int | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.do_lower_case = do_lower_case
+        self.max_length = max_length
+        self.num_texts = 0
+        self.num_truncated = 0
+        self._prompt_lengths: dict[str, int] = {}
+
+    def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+        """Token ids of the texts, in their order.
+
+        Args:
+            texts: Strings, or pairs of strings.
+            prompt: Put in front of each text (of a pair: of its first text).
+
+        Raises:
+            TypeError: Something is neither a string nor a pair of strings.
+        """
+        prepared = [self._prepare(text, prompt or "", i) for i, text in enumerate(texts)]
+        encode = self._encode_fast if getattr(self.tokenizer, "is_fast", False) else self._encode_slow
+        ids, types = encode(prepared)
+        sequences = TokenSequences.from_lists(ids, types)
+        self.num_texts += len(prepared)
+        if not prompt:
+            return sequences
+        prompt_lengths = np.full(len(prepared), self._prompt_length(prompt), np.int64)
+        return TokenSequences(
+            sequences.input_ids, sequences.offsets, sequences.token_type_ids, prompt_lengths
+        )
+
+    def _prepare(self, text: Text, prompt: str, row: int) -> str | tuple[str, str]:
+        if isinstance(text, str):
+            text = prompt + text
+            return text.lower() if self.do_lower_case else text
+        if isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text):
+            first, second = prompt + text[0], text[1]
+            return (first.lower(), second.lower()) if self.do_lower_case else (first, second)
+        raise TypeError(
+            f"Text {row} is {text!r} ({type(text).__name__}); expected a string or a pair of strings. "
+            "Convert or drop it before encoding."
+        )
+
+    def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()
+        if self.max_length is None:
+            backend.no_truncation()
+        else:
+            backend.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
+        encodings = backend.encode_batch_fast(texts, add_special_tokens=True)
+        ids = [encoding.ids for encoding in encodings]
+        if self.max_length is not None:
+            limit = self.max_length
+            self.num_truncated += sum(
+                bool(e.overflowing) for e, i in zip(encodings, ids, strict=True) if len(i) >= limit
+            )
+        typed = any(not isinstance(text, str) for text in texts) or any(
+            map(any, (e.type_ids for e in encodings[:1]))
+        )
+        return ids, [encoding.type_ids for encoding in encodings] if typed else None
+
+    def _encode_slow(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
+        """For tokenizers written in Python."""
+        has_pairs = any(not isinstance(text, str) for text in texts)
+        options = {"truncation": True, "max_length": self.max_length} if self.max_length is not None else {}
+        encoded = self.tokenizer(texts, **options)
+        if self.max_length is not None:
+            lengths = map(len, self.tokenizer(texts, verbose=False)["input_ids"])
+            self.num_truncated += sum(length > self.max_length for length in lengths)
+        return encoded["input_ids"], encoded.get("token_type_ids") if has_pairs else None
+
+    def _prompt_length(self, prompt: str) -> int:
+        """Tokens of a prompt, a closing special token not counted."""
+        if prompt not in self._prompt_lengths:
+            ids = (self._encode_fast if self.tokenizer.is_fast else self._encode_slow)([prompt])[0][0]
+            closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
+            self._prompt_lengths[prompt] = len(ids) - closing
+        return self._prompt_lengths[prompt]

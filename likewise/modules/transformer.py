@@ -1,0 +1,286 @@
+"""Transformer: texts to token embeddings, by a transformers model and its tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.modules.base import Features, Module, read_json, write_json
+from likewise.modules.text import Text, Tokenization
+from likewise.packing import TokenBatch, TokenSequences
+from likewise.packing.encoder import PackedEncoder
+from likewise.packing.layers import use_fast_layers
+
+CONFIG_FILES = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
+
+
+class Transformer(Module):
+    """A transformers encoder (or decoder) as the first module of a model.
+
+    Args:
+        model_name_or_path: A folder, or a name on the Hub.
+        max_seq_length: Texts are cut at this many tokens; None for the smaller of what tokenizer and model allow.
+        model_args: Keyword arguments for `AutoModel.from_pretrained` (`model_kwargs` is the same).
+        tokenizer_args: Keyword arguments for `AutoTokenizer.from_pretrained` (also `tokenizer_kwargs` and
+            `processor_kwargs`).
+        config_args: Keyword arguments for `AutoConfig.from_pretrained` (also `config_kwargs`).
+        cache_dir: Where downloads are kept.
+        do_lower_case: Whether texts are put in lower case first.
+        tokenizer_name_or_path: Where the tokenizer is, if not with the model.
+    """
+
+    save_in_root = True
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        max_seq_length: int | None = None,
+        model_args: Mapping[str, Any] | None = None,
+        tokenizer_args: Mapping[str, Any] | None = None,
+        config_args: Mapping[str, Any] | None = None,
+        cache_dir: str | None = None,
+        do_lower_case: bool = False,
+        tokenizer_name_or_path: str | None = None,
+        *,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        from transformers import AutoConfig, AutoTokenizer
+
+        cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+        for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
+        for_tokenizer = {
+            **cache,
+            **(tokenizer_args or {}),
+            **(tokenizer_kwargs or {}),
+            **(processor_kwargs or {}),
+        }
+        for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
+        config = AutoConfig.from_pretrained(model_name_or_path, **for_config)
+        self.auto_model: Any = _load_model(model_name_or_path, config, for_model)
+        tokenizer = AutoTokenizer.from_pretrained(
+            tokenizer_name_or_path or model_name_or_path, **for_tokenizer
+        )
+        self._packed = "attn_implementation" not in for_model
+        use_fast_layers(self.auto_model)
+        self.do_lower_case = do_lower_case
+        self.tokenization = Tokenization(tokenizer, do_lower_case)
+        if max_seq_length is None:
+            max_seq_length = for_tokenizer.get("model_max_length", self._longest_sequence())
+        self.max_seq_length = max_seq_length
+
+    @property
+    def encoder(self) -> PackedEncoder:
+        """Runs `auto_model` on packed batches; made anew when `auto_model` has been replaced (by an adapter, say)."""
+        known: PackedEncoder | None = self.__dict__.get("_encoder")
+        if known is None or known.model is not self.auto_model:
+            known = PackedEncoder(self.auto_model, self._packed)
+            self.__dict__["_encoder"] = known  # not by attribute: torch's registry holds the model already
+        return known
+
+    def _longest_sequence(self) -> int | None:
+        """The smaller of the tokenizer's and the model's limits; None where neither has one."""
+        limits = [self.tokenizer.model_max_length]
+        positions = getattr(self.auto_model.config, "max_position_embeddings", None)
+        if positions is not None and positions > 0:
+            limits.append(positions - self.encoder.position_offset)
+        limit = min(limits)
+        return int(limit) if limit < 1_000_000_000 else None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.tokenization.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.tokenization = Tokenization(tokenizer, self.do_lower_case, self.max_seq_length)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Texts are cut at this many tokens, the special ones counted in."""
+        return self.tokenization.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self.tokenization.max_length = value
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model."""
+        return self.auto_model.config
+
+    @property
+    def model(self) -> Any:
+        """The transformers model; the same as `auto_model`."""
+        return self.auto_model
+
+    def get_word_embedding_dimension(self) -> int:
+        """D, the size of a token embedding."""
+        config = self.auto_model.config
+        return int(getattr(config, "hidden_size", None) or config.get_text_config().hidden_size)
+
+    get_embedding_dimension = get_word_embedding_dimension
+
+    def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+        """Token ids of texts (strings, or pairs of strings), cut at the maximum length."""
+        return self.tokenization(texts, prompt)
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
+        """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
+        tokens = self.token_sequences(texts, prompt).pack()
+        pad_id = self.tokenizer.pad_token_id
+        features = {"input_ids": tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)}
+        features["attention_mask"] = tokens.padded_mask()
+        if tokens.token_type_ids is not None:
+            features["token_type_ids"] = tokens.pad(tokens.token_type_ids)
+        if tokens.prompt_lengths is not None:
+            features["prompt_length"] = tokens.restore(tokens.prompt_lengths)
+        return features
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones.
+
+        Where the model's configuration says `output_hidden_states`, `all_layer_embeddings` holds every layer's.
+        """
+        if "tokens" in features:
+            layers = self.encoder(features["tokens"], bool(self.auto_model.config.output_hidden_states))
+        else:
+            layers = self._forward_padded(features)
+        features["token_embeddings"] = layers[-1]
+        if self.auto_model.config.output_hidden_states:
+            features["all_layer_embeddings"] = layers
+        return features
+
+    def _forward_padded(self, features: Features) -> tuple[Tensor, ...]:
+        """Padded features in, (N, L, D) out; in between the padding is taken off."""
+        ids, mask = features["input_ids"], features["attention_mask"]
+        tokens = TokenBatch.from_padded(
+            ids, mask, features.get("token_type_ids"), features.get("prompt_length")
+        )
+        layers = self.encoder(tokens, bool(self.auto_model.config.output_hidden_states))
+        rows = torch.argsort(tokens.place).to(ids.device)
+        row, column = mask[rows].nonzero(as_tuple=True)  # of each token, in packed order
+        return tuple(
+            layer.new_zeros(*ids.shape, layer.shape[-1]).index_put((rows[row], column), layer)
+            for layer in layers
+        )
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What sentence_bert_config.json holds."""
+        return {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
+
+    def save(
+        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
+        """Write model, tokenizer and settings as transformers and the reference read them."""
+        folder = Path(output_path)
+        self.auto_model.save_pretrained(folder)
+        if not safe_serialization:
+            (folder / "model.safetensors").unlink(missing_ok=True)
+            torch.save(self.auto_model.state_dict(), folder / "pytorch_model.bin")
+        self.tokenizer.save_pretrained(folder)
+        _tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+        write_json(folder / CONFIG_FILES[0], self.get_config_dict())
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Transformer:
+        """Build from a folder, whichever release of the reference wrote it."""
+        saved = read_config(folder)
+        return cls(
+            str(folder),
+            max_seq_length=saved.get("max_seq_length"),
+            do_lower_case=bool(saved.get("do_lower_case", False)),
+            model_args={**_saved_args(saved, "model"), **(model_kwargs or {})},
+            tokenizer_args={**_saved_args(saved, "tokenizer"), **(tokenizer_kwargs or {})},
+            config_args={**_saved_args(saved, "config"), **(config_kwargs or {})},
+        )
+
+    def __repr__(self) -> str:
+        return f"Transformer({self.get_config_dict() | {'architecture': type(self.auto_model).__name__}})"
+
+
+def read_config(folder: str | Path) -> dict[str, Any]:
+    """The settings of a Transformer, from the first of the seven file names that exists."""
+    for name in CONFIG_FILES:
+        path = Path(folder) / name
+        if path.exists():
+            config: dict[str, Any] = read_json(path)
+            return config
+    return {}
+
+
+def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Keyword arguments that a folder asks for; never the permission to run its code."""
+    args: dict[str, Any] = dict(saved.get(f"{kind}_args") or saved.get(f"{kind}_kwargs") or {})
+    if kind == "tokenizer":
+        args |= saved.get("processor_kwargs") or {}
+    args.pop("trust_remote_code", None)
+    return args
+
+
+def _load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
+    """The encoder of this configuration, without a head.
+
+    Raises:
+        ValueError: The weights are damaged, or not those of this configuration.
+    """
+    from safetensors import SafetensorError
+    from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
+
+    encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
+    model_class = encoders_only.get(config.model_type, AutoModel)
+    try:
+        model, loading = model_class.from_pretrained(
+            name_or_path, config=config, output_loading_info=True, **model_args
+        )
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        raise ValueError(
+            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
+            "config.json: copy or download the folder again."
+        ) from error
+    # transformers only warns, and goes on with random numbers. A pooler is not used, so it may be missing.
+    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+    if missing or loading["mismatched_keys"]:
+        wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
+        raise ValueError(
+            f"The weights in {name_or_path} do not fit its config.json: {len(wrong)} are missing or of another shape, "
+            f"e.g. {wrong[0]}. Copy or download the folder again."
+        )
+    loaded: nn.Module = model
+    return loaded
+
+
+def _tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:
+    """Drop what only described how this process loaded the tokenizer; note the maximum length."""
+    if not path.exists():
+        return
+    config = json.loads(path.read_text(encoding="utf8"))
+    for key in ("is_local", "local_files_only"):
+        config.pop(key, None)
+    if max_seq_length is not None:
+        config["model_max_length"] = max_seq_length
+    write_json(path, config)

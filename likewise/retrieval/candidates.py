@@ -1,0 +1,156 @@
+"""Candidates for hard negatives: the documents closest to each query that are not among its positives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from likewise.retrieval.blocks import Array, Blocks
+from likewise.retrieval.topk import StreamingTopK
+from likewise.similarity import SimilarityFunction
+
+PAIRS_AT_A_TIME = 2**16
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """(query, positive) pairs, each distinct query and document once.
+
+    Attributes:
+        queries: Q texts, in the order in which they first appear.
+        documents: M texts: the corpus, then the positives that are not in it.
+        query: (P,) int64, the query of each pair; ascending.
+        positive: (P,) int64, its positive, a row of `documents`; no query has one twice.
+    """
+
+    queries: list[str]
+    documents: list[str]
+    query: Array
+    positive: Array
+
+    @classmethod
+    def of(cls, anchors: Sequence[str], positives: Sequence[str], corpus: Sequence[str] | None) -> Pairs:
+        """From the columns of a data set; of pairs that repeat one counts."""
+        documents = list(dict.fromkeys([*(corpus or ()), *positives]))
+        queries = list(dict.fromkeys(anchors))
+        place = {text: i for i, text in enumerate(documents)}
+        row = {text: i for i, text in enumerate(queries)}
+        pairs = dict.fromkeys((row[a], place[p]) for a, p in zip(anchors, positives, strict=True))
+        query, positive = np.array(list(pairs), dtype=np.int64).T
+        order = np.argsort(query, kind="stable")
+        return cls(queries, documents, query[order], positive[order])
+
+    @property
+    def num_positives(self) -> Array:
+        """(Q,) how many positives each query has."""
+        return np.bincount(self.query, minlength=len(self.queries))
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What was found for Q queries with P positives in all.
+
+    Attributes:
+        ids: (Q, K) int64, rows of the documents, best first; -1 for none.
+        scores: (Q, K) float32, -inf for none.
+        positive_scores: (P,) float32, the scores of the pairs.
+    """
+
+    ids: Array
+    scores: Array
+    positive_scores: Array
+
+
+def find_candidates(
+    pairs: Pairs,
+    queries: Sequence[Array],
+    documents: Sequence[Array],
+    similarity: str,
+    k: int,
+    exclude_positives: bool,
+    device: torch.device,
+    blocks: Blocks,
+    name: str,
+) -> Candidates:
+    """The K documents most similar to each query.
+
+    Args:
+        pairs: The queries, documents and positives.
+        queries: The queries' embeddings, in blocks of `blocks.size` rows.
+        documents: The documents' embeddings, in blocks of `blocks.size` rows.
+        similarity: The name of the similarity function.
+        k: How many documents per query.
+        exclude_positives: Whether a query's positives are left out.
+        device: Where to compute.
+        blocks: Where the results are kept, ...
+        name: ... and under which name.
+    """
+    query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
+
+    def search(part: slice) -> Array:
+        inside = (query >= part.start) & (query < part.stop)
+        excluded = (query[inside] - part.start, positive[inside]) if exclude_positives else None
+        embeddings = torch.from_numpy(np.array(queries[part.start // blocks.size])).to(device)
+        search = StreamingTopK(embeddings, k, SimilarityFunction.to_similarity_fn(similarity), excluded)
+        for block in documents:
+            search.add(block)
+        found = search.result()
+        # Two kinds of numbers in one array: every float32 and every row number is exact as float64.
+        return np.stack([found.ids.double().cpu().numpy(), found.scores.double().cpu().numpy()], axis=1)
+
+    found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
+    pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
+    positive_scores = [
+        pairwise(
+            _rows(queries, pairs.query[part], blocks.size),
+            _rows(documents, pairs.positive[part], blocks.size),
+        )
+        for part in _parts(len(pairs.query))
+    ]
+    return Candidates(
+        found[:, 0].astype(np.int64), found[:, 1].astype(np.float32), torch.cat(positive_scores).numpy()
+    )
+
+
+def score_with_cross_encoder(
+    pairs: Pairs, candidates: Candidates, predict: Callable[[list[tuple[str, str]]], Any]
+) -> Candidates:
+    """The candidates with a cross-encoder's scores. All pairs go through it in one stream, sorted by length.
+
+    Args:
+        pairs: The queries, documents and positives.
+        candidates: What was found.
+        predict: Scores a list of (query, document) pairs.
+    """
+    rows, columns = np.nonzero(candidates.ids >= 0)
+    query = np.concatenate([rows, pairs.query])
+    document = np.concatenate([candidates.ids[rows, columns], pairs.positive])
+    query_length = np.array([len(text) for text in pairs.queries])
+    document_length = np.array([len(text) for text in pairs.documents])
+    order = np.argsort(-(query_length[query] + document_length[document]), kind="stable")
+    found = np.empty(len(order), dtype=np.float32)
+    for part in _parts(len(order)):
+        place = order[part]
+        texts = zip(query[place].tolist(), document[place].tolist(), strict=True)
+        scores = predict([(pairs.queries[q], pairs.documents[d]) for q, d in texts])
+        found[place] = torch.as_tensor(scores).float().cpu().numpy().reshape(-1)
+    scores = np.full(candidates.scores.shape, -np.inf, dtype=np.float32)
+    scores[rows, columns] = found[: len(rows)]
+    return Candidates(candidates.ids, scores, found[len(rows) :])
+
+
+def _parts(num_rows: int) -> list[slice]:
+    return [slice(start, start + PAIRS_AT_A_TIME) for start in range(0, num_rows, PAIRS_AT_A_TIME)]
+
+
+def _rows(blocks: Sequence[Array], rows: Array, size: int) -> torch.Tensor:
+    """Some rows of an array that is cut into blocks of `size` rows."""
+    found = np.empty((len(rows), blocks[0].shape[1]), dtype=np.float32)
+    for i, block in enumerate(blocks):
+        inside = rows // size == i
+        found[inside] = block[rows[inside] - i * size]
+    return torch.from_numpy(found)

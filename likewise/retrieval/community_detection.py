@@ -1,0 +1,74 @@
+"""Find groups of embeddings that are all close to one of them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from likewise.similarity import Embeddings, to_float_tensor
+
+
+def community_detection(
+    embeddings: Embeddings,
+    threshold: float = 0.75,
+    min_community_size: int = 10,
+    batch_size: int = 1024,
+    show_progress_bar: bool = False,
+) -> list[list[int]]:
+    """Groups of embeddings whose cosine with the group's centre is at least a threshold.
+
+    The largest possible group is taken first; what it contains is no longer available to the others. Memory grows with
+    `batch_size` x N, not with N x N.
+
+    Args:
+        embeddings: (N, D).
+        threshold: The smallest cosine with the centre.
+        min_community_size: Smaller groups are left out.
+        batch_size: So many embeddings are compared with all others at a time.
+        show_progress_bar: Whether to show progress.
+
+    Returns:
+        The groups as lists of rows, largest group first. A group begins with its centre, then by descending cosine.
+
+    Examples:
+        >>> community_detection([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.1]], min_community_size=2)
+        [[0, 2], [1, 3]]
+    """
+    from tqdm.auto import tqdm
+
+    if not len(embeddings):
+        return []
+    rows = to_float_tensor(embeddings)
+    units = torch.nn.functional.normalize(rows.unsqueeze(0) if rows.dim() == 1 else rows, dim=-1)
+    sizes = torch.cat(
+        [
+            (units[start : start + batch_size] @ units.T >= threshold).sum(dim=1)
+            for start in tqdm(
+                range(0, len(units), batch_size), desc="Counting", disable=not show_progress_bar
+            )
+        ]
+    )
+    by_size = sizes.argsort(descending=True, stable=True)
+    centres = by_size[sizes[by_size] >= min_community_size]
+    is_free = torch.ones(len(units), dtype=torch.bool, device=units.device)
+    groups: list[list[int]] = []
+    while len(centres):
+        part, centres = centres[:batch_size], centres[batch_size:]
+        for centre, scores in zip(part.tolist(), units[part] @ units.T, strict=True):
+            if (
+                is_free[centre]
+                and (group := _group(centre, scores, is_free, threshold, min_community_size)) is not None
+            ):
+                is_free[group] = False
+                groups.append(group.tolist())
+        centres = centres[is_free[centres]]
+    return sorted(groups, key=len, reverse=True)
+
+
+def _group(centre: int, scores: Tensor, is_free: Tensor, threshold: float, min_size: int) -> Tensor | None:
+    """The free rows close to a centre, itself first; None if they are too few."""
+    members = ((scores >= threshold) & is_free).nonzero().squeeze(1)
+    if len(members) < min_size:
+        return None
+    members = members[scores[members].argsort(descending=True, stable=True)]
+    return torch.cat([members.new_tensor([centre]), members[members != centre]])

@@ -1,0 +1,307 @@
+"""Mine hard negatives: for pairs of a query and its positive, documents that look like positives but are not."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from likewise.retrieval.blocks import Array, Blocks, digest, weights_digest
+from likewise.retrieval.candidates import Candidates, Pairs, find_candidates, score_with_cross_encoder
+from likewise.retrieval.mined_columns import FORMATS, as_columns
+from likewise.retrieval.negatives import Choice, Negatives, choose
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+BLOCK_ROWS = 2**16
+
+
+def mine_hard_negatives(
+    dataset: Dataset,
+    model: SentenceTransformer,
+    anchor_column_name: str | None = None,
+    positive_column_name: str | None = None,
+    corpus: Sequence[str] | None = None,
+    cross_encoder: Any = None,
+    range_min: int = 0,
+    range_max: int | None = None,
+    max_score: float | None = None,
+    min_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    num_negatives: int = 3,
+    sampling_strategy: str = "top",
+    query_prompt_name: str | None = None,
+    query_prompt: str | None = None,
+    corpus_prompt_name: str | None = None,
+    corpus_prompt: str | None = None,
+    include_positives: bool = False,
+    output_format: str = "triplet",
+    output_scores: bool = False,
+    batch_size: int = 32,
+    faiss_batch_size: int = 16384,
+    use_faiss: bool = False,
+    use_multi_process: bool | Sequence[str] = False,
+    verbose: bool = True,
+    cache_folder: str | None = None,
+    as_triplets: bool | None = None,
+    margin: float | None = None,
+    *,
+    output_ids: bool = False,
+    seed: int = 0,
+) -> Dataset:
+    """Add hard negatives to a data set of pairs.
+
+    Every query is compared with every document. A query's own positives are left out, then candidates from rank
+    `range_min` to `range_max` that no filter refuses are negatives. The search is exact and needs memory for the
+    embeddings and `range_max` candidates per query, never for a matrix of all scores; with a `cache_folder` not even for
+    the embeddings, and a run that was interrupted goes on where it was.
+
+    Args:
+        dataset: Pairs of texts. All positives of equal queries count as positives of each.
+        model: Embeds queries and documents, which are compared by its similarity function.
+        anchor_column_name: The column of queries; by default the first.
+        positive_column_name: The column of positives; by default the second.
+        corpus: More documents, besides all positives, to find negatives in.
+        cross_encoder: Scores the candidates instead of the model, where a filter on scores is set. Anything with
+            `predict(pairs, batch_size=...)`.
+        range_min: So many of the best candidates are skipped: they may be positives that nobody labelled.
+        range_max: So many of the best candidates are considered. By default as many as are needed: `num_negatives` after
+            `range_min` (ten times as many where a filter may drop some), and as many as the most positives of a query.
+        max_score: Candidates that score more are dropped.
+        min_score: Candidates that score less are dropped.
+        absolute_margin: Candidates have to score at least this much less than the query's weakest positive.
+        relative_margin: The same as a share of that positive's score: 0.05 stands for 5 percent.
+        num_negatives: How many negatives per query.
+        sampling_strategy: "top" for the best, "random" for a sample.
+        query_prompt_name: The name of the model's prompt for queries.
+        query_prompt: Put in front of every query.
+        corpus_prompt_name: The name of the model's prompt for documents.
+        corpus_prompt: Put in front of every document.
+        include_positives: Whether positives may be found too: gives a ranking to evaluate a reranker on. The format is
+            then "n-tuple".
+        output_format: "triplet" (query, positive, negative); "n-tuple" (query, positive, negative_1, ...), only queries
+            with all their negatives; "labeled-pair" (query, document, label); "labeled-list" (query, documents, labels).
+        output_scores: Whether to add `scores`, or `score` or `scores` in place of labels.
+        batch_size: For `encode` and `predict`.
+        faiss_batch_size: Accepted, without effect: the search chooses its own tiles.
+        use_faiss: Accepted, without effect: the search is exact and needs no index.
+        use_multi_process: Whether to embed in several processes, or on which devices.
+        verbose: Whether to print what was found and to show progress.
+        cache_folder: Keep embeddings and candidates here. They are told apart by the model's weights and the texts.
+        as_triplets: Older form of `output_format`: "triplet" or "n-tuple".
+        margin: The older name of `absolute_margin`.
+        output_ids: Whether to add `ids` (`id`): the documents' places among the distinct texts of `corpus`, followed by
+            those of the positives.
+        seed: Decides the random sample.
+
+    Returns:
+        A data set in the format asked for.
+
+    Raises:
+        ValueError: A column is missing or empty, or options contradict each other.
+        TypeError: A cell is not a text.
+
+    Reference: Moreira et al. 2024, NV-Retriever, https://arxiv.org/abs/2407.15831, for `relative_margin`.
+    """
+    from datasets import Dataset
+
+    names = _column_names(dataset, anchor_column_name, positive_column_name)
+    output_format, output_scores = _checked_format(
+        output_format, output_scores, as_triplets, include_positives
+    )
+    anchors, positives = (_checked_texts(f"column {name!r}", dataset[name]) for name in names)
+    pairs = Pairs.of(anchors, positives, None if corpus is None else _checked_texts("`corpus`", corpus))
+    given = {
+        "absolute_margin": margin if absolute_margin is None else absolute_margin,
+        "relative_margin": relative_margin,
+        "max_score": max_score,
+        "min_score": min_score,
+    }
+    filters = {name: value for name, value in given.items() if value is not None}
+    if range_max is None:
+        wanted = 10 * num_negatives if filters else num_negatives
+        range_max = range_min + wanted + min(int(pairs.num_positives.max()), 10 * num_negatives)
+    choice = Choice(range_min, range_max, num_negatives, sampling_strategy, filters)
+    if use_faiss:
+        logger.warning("`use_faiss` has no effect: the search is exact and needs no index. Drop it.")
+    if cross_encoder is not None and not filters:
+        logger.warning(
+            "`cross_encoder` has no effect without `max_score`, `min_score` or a margin. Set one of them."
+        )
+
+    prompts = Prompts(query_prompt_name, query_prompt, corpus_prompt_name, corpus_prompt)
+    candidates = _mine(
+        model,
+        pairs,
+        prompts,
+        range_max,
+        include_positives,
+        batch_size,
+        use_multi_process,
+        cache_folder,
+        verbose,
+    )
+    if cross_encoder is not None and filters:
+        candidates = score_with_cross_encoder(
+            pairs, candidates, lambda texts: cross_encoder.predict(texts, batch_size=batch_size)
+        )
+    negatives = choose(pairs, candidates, choice, np.random.default_rng(seed))
+    if verbose:
+        print(_statistics(pairs, candidates, negatives, choice))
+    return Dataset.from_dict(
+        as_columns(
+            output_format, pairs, candidates.positive_scores, negatives, names, output_scores, output_ids
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What stands in front of queries and documents, or its name among the model's prompts."""
+
+    query_name: str | None
+    query: str | None
+    document_name: str | None
+    document: str | None
+
+
+def _mine(
+    model: SentenceTransformer,
+    pairs: Pairs,
+    prompts: Prompts,
+    k: int,
+    include_positives: bool,
+    batch_size: int,
+    use_multi_process: bool | Sequence[str],
+    cache_folder: str | None,
+    verbose: bool,
+) -> Candidates:
+    """Embed queries and documents, and find each query's candidates."""
+    blocks = Blocks(None if cache_folder is None else Path(cache_folder), BLOCK_ROWS)
+    settings: dict[str, Any] = {
+        "batch_size": batch_size,
+        "show_progress_bar": verbose,
+        "normalize_embeddings": True,
+    }
+    pools: Any = model
+    if use_multi_process:
+        settings["pool"] = pools.start_multi_process_pool(
+            None if use_multi_process is True else list(use_multi_process)
+        )
+    # What results depend on is in the names of their files.
+    key = digest if cache_folder is not None else lambda *_: ""
+    weights = weights_digest(model) if cache_folder is not None else ""
+    query_name = key(weights, prompts.query_name, prompts.query, pairs.queries)
+    document_name = key(weights, prompts.document_name, prompts.document, pairs.documents)
+
+    def embed_queries(part: slice) -> Array:
+        texts = pairs.queries[part]
+        found: Array = model.encode_query(
+            texts, prompt_name=prompts.query_name, prompt=prompts.query, **settings
+        )
+        return found
+
+    def embed_documents(part: slice) -> Array:
+        texts = pairs.documents[part]
+        found: Array = model.encode_document(
+            texts, prompt_name=prompts.document_name, prompt=prompts.document, **settings
+        )
+        return found
+
+    try:
+        queries = blocks.compute(f"query_embeddings_{query_name}", len(pairs.queries), embed_queries)
+        documents = blocks.compute(
+            f"corpus_embeddings_{document_name}", len(pairs.documents), embed_documents
+        )
+    finally:
+        if use_multi_process:
+            pools.stop_multi_process_pool(settings["pool"])
+    similarity = model.similarity_fn_name
+    name = key(query_name, document_name, similarity, k, include_positives, pairs.positive.tolist())
+    return find_candidates(
+        pairs,
+        queries,
+        documents,
+        similarity,
+        min(k, len(pairs.documents)),
+        not include_positives,
+        model.device,
+        blocks,
+        f"candidates_{name}",
+    )
+
+
+def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:
+    if not len(dataset):
+        raise ValueError("`dataset` is empty. Pass at least one pair.")
+    columns = dataset.column_names
+    if len(columns) < 2 and not (anchor and positive):
+        raise ValueError(f"`dataset` needs two columns of texts, but has only {columns}.")
+    names = (anchor or columns[0], positive or columns[1])
+    for name in names:
+        if name not in columns:
+            raise ValueError(f"`dataset` has no column {name!r}. Choose from {', '.join(columns)}.")
+    return names
+
+
+def _checked_texts(where: str, values: Sequence[Any]) -> list[str]:
+    texts = list(values)
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"Row {row} of {where} must be a text, but is {text!r}. Drop or fill that row.")
+    return texts
+
+
+def _checked_format(
+    output_format: str, output_scores: bool, as_triplets: bool | None, include_positives: bool
+) -> tuple[str, bool]:
+    if as_triplets is not None:
+        output_format = "triplet" if as_triplets else "n-tuple"
+    if output_format == "n-tuple-scores":  # an older format's name
+        output_format, output_scores = "n-tuple", True
+    if output_format not in FORMATS:
+        raise ValueError(f"There is no format {output_format!r}. Choose from {', '.join(FORMATS)}.")
+    if include_positives and output_format != "n-tuple":
+        logger.warning("With `include_positives` the format is 'n-tuple', as only that keeps the order.")
+        output_format = "n-tuple"
+    return output_format, output_scores
+
+
+def _statistics(pairs: Pairs, candidates: Candidates, negatives: Negatives, choice: Choice) -> str:
+    """What was found, in some lines of text."""
+    found = negatives.ids >= 0
+    of_pair = found[pairs.query]
+    difference = (candidates.positive_scores[:, None] - negatives.scores[pairs.query])[of_pair]
+    columns = {
+        "Positive": candidates.positive_scores,
+        "Negative": negatives.scores[found],
+        "Difference": difference,
+    }
+    lines = ["Metric " + "".join(f"{name:>12}" for name in columns)]
+    lines.append("Count  " + "".join(f"{len(values):>12,}" for values in columns.values()))
+    statistics: dict[str, Callable[[Array], Any]] = {"Mean": np.mean, "Std": np.std, "Min": np.min}
+    statistics |= {f"{share}%": partial(np.percentile, q=share) for share in (25, 50, 75)} | {"Max": np.max}
+    if found.any():
+        for name, statistic in statistics.items():
+            lines.append(
+                f"{name:<7}" + "".join(f"{float(statistic(values)):>12.4f}" for values in columns.values())
+            )
+    for name, number in negatives.skipped.items():
+        share = number / max(negatives.num_candidates, 1)
+        lines.append(f"{name} = {choice.filters[name]} dropped {number:,} candidates ({share:.2%}).")
+    if short := int((~found.all(axis=1)).sum()):
+        lines.append(
+            f"{short:,} of {len(found):,} queries have fewer than {choice.num_negatives} negatives. For more, raise "
+            "`range_max`" + (" or loosen the filters." if choice.filters else ", or pass a larger `corpus`.")
+        )
+    return "\n".join(lines)

@@ -1,0 +1,205 @@
+"""Search in quantised embeddings with faiss or usearch, the best candidates scored again with the float queries."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from likewise.retrieval.quantization import (
+    Array,
+    Precision,
+    calibration_ranges,
+    dequantize_embeddings,
+    quantize_embeddings,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SearchLibrary:
+    """A library that searches, and what it does differently from the other.
+
+    Attributes:
+        name: As it is imported.
+        precisions: What the corpus may be quantised to.
+        build: (corpus, precision, exact) -> index.
+        find: (index, queries, precision, k, exact) -> (Q, k) scores, (Q, k) ids, -1 where there are fewer.
+        fetch: (index, (N,) ids, precision) -> the N embeddings as they were added.
+    """
+
+    name: str
+    precisions: tuple[Precision, ...]
+    build: Callable[[Array, Precision, bool], Any]
+    find: Callable[[Any, Array, Precision, int, bool], tuple[Array, Array]]
+    fetch: Callable[[Any, Array, Precision], Array]
+
+    def search(
+        self,
+        query_embeddings: Array,
+        corpus_embeddings: Array | None = None,
+        corpus_index: Any = None,
+        corpus_precision: Precision = "float32",
+        top_k: int = 10,
+        ranges: Array | None = None,
+        calibration_embeddings: Array | None = None,
+        rescore: bool = True,
+        rescore_multiplier: int = 2,
+        exact: bool = True,
+        output_index: bool = False,
+    ) -> tuple[Any, ...]:
+        """Find the best documents of each query.
+
+        Args:
+            query_embeddings: (Q, D), best as float: then the candidates can be scored again.
+            corpus_embeddings: (M, D), or (M, D / 8) for bits, quantised to `corpus_precision` already.
+            corpus_index: The index of an earlier call, instead of the embeddings.
+            corpus_precision: faiss: float32, uint8 or ubinary; usearch: float32, int8, binary or ubinary.
+            top_k: How many documents per query.
+            ranges: (2, D), for int8 and uint8: the ranges that the corpus was quantised with.
+            calibration_embeddings: (N, D), which those ranges came from, instead of them. Without either, the ranges
+                come from the queries, which is poor.
+            rescore: Whether to find more candidates, and to score them again with the float queries.
+            rescore_multiplier: How many times `top_k` to find for that.
+            exact: Whether to compare with every document; else approximately, by a graph (HNSW).
+            output_index: Whether to return the index too.
+
+        Returns:
+            For each query a list of `{"corpus_id": row, "score": score}`, best first; the seconds that the search took;
+            and, if asked, the index. Scores not computed again are the library's: usearch's are distances.
+
+        Raises:
+            ImportError: The library is not installed.
+            ValueError: The precision is not one of the library's, or there is not one corpus.
+        """
+        self._check(corpus_embeddings, corpus_index, corpus_precision)
+        queries, precision = query_embeddings, corpus_precision
+        index = corpus_index
+        if corpus_embeddings is not None:
+            index = self.build(corpus_embeddings, precision, exact)
+        is_float = queries.dtype.kind == "f"
+        scores_again = rescore and is_float and precision != "float32"
+        if rescore and not scores_again:
+            which = "corpus is" if is_float else "queries are"
+            logger.warning("Nothing can be scored again, as the %s not suited. Pass `rescore=False`.", which)
+        if is_float and precision in ("int8", "uint8") and ranges is None:
+            ranges = calibration_ranges(queries if calibration_embeddings is None else calibration_embeddings)
+        quantized = quantize_embeddings(queries, precision, ranges) if is_float else queries
+        start = time.perf_counter()
+        scores, ids = self.find(
+            index, quantized, precision, top_k * (rescore_multiplier if scores_again else 1), exact
+        )
+        if scores_again:
+            found = self.fetch(index, np.maximum(ids, 0).reshape(-1), precision)
+            documents = dequantize_embeddings(found, precision, queries.shape[1], ranges)
+            scores, ids = rescored(queries, documents.reshape(*ids.shape, -1), ids, top_k)
+        seconds = time.perf_counter() - start
+        hits = [
+            [
+                {"corpus_id": int(i), "score": float(s)}
+                for i, s in zip(row_ids, row_scores, strict=True)
+                if i >= 0
+            ]
+            for row_ids, row_scores in zip(ids, scores, strict=True)
+        ]
+        return (hits, seconds, index) if output_index else (hits, seconds)
+
+    def _check(self, corpus: Array | None, index: Any, precision: Precision) -> None:
+        if (corpus is None) == (index is None):
+            raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
+        if precision not in self.precisions:
+            raise ValueError(
+                f"`corpus_precision` must be one of {', '.join(self.precisions)} for {self.name}, but is {precision!r}."
+            )
+
+
+def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[Array, Array]:
+    """Order candidates by their dot products with the queries.
+
+    Args:
+        queries: (Q, D).
+        documents: (Q, K, D), each query's candidates.
+        ids: (Q, K), -1 for none.
+        top_k: How many to keep.
+
+    Returns:
+        (Q, top_k) scores and ids, best first.
+    """
+    scores = np.where(ids >= 0, np.einsum("qd,qkd->qk", queries, documents), -np.inf)
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
+
+
+def _faiss_build(corpus: Array, precision: Precision, exact: bool) -> Any:
+    faiss = _library("faiss", "faiss-cpu")
+    size = corpus.shape[1]
+    if precision == "ubinary":
+        index = faiss.IndexBinaryFlat(8 * size) if exact else faiss.IndexBinaryHNSW(8 * size, 16)
+    else:
+        index = (
+            faiss.IndexFlatIP(size) if exact else faiss.IndexHNSWFlat(size, 16, faiss.METRIC_INNER_PRODUCT)
+        )
+    index.add(corpus)
+    return index
+
+
+def _faiss_find(index: Any, queries: Array, precision: Precision, k: int, exact: bool) -> tuple[Array, Array]:
+    scores, ids = index.search(queries, k)
+    return scores, ids
+
+
+def _faiss_fetch(index: Any, ids: Array, precision: Precision) -> Array:
+    found: Array = np.stack([index.reconstruct(int(i)) for i in ids])
+    return found.astype(np.uint8) if precision != "float32" else found
+
+
+def _usearch_build(corpus: Array, precision: Precision, exact: bool) -> Any:
+    usearch = _library("usearch.index", "usearch")
+    bits = precision in ("binary", "ubinary")
+    kinds = {"float32": ("cos", "f32"), "int8": ("ip", "i8")}
+    metric, dtype = kinds.get(precision, ("hamming", "b1"))
+    index = usearch.Index(ndim=corpus.shape[1] * (8 if bits else 1), metric=metric, dtype=dtype)
+    index.add(np.arange(len(corpus)), _unsigned(corpus, precision))
+    return index
+
+
+def _usearch_find(
+    index: Any, queries: Array, precision: Precision, k: int, exact: bool
+) -> tuple[Array, Array]:
+    matches = index.search(_unsigned(queries, precision), k, exact=exact)
+    scores, ids = np.atleast_2d(matches.distances), np.atleast_2d(matches.keys).astype(np.int64)
+    found: Any = getattr(matches, "counts", ids.shape[1])  # a single query has all its matches
+    counts = np.reshape(found, (-1, 1))
+    return scores, np.where(np.arange(ids.shape[1]) < np.reshape(counts, (-1, 1)), ids, -1)
+
+
+def _usearch_fetch(index: Any, ids: Array, precision: Precision) -> Array:
+    found = np.asarray(index.get(ids))
+    return (found.view(np.uint8) ^ np.uint8(0x80)).view(np.int8) if precision == "binary" else found
+
+
+def _unsigned(embeddings: Array, precision: Precision) -> Array:
+    """Bits as usearch reads them: "binary" bytes are 128 lower than the bits say."""
+    return embeddings.view(np.uint8) ^ np.uint8(0x80) if precision == "binary" else embeddings
+
+
+def _library(name: str, package: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise ImportError(f"This search needs {package}. Install it: pip install {package}") from error
+
+
+semantic_search_faiss = SearchLibrary(
+    "faiss", ("float32", "uint8", "ubinary"), _faiss_build, _faiss_find, _faiss_fetch
+).search
+semantic_search_usearch = SearchLibrary(
+    "usearch", ("float32", "int8", "binary", "ubinary"), _usearch_build, _usearch_find, _usearch_fetch
+).search

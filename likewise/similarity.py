@@ -1,0 +1,161 @@
+"""How alike two embeddings are: cosine, dot product, negative Euclidean and negative Manhattan distance.
+
+Every function takes tensors, arrays or lists, computes in float32 when given half precision, and comes in two
+forms: all pairs, (N, D) and (M, D) -> (N, M), and `pairwise_*`, (N, D) and (N, D) -> (N,). Larger is more alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize, pad
+
+Embeddings: TypeAlias = Tensor | np.ndarray[Any, Any] | Sequence[Any]
+Similarity: TypeAlias = Callable[[Any, Any], Tensor]
+
+__all__ = [
+    "SimilarityFunction",
+    "cos_sim",
+    "dot_score",
+    "euclidean_sim",
+    "manhattan_sim",
+    "pairwise_angle_sim",
+    "pairwise_cos_sim",
+    "pairwise_dot_score",
+    "pairwise_euclidean_sim",
+    "pairwise_manhattan_sim",
+    "pytorch_cos_sim",
+    "to_float_tensor",
+]
+
+
+def to_float_tensor(embeddings: Embeddings) -> Tensor:
+    """The embeddings as one tensor of at least float32; a tensor that is one already is returned as it is."""
+    if isinstance(embeddings, Tensor):
+        tensor = embeddings
+    elif isinstance(embeddings, np.ndarray):
+        tensor = torch.from_numpy(embeddings)
+    elif len(embeddings) and isinstance(embeddings[0], Tensor):
+        tensor = torch.stack(list(embeddings))
+    else:
+        tensor = torch.from_numpy(np.asarray(embeddings))
+    return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Cosine of every a with every b: (N, D), (M, D) -> (N, M), in [-1, 1]. One vector counts as a batch of one."""
+    return dot_score(normalize(_rows(a), dim=-1), normalize(_rows(b), dim=-1))
+
+
+def pytorch_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """The older name of `cos_sim`."""
+    return cos_sim(a, b)
+
+
+def dot_score(a: Embeddings, b: Embeddings) -> Tensor:
+    """Dot product of every a with every b: (N, D), (M, D) -> (N, M)."""
+    return _rows(a) @ _rows(b).T
+
+
+def euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Negative Euclidean distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
+    return -torch.cdist(_rows(a), _rows(b), p=2.0)
+
+
+def manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Negative Manhattan distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
+    return -torch.cdist(_rows(a), _rows(b), p=1.0)
+
+
+def pairwise_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Cosine of each a with the b in the same row: (N, D), (N, D) -> (N,), in [-1, 1]."""
+    return pairwise_dot_score(normalize(to_float_tensor(a), dim=-1), normalize(to_float_tensor(b), dim=-1))
+
+
+def pairwise_dot_score(a: Embeddings, b: Embeddings) -> Tensor:
+    """Dot product of each a with the b in the same row: (N, D), (N, D) -> (N,)."""
+    return (to_float_tensor(a) * to_float_tensor(b)).sum(dim=-1)
+
+
+def pairwise_euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Negative Euclidean distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
+    distance: Tensor = torch.linalg.vector_norm(to_float_tensor(a) - to_float_tensor(b), dim=-1)
+    return -distance
+
+
+def pairwise_manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
+    """Negative Manhattan distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
+    return -(to_float_tensor(a) - to_float_tensor(b)).abs().sum(dim=-1)
+
+
+def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
+    """Absolute normalised angle difference of each x and the y in its row, in complex space: (N, D), (N, D) -> (N,).
+
+    Each vector is read as D/2 complex numbers (first half real, second half imaginary; a zero is added to an odd D). The
+    difference is |cosine + sine| of the two vectors.
+
+    Reference: Li and Li 2023, AnglE-optimized Text Embeddings, https://arxiv.org/abs/2309.12871, equation 7.
+    """
+    first, second = (normalize(to_float_tensor(vectors), dim=-1) for vectors in (x, y))
+    if first.shape[-1] % 2:
+        first, second = pad(first, (0, 1)), pad(second, (0, 1))
+    (a, b), (c, d) = first.chunk(2, dim=-1), second.chunk(2, dim=-1)
+    return (a * c + b * d + b * c - a * d).sum(dim=-1).abs()
+
+
+class SimilarityFunction(Enum):
+    """The four ways to compare embeddings; the value is the name that is saved with a model."""
+
+    COSINE = "cosine"
+    DOT_PRODUCT = "dot"
+    DOT = "dot"  # an alias of DOT_PRODUCT
+    EUCLIDEAN = "euclidean"
+    MANHATTAN = "manhattan"
+
+    @staticmethod
+    def to_similarity_fn(similarity_function: str | SimilarityFunction) -> Similarity:
+        """The all-pairs function of this name: (N, D), (M, D) -> (N, M)."""
+        return _ALL_PAIRS[_member(similarity_function)]
+
+    @staticmethod
+    def to_similarity_pairwise_fn(similarity_function: str | SimilarityFunction) -> Similarity:
+        """The row-by-row function of this name: (N, D), (N, D) -> (N,)."""
+        return _PAIRWISE[_member(similarity_function)]
+
+    @staticmethod
+    def possible_values() -> list[str]:
+        """The names of all similarity functions."""
+        return [member.value for member in SimilarityFunction]
+
+
+def _member(name: str | SimilarityFunction) -> SimilarityFunction:
+    try:
+        return SimilarityFunction(name)
+    except ValueError:
+        choices = ", ".join(SimilarityFunction.possible_values())
+        raise ValueError(f"There is no similarity function {name!r}. Choose one of: {choices}.") from None
+
+
+def _rows(embeddings: Embeddings) -> Tensor:
+    """The embeddings as (N, D); one vector becomes a batch of one."""
+    tensor = to_float_tensor(embeddings)
+    return tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
+
+
+_ALL_PAIRS: dict[SimilarityFunction, Similarity] = {
+    SimilarityFunction.COSINE: cos_sim,
+    SimilarityFunction.DOT_PRODUCT: dot_score,
+    SimilarityFunction.EUCLIDEAN: euclidean_sim,
+    SimilarityFunction.MANHATTAN: manhattan_sim,
+}
+_PAIRWISE: dict[SimilarityFunction, Similarity] = {
+    SimilarityFunction.COSINE: pairwise_cos_sim,
+    SimilarityFunction.DOT_PRODUCT: pairwise_dot_score,
+    SimilarityFunction.EUCLIDEAN: pairwise_euclidean_sim,
+    SimilarityFunction.MANHATTAN: pairwise_manhattan_sim,
+}

@@ -1,0 +1,5 @@
+"""SimilarityFunction, under the reference's path."""
+
+from likewise.similarity import SimilarityFunction
+
+__all__ = ["SimilarityFunction"]

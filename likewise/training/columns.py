@@ -1,0 +1,101 @@
+"""Reading the columns of a data set: whole ones chunk by chunk through Arrow, or a few rows of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, IterableDataset
+
+LABEL_COLUMNS = ("label", "labels", "score", "scores")
+CHUNK_ROWS = 65_536
+
+
+def is_transformed(dataset: Dataset) -> bool:
+    """Whether rows are made when they are read (`set_transform`), so that the table does not tell what they hold."""
+    return bool(dataset.format["type"] == "custom")
+
+
+def column_names(dataset: Dataset | IterableDataset) -> list[str]:
+    """The columns of the rows that the data set gives."""
+    from datasets import Dataset
+
+    if isinstance(dataset, Dataset) and is_transformed(dataset) and len(dataset):
+        return list(dataset[:1])
+    return list(dataset.column_names or next(iter(dataset), {}))
+
+
+def arrow_chunks(dataset: Dataset, column: str) -> Iterator[pa.Array]:
+    """The values of a column, in order, some ten thousand at a time."""
+    import pyarrow as pa
+
+    if is_transformed(dataset):
+        for start in range(0, len(dataset), CHUNK_ROWS):
+            yield pa.array(dataset[start : start + CHUNK_ROWS][column])
+        return
+    rows = dataset.select_columns([column]).with_format("arrow")
+    for table in rows.iter(batch_size=CHUNK_ROWS):
+        yield table[column].combine_chunks()
+
+
+def value_ids(
+    dataset: Dataset, columns: Sequence[str], fold: bool = False
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(rows, columns): 64-bit ids of the values, equal for equal values, also of different columns.
+
+    Args:
+        dataset: N rows.
+        columns: The C columns to look at.
+        fold: Whether texts that differ only in case and white space count as equal.
+    """
+    ids = np.empty((len(dataset), len(columns)), np.int64)
+    for place, column in enumerate(columns):
+        start = 0
+        for chunk in arrow_chunks(dataset, column):
+            ids[start : start + len(chunk), place] = _hash_strings(_as_strings(chunk, fold))
+            start += len(chunk)
+    return ids
+
+
+def _as_strings(values: pa.Array, fold: bool) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = values.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        values = pa.array([str(value) for value in values.to_pylist()], pa.large_string())
+    else:
+        values = values.cast(pa.large_string())
+    if fold:
+        values = pc.utf8_trim_whitespace(pc.utf8_lower(values))
+        values = pc.replace_substring_regex(values, r"\s+", " ")
+    return values
+
+
+def _hash_strings(strings: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(N,) 64-bit hashes of large strings, eight bytes at a time over all strings at once."""
+    if len(strings) == 0:
+        return np.empty(0, np.int64)
+    _, offsets_buffer, bytes_buffer = strings.buffers()
+    offsets = np.frombuffer(offsets_buffer, np.int64)[strings.offset : strings.offset + len(strings) + 1]
+    first, last = int(offsets[0]), int(offsets[-1])
+    starts, lengths = offsets[:-1] - first, np.diff(offsets)
+    raw = np.zeros(last - first + 8, np.uint8)
+    if last > first:
+        raw[:-8] = np.frombuffer(bytes_buffer, np.uint8)[first:last]
+    # Every run of eight bytes, at any address, as one number.
+    words = np.lib.stride_tricks.as_strided(raw[:8].view(np.uint64), (len(raw) - 7,), (1,))
+    hashes = lengths.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    active, place = np.flatnonzero(lengths > 0), 0
+    while len(active):
+        left = lengths[active] - place
+        word = words[starts[active] + place]
+        mask = np.uint64(2**64 - 1) >> ((8 - np.minimum(left, 8)) * 8).astype(np.uint64)
+        mixed = (hashes[active] ^ (word & mask)) * np.uint64(0xD6E8FEB86659FD93)
+        hashes[active] = mixed ^ (mixed >> np.uint64(32))
+        active, place = active[left > 8], place + 8
+    return hashes.view(np.int64)

@@ -1,0 +1,109 @@
+"""Objective: the model and its losses as one module, which is what is wrapped, trained and saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.losses.base import Loss, Run, run_whole
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+LOSS_WEIGHTS_FILE = "loss.safetensors"
+
+
+class Objective(nn.Module):
+    """From a batch to the number that is minimised.
+
+    Args:
+        model: The model.
+        loss: One loss for all data sets, or one for each by name.
+        run: How the encoder meets a batch: at once, or in chunks that are recomputed.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, loss: nn.Module | Mapping[str, nn.Module], run: Run = run_whole
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.names = tuple(loss) if isinstance(loss, Mapping) else None
+        self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
+        self.run = run
+
+    def loss_of(self, data_set: str) -> nn.Module:
+        """The loss of a data set."""
+        return self.losses[0 if self.names is None else self.names.index(data_set)]
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch the model's mode. What losses hold, a teacher or a decoder, stays as its loss set it up."""
+        self.training = mode
+        self.model.train(mode)
+        return self
+
+    def forward(
+        self, columns: Sequence[dict[str, Tensor]], label: Tensor | None = None, dataset_name: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """A batch -> its loss, and the loss's named parts, detached (none for a loss of one part)."""
+        loss = self.loss_of(dataset_name)
+        # Under mixed precision the model is autocast by itself; the loss computes in full precision.
+        with torch.autocast(self.model.device.type, enabled=False):
+            value = loss(columns, label, self.run) if isinstance(loss, Loss) else loss(columns[:], label)
+        if isinstance(value, dict):
+            total = torch.stack(list(value.values())).sum()
+            return total, {name: part.detach() for name, part in value.items()}
+        return value, {}
+
+    def named_trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained: the model's parameters as `model.*`, a loss's own under its data set's name, if it has one."""
+        named = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        for prefix, loss in zip(self.names or [""], self.losses, strict=True):
+            for name, parameter in loss.named_parameters():
+                if parameter.requires_grad and not any(parameter is known for known in named.values()):
+                    named[f"{prefix}.{name}".lstrip(".")] = parameter
+        return named
+
+    def loss_state(self) -> dict[str, Tensor]:
+        """The losses' own trained weights and buffers, those of the model and of frozen models left out."""
+        others = {id(tensor) for tensor in (*self.model.parameters(), *self.model.buffers())}
+        state: dict[str, Tensor] = {}
+        for name, tensor in (*self.losses.named_parameters(), *self.losses.named_buffers()):
+            owner = self.losses.get_submodule(name.rpartition(".")[0])
+            frozen = not any(parameter.requires_grad for parameter in owner.parameters())
+            is_weight = isinstance(tensor, nn.Parameter)
+            if id(tensor) not in others and (
+                tensor.requires_grad if is_weight else not frozen or not is_weight
+            ):
+                state[name] = tensor
+        return state
+
+    def save_loss(self, folder: str | Path) -> None:
+        """Write the losses' own weights, if they have any."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss_state().items()}
+        if state:
+            from safetensors.torch import save_file
+
+            save_file(state, Path(folder) / LOSS_WEIGHTS_FILE)
+
+    def load_loss(self, folder: str | Path) -> None:
+        """Read what `save_loss` wrote.
+
+        Raises:
+            ValueError: The folder's losses are others than these.
+        """
+        from safetensors.torch import load_file
+
+        state, path = self.loss_state(), Path(folder) / LOSS_WEIGHTS_FILE
+        saved: dict[str, Any] = load_file(path) if path.exists() else {}
+        if {name: tensor.shape for name, tensor in state.items()} != {n: t.shape for n, t in saved.items()}:
+            raise ValueError(
+                f"The losses' weights in {folder} are {sorted(saved) or 'none'}, but this run's losses have "
+                f"{sorted(state) or 'none'}. Resume with the loss that the run began with."
+            )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(saved[name])

@@ -1,0 +1,174 @@
+"""TrainingPlan: what a run will do, settled and checked before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from likewise.losses.base import Label
+from likewise.training import checks
+from likewise.training.columns import LABEL_COLUMNS, column_names
+
+if TYPE_CHECKING:
+    from datasets import Dataset, IterableDataset
+
+
+@dataclass(frozen=True)
+class DataSetPlan:
+    """What the columns of a data set are, and the loss they go to.
+
+    Attributes:
+        name: The data set's key in a dict of them; "" for an only one.
+        texts: The text columns, in order.
+        label: The label column, or None.
+        prompts: What is put in front of each text column's texts; "" for nothing.
+        roles: What the loss takes each text column for; the column's own name where the loss does not say.
+        uses_label: Whether the loss takes the label.
+        loss: The loss's name.
+        num_rows: How many rows there are; None where that is not known.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    label: str | None
+    prompts: tuple[str, ...]
+    roles: tuple[str, ...]
+    uses_label: bool
+    loss: str
+    num_rows: int | None
+
+    def describe(self) -> str:
+        """One line: rows, columns with their roles, and the loss."""
+        rows = "stream" if self.num_rows is None else f"{self.num_rows:,} rows"
+        columns = [
+            (role if role == text else f"{role}={text}") + (f" (prompt {prompt!r})" if prompt else "")
+            for role, text, prompt in zip(self.roles, self.texts, self.prompts, strict=True)
+        ]
+        if self.uses_label:
+            columns.append(f"label={self.label}" if self.label != "label" else "label")
+        return f"{rows}: {', '.join(columns)} -> {self.loss}"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run, as it is printed before the first step.
+
+    Attributes:
+        train: The training data sets.
+        evaluation: The evaluation data sets.
+        settings: Further lines, by title.
+    """
+
+    train: tuple[DataSetPlan, ...]
+    evaluation: tuple[DataSetPlan, ...]
+    settings: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
+        lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
+        lines += list(self.settings.items())
+        width = max(len(title) for title, _ in lines)
+        return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])
+
+
+def plan_data_set(
+    dataset: Dataset | IterableDataset,
+    name: str,
+    split: str,
+    loss: nn.Module,
+    prompts: Any = None,
+    batch_size: int | None = None,
+    label_columns: Sequence[str] = LABEL_COLUMNS,
+    check_cells: bool = True,
+) -> DataSetPlan:
+    """Settle what a data set's columns are, and check that they fit the loss.
+
+    Args:
+        dataset: The data set.
+        name: Its key in a dict of data sets; "" for an only one.
+        split: "training" or "evaluation".
+        loss: The loss it goes to.
+        prompts: The argument `prompts`.
+        batch_size: Rows in a batch, over all processes.
+        label_columns: Names that a label column may have, the first found counts.
+        check_cells: Whether to look at every cell (False for models that take other things than texts).
+
+    Raises:
+        ValueError: Something does not fit.
+    """
+    from datasets import Dataset
+
+    where = f"the {split} data set {name!r}" if name else f"the {split} data"
+    num_rows = len(dataset) if isinstance(dataset, Dataset) else None
+    if num_rows == 0:
+        raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())
+    columns = column_names(dataset)
+    label = next((column for column in label_columns if column in columns), None)
+    texts = tuple(column for column in columns if column != label)
+    checks.check_names(texts, label, where)
+    rows = checks.first_rows(dataset)
+    if check_cells:
+        for column in texts:
+            checks.check_texts(rows, column, where)
+    shape = checks.checked_shape(loss, texts, label, where)
+    if shape is not None and label is not None:
+        checks.check_labels(rows, label, loss, shape, where)
+    if shape is not None and shape.in_batch_negatives and batch_size == 1:
+        raise ValueError(
+            f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is 1. "
+            f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
+        )
+    roles = texts
+    if shape is not None:
+        extra = (
+            f"{shape.more} {i + 1}" if i else str(shape.more) for i in range(len(texts) - len(shape.roles))
+        )
+        roles = (*shape.roles, *extra)
+    return DataSetPlan(
+        name=name,
+        texts=texts,
+        label=label,
+        prompts=tuple(prompt_of(prompts, name, column) for column in texts),
+        roles=roles,
+        uses_label=label is not None and (shape is None or shape.label is not Label.NONE),
+        loss=type(loss).__name__,
+        num_rows=num_rows,
+    )
+
+
+def prompt_of(prompts: Any, data_set: str, column: str) -> str:
+    """The prompt of a column: one for all, or by data set, by column, or by data set and column."""
+    if isinstance(prompts, dict) and data_set in prompts:
+        prompts = prompts[data_set]
+    elif isinstance(prompts, dict):
+        prompts = {key: value for key, value in prompts.items() if isinstance(value, str)}
+    if isinstance(prompts, dict):
+        return prompts.get(column) or ""
+    return prompts or ""
+
+
+def losses_by_data_set(
+    loss: nn.Module | Mapping[str, nn.Module], names: Sequence[str], split: str
+) -> dict[str, nn.Module]:
+    """The loss of each data set.
+
+    Raises:
+        ValueError: There are losses by data set, but not for this one.
+    """
+    if not isinstance(loss, Mapping):
+        return dict.fromkeys(names, loss)
+    if list(names) == [""]:
+        raise ValueError(
+            f"`loss` is a dict ({', '.join(map(repr, loss))}), but the {split} data is one data set. Pass a dict of data "
+            "sets with the same keys, or one loss."
+        )
+    missing = [name for name in names if name not in loss]
+    if missing:
+        raise ValueError(
+            f"`loss` has no loss for the {split} data set {missing[0]!r}, only for {', '.join(map(repr, loss))}. "
+            "Use the same keys for data sets and losses."
+        )
+    return {name: loss[name] for name in names}

@@ -1,0 +1,215 @@
+"""Batch samplers: which rows make up a batch, and which data set the next batch comes from.
+
+All draw from a generator that is seeded with seed + epoch at the start of an epoch, so that every epoch has its own
+order, and the same one in every run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import BatchSampler, ConcatDataset, Sampler, SubsetRandomSampler
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    IntArray = np.ndarray[Any, np.dtype[np.int64]]
+
+
+class DefaultBatchSampler(BatchSampler):
+    """Rows at random, cut into batches.
+
+    Subclass it and override `__iter__` and `__len__` for a sampler of your own.
+
+    Args:
+        dataset: The data set; or a torch Sampler of row numbers, whose order is kept.
+        batch_size: Rows in a batch.
+        drop_last: Whether a last batch with fewer rows is left out.
+        valid_label_columns: Names that a label column may have.
+        generator: Where random numbers come from; None for one of its own.
+        seed: Seeds the generator, together with the epoch; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | Sampler[int],
+        batch_size: int,
+        drop_last: bool,
+        valid_label_columns: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> None:
+        super().__init__(dataset, batch_size, drop_last)  # type: ignore[arg-type]
+        self.dataset = dataset
+        self.valid_label_columns = valid_label_columns
+        self.generator = torch.Generator() if generator is None else generator
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        self.epoch = epoch
+
+    def reseed(self) -> None:
+        """Seed the generator for this epoch."""
+        if self.seed is not None:
+            self.generator.manual_seed(self.seed + self.epoch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        if isinstance(self.dataset, Sampler):
+            yield from super().__iter__()
+            return
+        self.reseed()
+        rows = torch.randperm(len(self.dataset), generator=self.generator)
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield rows[start : start + self.batch_size].tolist()
+
+
+class GroupByLabelBatchSampler(DefaultBatchSampler):
+    """Batches with at least two rows of each of at least two labels.
+
+    The labels, in random order, hand out two rows each, over and over, until fewer than two labels have any left.
+    Labels of one row only are left out. Arguments as for DefaultBatchSampler; the batch size must be even, at least 4.
+    """
+
+    def __init__(self, dataset: Dataset, *args: Any, **kwargs: Any) -> None:
+        super().__init__(dataset, *args, **kwargs)
+        if self.batch_size < 4 or self.batch_size % 2:
+            raise ValueError(
+                f"Grouping by label needs an even batch size of at least 4, but got {self.batch_size}."
+            )
+        _, labels, counts = np.unique(self._labels(dataset), return_inverse=True, return_counts=True)
+        order = np.argsort(labels, kind="stable")
+        self.groups: list[IntArray] = [
+            rows for rows in np.split(order, np.cumsum(counts)[:-1]) if len(rows) >= 2
+        ]
+        if len(self.groups) < 2:
+            raise ValueError(
+                f"Grouping by label needs two labels with two rows each, but {len(self.groups)} of the "
+                f"{len(counts)} labels in the data have two. Choose another `batch_sampler`."
+            )
+        pairs = sorted(len(rows) // 2 for rows in self.groups)
+        self._num_rounds = pairs[-2]
+        self._num_rows = 2 * sum(min(count, self._num_rounds) for count in pairs)
+
+    def _labels(self, dataset: Dataset) -> list[Any]:
+        for column in self.valid_label_columns or ():
+            if column in dataset.column_names:
+                return list(dataset[column])
+        raise ValueError(
+            f"Grouping by label needs a label column ({', '.join(self.valid_label_columns or ['label'])}), but the "
+            f"data set has {', '.join(dataset.column_names)}. Rename one or choose another `batch_sampler`."
+        )
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.reseed()
+        shuffled = [rows[torch.randperm(len(rows), generator=self.generator).numpy()] for rows in self.groups]
+        batch: list[int] = []
+        last = None
+        for place in range(self._num_rounds):
+            labels = [label for label, rows in enumerate(shuffled) if len(rows) >= 2 * place + 2]
+            labels = [labels[i] for i in torch.randperm(len(labels), generator=self.generator)]
+            if labels[0] == last:  # or two neighbouring pairs, perhaps all of a batch, would share a label
+                labels[:2] = labels[1::-1]
+            last = labels[-1]
+            for label in labels:
+                batch += shuffled[label][2 * place : 2 * place + 2].tolist()
+                if len(batch) == self.batch_size:
+                    yield batch
+                    batch = []
+        if len(batch) >= 4 and not self.drop_last:
+            yield batch
+
+    def __len__(self) -> int:
+        full, rest = divmod(self._num_rows, self.batch_size)
+        return full + (rest >= 4 and not self.drop_last)
+
+
+class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
+    """What samplers over several data sets have in common. Subclass it for one of your own.
+
+    Args:
+        dataset: The data sets, end to end.
+        batch_samplers: A batch sampler for each of them.
+        generator: Where random numbers come from; None for one of its own.
+        seed: Seeds the generator, together with the epoch; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        dataset: ConcatDataset[Any],
+        batch_samplers: Sequence[Any],
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> None:
+        if len(dataset.datasets) != len(batch_samplers):
+            raise ValueError(
+                f"There are {len(dataset.datasets)} data sets but {len(batch_samplers)} batch samplers; "
+                "each data set needs one."
+            )
+        first = batch_samplers[0]
+        super().__init__(dataset, first.batch_size, first.drop_last)  # type: ignore[arg-type]
+        self.dataset = dataset
+        self.batch_samplers = batch_samplers
+        self.generator = torch.Generator() if generator is None else generator
+        self.seed = seed
+        self.epoch = 0
+
+    @property
+    def offsets(self) -> list[int]:
+        """The number of each data set's first row among all rows."""
+        return [0, *accumulate(len(dataset) for dataset in self.dataset.datasets)][:-1]  # type: ignore[arg-type]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next, to every data set's sampler too."""
+        self.epoch = epoch
+        for sampler in self.batch_samplers:
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(epoch)
+
+    def reseed(self) -> None:
+        """Seed the generator for this epoch."""
+        if self.seed is not None:
+            self.generator.manual_seed(self.seed + self.epoch)
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[list[int]]:
+        """Batches of row numbers, each counted over all data sets."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many batches there are."""
+
+
+class RoundRobinBatchSampler(MultiDatasetDefaultBatchSampler):
+    """One batch from each data set in turn, until one of them is exhausted."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.reseed()
+        for batches in zip(*self.batch_samplers, strict=False):
+            for offset, batch in zip(self.offsets, batches, strict=True):
+                yield [row + offset for row in batch]
+
+    def __len__(self) -> int:
+        return min(map(len, self.batch_samplers)) * len(self.batch_samplers)
+
+
+class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
+    """All batches of all data sets, in random order."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        self.reseed()
+        offsets, batches = self.offsets, [iter(sampler) for sampler in self.batch_samplers]
+        turns = [i for i, sampler in enumerate(self.batch_samplers) for _ in range(len(sampler))]
+        for i in SubsetRandomSampler(turns, generator=self.generator):
+            batch = next(batches[i], None)
+            if batch is not None:  # a sampler of somebody's own may promise more batches than it has
+                yield [row + offsets[i] for row in batch]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batch_samplers))

@@ -1,0 +1,130 @@
+"""Data sets from files or from the Hub, with the columns and rows that are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+# How `datasets` calls what is in a file.
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where rows come from, and which of them.
+
+    Attributes:
+        source: A .parquet, .csv, .tsv, .json or .jsonl file, or the name of a data set on the Hub.
+        subset: Of a data set on the Hub with several.
+        split: Of a data set on the Hub.
+        columns: The columns to keep, in this order; or their new names with the old ones. None for all.
+        where: Rows are kept where each of these columns has this value, or one of these values.
+        max_rows: Keep the first so many of these rows; None for all.
+    """
+
+    source: str
+    subset: str | None = None
+    split: str = "train"
+    columns: Sequence[str] | Mapping[str, str] | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
+    max_rows: int | None = None
+
+    @property
+    def file(self) -> Path | None:
+        """The file, or None where the source is on the Hub."""
+        path = Path(self.source).expanduser()
+        return path if path.suffix.lower() in FORMATS else None
+
+    def check(self) -> None:
+        """Refuse a file that is not there.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            ValueError: `max_rows` is below 1.
+        """
+        if self.file is not None and not self.file.is_file():
+            raise FileNotFoundError(f"There is no file {self.source}. Check the path.")
+        if self.max_rows is not None and self.max_rows < 1:
+            raise ValueError(
+                f"`max_rows` must be at least 1, but is {self.max_rows}. Drop it to keep all rows."
+            )
+
+    def load(self) -> Dataset:
+        """Read the rows.
+
+        Raises:
+            FileNotFoundError: There is no such file or data set.
+            ValueError: A file is damaged, a column is not there, or no row is left.
+        """
+        self.check()
+        with quiet_datasets():
+            rows = self._read()
+        old_names = self.columns.values() if isinstance(self.columns, Mapping) else self.columns or ()
+        for column in (*old_names, *self.where):
+            if column not in rows.column_names:
+                near = get_close_matches(column, rows.column_names, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                have = ", ".join(map(repr, rows.column_names))
+                raise ValueError(f"{self.source} has no column {column!r}, only {have}.{hint}")
+        rows = self._matching(rows)
+        if self.max_rows is not None:
+            rows = rows.select(range(min(self.max_rows, len(rows))))
+        if not len(rows):
+            raise ValueError(
+                f"{self.source} has no rows" + (f" where {dict(self.where)}." if self.where else ".")
+            )
+        if isinstance(self.columns, Mapping):
+            rows = rows.select_columns(list(self.columns.values()))
+            return rows.rename_columns({old: new for new, old in self.columns.items() if old != new})
+        return rows if self.columns is None else rows.select_columns(list(self.columns))
+
+    def _read(self) -> Dataset:
+        from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError
+        from pyarrow import ArrowInvalid
+
+        if self.file is not None:
+            options = {"sep": "\t"} if self.file.suffix.lower() == ".tsv" else {}
+            try:
+                kind = FORMATS[self.file.suffix.lower()]
+                return load_dataset(kind, data_files=str(self.file), split="train", **options)
+            except (DatasetGenerationError, ArrowInvalid) as error:
+                reason = str(error.__cause__ or error).splitlines()[0]
+                raise ValueError(f"{self.source} cannot be read: {reason}. Is it complete?") from error
+        try:
+            return load_dataset(self.source, self.subset, split=self.split)
+        except (ConnectionError, FileNotFoundError) as error:
+            raise FileNotFoundError(
+                f"There is no file {self.source}, and no such data set could be had from the Hub ({error}). Check the "
+                f"spelling; files end in {', '.join(FORMATS)}."
+            ) from error
+
+    def _matching(self, rows: Dataset) -> Dataset:
+        for column, wanted in self.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            kept = [row for row, value in enumerate(rows[column]) if value in values]
+            rows = rows.select(kept)
+        return rows
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """`datasets` without its progress bars, and without log records of errors that it raises as well."""
+    import datasets
+
+    had_bars, verbosity = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if had_bars:
+            datasets.enable_progress_bars()

@@ -1,0 +1,9 @@
+"""The training arguments, under the reference's path."""
+
+from likewise.training.arguments import (
+    BatchSamplers,
+    MultiDatasetBatchSamplers,
+    SentenceTransformerTrainingArguments,
+)
+
+__all__ = ["BatchSamplers", "MultiDatasetBatchSamplers", "SentenceTransformerTrainingArguments"]

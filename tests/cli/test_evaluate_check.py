@@ -1,0 +1,105 @@
+"""`evaluate` chooses the evaluator by the columns; `check` says which losses fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small import sentences
+
+TEXTS = sentences(18, seed=5)
+RECIPE = """
+model: ./nowhere
+train: {pairs: {source: "${data}/pairs.csv", loss: CoSENTLoss}}
+test: {held-out: {source: "${data}/pairs.csv", columns: [a, b, score], evaluator: EmbeddingSimilarityEvaluator}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def tables(tmp_path: Path) -> None:
+    """Tables of six rows, a shape each."""
+    rows = list(zip(TEXTS[:6], TEXTS[6:12], TEXTS[12:], strict=True))
+    scores, labels = [0.1, 0.9, 0.4, 0.3, 0.8, 0.5], [0, 1, 0, 0, 1, 1]
+    shapes: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
+        "pairs": ("a,b,score", [(a, b, score) for (a, b, _), score in zip(rows, scores, strict=True)]),
+        "classes": ("a,b,label", [(a, b, label) for (a, b, _), label in zip(rows, labels, strict=True)]),
+        "triplets": ("a,b,c", rows),
+        "matches": ("a,b", [(a, b) for a, b, _ in rows]),
+        "texts": ("a", [(a,) for a, _, _ in rows]),
+    }
+    for name, (header, lines) in shapes.items():
+        (tmp_path / f"{name}.csv").write_text(
+            "\n".join([header, *(",".join(map(str, line)) for line in lines)]) + "\n"
+        )
+
+
+@pytest.mark.parametrize(
+    ("table", "evaluator", "primary"),
+    [
+        ("pairs", "EmbeddingSimilarityEvaluator", "spearman_cosine"),
+        ("classes", "BinaryClassificationEvaluator", "cosine_ap"),
+        ("triplets", "TripletEvaluator", "cosine_accuracy"),
+        ("matches", "TranslationEvaluator", "mean_accuracy"),
+    ],
+)
+def test_the_columns_decide_what_is_measured(
+    run: Callable[..., Any], model_folder: str, table: str, evaluator: str, primary: str
+) -> None:
+    result = run("evaluate", f"{table}.csv", "--model", model_folder)
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{table}: {evaluator}"
+    assert lines[1].split()[0] == primary
+
+
+def test_columns_may_be_chosen(run: Callable[..., Any], model_folder: str) -> None:
+    result = run("evaluate", "triplets.csv", "--model", model_folder, "--columns", "a, c")
+    assert result.exit_code == 0, result.output
+    assert "TranslationEvaluator" in result.stdout
+
+
+def test_a_recipe_is_measured_by_its_own_evaluators(run: Callable[..., Any], model_folder: str) -> None:
+    Path("recipe.yaml").write_text(RECIPE)
+    result = run("evaluate", "recipe.yaml", "--model", model_folder, "--data", ".")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("held-out: EmbeddingSimilarityEvaluator\n")
+
+
+def test_what_cannot_be_measured_is_refused(refused: Callable[..., str]) -> None:
+    assert "texts.csv has the columns a, but a table for evaluation has two texts" in refused(
+        "evaluate", "texts.csv"
+    )
+    assert "has no column 'd', only 'a', 'b'" in refused("evaluate", "matches.csv", "--columns", "a,d")
+    Path("recipe.yaml").write_text(RECIPE.replace("test:", "dev:").split("dev:")[0])
+    assert "recipe.yaml has no evaluators" in refused("evaluate", "recipe.yaml", "--data", ".")
+
+
+def test_check_lists_the_losses_that_fit_and_why_others_do_not(run: Callable[..., Any]) -> None:
+    result = run("check", "triplets.csv")
+    assert result.exit_code == 0, result.output
+    header, rest = result.stdout.split("\nfits\n")
+    fits, _, refusals = rest.partition("does not fit: ")
+    assert header == "triplets.csv: 6 rows, columns a, b, c"
+    assert "TripletLoss" in fits
+    assert "trains on anchor=a, positive=b, negative=c" in fits
+    assert "CoSENTLoss" not in fits
+    assert refusals.startswith("the data has 3 text columns: 'a', 'b', 'c'")
+    assert "CoSENTLoss" in refusals
+
+
+def test_check_looks_at_the_labels_too(run: Callable[..., Any]) -> None:
+    Path("stars.csv").write_text("a,b,score\nx y,y z,5\np q,q r,1\n")
+    result = run("check", "stars.csv")
+    fits, _, refusals = result.stdout.partition("does not fit: ")
+    assert "CoSENTLoss" in fits
+    assert "CosineSimilarityLoss" not in fits
+    assert "holds 5 in row 0, but CosineSimilarityLoss takes one number per row: from -1 to 1" in refusals
+
+
+def test_check_names_a_cell_that_is_no_text(refused: Callable[..., str]) -> None:
+    Path("holes.jsonl").write_text('{"a": "x", "b": "y"}\n{"a": "x", "b": null}\n')
+    message = refused("check", "holes.jsonl")
+    assert "Column 'b' of holes.jsonl" in message
+    assert "row 1" in message

@@ -1,0 +1,45 @@
+"""What the README says can be done."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from small import small_model_folder
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_python_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    small_model_folder("all-MiniLM-L6-v2")  # a folder of that name comes before the Hub
+    exec(compile(example, "README.md", "exec"), {})
+    assert "anchor=question, positive=answer -> MultipleNegativesRankingLoss" in capsys.readouterr().out
+    assert Path("my-model/modules.json").is_file()
+
+
+def test_every_command_is_there() -> None:
+    from likewise.cli import app
+
+    named = set(re.findall(r"^\| `likewise (\w+)", README, re.MULTILINE))
+    assert named == {
+        str(command.callback.__name__) for command in app.registered_commands if command.callback
+    }
+
+
+def test_every_link_leads_somewhere() -> None:
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"\bmake (\w+)", README))
+    assert named
+    assert named <= targets
