@@ -106,10 +106,8 @@ class SentenceTransformer(nn.Sequential):
         self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
         if self.default_prompt_name is not None:
             self._prompt_named(self.default_prompt_name)
-        saved_similarity = settings.get("similarity_fn_name")
         self._similarity_fn_name: str | None = None
-        if similarity_fn_name is not None or saved_similarity in SimilarityFunction.possible_values():
-            self.similarity_fn_name = similarity_fn_name or saved_similarity
+        self.similarity_fn_name = similarity_fn_name or settings.get("similarity_fn_name")
         self.truncate_dim: int | None = settings.get("truncate_dim") if truncate_dim is None else truncate_dim
         self._check_truncate_dim(self.truncate_dim)
         self.trust_remote_code = trust_remote_code

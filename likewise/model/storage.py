@@ -21,7 +21,8 @@ from torch import nn
 
 from likewise import modules as own_modules
 from likewise.modules import Module, Pooling, Transformer
-from likewise.modules.base import read_json, write_json
+from likewise.modules.base import read_json, read_settings, write_json
+from likewise.similarity import SimilarityFunction
 
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
@@ -156,13 +157,7 @@ def load(
     card = folder / "README.md"
     text = card.read_text(encoding="utf8", errors="replace") if card.exists() else None
     if (folder / MODULES_FILE).exists():
-        settings_path = folder / SETTINGS_FILE
-        settings = read_json(settings_path) if settings_path.exists() else {}
-        if not isinstance(settings, dict):
-            raise ValueError(
-                f"{settings_path} should hold a JSON object, but holds {type(settings).__name__}."
-            )
-        return StoredModel(*loading.listed(), settings, text)
+        return StoredModel(*loading.listed(), _read_model_settings(folder), text)
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return StoredModel(loading.with_pooling(), card=text)
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
@@ -170,6 +165,34 @@ def load(
         f"{folder} holds no model: expected {MODULES_FILE} (a saved SentenceTransformer) or config.json (a transformers "
         f"model), found {found}. Check the path."
     )
+
+
+def _read_model_settings(folder: Path) -> dict[str, Any]:
+    """What config_sentence_transformers.json says, as far as it is known here.
+
+    Raises:
+        ValueError: A setting is not of its type.
+    """
+    settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+    prompts = settings.get("prompts")
+    kinds: dict[str, tuple[str, bool]] = {
+        "prompts": (
+            "an object of texts",
+            isinstance(prompts, dict) and all(isinstance(text, str | None) for text in prompts.values()),
+        ),
+        "default_prompt_name": ("a text", isinstance(settings.get("default_prompt_name"), str)),
+        "similarity_fn_name": (
+            f"one of {', '.join(SimilarityFunction.possible_values())}",
+            settings.get("similarity_fn_name") in SimilarityFunction.possible_values(),
+        ),
+        "truncate_dim": ("a whole number", isinstance(settings.get("truncate_dim"), int)),
+    }
+    for name, (expected, fits) in kinds.items():
+        if settings.get(name) is not None and not fits:
+            raise ValueError(
+                f"`{name}` in {folder / SETTINGS_FILE} should be {expected}, but is {settings[name]!r}. Correct it there."
+            )
+    return {name: settings[name] for name in kinds if settings.get(name) is not None}
 
 
 @dataclass

@@ -50,7 +50,7 @@ class Module(nn.Module, ABC):
     @classmethod
     def load(cls, folder: str | Path, **kwargs: Any) -> Module:
         """Build the module from a folder that `save` wrote."""
-        module = cls(**read_json(Path(folder) / cls.config_file_name))
+        module = cls(**read_settings(folder, cls.config_file_name))
         if any(True for _ in module.state_dict()):
             load_weights(module, folder)
         return module
@@ -73,6 +73,22 @@ def read_json(path: Path) -> Any:
         raise ValueError(
             f"{path} is not valid JSON ({error}). Restore the file or save the model again."
         ) from error
+
+
+def read_settings(folder: str | Path, file_name: str) -> dict[str, Any]:
+    """Read a JSON object from a file in a folder.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: The file is not JSON, or holds something else.
+    """
+    path = Path(folder) / file_name
+    settings = read_json(path)
+    if not isinstance(settings, dict):
+        raise ValueError(
+            f"{path} should hold a JSON object, but holds {type(settings).__name__}. Restore it or save the model again."
+        )
+    return settings
 
 
 def save_weights(module: nn.Module, folder: str | Path, safe_serialization: bool = True) -> None:

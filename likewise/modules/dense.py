@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,9 @@ class Dense(Module):
         module_input_name: The feature that is read.
         module_output_name: The feature that is written; None for the one that is read.
         use_residual: Whether the input is added to the output, mapped by a second matrix where the sizes differ.
+
+    Raises:
+        TypeError: The activation is not a module.
     """
 
     config_keys = (
@@ -42,7 +44,7 @@ class Dense(Module):
         in_features: int,
         out_features: int,
         bias: bool = True,
-        activation_function: Callable[[Tensor], Tensor] | None = nn.Tanh(),  # noqa: B008 - it has no state
+        activation_function: nn.Module | None = nn.Tanh(),  # noqa: B008 - it has no state
         init_weight: Tensor | None = None,
         init_bias: Tensor | None = None,
         module_input_name: str = "sentence_embedding",
@@ -50,6 +52,10 @@ class Dense(Module):
         use_residual: bool = False,
     ) -> None:
         super().__init__()
+        if not isinstance(activation_function, nn.Module | None):
+            raise TypeError(
+                f"`activation_function` must be a torch module, e.g. torch.nn.ReLU(), but is {activation_function!r}."
+            )
         self.in_features = in_features
         self.out_features = out_features
         self.bias = bias
@@ -81,13 +87,12 @@ class Dense(Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The saved settings; names that are the default are left out, for readers that do not know them."""
-        activation = self.activation_function
-        named = activation if hasattr(activation, "__qualname__") else type(activation)  # a function, or a module
+        activation = type(self.activation_function)
         config: dict[str, Any] = {
             "in_features": self.in_features,
             "out_features": self.out_features,
             "bias": self.bias,
-            "activation_function": f"{named.__module__}.{named.__qualname__}",
+            "activation_function": f"{activation.__module__}.{activation.__qualname__}",
         }
         names = (self.module_input_name, self.module_output_name, self.use_residual)
         if names != ("sentence_embedding", "sentence_embedding", False):
@@ -117,19 +122,18 @@ def _activation(name: Any, trusted: bool) -> nn.Module:
         ValueError: It is not a module of torch, and others are not trusted; or there is no such thing.
     """
     path, _, class_name = str(name).rpartition(".")
-    if path.split(".")[0] != "torch" and not trusted:
+    if not trusted and path.split(".")[:2] != ["torch", "nn"]:
         raise ValueError(
-            f"The activation {name!r} of a Dense module is not part of torch. "
+            f"The activation {name!r} of a Dense module is not part of torch.nn. "
             "Pass `trust_remote_code=True` if you trust its author."
         )
     try:
-        found = getattr(import_module(path), class_name)()
+        found = getattr(import_module(path), class_name)
+        if not issubclass(found, nn.Module):
+            raise TypeError("it is not a torch module")
+        activation: nn.Module = found()
     except Exception as error:
         raise ValueError(
-            f"The activation {name!r} of a Dense module cannot be made ({error!r}). Correct it in config.json."
+            f"The activation {name!r} of a Dense module cannot be made: {error}. Correct it in config.json."
         ) from error
-    if not isinstance(found, nn.Module):
-        raise ValueError(
-            f"The activation {name!r} of a Dense module is not a torch module. Correct it in config.json."
-        )
-    return found
+    return activation

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.nn.functional import normalize
 
-from likewise.modules.base import Features, Module, read_json
+from likewise.modules.base import Features, Module, read_settings
 
 
 class Normalize(Module):
@@ -40,8 +40,8 @@ class Normalize(Module):
     @classmethod
     def load(cls, folder: str | Path, **kwargs: Any) -> Normalize:
         """Build from a folder; one that is empty or missing is the plain case, since git drops empty folders."""
-        path = Path(folder) / cls.config_file_name
-        return cls(**(read_json(path) if path.exists() else {}))
+        saved = (Path(folder) / cls.config_file_name).exists()
+        return cls(**(read_settings(folder, cls.config_file_name) if saved else {}))
 
     def save(self, output_path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Write config.json where there is something to say."""

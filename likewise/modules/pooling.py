@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.modules.base import Features, Module, read_json, to_packed, write_json
+from likewise.modules.base import Features, Module, read_settings, to_packed, write_json
 from likewise.packing import TokenBatch
 
 # Several modes are concatenated in this order. The values are the boolean keys of the saved form.
@@ -42,7 +42,7 @@ class Pooling(Module):
         embedding_dimension: The newer name of `word_embedding_dimension`.
 
     Raises:
-        ValueError: A mode is unknown, or D is not given.
+        ValueError: A mode is unknown, D is not given, or a boolean is none.
     """
 
     POOLING_MODES = tuple(SAVED_KEYS)
@@ -63,8 +63,10 @@ class Pooling(Module):
     ) -> None:
         super().__init__()
         dimension = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
-        if dimension is None:
-            raise ValueError("Pooling needs `word_embedding_dimension`, the size of the token embeddings.")
+        if not isinstance(dimension, int) or dimension < 1:
+            raise ValueError(
+                f"`word_embedding_dimension`, the size of the token embeddings, must be at least 1, but is {dimension!r}."
+            )
         if pooling_mode is None:
             chosen = (
                 pooling_mode_cls_token,
@@ -74,6 +76,8 @@ class Pooling(Module):
                 pooling_mode_weightedmean_tokens,
                 pooling_mode_lasttoken,
             )
+            if not all(isinstance(wanted, bool) for wanted in chosen):
+                raise ValueError(f"The pooling modes must be true or false, but are {chosen}.")
             modes = tuple(mode for mode, wanted in zip(SAVED_KEYS, chosen, strict=True) if wanted) or (
                 "mean",
             )
@@ -175,7 +179,7 @@ class Pooling(Module):
     @classmethod
     def load(cls, folder: str | Path, **kwargs: Any) -> Pooling:
         """Build from either saved form."""
-        return cls(**read_json(Path(folder) / cls.config_file_name))
+        return cls(**read_settings(folder, cls.config_file_name))
 
     def __repr__(self) -> str:
         return f"Pooling({self.get_config_dict()})"

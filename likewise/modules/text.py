@@ -44,8 +44,7 @@ class Tokenization:
             TypeError: Something is neither a string nor a pair of strings.
         """
         prepared = [self._prepare(text, prompt or "", i) for i, text in enumerate(texts)]
-        encode = self._encode_fast if getattr(self.tokenizer, "is_fast", False) else self._encode_slow
-        ids, types = encode(prepared)
+        ids, types = self._encode(prepared)
         sequences = TokenSequences.from_lists(ids, types)
         self.num_texts += len(prepared)
         if not prompt:
@@ -67,6 +66,9 @@ class Tokenization:
             "Convert or drop it before encoding."
         )
 
+    def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
+        return (self._encode_fast if getattr(self.tokenizer, "is_fast", False) else self._encode_slow)(texts)
+
     def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
         backend = self.tokenizer.backend_tokenizer
         backend.no_padding()
@@ -81,8 +83,8 @@ class Tokenization:
             self.num_truncated += sum(
                 bool(e.overflowing) for e, i in zip(encodings, ids, strict=True) if len(i) >= limit
             )
-        typed = any(not isinstance(text, str) for text in texts) or any(
-            map(any, (e.type_ids for e in encodings[:1]))
+        typed = "token_type_ids" in self.tokenizer.model_input_names and (
+            any(not isinstance(text, str) for text in texts) or any(encodings[0].type_ids if encodings else ())
         )
         return ids, [encoding.type_ids for encoding in encodings] if typed else None
 
@@ -99,7 +101,9 @@ class Tokenization:
     def _prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt, a closing special token not counted."""
         if prompt not in self._prompt_lengths:
-            ids = (self._encode_fast if self.tokenizer.is_fast else self._encode_slow)([prompt])[0][0]
+            counted = self.num_truncated
+            ids = self._encode([self._prepare("", prompt, 0)])[0][0]
+            self.num_truncated = counted
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
             self._prompt_lengths[prompt] = len(ids) - closing
         return self._prompt_lengths[prompt]

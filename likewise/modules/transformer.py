@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module, read_json, write_json
+from likewise.modules.base import Features, Module, read_settings, write_json
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -61,7 +61,7 @@ class Transformer(Module):
         config_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoTokenizer
+        from transformers import AutoConfig
 
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
@@ -74,9 +74,7 @@ class Transformer(Module):
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
         config = AutoConfig.from_pretrained(model_name_or_path, **for_config)
         self.auto_model: Any = _load_model(model_name_or_path, config, for_model)
-        tokenizer = AutoTokenizer.from_pretrained(
-            tokenizer_name_or_path or model_name_or_path, **for_tokenizer
-        )
+        tokenizer = _load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
         self._packed = "attn_implementation" not in for_model
         use_fast_layers(self.auto_model)
         self.do_lower_case = do_lower_case
@@ -119,6 +117,8 @@ class Transformer(Module):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"`max_seq_length` must be a whole number of at least 1, but is {value!r}.")
         self.tokenization.max_length = value
 
     @property
@@ -193,7 +193,8 @@ class Transformer(Module):
         folder = Path(output_path)
         self.auto_model.save_pretrained(folder)
         if not safe_serialization:
-            (folder / "model.safetensors").unlink(missing_ok=True)
+            for written in folder.glob("model*.safetensors*"):
+                written.unlink()
             torch.save(self.auto_model.state_dict(), folder / "pytorch_model.bin")
         self.tokenizer.save_pretrained(folder)
         _tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
@@ -226,10 +227,8 @@ class Transformer(Module):
 def read_config(folder: str | Path) -> dict[str, Any]:
     """The settings of a Transformer, from the first of the seven file names that exists."""
     for name in CONFIG_FILES:
-        path = Path(folder) / name
-        if path.exists():
-            config: dict[str, Any] = read_json(path)
-            return config
+        if (Path(folder) / name).exists():
+            return read_settings(folder, name)
     return {}
 
 
@@ -272,6 +271,23 @@ def _load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -
         )
     loaded: nn.Module = model
     return loaded
+
+
+def _load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
+    """The tokenizer in a folder, or of a name on the Hub.
+
+    Raises:
+        ValueError: Its files are missing or damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name_or_path, **tokenizer_args)
+    except Exception as error:  # transformers and tokenizers raise what they happen to stumble over
+        raise ValueError(
+            f"The tokenizer in {name_or_path} cannot be read ({error}). Its files may be missing, cut short, or need a "
+            "package such as sentencepiece: copy or download the folder again."
+        ) from error
 
 
 def _tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:

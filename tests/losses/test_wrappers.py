@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from losses_common import assert_same_gradients, batch_of, gradients, texts, total
+from losses_common import EXAMPLES, SIZE, Example, assert_same_gradients, batch_of, gradients, texts, total
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -17,8 +17,6 @@ with warnings.catch_warnings():
 
 from likewise import SentenceTransformer, losses
 from likewise.losses.recompute import recompute
-
-SIZE = 32
 
 
 def their_value(
@@ -63,44 +61,10 @@ def test_a_wrapper_equals_the_references(
 
 
 @pytest.fixture(scope="module")
-def every_loss(folder: str) -> dict[str, tuple[Any, int, Any]]:
-    """Each loss for a batch of eight rows, all of one model: the loss, its columns, its labels."""
-    model = SentenceTransformer(folder, device="cpu").eval()
-    guide = SentenceTransformer(folder, device="cpu").eval()
-    graded, classes, pairs = torch.linspace(0, 1, 8), torch.arange(8) % 3, torch.arange(8) % 2
-    teacher = torch.randn(8, SIZE, generator=torch.Generator().manual_seed(0))
-    scores = torch.randn(8, 3, generator=torch.Generator().manual_seed(1))
-    named: dict[str, tuple[Any, int, Any]] = {
-        "MultipleNegativesRankingLoss": (losses.MultipleNegativesRankingLoss(model, mask_duplicates=True), 4, None),
-        "MultipleNegativesSymmetricRankingLoss": (losses.MultipleNegativesSymmetricRankingLoss(model), 2, None),
-        "CachedMultipleNegativesRankingLoss": (losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=3), 3, None),
-        "CachedMultipleNegativesSymmetricRankingLoss": (
-            losses.CachedMultipleNegativesSymmetricRankingLoss(model, mini_batch_size=3), 2, None,
-        ),
-        "GISTEmbedLoss": (losses.GISTEmbedLoss(model, guide), 3, None),
-        "CachedGISTEmbedLoss": (losses.CachedGISTEmbedLoss(model, guide, mini_batch_size=3), 4, None),
-        "CoSENTLoss": (losses.CoSENTLoss(model), 2, graded),
-        "AnglELoss": (losses.AnglELoss(model), 3, None),
-        "CosineSimilarityLoss": (losses.CosineSimilarityLoss(model), 2, graded),
-        "ContrastiveLoss": (losses.ContrastiveLoss(model), 2, pairs),
-        "OnlineContrastiveLoss": (losses.OnlineContrastiveLoss(model, margin=1.5), 2, pairs),
-        "TripletLoss": (losses.TripletLoss(model), 3, None),
-        "BatchAllTripletLoss": (losses.BatchAllTripletLoss(model), 1, classes),
-        "BatchHardTripletLoss": (losses.BatchHardTripletLoss(model), 1, classes),
-        "BatchHardSoftMarginTripletLoss": (losses.BatchHardSoftMarginTripletLoss(model), 1, classes),
-        "BatchSemiHardTripletLoss": (losses.BatchSemiHardTripletLoss(model), 1, classes),
-        "MegaBatchMarginLoss": (losses.MegaBatchMarginLoss(model, 2.0, -1.0, mini_batch_size=3), 2, None),
-        "MSELoss": (losses.MSELoss(model), 2, teacher),
-        "EmbedDistillLoss": (losses.EmbedDistillLoss(model, projection_dim=SIZE), 2, teacher),
-        "MarginMSELoss": (losses.MarginMSELoss(model), 4, scores),
-        "DistillKLDivLoss": (losses.DistillKLDivLoss(model), 4, scores),
-        "SoftmaxLoss": (losses.SoftmaxLoss(model, SIZE, 3), 2, classes),
-        "GlobalOrthogonalRegularizationLoss": (losses.GlobalOrthogonalRegularizationLoss(model), 2, None),
-        "ContrastiveTensionLoss": (losses.ContrastiveTensionLoss(model), 2, None),
-        "ContrastiveTensionLossInBatchNegatives": (losses.ContrastiveTensionLossInBatchNegatives(model), 1, None),
-        "DenoisingAutoEncoderLoss": (losses.DenoisingAutoEncoderLoss(model), 2, None),
-    }  # fmt: skip
-    return named
+def every_loss(folder: str) -> dict[str, Any]:
+    """Each loss that is none around another, all of one model; in double precision, so that no rounding is amplified."""
+    model, guide = (SentenceTransformer(folder, device="cpu").eval().double() for _ in range(2))
+    return {example.name: example.build(model, guide).double() for example in INNER}
 
 
 WRAPPERS = {
@@ -112,28 +76,25 @@ WRAPPERS = {
         model, losses.AdaptiveLayerLoss(model, loss, n_layers_per_step=-1), [SIZE, 16]
     ),
 }  # fmt: skip
-NAMES = [
-    name for name in losses.__all__
-    if name.endswith(("Loss", "Negatives")) and name not in ("AdaptiveLayerLoss", "MatryoshkaLoss", "Matryoshka2dLoss")
-]  # fmt: skip
+INNER = [example for example in EXAMPLES if example.inner is None]
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("example", INNER, ids=str)
 def test_any_wrapper_works_around_any_loss_in_chunks_as_in_one_pass(
-    name: str, wrapper: str, every_loss: dict[str, tuple[Any, int, Any]]
+    example: Example, wrapper: str, every_loss: dict[str, Any]
 ) -> None:
-    inner, columns, labels = every_loss[name]
-    model = inner.model
-    loss = WRAPPERS[wrapper](model, inner)
-    batch = batch_of(model, texts(8, columns, seed=1))
+    inner = every_loss[example.name]
+    labels = example.labels
+    loss = WRAPPERS[wrapper](inner.model, inner)
+    batch = batch_of(inner.model, texts(8, example.columns, seed=1))
     expected = loss(batch, labels)
     assert torch.isfinite(total(expected))
     expected_gradients = gradients(expected, loss)
     assert any(gradient.abs().max() > 0 for gradient in expected_gradients.values())
     found = loss(batch, labels, recompute(30))
-    torch.testing.assert_close(total(found), total(expected), rtol=1e-5, atol=1e-6)
-    assert_same_gradients(gradients(found, loss), expected_gradients, rtol=1e-4)
+    torch.testing.assert_close(total(found), total(expected), rtol=1e-9, atol=1e-9)
+    assert_same_gradients(gradients(found, loss), expected_gradients, rtol=1e-9)
 
 
 def test_a_loss_over_layers_inside_another_is_refused(model: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -104,7 +106,7 @@ def test_chunks_stay_within_the_budget_and_join_to_the_batch(lists: list[list[in
 def test_runs_of_sequences_are_cut_as_late_as_the_budget_allows(lengths: list[int], budget: int) -> None:
     slices = chunked_lengths(lengths, budget)
     assert [i for part in slices for i in range(part.start, part.stop)] == list(range(len(lengths)))
-    for part, after in zip(slices, slices[1:], strict=False):
+    for part, after in itertools.pairwise(slices):
         assert sum(lengths[part]) <= budget or part.stop - part.start == 1
         assert sum(lengths[part]) + lengths[after.start] > budget
 
@@ -178,4 +180,3 @@ def test_a_batch_on_another_device_keeps_lengths_and_order() -> None:
     )
     assert columns.ids is not None
     assert columns.ids.device.type == columns.tokens.device.type == "meta"
-

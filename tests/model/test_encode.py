@@ -1,0 +1,227 @@
+"""`encode` gives the embeddings that the reference gives, in the forms that it gives them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer as Reference
+from small import WORDS, sentences, small_model
+
+from likewise import SentenceTransformer
+from likewise.similarity import pairwise_cos_sim
+
+TEXTS = ["It is raining.", "Wet weather today, and tomorrow too.", "", "A cat sleeps.", "Ünïcödé — 东京 🙂"]
+
+
+def words(n: int, seed: int = 0) -> str:
+    return " ".join(random.Random(seed).choices(WORDS, k=n))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> SentenceTransformer:
+    made: SentenceTransformer = small_model(tmp_path)
+    return made
+
+
+def test_embeddings_equal_the_reference_on_texts_of_1_to_600_words(
+    minilm: SentenceTransformer, reference: Any
+) -> None:
+    texts = [words(n, seed=n) for n in (1, 2, 3, 5, 8, 13, 21, 34, 60, 100, 199, 200, 300, 600)] + TEXTS
+    ours, theirs = minilm.encode(texts), reference.encode(texts)
+    assert ours.dtype == theirs.dtype == np.float32
+    assert pairwise_cos_sim(ours, theirs).min() >= 0.99999
+    np.testing.assert_allclose(ours, theirs, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_size": 2},
+        {"convert_to_tensor": True},
+        {"convert_to_numpy": False},
+        {"normalize_embeddings": True},
+        {"truncate_dim": 7},
+        {"truncate_dim": 7, "normalize_embeddings": True},
+        {"prompt": "query: "},
+        {"output_value": "token_embeddings"},
+        {"output_value": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("inputs", [TEXTS, TEXTS[0], [TEXTS[1]]], ids=["many", "one", "list of one"])
+def test_every_form_of_the_output_equals_the_reference(
+    tmp_path: Path, options: dict[str, Any], inputs: Any
+) -> None:
+    model = small_model(tmp_path)
+    reference = Reference(str(tmp_path / "bert-0"), device="cpu")
+    ours, theirs = model.encode(inputs, **options), reference.encode(inputs, **options)
+    assert type(ours) is type(theirs)
+    if isinstance(ours, dict | list):
+        for mine, other in zip(*(x if isinstance(x, list) else [x] for x in (ours, theirs)), strict=True):
+            if isinstance(mine, dict):
+                mine, other = mine["sentence_embedding"], other["sentence_embedding"]
+            torch.testing.assert_close(mine, other, atol=2e-6, rtol=0)
+    else:
+        assert ours.shape == theirs.shape
+        torch.testing.assert_close(torch.as_tensor(ours), torch.as_tensor(theirs), atol=2e-6, rtol=0)
+
+
+@pytest.mark.parametrize("precision", ["int8", "uint8", "binary", "ubinary"])
+def test_quantised_embeddings_equal_the_reference(
+    minilm: SentenceTransformer, reference: Any, precision: Any
+) -> None:
+    texts = sentences(120)
+    ours = minilm.encode(texts, precision=precision)
+    theirs = reference.encode(texts, precision=precision)
+    assert ours.dtype == theirs.dtype
+    # A value at the edge of two buckets may fall into the other.
+    assert (ours != theirs).mean() < 0.001
+
+
+def test_pairs_of_texts_are_embedded_as_the_reference_does(
+    minilm: SentenceTransformer, reference: Any, tmp_path: Path
+) -> None:
+    pairs = [("a cat", "sees the dog"), ("the sun", "a house on the road")]
+    np.testing.assert_allclose(minilm.encode(pairs), reference.encode(pairs), atol=2e-6)
+    model = small_model(tmp_path)  # its tokenizer gives no token types
+    small_reference = Reference(str(tmp_path / "bert-0"), device="cpu")
+    np.testing.assert_allclose(model.encode(pairs), small_reference.encode(pairs), atol=2e-6)
+
+
+def test_no_texts_give_no_embeddings(model: SentenceTransformer) -> None:
+    assert model.encode([]).shape == (0,)
+    assert model.encode([], convert_to_tensor=True).shape == (0,)
+    assert model.encode([], convert_to_numpy=False) == []
+
+
+def test_arrays_and_iterators_of_texts_are_taken(model: SentenceTransformer) -> None:
+    expected = model.encode(TEXTS)
+    np.testing.assert_array_equal(model.encode(np.array(TEXTS)), expected)
+    np.testing.assert_array_equal(model.encode(iter(TEXTS)), expected)  # type: ignore[arg-type]
+
+
+def test_the_batch_of_a_text_changes_its_embedding_by_less_than_a_millionth(
+    minilm: SentenceTransformer,
+) -> None:
+    texts = [words(n, seed=n) for n in range(1, 90)]
+    together = minilm.encode(texts)
+    alone = np.stack([minilm.encode(text) for text in texts])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+def test_many_windows_keep_every_text_in_its_place(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = sentences(50)
+    expected = model.encode(texts)
+    monkeypatch.setattr("likewise.model.inference.WINDOW", 7)
+    np.testing.assert_allclose(model.encode(texts, batch_size=1), expected, atol=1e-6)
+
+
+def test_prompts_are_put_in_front(model: SentenceTransformer) -> None:
+    model.prompts = {"query": "the child finds ", "document": "", "passage": "a bird "}
+    expected = model.encode("the child finds a ship")
+    np.testing.assert_allclose(model.encode("a ship", prompt_name="query"), expected, atol=1e-6)
+    np.testing.assert_allclose(model.encode("a ship", prompt="the child finds "), expected, atol=1e-6)
+    np.testing.assert_allclose(model.encode_query("a ship"), expected, atol=1e-6)
+    np.testing.assert_allclose(model.encode_document("a ship"), model.encode("a ship"), atol=1e-6)
+    model.default_prompt_name = "query"
+    np.testing.assert_allclose(model.encode("a ship"), expected, atol=1e-6)
+    del model.prompts["document"]
+    np.testing.assert_allclose(
+        model.encode_document("a ship"), model.encode("a ship", prompt="a bird "), atol=1e-6
+    )
+
+
+def test_an_unknown_prompt_name_is_refused_with_the_known_ones(model: SentenceTransformer) -> None:
+    with pytest.raises(ValueError, match="no prompt named 'qery'.*query, document"):
+        model.encode("a cat", prompt_name="qery")
+
+
+def test_a_prompt_left_out_of_pooling_gives_the_references_embedding(tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    reference = Reference(str(tmp_path / "bert-0"), device="cpu")
+    for either in (model, reference):
+        either.set_pooling_include_prompt(False)
+    options: Any = {"prompt": "the old man sees "}
+    texts = ["a red house", "the dark river runs near the road", "dog"]
+    np.testing.assert_allclose(
+        model.encode(texts, **options), reference.encode(texts, **options), atol=2e-6
+    )
+
+
+def test_truncation_can_be_set_for_a_while(model: SentenceTransformer) -> None:
+    with model.truncate_sentence_embeddings(5):
+        assert model.encode("a cat").shape == (5,)
+        assert model.get_sentence_embedding_dimension() == 5
+    assert model.encode("a cat").shape == (32,)
+
+
+def test_cut_texts_are_reported_once(model: SentenceTransformer, caplog: pytest.LogCaptureFixture) -> None:
+    model.max_seq_length = 8
+    with caplog.at_level(logging.WARNING):
+        model.encode(["a cat", words(30), words(40)])
+        model.encode([words(30)])
+    (record,) = caplog.records
+    assert "2 of the first 3 texts are longer than 8 tokens" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"inputs": None}, TypeError, "got None"),
+        ({"inputs": 3}, TypeError, "got int"),
+        ({"inputs": ["a", None]}, TypeError, "Text 1 is None"),
+        ({"inputs": ["a", ["b", 3]]}, TypeError, "Text 1 is"),
+        ({"inputs": np.zeros(3)}, TypeError, "array of float64"),
+        ({"inputs": "a", "batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
+        ({"inputs": "a", "precision": "int4"}, ValueError, "`precision` must be one of"),
+        ({"inputs": "a", "output_value": "vectors"}, ValueError, "`output_value` must be"),
+        ({"inputs": "a", "truncate_dim": 0}, ValueError, "`truncate_dim` must be"),
+        ({"inputs": "a", "colour": "red"}, ValueError, "got colour, which no module"),
+    ],
+)
+def test_wrong_arguments_are_named(
+    model: SentenceTransformer, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        model.encode(**arguments)
+
+
+def test_encode_leaves_every_module_in_its_mode(model: SentenceTransformer) -> None:
+    model.train()
+    model[1].eval()
+    model.encode("a cat")
+    assert model[0].training
+    assert not model[1].training
+
+
+def test_similarity_follows_the_function_that_is_set(model: SentenceTransformer, tmp_path: Path) -> None:
+    reference = Reference(str(tmp_path / "bert-0"), device="cpu")
+    embeddings = model.encode(TEXTS)
+    for name in ("cosine", "dot", "euclidean", "manhattan"):
+        model.similarity_fn_name = reference.similarity_fn_name = name
+        torch.testing.assert_close(
+            model.similarity(embeddings, embeddings[:2]), reference.similarity(embeddings, embeddings[:2])
+        )
+        torch.testing.assert_close(
+            model.similarity_pairwise(embeddings, embeddings[::-1].copy()),
+            reference.similarity_pairwise(embeddings, embeddings[::-1].copy()),
+        )
+    with pytest.raises(ValueError, match="hamming"):
+        model.similarity_fn_name = "hamming"
+
+
+def test_the_padded_features_of_tokenize_run_through_forward(model: SentenceTransformer) -> None:
+    features = model.tokenize(TEXTS)
+    assert features["input_ids"].shape == features["attention_mask"].shape
+    with torch.no_grad():
+        found = model.eval()(features)["sentence_embedding"]
+    np.testing.assert_allclose(found.numpy(), model.encode(TEXTS), atol=1e-6)
