@@ -129,6 +129,7 @@ class _DotInfoNCE(torch.autograd.Function):
             for tensor, wanted in zip(tensors, ctx.needs_input_grad[4:], strict=True)
         ]
         total = queries[0].new_zeros(())
+        positive = queries[0].new_empty(0)
         for own, group in ((own, group) for own in rows for group in groups):
             widths = [len(candidates[k]) for k in group]
             tile = queries[0].new_empty(own.stop - own.start, sum(widths))
@@ -137,7 +138,12 @@ class _DotInfoNCE(torch.autograd.Function):
                 edit = edits[k]
                 if edit is not None:
                     edit(part, own)
-            total += _tile_loss(tile, positives[own, None] if 0 in group else None, len(groups))
+            places = positives[own, None]
+            if 0 in group:  # the first, so that the others of these rows know it
+                positive = tile.gather(1, places).squeeze(1)
+            total += _log_sums_to_shares(tile, positive) / len(groups)
+            if 0 in group:
+                tile.scatter_add_(1, places, tile.new_full(places.shape, -float(len(groups))))
             for k, part in zip(group, tile.split(widths, dim=1), strict=True):
                 of_queries, of_candidates = gradients[2 * k], gradients[2 * k + 1]
                 if of_queries is not None:
@@ -155,18 +161,12 @@ class _DotInfoNCE(torch.autograd.Function):
         return (None,) * 4 + tuple(None if g is None else g * factor for g in ctx.saved_tensors)
 
 
-def _tile_loss(tile: Tensor, positives: Tensor | None, num_groups: int) -> Tensor:
-    """Logits (c, M) -> their part of the loss; the logits become its gradient, times the number of groups.
+def _log_sums_to_shares(tile: Tensor, positive: Tensor) -> Tensor:
+    """Logits (c, M) -> the sum over rows of their log-sum-exp minus the positive's logit (c,); the tile becomes its softmax.
 
-    Args:
-        tile: Changed in place.
-        positives: (c, 1) where the positives are; None in a group without the direction that has them.
-        num_groups: The log-sum-exp counts by one over this, the positives in full.
+    The positive is taken from the highest logit first, so that small losses keep their digits.
     """
-    positive = 0.0 if positives is None else tile.gather(1, positives).sum()
     highest = tile.amax(dim=1)
     torch.softmax(tile, dim=1, out=tile)
-    log_sums = highest - tile.amax(dim=1).log()  # the highest logit's share is one over the sum
-    if positives is not None:
-        tile.scatter_add_(1, positives, tile.new_full(positives.shape, -float(num_groups)))
-    return log_sums.sum() / num_groups - positive
+    share = tile.amax(dim=1)  # the highest logit's: one over the sum
+    return (highest - positive - share.log()).sum()

@@ -218,17 +218,28 @@ class SentenceTransformer(nn.Sequential):
             if isinstance(module, Pooling):
                 module.include_prompt = include_prompt
 
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
     ) -> None:
-        """Recompute the layers' activations in the backward pass instead of keeping them."""
+        """Recompute the layers' activations in the backward pass instead of keeping them.
+
+        Args:
+            activation_checkpointing_kwargs: For `torch.utils.checkpoint.checkpoint`.
+            **options: As transformers' method of this name takes them, e.g. `every_n_layers`.
+        """
         for module in self.modules():
             if isinstance(module, Transformer):
-                model = module.auto_model  # transformers renames the method in 5.24
-                enable = getattr(
-                    model, "activation_checkpointing_enable", model.gradient_checkpointing_enable
-                )
-                enable(gradient_checkpointing_kwargs)
+                model = module.auto_model
+                if hasattr(model, "activation_checkpointing_enable"):
+                    model.activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
+                else:  # before transformers 5.24
+                    model.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
 
     # Forward
 

@@ -84,7 +84,8 @@ class Tokenization:
                 bool(e.overflowing) for e, i in zip(encodings, ids, strict=True) if len(i) >= limit
             )
         typed = "token_type_ids" in self.tokenizer.model_input_names and (
-            any(not isinstance(text, str) for text in texts) or any(encodings[0].type_ids if encodings else ())
+            any(not isinstance(text, str) for text in texts)
+            or any(encodings[0].type_ids if encodings else ())
         )
         return ids, [encoding.type_ids for encoding in encodings] if typed else None
 

@@ -97,11 +97,17 @@ def plan_data_set(
         check_cells: Whether to look at every cell (False for models that take other things than texts).
 
     Raises:
+        TypeError: It is no data set.
         ValueError: Something does not fit.
     """
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     where = f"the {split} data set {name!r}" if name else f"the {split} data"
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise TypeError(
+            f"{where} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
+            "`Dataset.from_list(rows)` makes one of dicts, `Dataset.from_dict(columns)` one of columns."
+        )
     num_rows = len(dataset) if isinstance(dataset, Dataset) else None
     if num_rows == 0:
         raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())

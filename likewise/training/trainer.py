@@ -266,10 +266,13 @@ class SentenceTransformerTrainer(Trainer):
             (dataset,) = data.values()
             return torch.utils.data.BatchSampler(range(len(dataset)), self.args.eval_batch_size, False)
         generator = torch.Generator().manual_seed(self.args.seed)
-        shared = {"generator": generator, "seed": self.args.seed}
+        shared: dict[str, Any] = {"generator": generator, "seed": self.args.seed}
+        kind = self.args.batch_sampler
+        # Of several data sets each goes on where the generator is, or all would be shuffled alike.
+        own = shared | ({"seed": None} if len(data) > 1 and kind in SAMPLERS else {})
         samplers = [
-            _resolve(self.args.batch_sampler)(
-                dataset, self._train_batch_size, self.args.dataloader_drop_last, LABEL_COLUMNS, **shared
+            _resolve(kind)(
+                dataset, self._train_batch_size, self.args.dataloader_drop_last, LABEL_COLUMNS, **own
             )
             for dataset in data.values()
         ]
@@ -323,6 +326,7 @@ class SentenceTransformerTrainer(Trainer):
         found = self.evaluator(
             self.model, output_path=folder, epoch=self.state.epoch or 0, steps=self.state.global_step
         )
+        self._take_primary_metric()  # some know it only now
         metrics = found if isinstance(found, dict) else {"evaluator": found}
         return {f"eval_{key.removeprefix('eval_')}": value for key, value in metrics.items()}
 
@@ -331,22 +335,28 @@ class SentenceTransformerTrainer(Trainer):
         args = self.args
         if not (args.load_best_model_at_end or args.save_strategy == "best"):
             return
+        if self.evaluator is not None:
+            if hasattr(self.evaluator, "prepare"):
+                self.evaluator.prepare(self.model)
+            self._take_primary_metric()
+            return
         names = [plan.name for plan in self.plans["eval"]]
-        given = {f"eval_{name}_loss" if name else "eval_loss" for name in names}
-        primary = getattr(self.evaluator, "primary_metric", None)
-        if not args.names_best_metric and primary:
-            args.metric_for_best_model, args.greater_is_better = (
-                f"eval_{primary}",
-                self.evaluator.greater_is_better,
-            )
+        given = [f"eval_{name}_loss" if name else "eval_loss" for name in names]
         metric = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
-        if self.evaluator is None and metric not in given:
+        if metric not in given:
             near = get_close_matches(metric, given, n=1)
             raise ValueError(
                 f"`metric_for_best_model` is {args.metric_for_best_model!r}, but this run only measures "
                 f"{', '.join(sorted(given)) or 'nothing'}. "
                 + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
             )
+
+    def _take_primary_metric(self) -> None:
+        """Let the evaluator's primary metric tell the best checkpoint, unless another one was named."""
+        primary = getattr(self.evaluator, "primary_metric", None)
+        if primary and not self.args.names_best_metric:
+            self.args.metric_for_best_model = f"eval_{primary.removeprefix('eval_')}"
+            self.args.greater_is_better = getattr(self.evaluator, "greater_is_better", True)
 
     # Checkpoints
 
@@ -439,7 +449,8 @@ def _resolve(sampler: Any) -> Any:
 
 
 def _plans(data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: str) -> list[DataSetPlan]:
-    checks.check_prompt_names(args.prompts, data)
+    if data:
+        checks.check_prompt_names(args.prompts, data)
     losses = losses_by_data_set(loss, list(data), split)
     return [
         plan_data_set(dataset, name, split, losses[name], args.prompts, batch_size)

@@ -152,9 +152,7 @@ def test_a_prompt_left_out_of_pooling_gives_the_references_embedding(tmp_path: P
         either.set_pooling_include_prompt(False)
     options: Any = {"prompt": "the old man sees "}
     texts = ["a red house", "the dark river runs near the road", "dog"]
-    np.testing.assert_allclose(
-        model.encode(texts, **options), reference.encode(texts, **options), atol=2e-6
-    )
+    np.testing.assert_allclose(model.encode(texts, **options), reference.encode(texts, **options), atol=2e-6)
 
 
 def test_truncation_can_be_set_for_a_while(model: SentenceTransformer) -> None:

@@ -56,7 +56,10 @@ MODULES = {
     "no prompt": lambda m: [m.Pooling(32, "mean", include_prompt=False)],
     "normalize": lambda m: [m.Pooling(32), m.Normalize()],
     "dense": lambda m: [m.Pooling(32), m.Dense(32, 8, activation_function=nn.ReLU())],
-    "identity dense": lambda m: [m.Pooling(32), m.Dense(32, 8, bias=False, activation_function=nn.Identity())],
+    "identity dense": lambda m: [
+        m.Pooling(32),
+        m.Dense(32, 8, bias=False, activation_function=nn.Identity()),
+    ],
     "layer norm": lambda m: [m.Pooling(32), m.LayerNorm(32)],
     "dropout": lambda m: [m.Pooling(32), m.Dropout(0.3)],
 }
@@ -131,7 +134,11 @@ def test_the_layout_of_the_first_releases_with_a_folder_for_the_transformer_is_r
     sub = folder / "0_Transformer"
     sub.mkdir()
     for file in list(folder.iterdir()):
-        if file.is_file() and file.name not in ("modules.json", "config_sentence_transformers.json", "README.md"):
+        if file.is_file() and file.name not in (
+            "modules.json",
+            "config_sentence_transformers.json",
+            "README.md",
+        ):
             shutil.move(file, sub / file.name)
     listing = json.loads((folder / "modules.json").read_text())
     listing[0]["path"] = "0_Transformer"
