@@ -36,9 +36,7 @@ class SentenceTransformerModelCardData:
     model_id: str | None = None
     train_datasets: list[dict[str, Any]] = field(default_factory=list)
     eval_datasets: list[dict[str, Any]] = field(default_factory=list)
-    task_name: str = (
-        "semantic textual similarity, semantic search, paraphrase mining, classification and clustering"
-    )
+    task_name: str = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
     tags: list[str] = field(default_factory=lambda: list(TAGS))
     local_files_only: bool = False
     generate_widget_examples: bool = True

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import torch
 from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
@@ -96,6 +97,8 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             self.warmup_steps = self.warmup_ratio
         self.warmup_ratio = None
         self.names_best_metric = self.metric_for_best_model is not None
+        if self.bf16 and not torch.accelerator.is_available():
+            self.use_cpu = True  # bfloat16 works there too, but transformers wants to be told so
         super().__post_init__()  # type: ignore[no-untyped-call]
         if isinstance(self.batch_sampler, str):
             self.batch_sampler = BatchSamplers(self.batch_sampler)

@@ -83,6 +83,7 @@ class SentenceTransformerTrainer(Trainer):
         compute_metrics: Not used: losses return no predictions. Use an evaluator.
         callbacks: transformers' callbacks; they see the SentenceTransformer as `model`.
         optimizers: An optimiser and a schedule in place of those that the arguments describe.
+        optimizer_cls_and_kwargs: A class of optimisers and its arguments, in place of the one that `optim` names.
         preprocess_logits_for_metrics: Not used.
         processing_class: The newer name of `tokenizer`.
 
@@ -111,6 +112,7 @@ class SentenceTransformerTrainer(Trainer):
         compute_metrics: Any = None,
         callbacks: Any = None,
         optimizers: tuple[Any, Any] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
         preprocess_logits_for_metrics: Any = None,
         *,
         processing_class: Any = None,
@@ -145,6 +147,7 @@ class SentenceTransformerTrainer(Trainer):
             model_init=model_init,  # type: ignore[arg-type]
             callbacks=callbacks,
             optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self.objective = self._make_objective(model)
         self.model_accepts_loss_kwargs = False
@@ -180,7 +183,9 @@ class SentenceTransformerTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser over the model's weights and those of the losses."""
         if self.args.learning_rate_mapping and self.optimizer is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+                self.args, self.model
+            )
             self.optimizer = kind(self._groups_by_learning_rate(), **options)
         optimizer: torch.optim.Optimizer = super().create_optimizer(self.objective)
         return optimizer

@@ -141,7 +141,7 @@ def test_prompts_are_put_in_front(model: SentenceTransformer) -> None:
 
 
 def test_an_unknown_prompt_name_is_refused_with_the_known_ones(model: SentenceTransformer) -> None:
-    with pytest.raises(ValueError, match="no prompt named 'qery'.*query, document"):
+    with pytest.raises(ValueError, match=r"no prompt named 'qery'.*query, document"):
         model.encode("a cat", prompt_name="qery")
 
 

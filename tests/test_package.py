@@ -1,0 +1,143 @@
+"""The package as a whole: what it imports and when, which way its layers depend, and its public names."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+
+import pytest
+import sentence_transformers
+
+import likewise
+
+PACKAGE = Path(likewise.__file__).parent
+MODULES = sorted(module.name for module in walk_packages([str(PACKAGE)], "likewise."))
+
+# From the bottom to the top. What stands further down never imports what stands further up, but inside of a function.
+LAYERS = (
+    {"version", "checked_yaml"},
+    {"similarity", "packing"},
+    {"modules"},
+    {"model", "retrieval", "card"},
+    {"losses", "evaluation"},
+    {"training"},
+    {"recipe"},
+    {"cli"},
+)
+THIN_PATHS = {  # the reference's import paths: names from other layers and nothing else
+    "models", "model_card", "quantization", "similarity_functions", "trainer", "training_args", "util",
+}  # fmt: skip
+
+
+def imported_at_load(path: Path) -> set[str]:
+    """The parts of the package that a file imports when it is loaded itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        or isinstance(node, ast.FunctionDef)
+        for inner in ast.walk(node)
+    }
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if id(node) in typing_only:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("likewise.") and name.count(".")}
+
+
+def test_no_layer_imports_one_above_it() -> None:
+    height = {name: level for level, names in enumerate(LAYERS) for name in names}
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part == "__init__" or part in THIN_PATHS:
+            continue
+        for other in imported_at_load(path):
+            assert height[other] <= height[part], f"{path.relative_to(PACKAGE)} imports likewise.{other}"
+
+
+@pytest.mark.parametrize("name", sorted(THIN_PATHS - {"util"}))
+def test_thin_paths_hold_names_only(name: str) -> None:
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text(encoding="utf-8"))
+    assert not [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+@pytest.mark.parametrize(
+    ("code", "absent"),
+    [
+        ("import likewise", ["torch", "transformers", "datasets", "numpy"]),
+        ("import likewise.cli", ["torch", "transformers", "datasets", "sklearn", "scipy"]),
+        (
+            "from likewise import SentenceTransformer",
+            ["datasets", "sklearn", "scipy", "pandas", "accelerate", "transformers.trainer"],
+        ),
+        ("from likewise import evaluation", ["datasets", "sklearn", "pandas", "transformers.trainer"]),
+        ("from likewise import losses", ["datasets", "sklearn", "scipy", "pandas", "transformers.trainer"]),
+    ],
+)
+def test_importing_is_cheap(code: str, absent: list[str]) -> None:
+    script = f"import sys\n{code}\nprint([name for name in {absent} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_exists_and_explains_itself(name: str) -> None:
+    module = import_module(name)
+    assert (module.__doc__ or "").strip(), f"{name} has no docstring"
+    for public in getattr(module, "__all__", ()):
+        value = getattr(module, public)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), f"{name}.{public} has no docstring"
+
+
+def test_names_at_the_top_are_found_and_listed() -> None:
+    for name in likewise.__all__:
+        assert getattr(likewise, name) is not None
+        assert name in dir(likewise)
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        likewise.Nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SentenceTransformer",
+        "SentenceTransformerTrainer",
+        "SentenceTransformerTrainingArguments",
+        "SentenceTransformerModelCardData",
+    ],
+)
+def test_arguments_have_the_references_names_and_defaults(name: str) -> None:
+    ours = inspect.signature(getattr(likewise, name)).parameters
+    theirs = inspect.signature(getattr(sentence_transformers, name)).parameters
+    for parameter in theirs.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        assert parameter.name in ours, parameter.name
+        if isinstance(parameter.default, str | int | float | bool | None):
+            assert ours[parameter.name].default == parameter.default, parameter.name
+
+
+@pytest.mark.parametrize(
+    "method", ["encode", "encode_query", "encode_document", "save", "push_to_hub", "tokenize"]
+)
+def test_methods_have_the_references_arguments(method: str) -> None:
+    ours = inspect.signature(getattr(likewise.SentenceTransformer, method)).parameters
+    theirs = inspect.signature(getattr(sentence_transformers.SentenceTransformer, method)).parameters
+    takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
+    for parameter in theirs.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        assert takes_more or parameter.name in ours, parameter.name
+        if parameter.name in ours and isinstance(parameter.default, str | int | float | bool | None):
+            assert ours[parameter.name].default == parameter.default, parameter.name
