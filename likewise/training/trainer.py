@@ -338,7 +338,7 @@ class SentenceTransformerTrainer(Trainer):
     def _settle_best_metric(self) -> None:
         """The metric that tells the best checkpoint: the evaluator's primary one by default; refused if nobody gives it."""
         args = self.args
-        if not (args.load_best_model_at_end or args.save_strategy == "best"):
+        if not self._wants_best():
             return
         if self.evaluator is not None:
             if hasattr(self.evaluator, "prepare"):
@@ -356,10 +356,13 @@ class SentenceTransformerTrainer(Trainer):
                 + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
             )
 
+    def _wants_best(self) -> bool:
+        return bool(self.args.load_best_model_at_end or self.args.save_strategy == "best")
+
     def _take_primary_metric(self) -> None:
         """Let the evaluator's primary metric tell the best checkpoint, unless another one was named."""
         primary = getattr(self.evaluator, "primary_metric", None)
-        if primary and not self.args.names_best_metric:
+        if primary and self._wants_best() and not self.args.names_best_metric:
             self.args.metric_for_best_model = f"eval_{primary.removeprefix('eval_')}"
             self.args.greater_is_better = getattr(self.evaluator, "greater_is_better", True)
 
