@@ -101,10 +101,10 @@ def mine_pairs(
     score_function: Similarity,
 ) -> tuple[Tensor, Tensor]:
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
-    if min(query_chunk_size, corpus_chunk_size, max_pairs, top_k) < 1:
-        raise ValueError(
-            "`query_chunk_size`, `corpus_chunk_size`, `max_pairs` and `top_k` must all be at least 1."
-        )
+    sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
+    for name, size in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
+        if size < 1:
+            raise ValueError(f"`{name}` must be at least 1, but is {size}. Pass a positive number.")
     num_rows, device = len(embeddings), embeddings.device
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)
     for start in range(0, num_rows, query_chunk_size):

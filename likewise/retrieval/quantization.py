@@ -41,7 +41,7 @@ def quantize_embeddings(
         (N, D) float32, int8 or uint8; or (N, ceil(D / 8)) int8 for binary, uint8 for ubinary.
 
     Raises:
-        ValueError: The precision is unknown, or the ranges would come from a single embedding.
+        ValueError: The precision is unknown, the ranges are of another shape or would come from a single embedding.
         TypeError: The embeddings are quantised already.
     """
     values = _array(embeddings)
@@ -52,7 +52,7 @@ def quantize_embeddings(
     if precision == "float32":
         return values.astype(np.float32)
     if precision in ("int8", "uint8"):
-        limits = _ranges(values, precision, calibration_embeddings) if ranges is None else np.asarray(ranges)
+        limits = quantization_ranges(values, precision, ranges, calibration_embeddings)
         steps: Array = np.clip(np.floor((values - limits[0]) / step_sizes(limits)), 0, 255)
         return steps.astype(np.uint8) if precision == "uint8" else (steps - 128).astype(np.int8)
     if precision in ("binary", "ubinary"):
@@ -97,21 +97,31 @@ def calibration_ranges(embeddings: Array) -> Array:
     return np.stack([embeddings.min(axis=0), embeddings.max(axis=0)])
 
 
-def _ranges(values: Array, precision: str, calibration: Tensor | Array | None) -> Array:
+def quantization_ranges(
+    values: Array, precision: str, ranges: Array | None, calibration: Tensor | Array | None
+) -> Array:
+    """(2, D): the ranges that are given, those of the calibration embeddings, or the values' own."""
+    if ranges is not None:
+        if np.shape(ranges) != (2, values.shape[-1]):
+            raise ValueError(
+                f"`ranges` must have the shape (2, {values.shape[-1]}), but has {np.shape(ranges)}. Pass the smallest "
+                "and the largest value of each dimension."
+            )
+        return np.asarray(ranges, dtype=np.float32)
     if calibration is not None:
         return calibration_ranges(_array(calibration)).astype(np.float32)
     if values.ndim == 1 or len(values) == 1:
         raise ValueError(
             f"The ranges for {precision} cannot come from a single embedding. Pass `ranges` or `calibration_embeddings`."
         )
+    if not len(values):
+        return np.zeros((2, values.shape[1]), dtype=np.float32)
     if len(values) < MIN_CALIBRATION:
         logger.warning(
             "The ranges for %s come from only %d embeddings. Pass `ranges` or `calibration_embeddings` of more.",
             precision,
             len(values),
         )
-    if not len(values):
-        return np.zeros((2, values.shape[1]), dtype=np.float32)
     return calibration_ranges(values).astype(np.float32)
 
 
@@ -119,6 +129,8 @@ def _array(embeddings: Tensor | Array | Sequence[Tensor] | Sequence[Array]) -> A
     if isinstance(embeddings, np.ndarray):
         return embeddings
     if not isinstance(embeddings, Tensor):
+        if not len(embeddings):
+            return np.empty((0, 0), dtype=np.float32)
         embeddings = torch.stack([torch.as_tensor(row) for row in embeddings])
     embeddings = embeddings.detach()
     return (embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings).cpu().numpy()

@@ -1,0 +1,112 @@
+"""Paraphrase mining returns the reference's pairs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from given_embeddings import parameters, vectors
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentence_transformers import util
+from small import sentences
+
+from likewise.retrieval import paraphrase_mining, paraphrase_mining_embeddings
+from likewise.similarity import dot_score, euclidean_sim
+
+ROWS = vectors(40, 10, 0)
+
+
+def assert_same_pairs(found: Any, expected: Any) -> None:
+    assert [pair[1:] for pair in found] == [pair[1:] for pair in expected]
+    np.testing.assert_allclose([pair[0] for pair in found], [pair[0] for pair in expected], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"top_k": 1},
+        {"top_k": 5},
+        {"top_k": 500},
+        {"max_pairs": 1},
+        {"max_pairs": 17, "top_k": 7},
+        {"query_chunk_size": 1, "corpus_chunk_size": 1},
+        {"query_chunk_size": 13, "corpus_chunk_size": 29, "top_k": 4},
+        {"query_chunk_size": 13, "max_pairs": 40, "top_k": 4},
+    ],
+)
+@pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim"])
+def test_pairs_are_the_references(options: dict[str, Any], name: str) -> None:
+    ours = {"dot_score": dot_score, "euclidean_sim": euclidean_sim}.get(name)
+    found = paraphrase_mining_embeddings(ROWS, **options, **({"score_function": ours} if ours else {}))
+    expected = util.paraphrase_mining_embeddings(ROWS, **options, score_function=getattr(util, name))
+    assert_same_pairs(found, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    num_rows=st.integers(0, 25),
+    top_k=st.integers(1, 30),
+    max_pairs=st.integers(1, 60),
+    query_chunk_size=st.integers(1, 30),
+    corpus_chunk_size=st.integers(1, 30),
+    seed=st.integers(0, 999),
+)
+def test_with_ties_the_pairs_are_those_of_the_whole_matrix(
+    num_rows: int, top_k: int, max_pairs: int, query_chunk_size: int, corpus_chunk_size: int, seed: int
+) -> None:
+    rows = torch.randint(-1, 2, (num_rows, 3), generator=torch.Generator().manual_seed(seed)).float()
+    scores = (rows @ rows.T).numpy() if num_rows else np.zeros((0, 0))
+    proposed = set()
+    for i in range(num_rows):
+        others = sorted((j for j in range(num_rows) if j != i), key=lambda j: (-scores[i, j], j))
+        proposed |= {(-scores[i, j], min(i, j), max(i, j)) for j in others[:top_k]}
+    expected = [[-score, i, j] for score, i, j in sorted(proposed)[:max_pairs]]
+    found = paraphrase_mining_embeddings(
+        rows, query_chunk_size, corpus_chunk_size, max_pairs, top_k, dot_score
+    )
+    assert found == expected
+
+
+def test_a_model_embeds_the_texts_as_in_the_reference(model: Any, reference_model: Any) -> None:
+    texts = list(dict.fromkeys(sentences(40, seed=1)))
+    for options in ({}, {"prompt_name": "query"}, {"prompt": "river ", "truncate_dim": 8, "batch_size": 3}):
+        found = paraphrase_mining(model, texts, top_k=3, max_pairs=30, **options)
+        expected = util.paraphrase_mining(reference_model, texts, top_k=3, max_pairs=30, **options)
+        assert_same_pairs(found, expected)
+
+
+def test_numbers_are_plain_and_the_first_row_is_the_smaller() -> None:
+    for score, i, j in paraphrase_mining_embeddings(ROWS, top_k=2):
+        assert (type(score), type(i), type(j)) == (float, int, int)
+        assert i < j
+
+
+def test_arrays_and_lists_are_taken() -> None:
+    expected = paraphrase_mining_embeddings(ROWS, top_k=2)
+    assert paraphrase_mining_embeddings(ROWS.numpy(), top_k=2) == expected
+    assert paraphrase_mining_embeddings(list(ROWS), top_k=2) == expected
+
+
+def test_none_or_one_embedding_has_no_pairs() -> None:
+    assert paraphrase_mining_embeddings(torch.empty(0, 4)) == []
+    assert paraphrase_mining_embeddings(torch.ones(1, 4)) == []
+
+
+@pytest.mark.parametrize("name", ["query_chunk_size", "corpus_chunk_size", "max_pairs", "top_k"])
+def test_sizes_below_one_are_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}`.*at least 1, but is -1"):
+        paraphrase_mining_embeddings(ROWS, **{name: -1})
+
+
+def test_arguments_have_the_references_names_order_and_defaults() -> None:
+    for own, other in (
+        (paraphrase_mining, util.paraphrase_mining),
+        (paraphrase_mining_embeddings, util.paraphrase_mining_embeddings),
+    ):
+        ours, theirs = parameters(own), parameters(other)
+        assert list(ours) == list(theirs)
+        assert {name for name in ours if ours[name] != theirs[name]} <= {"score_function"}
