@@ -52,9 +52,10 @@ class Request:
     forward_kwargs: dict[str, Any]
 
 
-def token_budget(batch_size: int, device: torch.device) -> int:
-    """Tokens per batch for a `batch_size` in texts, as the reference counts it."""
-    return batch_size * TOKENS_PER_TEXT.get(device.type, TOKENS_PER_TEXT_ON_DEVICES)
+def token_budget(batch_size: int, model: SentenceTransformer) -> int:
+    """Tokens per batch for a `batch_size` in texts, as the reference counts it; the first module may know better."""
+    usual = TOKENS_PER_TEXT.get(model.device.type, TOKENS_PER_TEXT_ON_DEVICES)
+    return batch_size * int(getattr(model[0], "tokens_per_text", usual))
 
 
 def sentence_embeddings(

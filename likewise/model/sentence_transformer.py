@@ -346,7 +346,7 @@ class SentenceTransformer(nn.Sequential):
             self.to(device)
         request = inference.Request(
             prompt=self._resolve_prompt(prompt, prompt_name),
-            token_budget=inference.token_budget(batch_size, self.device),
+            token_budget=inference.token_budget(batch_size, self),
             truncate_dim=self.truncate_dim if truncate_dim is None else truncate_dim,
             normalize=normalize_embeddings,
             device=self.device,

@@ -6,6 +6,16 @@ from likewise.modules.dropout import Dropout
 from likewise.modules.layer_norm import LayerNorm
 from likewise.modules.normalize import Normalize
 from likewise.modules.pooling import Pooling
+from likewise.modules.static_embedding import StaticEmbedding
 from likewise.modules.transformer import Transformer
 
-__all__ = ["Dense", "Dropout", "LayerNorm", "Module", "Normalize", "Pooling", "Transformer"]
+__all__ = [
+    "Dense",
+    "Dropout",
+    "LayerNorm",
+    "Module",
+    "Normalize",
+    "Pooling",
+    "StaticEmbedding",
+    "Transformer",
+]

@@ -43,27 +43,15 @@ class Tokenization:
         Raises:
             TypeError: Something is neither a string nor a pair of strings.
         """
-        prepared = [self._prepare(text, prompt or "", i) for i, text in enumerate(texts)]
-        ids, types = self._encode(prepared)
+        wanted = prepared(texts, prompt, self.do_lower_case)
+        ids, types = self._encode(wanted)
         sequences = TokenSequences.from_lists(ids, types)
-        self.num_texts += len(prepared)
+        self.num_texts += len(wanted)
         if not prompt:
             return sequences
-        prompt_lengths = np.full(len(prepared), self._prompt_length(prompt), np.int64)
+        prompt_lengths = np.full(len(wanted), self._prompt_length(prompt), np.int64)
         return TokenSequences(
             sequences.input_ids, sequences.offsets, sequences.token_type_ids, prompt_lengths
-        )
-
-    def _prepare(self, text: Text, prompt: str, row: int) -> str | tuple[str, str]:
-        if isinstance(text, str):
-            text = prompt + text
-            return text.lower() if self.do_lower_case else text
-        if isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text):
-            first, second = prompt + text[0], text[1]
-            return (first.lower(), second.lower()) if self.do_lower_case else (first, second)
-        raise TypeError(
-            f"Text {row} is {text!r} ({type(text).__name__}); expected a string or a pair of strings. "
-            "Convert or drop it before encoding."
         )
 
     def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
@@ -103,8 +91,34 @@ class Tokenization:
         """Tokens of a prompt, a closing special token not counted."""
         if prompt not in self._prompt_lengths:
             counted = self.num_truncated
-            ids = self._encode([self._prepare("", prompt, 0)])[0][0]
+            ids = self._encode(prepared([""], prompt, self.do_lower_case))[0][0]
             self.num_truncated = counted
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
             self._prompt_lengths[prompt] = len(ids) - closing
         return self._prompt_lengths[prompt]
+
+
+def prepared(
+    texts: Sequence[Text], prompt: str | None = None, do_lower_case: bool = False
+) -> list[str | tuple[str, str]]:
+    """The texts with a prompt in front (of a pair: of its first text), in lower case if asked for.
+
+    Raises:
+        TypeError: Something is neither a string nor a pair of strings.
+    """
+    prompt = prompt or ""
+    ready: list[str | tuple[str, str]] = []
+    for row, text in enumerate(texts):
+        if isinstance(text, str):
+            ready.append((prompt + text).lower() if do_lower_case else prompt + text)
+        elif (
+            isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
+        ):
+            first, second = prompt + text[0], text[1]
+            ready.append((first.lower(), second.lower()) if do_lower_case else (first, second))
+        else:
+            raise TypeError(
+                f"Text {row} is {text!r} ({type(text).__name__}); expected a string or a pair of strings. "
+                "Convert or drop it before encoding."
+            )
+    return ready

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -93,7 +94,7 @@ class TokenSequences:
 
 
 def _flat(lists: Iterable[Sequence[int]], total: int) -> IntArray:
-    return np.fromiter((value for values in lists for value in values), np.int32, total)
+    return np.fromiter(chain.from_iterable(lists), np.int32, total)
 
 
 def _join(parts: Sequence[IntArray | None], sizes: Sequence[int]) -> IntArray | None:

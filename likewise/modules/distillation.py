@@ -1,0 +1,178 @@
+"""Distil a transformer into one vector for each token of its vocabulary, without texts."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.modules.find_folder import find_folder
+from likewise.modules.pooling import Pooling
+from likewise.modules.transformer import Transformer
+from likewise.packing import TokenSequences
+
+BATCH_TOKENS = {"cpu": 1_000}
+BATCH_TOKENS_ON_DEVICES = 32_000
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+
+
+def distil(
+    model_name: str | os.PathLike[str],
+    vocabulary: Sequence[str],
+    device: str | None,
+    pca_dims: int | None,
+    sif_coefficient: float | None,
+    token_remove_pattern: str | None,
+    dtype: str,
+    use_subword: bool,
+) -> tuple[Any, Tensor]:
+    """A tokenizer and (V, D) vectors for it; see `StaticEmbedding.from_distillation`."""
+    if dtype not in DTYPES:
+        raise ValueError(
+            f"`quantize_to` must be one of {', '.join(DTYPES)}, but is {dtype!r}. "
+            "For smaller embeddings use `encode(precision='int8')`."
+        )
+    if sif_coefficient is not None and not 0 < sif_coefficient < 1:
+        raise ValueError(
+            f"`sif_coefficient` must lie between 0 and 1, but is {sif_coefficient}. 1e-4 is a good choice."
+        )
+    if not use_subword and not vocabulary:
+        raise ValueError(
+            "Without subwords there must be a `vocabulary`. Pass one, or drop `use_subword=False`."
+        )
+    from likewise.model.sentence_transformer import best_device
+
+    transformer = Transformer.load(find_folder(model_name)).eval().to(device or best_device())
+    kept = _kept_ids(transformer.tokenizer, token_remove_pattern, use_subword)
+    tokenizer = _reduced(transformer.tokenizer, kept, word_level=not use_subword)
+    words = _add_words(tokenizer, vocabulary)
+    sequences = TokenSequences.concatenate(
+        [
+            TokenSequences.from_lists(_framed(transformer.tokenizer, list(kept.values()))),
+            transformer.token_sequences(words),
+        ]
+    )
+    vectors = _reduce_dimensions(_embed(transformer, sequences), pca_dims)
+    if sif_coefficient is not None:
+        vectors = vectors * _sif_weights(len(vectors), sif_coefficient).unsqueeze(1)
+    return tokenizer, vectors.to(DTYPES[dtype])
+
+
+def _kept_ids(tokenizer: Any, remove_pattern: str | None, use_subword: bool) -> dict[str, int]:
+    """The tokens that stay, in the order of their ids: not those of the pattern, nor special ones but padding, unknown."""
+    try:
+        pattern = re.compile(remove_pattern) if remove_pattern is not None else None
+    except re.error as error:
+        raise ValueError(
+            f"`token_remove_pattern` is {remove_pattern!r}, which is no regular expression: {error}."
+        ) from error
+    needed = {tokenizer.pad_token, tokenizer.unk_token}
+    special = set(tokenizer.all_special_tokens)
+    by_id = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    kept = {
+        token: number
+        for token, number in by_id
+        if token in needed
+        or (use_subword and token not in special and not (pattern is not None and pattern.match(token)))
+    }
+    if not kept.keys() - needed and use_subword:
+        raise ValueError(f"`token_remove_pattern` {remove_pattern!r} removes every token. Make it narrower.")
+    return kept
+
+
+def _reduced(tokenizer: Any, kept: dict[str, int], word_level: bool) -> Any:
+    """A tokenizer of these tokens alone, numbered anew in their order, that adds no special tokens."""
+    from tokenizers import Tokenizer
+
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError(
+            f"{type(tokenizer).__name__} cannot be distilled, since it is not a fast tokenizer. Take a model with tokenizer.json."
+        )
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    numbers = {token: number for number, token in enumerate(kept)}
+    content |= {"post_processor": None, "truncation": None, "padding": None}
+    content["added_tokens"] = [
+        added | {"id": numbers[added["content"]]}
+        for added in content["added_tokens"]
+        if added["content"] in numbers
+    ]
+    model = content["model"]
+    if word_level:
+        content["model"] = {"type": "WordLevel", "vocab": numbers, "unk_token": tokenizer.unk_token}
+        content["decoder"] = None
+    elif model["type"] == "Unigram":
+        unknown = model.get("unk_id")
+        scores, pieces = dict(model["vocab"]), [token for token, _ in model["vocab"]]
+        model["vocab"] = [[token, scores.get(token, 0.0)] for token in numbers]
+        model["unk_id"] = None if unknown is None else numbers.get(pieces[unknown])
+    else:
+        model["vocab"] = numbers
+    if model["type"] == "BPE" and not word_level:
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        model["merges"] = [
+            [left, right]
+            for left, right in pairs
+            if left in numbers and right in numbers and left + right in numbers
+        ]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def _add_words(tokenizer: Any, vocabulary: Sequence[str]) -> list[str]:
+    """Add words that are no tokens yet, and return them; they match whole words only, after normalisation."""
+    from tokenizers import AddedToken
+
+    known = set(tokenizer.get_vocab())
+    words = [
+        word for word in dict.fromkeys(word.strip() for word in vocabulary) if word and word not in known
+    ]
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+    return words
+
+
+def _framed(tokenizer: Any, ids: Sequence[int]) -> list[list[int]]:
+    """Each id as a sequence with the special tokens that the model expects around a text."""
+    encoding = tokenizer.backend_tokenizer.encode("a", add_special_tokens=True)
+    special = [bool(flag) for flag in encoding.special_tokens_mask]
+    before = special.index(False) if False in special else len(special)
+    after = special[::-1].index(False) if False in special else 0
+    prefix, suffix = encoding.ids[:before], encoding.ids[len(encoding.ids) - after :]
+    return [[*prefix, number, *suffix] for number in ids]
+
+
+@torch.no_grad()
+def _embed(transformer: Transformer, sequences: TokenSequences) -> Tensor:
+    """(V, D) float32 on the CPU: the mean of each sequence's token embeddings."""
+    device = next(transformer.parameters()).device
+    pooling = Pooling(transformer.get_word_embedding_dimension(), "mean")
+    packed = sequences.pack()
+    parts = [
+        pooling(transformer({"tokens": chunk.to(device)}))["sentence_embedding"].float().cpu()
+        for chunk in packed.chunks(BATCH_TOKENS.get(device.type, BATCH_TOKENS_ON_DEVICES))
+    ]
+    vectors: Tensor = packed.restore(torch.cat(parts)).nan_to_num()
+    return vectors
+
+
+def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
+    """(V, D) -> (V, dimensions) principal components, centred; of each the largest entry is positive."""
+    if dimensions is None or len(vectors) <= min(dimensions, vectors.shape[1]):
+        return vectors  # fewer vectors than dimensions have no covariance worth the name
+    if dimensions < 1:
+        raise ValueError(f"`pca_dims` must be at least 1, but is {dimensions}. Pass None to keep all.")
+    centred = vectors.double() - vectors.double().mean(dim=0)
+    _, components = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))  # ascending
+    scores = centred @ components.flip(1)[:, :dimensions]
+    largest = scores.gather(0, scores.abs().argmax(dim=0, keepdim=True))
+    return (scores * largest.sign()).float()
+
+
+def _sif_weights(size: int, coefficient: float) -> Tensor:
+    """(V,): a / (a + p), with p = 1 / (rank + 1) for ranks 1, 2, ..., scaled to a sum of 1."""
+    probability = 1 / torch.arange(2, size + 2, dtype=torch.float64)
+    probability = probability / probability.sum()
+    return (coefficient / (coefficient + probability)).float()
