@@ -1,5 +1,6 @@
-"""The model card's data, under the reference's path."""
+"""The model card's data and its callback, under the reference's path."""
 
 from likewise.card import SentenceTransformerModelCardData
+from likewise.card.callback import SentenceTransformerModelCardCallback
 
-__all__ = ["SentenceTransformerModelCardData"]
+__all__ = ["SentenceTransformerModelCardCallback", "SentenceTransformerModelCardData"]

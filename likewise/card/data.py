@@ -1,62 +1,139 @@
-"""SentenceTransformerModelCardData: what the model card says."""
+"""SentenceTransformerModelCardData: what is known of a model beside its weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import ref
+
+from likewise.card import training_log
+from likewise.card.data_sets import with_inner
+from likewise.card.markdown import listed
+from likewise.card.results import Result, result_of
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
+logger = logging.getLogger(__name__)
+Method = TypeVar("Method", bound=Callable[..., Any])
+
 TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "dense")
+SENTENCE_BERT = """@inproceedings{reimers-2019-sentence-bert,
+    title = "Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks",
+    author = "Reimers, Nils and Gurevych, Iryna",
+    booktitle = "Proceedings of the 2019 Conference on Empirical Methods in Natural Language Processing",
+    month = "11",
+    year = "2019",
+    publisher = "Association for Computational Linguistics",
+    url = "https://arxiv.org/abs/1908.10084",
+}"""
+TASK = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
+TRAINED = "generated_from_trainer"
+SEARCH_EVALUATORS = ("InformationRetrievalEvaluator", "NanoBEIREvaluator")
+SEARCH_COLUMNS = {"query", "question"}
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+CACHED = re.compile(r"models--(?P<name>[^/\\]+)[/\\]snapshots[/\\](?P<revision>[0-9a-f]{40})$")
+
+
+def harmless(method: Method) -> Method:
+    """A method that warns where it would fail: what the card tells must never stop a run."""
+
+    @functools.wraps(method)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        except Exception as error:
+            logger.warning("The model card will lack something: %s failed (%r).", method.__name__, error)
+            return None
+
+    return guarded  # type: ignore[return-value]
 
 
 @dataclass
 class SentenceTransformerModelCardData:
-    """What is known about a model beside its weights.
+    """What is known of a model beside its weights. The Hub is never asked for anything.
 
     Attributes:
-        language: Language codes, e.g. "en".
+        language: Language codes, e.g. "en" or ["en", "de"].
         license: Identifier of the licence, e.g. "apache-2.0".
         model_name: A title for the card.
-        model_id: The name on the Hub, used in the card's example.
+        model_id: The name on the Hub, `owner/name`, for the card's code.
         train_datasets: What it was trained on: dicts with a `name`, and perhaps an `id` on the Hub.
         eval_datasets: What its loss was evaluated on, in the same form.
         task_name: What the model is for.
         tags: Tags on the Hub.
-        local_files_only: Whether the Hub must not be asked for anything; this card never asks it.
-        generate_widget_examples: Kept for compatibility; the card's example needs no data.
+        local_files_only: Kept for compatibility: the Hub is not asked either way.
+        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
     """
 
-    language: str | Sequence[str] | None = None
+    language: str | Sequence[str] | None = field(default_factory=list)
     license: str | None = None
     model_name: str | None = None
     model_id: str | None = None
     train_datasets: list[dict[str, Any]] = field(default_factory=list)
     eval_datasets: list[dict[str, Any]] = field(default_factory=list)
-    task_name: str = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
+    task_name: str = TASK
     tags: list[str] = field(default_factory=lambda: list(TAGS))
     local_files_only: bool = False
     generate_widget_examples: bool = True
 
+    # Found out by the library.
+    base_model: str | None = field(default=None, init=False)
+    base_model_revision: str | None = field(default=None, init=False)
+    ir_model: bool | None = field(default=None, init=False)
+    results: list[Result] = field(default_factory=list, init=False, repr=False)
+    citations: dict[str, str] = field(
+        default_factory=lambda: {"Sentence Transformers": SENTENCE_BERT}, init=False, repr=False
+    )
+    non_default_hyperparameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    all_hyperparameters: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    training_logs: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    best_model_step: int | None = field(default=None, init=False)
+    widget: list[dict[str, Any]] = field(default_factory=list, init=False, repr=False)
+    code_carbon_callback: Any = field(default=None, init=False, repr=False)
+    training_started: float | None = field(default=None, init=False, repr=False)
+    training_seconds: float | None = field(default=None, init=False, repr=False)
+    evaluation_seconds: float = field(default=0.0, init=False, repr=False)
+
     def __post_init__(self) -> None:
-        self.base_model: str | None = None
-        self.base_model_revision: str | None = None
-        self.evaluations: dict[str, tuple[Any, dict[str, float]]] = {}
-        self.losses: list[Any] = []
-        self.hyperparameters: dict[str, Any] = {}
-        self.log: list[dict[str, Any]] = []
+        self.set_language(self.language or [])
+        for part in (*self.train_datasets, *self.eval_datasets):
+            if "name" not in part and "id" in part:
+                part["name"] = part["id"]
+        if self.model_id and self.model_id.count("/") != 1:
+            logger.warning(
+                "`model_id` must have the form 'owner/name', but is %r. It is left out of the card.",
+                self.model_id,
+            )
+            self.model_id = None
         self._model: Any = lambda: None
 
-    def set_base_model(self, model_id: str, revision: str | None = None) -> None:
-        """Say what the model was before it was trained."""
-        self.base_model, self.base_model_revision = model_id, revision
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the model, which is only known by a weak reference, and without what watches a run."""
+        return {
+            key: value for key, value in vars(self).items() if key not in ("_model", "code_carbon_callback")
+        }
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state, _model=lambda: None, code_carbon_callback=None)
+
+    # What the user or the library tells
 
     def register_model(self, model: SentenceTransformer) -> None:
         """Say which model this is about."""
         self._model = ref(model)
+        names = ("query", "document", "passage", "corpus")
+        if self.ir_model is None and (
+            any(type(module).__name__ in ("Router", "Asym") for module in model.children())
+            or any(model.prompts.get(name) for name in names)
+        ):
+            self.ir_model = True
 
     @property
     def model(self) -> SentenceTransformer | None:
@@ -64,36 +141,145 @@ class SentenceTransformerModelCardData:
         found: SentenceTransformer | None = self._model()
         return found
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether the model was trained since it was made or loaded."""
+        return TRAINED in self.tags
+
+    @harmless
+    def set_base_model(self, model_id: str, revision: str | None = None) -> bool:
+        """Say what the model was before it was trained, if that is a model on the Hub.
+
+        Args:
+            model_id: Its name on the Hub, or the folder it was downloaded to, which tells name and commit.
+            revision: The branch, tag or commit; it wins over the folder's.
+
+        Returns:
+            Whether it was taken. The name of any other folder means nothing to others.
+        """
+        if (cached := CACHED.search(str(model_id))) is not None:
+            self.base_model = cached["name"].replace("--", "/")
+            self.base_model_revision = revision or cached["revision"]
+        elif Path(model_id).exists() or not HUB_NAME.fullmatch(str(model_id)):
+            return False
+        else:
+            self.base_model, self.base_model_revision = str(model_id), revision
+        return True
+
+    def set_model_id(self, model_id: str) -> None:
+        """Say what the model is called on the Hub."""
+        self.model_id = model_id
+
+    def set_language(self, language: str | Sequence[str]) -> None:
+        """Say which languages the model is for."""
+        self.language = [language] if isinstance(language, str) else list(language)
+
+    def set_license(self, license: str) -> None:
+        """Say under which licence the model is."""
+        self.license = license
+
     def add_tags(self, tags: str | Sequence[str]) -> None:
         """Add tags, each once."""
         for tag in [tags] if isinstance(tags, str) else tags:
             if tag not in self.tags:
                 self.tags.append(tag)
 
-    def set_evaluation_metrics(
-        self, evaluator: Any, metrics: Mapping[str, float], epoch: float = -1, step: int = -1
-    ) -> None:
-        """Keep what an evaluator measured last; the card shows it."""
-        name = str(getattr(evaluator, "name", "") or type(evaluator).__name__)
-        self.evaluations[name] = (evaluator, dict(metrics))
+    # What a run tells
 
-    def set_training(self, losses: Sequence[Any], hyperparameters: Mapping[str, Any], num_rows: int) -> None:
-        """Keep how the model was trained.
+    @harmless
+    def set_losses(self, losses: Sequence[Any]) -> None:
+        """Keep the names of the losses and of those that they wrap, and their papers; losses of one paper share an entry."""
+        losses = with_inner(losses)
+        self.add_tags([f"loss:{type(loss).__name__}" for loss in losses])
+        papers = {SENTENCE_BERT: ["Sentence Transformers"]}
+        for loss in losses:
+            paper, name = str(getattr(loss, "citation", "") or "").strip(), type(loss).__name__
+            if paper and name not in papers.setdefault(paper, []):
+                papers[paper].append(name)
+        self.citations = {listed(names): paper for paper, names in papers.items()}
+
+    @harmless
+    def set_widget_examples(self, dataset: Any) -> None:
+        """Draw examples from a data set, or from several by name; the same ones each time."""
+        from likewise.card.examples import widget_examples
+
+        self.widget = widget_examples(dataset if isinstance(dataset, Mapping) else {"": dataset})
+
+    @harmless
+    def set_evaluation_metrics(
+        self, evaluator: Any, metrics: Mapping[str, Any], epoch: float = 0, step: int = 0
+    ) -> None:
+        """Keep what an evaluator measured, and its primary metric in the training log.
 
         Args:
-            losses: The losses.
-            hyperparameters: The training arguments that are not the default.
-            num_rows: Rows of all training data.
+            evaluator: The evaluator.
+            metrics: Its metrics, under their full names.
+            epoch: The epoch of the run, or -1.
+            step: The step of the run, or -1 outside of one.
         """
-        self.losses, self.hyperparameters = list(losses), dict(hyperparameters)
-        self.add_tags(["generated_from_trainer", f"dataset_size:{num_rows}"])
-        self.add_tags([f"loss:{type(loss).__name__}" for loss in losses])
+        if step == training_log.OUTSIDE and self.training_started is None:
+            epoch, step = 0.0, 0  # before the run
+        result = result_of(evaluator, metrics)
+        for place, known in enumerate(self.results):
+            if (known.evaluator, known.kind, known.name) == (result.evaluator, result.kind, result.name):
+                result.by_step = known.by_step
+                self.results[place] = result
+                break
+        else:
+            self.results.append(result)
+        result.by_step[step] = result.metrics
+        if type(evaluator).__name__ in SEARCH_EVALUATORS and self.ir_model is None:
+            self.ir_model = True
+        primary = getattr(evaluator, "primary_metric", None)
+        names = [primary] if isinstance(primary, str) else primary or []
+        values = {name: metrics[name] for name in names if name in metrics}
+        training_log.add(self.training_logs, epoch, step, values)
 
-    def add_log(self, step: int, epoch: float, logs: Mapping[str, Any]) -> None:
-        """Keep what was logged at a step: the loss, and whatever was measured."""
-        kept = {
-            k: v for k, v in logs.items() if k == "loss" or (k.startswith("eval_") and "_per_second" not in k)
-        }
-        kept = {k: v for k, v in kept.items() if isinstance(v, int | float) and not k.endswith("_runtime")}
-        if kept:
-            self.log.append({"epoch": epoch, "step": step} | kept)
+    @harmless
+    def set_best_model_step(self, step: int) -> None:
+        """Say which step's weights the model has now; what was measured at that step is what counts."""
+        self.best_model_step = step
+        for result in self.results:
+            result.metrics = result.by_step.get(step, result.metrics)
+
+    def start_run(self, logs: list[dict[str, Any]]) -> None:
+        """A run begins, with the rows of its log so far; what was measured before it stays."""
+        before = [
+            row for row in self.training_logs if row[training_log.STEP] == 0 and not self.training_started
+        ]
+        self.training_logs = [*before, *logs] if not logs or logs[0][training_log.STEP] else logs
+        self.best_model_step, self.evaluation_seconds = None, 0.0
+        self.training_started, self.training_seconds = time.monotonic(), None
+
+    def end_run(self) -> None:
+        """The run is over: its time is taken."""
+        if self.training_started is not None:
+            self.training_seconds = time.monotonic() - self.training_started
+
+    @property
+    def run_seconds(self) -> float | None:
+        """How long the run took, or has taken so far; None where there was none."""
+        if self.training_started is None or self.training_seconds is not None:
+            return self.training_seconds
+        return time.monotonic() - self.training_started
+
+    # What it becomes
+
+    def title(self) -> str:
+        """The card's title."""
+        kind = type(self.model).__name__ if self.model is not None else "SentenceTransformer"
+        return self.model_name or (f"{kind} based on {self.base_model}" if self.base_model else kind)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card's metadata, by the Hub's rules."""
+        from likewise.card.metadata import metadata
+
+        card: Any = metadata(self)
+        found: dict[str, Any] = card.to_dict()
+        return found
+
+    def to_yaml(self, line_break: str | None = None) -> str:
+        """The card's metadata as YAML."""
+        from likewise.card.metadata import metadata
+
+        return str(metadata(self).to_yaml(line_break))

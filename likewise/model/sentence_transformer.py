@@ -95,7 +95,7 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         token = use_auth_token if token is None else token
         if model_name_or_path is None:
-            stored = storage.StoredModel(_named(modules or []))
+            stored, folder = storage.StoredModel(_named(modules or [])), None
         else:
             folder = storage.find_folder(model_name_or_path, cache_folder, revision, local_files_only, token)
             stored = storage.load(folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs)
@@ -112,10 +112,10 @@ class SentenceTransformer(nn.Sequential):
         self._check_truncate_dim(self.truncate_dim)
         self.trust_remote_code = trust_remote_code
         self._reported_truncation = False
-        self._model_card_text = stored.card
+        self._model_card_text, self._model_card_plot = stored.card, stored.card_plot
         self._model_card_data = model_card_data
-        if model_name_or_path is not None:
-            self.model_card_data.set_base_model(os.fspath(model_name_or_path), revision=revision)
+        if folder is not None:
+            self.model_card_data.set_base_model(str(folder), revision=revision)
         self.model_card_data.register_model(self)
         if not (model_kwargs or {}).get("device_map"):
             self._unify_dtype()

@@ -38,12 +38,14 @@ class StoredModel:
         module_kwargs: For each module, the names of keyword arguments of `encode` that it takes.
         settings: What config_sentence_transformers.json says; empty for a plain transformers model.
         card: The text of README.md, if there is one.
+        card_plot: The plot of the training log that belongs to the card, as SVG, if there is one.
     """
 
     modules: dict[str, nn.Module]
     module_kwargs: dict[str, list[str]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     card: str | None = None
+    card_plot: str | None = None
 
 
 def load(
@@ -67,17 +69,20 @@ def load(
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
     """
     loading = _Loading(folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs)
-    card = folder / "README.md"
-    text = card.read_text(encoding="utf8", errors="replace") if card.exists() else None
+    card = _text(folder / "README.md"), _text(folder / "training_log.svg")
     if (folder / MODULES_FILE).exists():
-        return StoredModel(*loading.listed(), _read_model_settings(folder), text)
+        return StoredModel(*loading.listed(), _read_model_settings(folder), *card)
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
-        return StoredModel(loading.with_pooling(), card=text)
+        return StoredModel(loading.with_pooling(), {}, {}, *card)
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
     raise FileNotFoundError(
         f"{folder} holds no model: expected {MODULES_FILE} (a saved SentenceTransformer) or config.json (a transformers "
         f"model), found {found}. Check the path."
     )
+
+
+def _text(path: Path) -> str | None:
+    return path.read_text(encoding="utf8", errors="replace") if path.is_file() else None
 
 
 def _read_model_settings(folder: Path) -> dict[str, Any]:

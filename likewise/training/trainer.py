@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import re
@@ -16,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy
 
+from likewise.card.callback import SentenceTransformerModelCardCallback
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
 from likewise.losses.base import run_whole
@@ -46,13 +46,6 @@ if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 logger = logging.getLogger(__name__)
-RUN_ONLY = {
-    "output_dir",
-    "logging_dir",
-    "run_name",
-    "disable_tqdm",
-    "names_best_metric",
-}  # say nothing of the model
 SAMPLERS: dict[Any, Any] = {
     BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
     BatchSamplers.NO_DUPLICATES: NoDuplicatesBatchSampler,
@@ -153,6 +146,7 @@ class SentenceTransformerTrainer(Trainer):
         self.model_accepts_loss_kwargs = False
         self.model_wrapped = self.objective
         self._settle_best_metric()
+        self.add_callback(SentenceTransformerModelCardCallback(self))
 
     # What is trained
 
@@ -229,7 +223,6 @@ class SentenceTransformerTrainer(Trainer):
         if "loss" in logs:
             logs |= {name: float(np.mean(values)) for name, values in self._parts.items()}
             self._parts.clear()
-        self.model.model_card_data.add_log(self.state.global_step, float(self.state.epoch or 0), logs)
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
@@ -371,9 +364,18 @@ class SentenceTransformerTrainer(Trainer):
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        self.model.save_pretrained(folder)
+        self.model.save_pretrained(folder, create_model_card=self._has_card(folder))
         self.objective.save_loss(folder)
         torch.save(self.args, folder / "training_args.bin")
+
+    def _has_card(self, folder: Path) -> bool:
+        """Whether a model card is written: with the best checkpoint so far, the last one, and any that goes to the Hub."""
+        step, args = self.state.global_step, self.args
+        return (
+            not folder.name.startswith(PREFIX_CHECKPOINT_DIR)
+            or step in (self.state.best_global_step, self.state.max_steps)
+            or (args.push_to_hub and args.hub_strategy != HubStrategy.END)
+        )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         from likewise.model.sentence_transformer import SentenceTransformer
@@ -388,28 +390,13 @@ class SentenceTransformerTrainer(Trainer):
         best = self.state.best_model_checkpoint
         logger.info("Loading the best model, from %s.", best)
         self._load_from_checkpoint(str(best))
+        self.model.model_card_data.set_best_model_step(int(str(best).rpartition("-")[2]))
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Print the plan, then train."""
         if self.is_world_process_zero():
-            num_rows = sum(plan.num_rows or 0 for plan in self.plans["train"])
-            self.model.model_card_data.set_training(
-                list(self.objective.losses), self._changed_arguments(), num_rows
-            )
             print(TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), self._settings()))
         return super().train(*args, **kwargs)
-
-    def _changed_arguments(self) -> dict[str, Any]:
-        """The arguments that were given another value than their default."""
-        defaults = {field.name: field.default for field in dataclasses.fields(self.args)}
-        given = {name: getattr(self.args, name) for name in defaults if name not in RUN_ONLY}
-        values = {name: getattr(value, "value", value) for name, value in given.items()}
-        plain = (str, int, float, bool)
-        return {
-            name: value
-            for name, value in values.items()
-            if isinstance(value, plain) and value != getattr(defaults[name], "value", defaults[name])
-        }
 
     def _settings(self) -> dict[str, str]:
         """What the plan says beside the data."""

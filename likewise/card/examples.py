@@ -1,0 +1,59 @@
+"""Examples for the Hub's widget and for the card's code, drawn from the user's data: the same at every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from likewise.card.data_sets import texts_of_rows
+
+ROWS_LOOKED_AT = 200  # of each data set
+EXAMPLES = 5
+TEXTS = 4  # of each example
+GOOD_LENGTH = 60  # characters: enough to say something, and fits a line
+GENERAL = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
+SEARCH = (
+    "How long does a letter to another country take?",
+    "Mail abroad usually arrives after five to ten working days.",
+    "A letter begins with the date and a greeting.",
+    "The stadium was rebuilt over the summer.",
+)
+
+
+def widget_examples(data_sets: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A text and three to compare it with, five times over, from each data set in turn; streams give none."""
+    by_data_set = [
+        _examples(list(texts_of_rows(dataset, ROWS_LOOKED_AT)))
+        for dataset in data_sets.values()
+        if hasattr(dataset, "__len__")
+    ]
+    turns = [found[i] for i in range(EXAMPLES) for found in by_data_set if i < len(found)]
+    return turns[:EXAMPLES]
+
+
+def _examples(rows: Sequence[list[str]]) -> list[dict[str, Any]]:
+    """Rows of handy length first; where a row has few texts, those of the rows after it fill up."""
+    order = sorted(range(len(rows)), key=lambda i: (_strangeness(rows[i]), i))
+    others = [
+        rows[i][1 % len(rows[i])] for i in order[EXAMPLES:]
+    ]  # the second text: the first may be a query
+    found = []
+    for i in order[:EXAMPLES]:
+        texts = list(dict.fromkeys(rows[i]))[:TEXTS]
+        while len(texts) < TEXTS and others:
+            if (other := others.pop(0)) not in texts:
+                texts.append(other)
+        if len(texts) == TEXTS:
+            found.append({"source_sentence": texts[0], "sentences": texts[1:]})
+    return found
+
+
+def _strangeness(texts: Sequence[str]) -> float:
+    return max(abs(len(text) - GOOD_LENGTH) for text in texts)
+
+
+def usage_texts(widget: Sequence[Mapping[str, Any]], is_search: bool) -> list[str]:
+    """Texts for the card's code: one to search with and three to find, or three to compare."""
+    general = SEARCH if is_search else GENERAL
+    texts = [widget[0]["source_sentence"], *widget[0]["sentences"]] if widget else list(general)
+    return texts[: len(general)]
