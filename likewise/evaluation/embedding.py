@@ -72,7 +72,7 @@ class _SharedEmbeddings:
         size = self.model.truncate_dim if truncate_dim is None else truncate_dim
         if not _are_hashable(texts):
             return _embed(self.model, texts, task, truncate_dim=size, **encode_kwargs)
-        key = (task, encode_kwargs.get("prompt_name"), encode_kwargs.get("prompt"))
+        key = self.model.way_of_embedding(task, encode_kwargs.get("prompt_name"), encode_kwargs.get("prompt"))
         places, embeddings = self.kept.get(key, ({}, None))
         missing = [text for text in dict.fromkeys(texts) if text not in places]
         if missing:

@@ -54,8 +54,8 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     Args:
         dataset_names: The data sets; by default all of NanoBEIR, or all that the folder `dataset_id` contains.
-        dataset_id: A data set on the Hub with the subsets corpus, queries and qrels; or a folder that is in BEIR layout,
-            or whose subfolders are.
+        dataset_id: A data set, on the Hub or in a folder, with the subsets corpus, queries and qrels; or a folder that
+            is in BEIR layout, or whose subfolders are.
         mrr_at_k: As in InformationRetrievalEvaluator, like the next four.
         ndcg_at_k: See above.
         accuracy_at_k: See above.
@@ -95,10 +95,10 @@ class NanoBEIREvaluator(SentenceEvaluator):
     write_predictions: bool = False
 
     def __post_init__(self) -> None:
-        folder = Path(self.dataset_id) if Path(self.dataset_id).is_dir() else None
+        folder = _beir_folder(self.dataset_id)
         self.dataset_names = names = _checked_names(self.dataset_names, folder)
-        query_prompts = _checked_prompts("query_prompts", self.query_prompts, names)
-        corpus_prompts = _checked_prompts("corpus_prompts", self.corpus_prompts, names)
+        self.query_prompts = _checked_prompts("query_prompts", self.query_prompts, names)
+        self.corpus_prompts = _checked_prompts("corpus_prompts", self.corpus_prompts, names)
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
@@ -111,8 +111,8 @@ class NanoBEIREvaluator(SentenceEvaluator):
                 task.corpus,
                 task.relevant,
                 name=_title(name) + end,
-                query_prompt=query_prompts.get(name),
-                corpus_prompt=corpus_prompts.get(name),
+                query_prompt=(self.query_prompts or {}).get(name),
+                corpus_prompt=(self.corpus_prompts or {}).get(name),
                 **settings,
             )
             self.evaluators.append(evaluator)
@@ -174,6 +174,14 @@ class NanoBEIREvaluator(SentenceEvaluator):
         )
 
 
+def _beir_folder(dataset_id: str) -> Path | None:
+    """The folder of that name, if it is in BEIR layout or contains folders that are; None for a data set to load."""
+    folder = Path(dataset_id)
+    if folder.is_dir() and any(is_beir_folder(path) for path in (folder, *folder.iterdir())):
+        return folder
+    return None
+
+
 def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str]:
     if folder is None:
         known = list(TITLES)
@@ -189,9 +197,9 @@ def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str
     return found
 
 
-def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> dict[str, str]:
+def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> dict[str, str] | None:
     if prompts is None or isinstance(prompts, str):
-        return {} if prompts is None else dict.fromkeys(names, prompts)
+        return None if prompts is None else dict.fromkeys(names, prompts)
     if missing := [name for name in names if name not in prompts]:
         raise ValueError(
             f"`{argument}` must have a prompt for each data set, but has none for {missing}. Add ''."

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DEFAULT_PROMPTS = {"query": "", "document": ""}
-DOCUMENT_PROMPT_NAMES = ("document", "passage", "corpus")
+# By task, the prompts it may have; the first that the model has is used.
+TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
@@ -368,17 +369,33 @@ class SentenceTransformer(nn.Sequential):
         self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
     ) -> Any:
         """`encode`, with the prompt named `query` unless another is asked for."""
-        if prompt_name is None and kwargs.get("prompt") is None and "query" in self.prompts:
-            prompt_name = "query"
+        prompt_name = self._task_prompt_name("query", prompt_name, kwargs.get("prompt"))
         return self.encode(inputs, prompt_name=prompt_name, **{"task": "query", **kwargs})
 
     def encode_document(
         self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
     ) -> Any:
         """`encode`, with the first of the prompts document, passage, corpus unless another is asked for."""
-        if prompt_name is None and kwargs.get("prompt") is None:
-            prompt_name = next((name for name in DOCUMENT_PROMPT_NAMES if name in self.prompts), None)
+        prompt_name = self._task_prompt_name("document", prompt_name, kwargs.get("prompt"))
         return self.encode(inputs, prompt_name=prompt_name, **{"task": "document", **kwargs})
+
+    def way_of_embedding(
+        self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None
+    ) -> tuple[str, str | None]:
+        """What decides how a text is embedded: the prompt in front of it, and the task, if a module asks for one.
+
+        Args:
+            task: "query" for `encode_query`, "document" for `encode_document`, None for `encode`.
+            prompt_name: As given to it.
+            prompt: As given to it.
+        """
+        prompt = self._resolve_prompt(prompt, self._task_prompt_name(task, prompt_name, prompt))
+        return prompt or "", task if "task" in self.get_model_kwargs() else None
+
+    def _task_prompt_name(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str | None:
+        if prompt_name is not None or prompt is not None:
+            return prompt_name
+        return next((name for name in TASK_PROMPT_NAMES.get(task or "", ()) if name in self.prompts), None)
 
     def get_model_kwargs(self) -> list[str]:
         """The keyword arguments that this model's modules take from `encode`."""

@@ -137,7 +137,7 @@ def test_no_embeddings_need_no_calibration() -> None:
 
 @pytest.mark.parametrize("one", [ROWS[0], ROWS[:1]])
 def test_a_single_embedding_cannot_be_its_own_calibration(one: np.ndarray) -> None:
-    with pytest.raises(ValueError, match="int8 cannot come from a single embedding. Pass `ranges`"):
+    with pytest.raises(ValueError, match=r"int8 cannot come from a single embedding. Pass `ranges`"):
         quantize_embeddings(one, "int8")
 
 

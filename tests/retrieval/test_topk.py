@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_any_cut_into_chunks_and_tiles_gives_what_sorting_the_matrix_gives(
         scores[exclude[0].numpy(), exclude[1].numpy()] = -np.inf
     search = StreamingTopK(queries, k, dot_score, exclude, queries_per_tile, documents_per_tile)
     places = sorted({0, num_documents, *(min(cut, num_documents) for cut in cuts)})
-    for start, stop in zip(places, places[1:], strict=False):
+    for start, stop in itertools.pairwise(places):
         search.add(documents[start:stop])
     assert_is_dense(search.result(), scores, k)
 
@@ -231,5 +232,5 @@ def test_sizes_below_one_are_refused(sizes: dict[str, int], message: str) -> Non
 
 
 def test_embeddings_of_two_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="queries have 3 dimensions, but the documents have 2.*same model"):
+    with pytest.raises(ValueError, match=r"queries have 3 dimensions, but the documents have 2.*same model"):
         top_k(torch.ones(1, 3), torch.ones(1, 2), 1)
