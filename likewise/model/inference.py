@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 WINDOW = 8192  # texts that are tokenised and sorted together
 # Tokens per text of `batch_size`. On the CPU small batches stay in its caches; on a GPU large ones fill it.
-TOKENS_PER_TEXT = {"cpu": 48}
+TOKENS_PER_TEXT = {"cpu": 32}
 TOKENS_PER_TEXT_ON_DEVICES = 512
 
 

@@ -1,9 +1,9 @@
 """Faster forms of a transformers model's linear, GELU and dropout layers on the CPU, in float32.
 
-Linear layers go through oneDNN, which adds the bias (and, where no gradient is wanted, applies the GELU) while the
-product is in registers; torch's own path copies the bias into the output first and runs GELU as a second pass over
-memory. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and
-results stay as they are.
+On processors with AVX-512, linear layers go through oneDNN, which adds the bias while the product is in registers; torch's
+own path copies the bias into the output first, and is the faster one on others. GELU works in place where no gradient is
+wanted. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and results
+stay as they are.
 """
 
 from __future__ import annotations
@@ -18,24 +18,30 @@ from torch.nn.functional import dropout, gelu
 from likewise.packing.random import keep_mask
 
 
-def use_fast_layers(model: nn.Module) -> None:
-    """Give every linear and dropout layer, and the GELU of BERT's kind of feed-forward block, the faster form."""
+def has_fast_one_dnn() -> bool:
+    """Whether oneDNN multiplies matrices faster than torch's own path on this processor."""
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+
+
+def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
+    """Give every linear and dropout layer, and the GELU of BERT's kind of feed-forward block, the faster form.
+
+    Args:
+        model: The model.
+        one_dnn: Whether linear layers go through oneDNN; None for what is faster on this processor.
+    """
+    one_dnn = has_fast_one_dnn() if one_dnn is None else one_dnn
     for module in model.modules():
-        if type(module) is nn.Linear and torch.backends.mkldnn.is_available():
+        if type(module) is nn.Linear and one_dnn:
             module.__class__ = FastLinear
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout
-    for module in model.modules():
-        dense, activation = getattr(module, "dense", None), getattr(module, "intermediate_act_fn", None)
-        if isinstance(dense, FastLinear) and type(activation).__name__ == "GELUActivation":
-            dense.applies_gelu = True
-            module.intermediate_act_fn = FusedGELU()
+        elif type(getattr(module, "intermediate_act_fn", None)).__name__ == "GELUActivation":
+            module.intermediate_act_fn = FastGELU()
 
 
 class FastLinear(nn.Linear):
-    """A linear layer. With `applies_gelu`, it applies the GELU behind it too where no gradient is wanted."""
-
-    applies_gelu = False
+    """A linear layer by oneDNN."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
@@ -44,15 +50,18 @@ class FastLinear(nn.Linear):
         if torch.is_grad_enabled():
             output: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
             return output
-        return _one_dnn_linear(input, self.weight, self.bias, with_gelu=self.applies_gelu)
+        return _one_dnn_linear(input, self.weight, self.bias)
 
 
-class FusedGELU(nn.Module):
-    """The GELU behind a FastLinear with `applies_gelu`: nothing is left to do where that one has applied it."""
+class FastGELU(nn.Module):
+    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return input if _is_fast(input) and not torch.is_grad_enabled() else gelu(input)
+        if torch.is_grad_enabled() or input.device.type != "cpu":
+            return gelu(input)
+        overwritten: Tensor = torch.ops.aten.gelu_(input)
+        return overwritten
 
 
 class FastDropout(nn.Dropout):
@@ -84,9 +93,8 @@ class _Linear(torch.autograd.Function):
         return grad_input, grad_weight, rows.sum(0) if needs_bias else None
 
 
-def _one_dnn_linear(input: Tensor, weight: Tensor, bias: Tensor | None, with_gelu: bool = False) -> Tensor:
-    activation, algorithm = ("gelu", "none") if with_gelu else ("none", "")
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, activation, [], algorithm)
+def _one_dnn_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return output
 
 

@@ -19,7 +19,7 @@ from likewise.packing.attention import (
     register,
 )
 from likewise.packing.blocks import blocks_of
-from likewise.packing.layers import FastDropout, FastLinear, FusedGELU, use_fast_layers
+from likewise.packing.layers import FastDropout, FastLinear, FastGELU, use_fast_layers
 from likewise.packing.random import keep_mask
 
 LENGTHS = (12, 3, 20, 7, 7, 1, 0, 20, 70, 130)
@@ -138,7 +138,8 @@ def test_a_keep_mask_follows_the_seed() -> None:
     assert not torch.equal(masks[0], masks[2])
 
 
-def test_fast_layers_compute_what_torch_computes() -> None:
+@pytest.mark.parametrize("one_dnn", [True, False])
+def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
     class Feed(torch.nn.Module):
         def __init__(self) -> None:
             from transformers.activations import ACT2FN
@@ -154,8 +155,9 @@ def test_fast_layers_compute_what_torch_computes() -> None:
     torch.manual_seed(0)
     plain, fast = Feed().eval(), Feed().eval()
     fast.load_state_dict(plain.state_dict())
-    use_fast_layers(fast)
-    assert [type(m) for m in fast.children()] == [FastLinear, FusedGELU, FastDropout]
+    use_fast_layers(fast, one_dnn)
+    linear = FastLinear if one_dnn else torch.nn.Linear
+    assert [type(m) for m in fast.children()] == [linear, FastGELU, FastDropout]
     for shape in ((3, 6), (2, 3, 6), (0, 6)):
         x = torch.randn(shape, requires_grad=True)
         with torch.no_grad():
@@ -173,7 +175,7 @@ def test_fast_layers_compute_what_torch_computes() -> None:
 
 def test_fast_layers_follow_autocast() -> None:
     layer = torch.nn.Linear(4, 4)
-    use_fast_layers(torch.nn.Sequential(layer))
+    use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(torch.randn(2, 4)).dtype == torch.bfloat16
 
