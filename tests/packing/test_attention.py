@@ -19,7 +19,7 @@ from likewise.packing.attention import (
     register,
 )
 from likewise.packing.blocks import blocks_of
-from likewise.packing.layers import FastDropout, FastLinear, FastGELU, use_fast_layers
+from likewise.packing.layers import FastDropout, FastGELU, FastLinear, use_fast_layers
 from likewise.packing.random import keep_mask
 
 LENGTHS = (12, 3, 20, 7, 7, 1, 0, 20, 70, 130)
