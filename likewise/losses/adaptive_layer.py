@@ -126,7 +126,7 @@ class AdaptiveLayerLoss(LossAround):
         """The arguments of this loss, for the model card."""
         weighting = self.layer_weighting
         return {
-            "loss": type(self.loss).__name__,
+            "loss": self.inner_name,
             "n_layers_per_step": self.n_layers_per_step,
             "last_layer_weight": self.last_layer_weight,
             "prior_layers_weight": self.prior_layers_weight,

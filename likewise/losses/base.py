@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likewise.losses.ids import column_ids
 from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
@@ -96,8 +97,9 @@ def sentence_embeddings(model: nn.Module, features: dict[str, Any] | TokenBatch)
 class Loss(nn.Module, ABC):
     """A training loss over the embeddings of a batch's text columns.
 
-    A subclass sets `takes` and writes `compute`. The model is kept as `self.model` (a submodule, so that
-    `loss.parameters()` are those of the model and of the loss's own weights).
+    A subclass sets `takes` and writes `compute`, by this name or by the reference's, `compute_loss_from_embeddings`: the
+    two are one. The model is kept as `self.model` (a submodule, so that `loss.parameters()` are those of the model and of
+    the loss's own weights).
 
     Args:
         model: The model whose embeddings are trained.
@@ -108,6 +110,16 @@ class Loss(nn.Module, ABC):
     model: SentenceTransformer
     own_run: Run = staticmethod(run_whole)
     """How the encoder meets a batch where the caller does not say; chunks for the `Cached` losses."""
+    mask_duplicates: bool = False
+    """Whether `compute` takes `ids` by which equal values are known (see `likewise.losses.ids`)."""
+
+    def __init_subclass__(cls) -> None:
+        """Give `compute` both of its names, whichever the subclass wrote."""
+        super().__init_subclass__()
+        names = ("compute", "compute_loss_from_embeddings")
+        for name, other in (names, names[::-1]):
+            if name in vars(cls) and other not in vars(cls):
+                setattr(cls, other, vars(cls)[name])
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__()
@@ -143,11 +155,11 @@ class Loss(nn.Module, ABC):
         return self.own_run if run is run_whole else run
 
     def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
-        """What `compute` takes beside embeddings and labels, by keyword: nothing for most losses.
+        """What `compute` takes beside embeddings and labels, by keyword: `ids` where duplicates are masked.
 
         A wrapper hands it to the inner loss as it is, while it transforms the embeddings.
         """
-        return {}
+        return {"ids": column_ids(columns)} if self.mask_duplicates else {}
 
     def cut_labels(self, labels: Tensor | None, size: int) -> Tensor | None:
         """The labels for embeddings cut to `size` entries: the same, unless they are embeddings themselves."""
@@ -241,7 +253,9 @@ def column_tokens(columns: ColumnBatch, number: int) -> TokenBatch:
 
 
 def check_number_of_columns(loss: Loss, number: int) -> None:
-    """Refuse a number of text columns that the loss does not take."""
+    """Refuse a number of text columns that the loss does not take; one that declares nothing takes any."""
+    if not loss.takes:
+        return
     for shape in loss.takes:
         most = len(shape.roles) if shape.more is None else shape.most
         if len(shape.roles) <= number and (most is None or number <= most):

@@ -18,6 +18,7 @@ from torch.nn.functional import cosine_similarity, pairwise_distance, relu
 
 from likewise.losses import citations
 from likewise.losses.base import Columns, Label, Loss, one_label_per_row
+from likewise.losses.gather import join_processes
 from likewise.losses.triplet import Distance, member_name
 from likewise.similarity import to_float_tensor
 
@@ -103,6 +104,7 @@ class OnlineContrastiveLoss(Loss):
         model: The model to train.
         distance_metric: Distance of two aligned batches.
         margin: Dissimilar pairs at this distance or beyond cost nothing; > 0, in units of the distance.
+        gather_across_devices: Whether the hard pairs are chosen among those of all processes.
     """
 
     takes = ContrastiveLoss.takes
@@ -112,15 +114,20 @@ class OnlineContrastiveLoss(Loss):
         model: SentenceTransformer,
         distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE,
         margin: float = 0.5,
+        *,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model)
         self.distance_metric = distance_metric
         self.margin = margin
+        self.gather_across_devices = gather_across_devices
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels, 0 or 1 -> scalar, >= 0."""
         labels = one_label_per_row(self, labels, embeddings)
         distances = self.distance_metric(*(to_float_tensor(embedding) for embedding in embeddings))
+        # Every process computes the loss of all pairs: what they derive for a pair adds up to its gradient.
+        distances, labels = join_processes([distances, labels], self.gather_across_devices).tensors
         positives, negatives = distances[labels == 1], distances[labels == 0]
         hard_positives = positives[positives > (negatives.min() if len(negatives) else positives.mean())]
         hard_negatives = negatives[negatives < (positives.max() if len(positives) else negatives.mean())]

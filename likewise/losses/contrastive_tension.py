@@ -35,7 +35,7 @@ from likewise.losses.base import (
     sentence_embeddings,
 )
 from likewise.losses.gather import join_processes
-from likewise.losses.ids import column_ids
+from likewise.losses.ids import column_ids, find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.losses.input_example import InputExample
 from likewise.packing import ColumnBatch
@@ -106,6 +106,8 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         scale: Multiplies the similarities at the start, > 0; it is trained along.
         similarity_fct: Scores of all pairs, (N, D), (M, D) -> (N, M).
         gather_across_devices: Whether the texts of all processes are candidates.
+        mask_duplicates: Whether equal texts, and texts that share the value of an id column, are no negatives of each
+            other. False is the reference's behaviour.
     """
 
     takes = (Columns(("sentence",), in_batch_negatives=True),)
@@ -117,6 +119,7 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         similarity_fct: Similarity = cos_sim,
         *,
         gather_across_devices: bool = False,
+        mask_duplicates: bool = False,
     ) -> None:
         super().__init__(model)
         if not scale > 0:
@@ -124,6 +127,7 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         self.model1 = copy.deepcopy(model)
         self.similarity_fct = similarity_fct
         self.gather_across_devices = gather_across_devices
+        self.mask_duplicates = mask_duplicates
         device = next(model.parameters()).device
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale), device=device))
 
@@ -138,19 +142,31 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         """The copy's embeddings of the texts, and the model's."""
         return [embed_column(model, columns, 0, run, embedder) for model in (self.model1, self.model)]
 
-    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """Two (B, D) batches of the same texts -> scalar, in nats; log(B) by chance."""
+    def compute(
+        self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
+    ) -> Tensor:
+        """Two (B, D) batches of the same texts -> scalar, in nats; log(B) by chance.
+
+        Args:
+            embeddings: The copy's and the model's.
+            labels: Not used.
+            ids: (1 or more, B) int64: ids of the texts, then of id columns.
+        """
         own, similarity = as_dot_products(embeddings, self.similarity_fct)
         joined = join_processes(own, self.gather_across_devices)
         every = joined.tensors
         rows = joined.first + torch.arange(len(own[0]), device=own[0].device)
-        directions = [Direction(own[0], every[1]), Direction(own[1], every[0], swapped=True)]
+        known = find_duplicates(ids, self.mask_duplicates, 1, rows, self.gather_across_devices)
+        edit = None if known is None else known.hide_rows
+        directions = [Direction(own[0], every[1], edit), Direction(own[1], every[0], edit, swapped=True)]
         loss = info_nce(directions, rows, similarity, self.logit_scale.exp(), separate=True)
         return loss * joined.weight
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        return {"scale": self.logit_scale.exp().item(), "similarity_fct": function_name(self.similarity_fct)}
+        duplicates = {"mask_duplicates": True} if self.mask_duplicates else {}
+        scale = self.logit_scale.exp().item()
+        return {"scale": scale, "similarity_fct": function_name(self.similarity_fct), **duplicates}
 
     @property
     def citation(self) -> str:

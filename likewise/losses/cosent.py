@@ -18,6 +18,7 @@ from torch import Tensor
 
 from likewise.losses import citations
 from likewise.losses.base import Columns, Label, Loss, function_name, one_label_per_row
+from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, pairwise_angle_sim, pairwise_cos_sim, to_float_tensor
 
 if TYPE_CHECKING:
@@ -34,21 +35,30 @@ class CoSENTLoss(Loss):
         model: The model to train.
         scale: Multiplies the scores (an inverse temperature), > 0.
         similarity_fct: Score of two aligned batches, (B, D), (B, D) -> (B,).
+        gather_across_devices: Whether the pairs of all processes are put in order together.
     """
 
     takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.NUMBER),)
 
     def __init__(
-        self, model: SentenceTransformer, scale: float = 20.0, similarity_fct: Similarity = pairwise_cos_sim
+        self,
+        model: SentenceTransformer,
+        scale: float = 20.0,
+        similarity_fct: Similarity = pairwise_cos_sim,
+        *,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model)
         self.scale = scale
         self.similarity_fct = similarity_fct
+        self.gather_across_devices = gather_across_devices
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels -> scalar, in nats; 0 where every pair is in order by a wide margin."""
         labels = one_label_per_row(self, labels, embeddings)
         scores = self.scale * to_float_tensor(self.similarity_fct(*embeddings))  # (B,)
+        # Every process computes the loss of all pairs: what they derive for a pair adds up to its gradient.
+        scores, labels = join_processes([scores, labels], self.gather_across_devices).tensors
         labels, order = labels.to(torch.promote_types(labels.dtype, torch.uint8)).sort()
         scores = scores[order]
         # For each pair: the sum over the pairs with a higher label, which begin behind the last equal one.
@@ -77,6 +87,7 @@ class AnglELoss(CoSENTLoss):
     Args:
         model: The model to train; its embedding size must be even.
         scale: Multiplies the scores (an inverse temperature), > 0.
+        gather_across_devices: Whether the pairs of all processes are put in order together.
     """
 
     takes = (
@@ -87,8 +98,10 @@ class AnglELoss(CoSENTLoss):
         ),
     )
 
-    def __init__(self, model: SentenceTransformer, scale: float = 20.0) -> None:
-        super().__init__(model, scale, similarity_fct=pairwise_angle_sim)
+    def __init__(
+        self, model: SentenceTransformer, scale: float = 20.0, *, gather_across_devices: bool = False
+    ) -> None:
+        super().__init__(model, scale, pairwise_angle_sim, gather_across_devices=gather_across_devices)
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels; or three and more, with or without labels -> scalar, in nats."""

@@ -22,6 +22,7 @@ from torch import Tensor
 from likewise.losses import citations
 from likewise.losses.base import Columns, Features, Loss, Run, embed_columns, run_whole
 from likewise.losses.gather import join_processes
+from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.losses.recompute import recompute_mini_batches
 from likewise.packing import ColumnBatch
@@ -51,6 +52,8 @@ class GISTEmbedLoss(Loss):
         contrast_anchors: Whether other anchors are candidates.
         contrast_positives: Whether other positives are compared with the positive.
         gather_across_devices: Whether the rows of all processes are candidates.
+        mask_duplicates: As in MultipleNegativesRankingLoss. A guide spares positives that are equal to a row's own, but
+            only just: in the formula they come as near as the pair, and not nearer.
 
     Raises:
         ValueError: The margin strategy is unknown, the temperature is not positive, or a model has no tokenizer.
@@ -69,6 +72,8 @@ class GISTEmbedLoss(Loss):
         contrast_anchors: bool = True,
         contrast_positives: bool = True,
         gather_across_devices: bool = False,
+        *,
+        mask_duplicates: bool = False,
     ) -> None:
         super().__init__(model)
         if margin_strategy not in ("absolute", "relative"):
@@ -86,22 +91,25 @@ class GISTEmbedLoss(Loss):
         self.contrast_anchors = contrast_anchors
         self.contrast_positives = contrast_positives
         self.gather_across_devices = gather_across_devices
+        self.mask_duplicates = mask_duplicates
 
     @torch.no_grad()
     def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
-        """`guides`: the guide's embeddings, one (B, D') for each column."""
+        """`guides`: the guide's embeddings, one (B, D') for each column; and `ids`, where duplicates are masked."""
+        ids = super().context(columns, run)
         if self.must_retokenize:
             columns = _retokenized(columns, self.model.tokenizer, self.guide)
         elif isinstance(columns, ColumnBatch):
             columns = columns.to(self.guide.device)
         guides = embed_columns(self.guide, columns, self.chosen_run(run))
-        return {"guides": [guide.to(self.model.device) for guide in guides]}
+        return {"guides": [guide.to(self.model.device) for guide in guides], **ids}
 
     def compute(
         self,
         embeddings: Sequence[Tensor],
         labels: Tensor | None = None,
         guides: Sequence[Tensor] | None = None,
+        ids: Tensor | None = None,
     ) -> Tensor:
         """(B, D) anchors, positives and hard negatives -> scalar, in nats.
 
@@ -109,6 +117,7 @@ class GISTEmbedLoss(Loss):
             embeddings: One batch for each column.
             labels: Not used.
             guides: The guide's embeddings of the same, (B, D') each.
+            ids: (C or more, B) int64: ids of the values of the text columns, then of id columns.
         """
         if guides is None:
             raise ValueError(
@@ -117,28 +126,32 @@ class GISTEmbedLoss(Loss):
         columns, similarity = as_dot_products(embeddings, cos_sim, EPS)
         guides, _ = as_dot_products(guides, cos_sim, EPS)
         joined = join_processes([*columns, *guides], self.gather_across_devices)
-        anchors, positives, *negatives = joined.tensors[: len(columns)]
-        guide_anchors, guide_positives, *guide_negatives = joined.tensors[len(columns) :]
-        own = joined.first + torch.arange(len(columns[0]), device=anchors.device)
+        all_columns, all_guides = joined.tensors[: len(columns)], joined.tensors[len(columns) :]
+        own = joined.first + torch.arange(len(columns[0]), device=columns[0].device)
+        known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
         pairs = pairwise_dot_score(guides[0], guides[1])[:, None]  # (B, 1)
         slack = self.margin if self.margin_strategy == "absolute" else pairs.abs() * self.margin
         limits = pairs - slack + TIE
 
-        def candidates(of: int, others: Tensor, guide_others: Tensor, has_pair: bool = False) -> Direction:
+        def compared(of: int, to: int) -> Direction:
+            """The rows' anchors (0) or positives (1), with a column of all rows."""
+
             def hide(tile: Tensor, rows: slice) -> None:
-                hidden = guides[of][rows] @ guide_others.T > limits[rows]
-                if has_pair:
-                    hidden.scatter_(1, own[rows, None], False)
+                hidden = guides[of][rows] @ all_guides[to].T > limits[rows]
+                if (of, to) == (0, 1):
+                    hidden.scatter_(1, own[rows, None], False)  # the pairs themselves
+                if known is not None:
+                    hidden |= known.rows(rows) if to < 2 else known.negatives(rows, to)
                 tile.masked_fill_(hidden, -torch.inf)
 
-            return Direction(columns[of], others, hide)
+            return Direction(columns[of], all_columns[to], hide)
 
-        directions = [candidates(0, positives, guide_positives, has_pair=True)]
+        directions = [compared(0, 1)]
         if self.contrast_anchors:
-            directions.append(candidates(0, anchors, guide_anchors))
+            directions.append(compared(0, 0))
         if self.contrast_positives:
-            directions.append(candidates(1, positives, guide_positives))
-        directions += [candidates(0, n, g) for n, g in zip(negatives, guide_negatives, strict=True)]
+            directions.append(compared(1, 1))
+        directions += [compared(0, negative) for negative in range(2, len(columns))]
         return info_nce(directions, own, similarity, 1 / self.temperature) * joined.weight
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -151,6 +164,7 @@ class GISTEmbedLoss(Loss):
             "contrast_anchors": self.contrast_anchors,
             "contrast_positives": self.contrast_positives,
             "gather_across_devices": self.gather_across_devices,
+            **({"mask_duplicates": True} if self.mask_duplicates else {}),
         }
 
     @property
@@ -176,6 +190,7 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         contrast_anchors: As there.
         contrast_positives: As there.
         gather_across_devices: As there.
+        mask_duplicates: As there.
     """
 
     def __init__(
@@ -191,6 +206,8 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         contrast_anchors: bool = True,
         contrast_positives: bool = True,
         gather_across_devices: bool = False,
+        *,
+        mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -201,6 +218,7 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
             contrast_anchors,
             contrast_positives,
             gather_across_devices,
+            mask_duplicates=mask_duplicates,
         )
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens

@@ -17,6 +17,7 @@ from torch.nn.functional import relu
 
 from likewise.losses import citations
 from likewise.losses.base import Columns, Loss, function_name
+from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, cos_sim
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class GlobalOrthogonalRegularizationLoss(Loss):
         mean_weight: Weight of the first term; None or 0 leaves it out.
         second_moment_weight: Weight of the second term; None or 0 leaves it out.
         aggregation: `mean` or `sum` over the text columns.
+        gather_across_devices: Whether the means are taken over the rows of all processes.
 
     Raises:
         ValueError: Both terms are left out, or the aggregation is unknown.
@@ -49,6 +51,8 @@ class GlobalOrthogonalRegularizationLoss(Loss):
         mean_weight: float | None = 1.0,
         second_moment_weight: float | None = 1.0,
         aggregation: Literal["mean", "sum"] = "mean",
+        *,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model)
         if not mean_weight and not second_moment_weight:
@@ -62,10 +66,13 @@ class GlobalOrthogonalRegularizationLoss(Loss):
         self.mean_weight = mean_weight
         self.second_moment_weight = second_moment_weight
         self.aggregation = aggregation
+        self.gather_across_devices = gather_across_devices
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
         """(B, D) batches -> the terms by name, each a scalar >= 0."""
-        terms = torch.stack([self._terms(embedding) for embedding in embeddings])  # (columns, 2)
+        # Every process computes the terms of all rows: what they derive for a row adds up to its gradient.
+        joined = join_processes(embeddings, self.gather_across_devices)
+        terms = torch.stack([self._terms(embedding) for embedding in joined.tensors])  # (columns, 2)
         mean, second_moment = terms.sum(dim=0) if self.aggregation == "sum" else terms.mean(dim=0)
         results = {}
         if self.mean_weight:

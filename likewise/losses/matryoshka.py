@@ -82,7 +82,7 @@ class MatryoshkaLoss(LossAround):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
         return {
-            "loss": type(self.loss).__name__,
+            "loss": self.inner_name,
             "matryoshka_dims": self.matryoshka_dims,
             "matryoshka_weights": self.matryoshka_weights,
             "n_dims_per_step": self.n_dims_per_step,

@@ -18,6 +18,7 @@ from torch.nn.functional import relu
 from likewise.losses import citations
 from likewise.losses.base import Columns, Loss
 from likewise.losses.gather import join_processes
+from likewise.losses.ids import Duplicates, find_duplicates
 from likewise.losses.info_nce import as_dot_products
 from likewise.losses.recompute import recompute_mini_batches
 from likewise.similarity import cos_sim, pairwise_dot_score
@@ -44,6 +45,7 @@ class MegaBatchMarginLoss(Loss):
         mini_batch_num_tokens: Tokens of a chunk; takes the place of `mini_batch_size`.
         show_progress_bar: Whether to show a bar over the chunks.
         gather_across_devices: Whether the positives of all processes are candidates.
+        mask_duplicates: As in MultipleNegativesRankingLoss.
     """
 
     takes = (Columns(("anchor", "positive"), in_batch_negatives=True),)
@@ -59,6 +61,7 @@ class MegaBatchMarginLoss(Loss):
         show_progress_bar: bool = False,
         *,
         gather_across_devices: bool = False,
+        mask_duplicates: bool = False,
     ) -> None:
         super().__init__(model)
         self.positive_margin = positive_margin
@@ -66,20 +69,30 @@ class MegaBatchMarginLoss(Loss):
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.gather_across_devices = gather_across_devices
+        self.mask_duplicates = mask_duplicates
         if use_mini_batched_version:
             self.own_run = recompute_mini_batches(
                 model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
             )
 
-    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
-        """(B, D) anchors and positives -> scalar, >= 0. A batch of one row has no negative: that term is 0."""
+    def compute(
+        self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
+    ) -> Tensor:
+        """(B, D) anchors and positives -> scalar, >= 0. Where a row has no negative, that term is 0.
+
+        Args:
+            embeddings: The two batches.
+            labels: Not used.
+            ids: (2 or more, B) int64: ids of the values of the text columns, then of id columns.
+        """
         (anchors, positives), _ = as_dot_products(embeddings, cos_sim)
         joined = join_processes([positives], self.gather_across_devices)
         candidates = joined.tensors[0]
-        losses = relu(self.positive_margin - pairwise_dot_score(anchors, positives))
-        if len(candidates) > 1:
-            hardest = _hardest(anchors.detach(), candidates.detach(), joined.first)
-            losses = losses + relu(pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin)
+        own = joined.first + torch.arange(len(anchors), device=anchors.device)
+        known = find_duplicates(ids, self.mask_duplicates, 2, own, self.gather_across_devices)
+        hardest, found = _hardest(anchors.detach(), candidates.detach(), own, known)
+        excess = pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin
+        losses = relu(self.positive_margin - pairwise_dot_score(anchors, positives)) + relu(excess) * found
         return losses.mean() * joined.weight
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -89,6 +102,7 @@ class MegaBatchMarginLoss(Loss):
             "negative_margin": self.negative_margin,
             "mini_batch_size": self.mini_batch_size,
             "mini_batch_num_tokens": self.mini_batch_num_tokens,
+            **({"mask_duplicates": True} if self.mask_duplicates else {}),
         }
 
     @property
@@ -97,12 +111,17 @@ class MegaBatchMarginLoss(Loss):
         return citations.MEGA_BATCH
 
 
-def _hardest(anchors: Tensor, candidates: Tensor, first: int) -> Tensor:
-    """(B,) the number of each anchor's most similar candidate, its own (`first` + row) left out."""
-    hardest = []
+def _hardest(
+    anchors: Tensor, candidates: Tensor, own: Tensor, known: Duplicates | None
+) -> tuple[Tensor, Tensor]:
+    """(B,) the number of each anchor's most similar negative among the candidates, and (B,) whether it has one."""
+    hardest, found = [], []
     for start in range(0, len(anchors), TILE_ROWS):
-        scores = anchors[start : start + TILE_ROWS] @ candidates.T
-        rows = torch.arange(len(scores), device=scores.device)
-        scores[rows, first + start + rows] = -torch.inf
-        hardest.append(scores.argmax(dim=1))
-    return torch.cat(hardest)
+        rows = slice(start, start + TILE_ROWS)
+        scores = (anchors[rows] @ candidates.T).scatter_(1, own[rows, None], -torch.inf)
+        if known is not None:
+            scores.masked_fill_(known.rows(rows), -torch.inf)
+        highest, number = scores.max(dim=1)
+        hardest.append(number)
+        found.append(highest > -torch.inf)
+    return torch.cat(hardest), torch.cat(found)

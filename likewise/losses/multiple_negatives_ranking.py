@@ -10,16 +10,16 @@ https://arxiv.org/abs/1807.03748, equation 4. More directions: Li et al. 2023, h
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from likewise.losses import citations
-from likewise.losses.base import Columns, Features, Loss, Run, function_name, run_whole
+from likewise.losses.base import Columns, Loss, function_name
 from likewise.losses.gather import join_processes
-from likewise.losses.ids import column_ids
+from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, Edit, as_dot_products, info_nce
 from likewise.losses.recompute import recompute_mini_batches
 from likewise.similarity import Similarity, cos_sim
@@ -96,10 +96,6 @@ class MultipleNegativesRankingLoss(Loss):
         self.hardness_strength = hardness_strength
         self.mask_duplicates = mask_duplicates
 
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
-        """`ids`, where duplicates are masked."""
-        return {"ids": column_ids(columns)} if self.mask_duplicates else {}
-
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
     ) -> Tensor:
@@ -111,20 +107,13 @@ class MultipleNegativesRankingLoss(Loss):
             ids: (C or more, B) int64: ids of the values of the text columns, then of id columns.
         """
         columns, similarity = as_dot_products(embeddings, self.similarity_fct)
-        joined = join_processes([*columns, *([] if ids is None else [ids.T])], self.gather_across_devices)
-        queries, *documents = joined.tensors[: len(columns)]
+        joined = join_processes(columns, self.gather_across_devices)
+        queries, *documents = joined.tensors
         rows, all_rows, device = len(columns[0]), len(queries), queries.device
         own = joined.first + torch.arange(rows, device=device)  # (B,) this process's rows among all
-        own_documents = own[:, None] + all_rows * torch.arange(
-            len(documents), device=device
-        )  # (B, columns - 1)
-        related: Callable[[slice], tuple[Tensor, Tensor]] | None = None
-        if self.mask_duplicates:
-            if ids is None:
-                raise ValueError(
-                    "`mask_duplicates` needs the `ids` of the columns. Call the loss with a batch."
-                )
-            related = _Related(ids.T, joined.tensors[-1], len(columns), own)
+        # (B, columns - 1) the numbers of their documents
+        own_documents = own[:, None] + all_rows * torch.arange(len(documents), device=device)
+        known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
 
         def candidates(name: DirectionName) -> Direction:
             left = columns[0] if name.startswith("query") else columns[1]
@@ -133,8 +122,8 @@ class MultipleNegativesRankingLoss(Loss):
             edits: list[Edit] = []
             if name == "query_to_doc" and self.hardness_mode is not None and self.hardness_strength:
                 edits.append(self._hardness(own_documents))
-            if related is not None:
-                edits.append(lambda tile, part: _hide(tile, related(part)[to_documents]))
+            if known is not None:
+                edits.append(known.hide_documents if to_documents else known.hide_rows)
             if name == "query_to_query":
                 edits.append(lambda tile, part: _hide_at(tile, own[part, None]))
             if name == "doc_to_doc":
@@ -202,6 +191,7 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
         scale: As there.
         similarity_fct: As there.
         gather_across_devices: As there.
+        mask_duplicates: As there.
     """
 
     def __init__(
@@ -210,8 +200,18 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         gather_across_devices: bool = False,
+        *,
+        mask_duplicates: bool = False,
     ) -> None:
-        super().__init__(model, scale, similarity_fct, gather_across_devices, BOTH_WAYS, "per_direction")
+        super().__init__(
+            model,
+            scale,
+            similarity_fct,
+            gather_across_devices,
+            BOTH_WAYS,
+            "per_direction",
+            mask_duplicates=mask_duplicates,
+        )
 
 
 class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
@@ -293,6 +293,7 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
         mini_batch_num_tokens: As there.
         gather_across_devices: As there.
         show_progress_bar: As there.
+        mask_duplicates: As there.
     """
 
     def __init__(
@@ -304,6 +305,8 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
         mini_batch_num_tokens: int | None = None,
         gather_across_devices: bool = False,
         show_progress_bar: bool = False,
+        *,
+        mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
             model,
@@ -315,48 +318,13 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
             BOTH_WAYS,
             "per_direction",
             show_progress_bar,
+            mask_duplicates=mask_duplicates,
         )
 
 
-class _Related:
-    """Which candidates are known to be no negatives, for a part of the rows.
-
-    Args:
-        own_ids: (B, C or more) of this process's rows.
-        all_ids: (A, C or more) of all rows.
-        num_columns: C, the number of text columns.
-        own: (B,) the numbers of this process's rows among all.
-    """
-
-    def __init__(self, own_ids: Tensor, all_ids: Tensor, num_columns: int, own: Tensor) -> None:
-        self.own_ids, self.all_ids, self.num_columns, self.own = own_ids, all_ids, num_columns, own
-
-    def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """(c, A) for the anchors, and (c, documents) for the documents; a row's own positive is not among them."""
-        mine, every = self.own_ids[rows, :, None], self.all_ids.T  # (c, C, 1), (C, A)
-        same = _equals_anchor_or_positive(mine, every[0]) | _equals_anchor_or_positive(mine, every[1])
-        for number in range(self.num_columns, len(every)):
-            same |= mine[:, number] == every[number]
-        _set_at(same, self.own[rows, None], False)
-        negatives = [_equals_anchor_or_positive(mine, every[number]) for number in range(2, self.num_columns)]
-        return same, torch.cat([same, *negatives], dim=1)
-
-
-def _equals_anchor_or_positive(mine: Tensor, ids: Tensor) -> Tensor:
-    return (mine[:, 0] == ids) | (mine[:, 1] == ids)
-
-
-def _set_at(tile: Tensor, places: Tensor, value: float) -> None:
-    """Set (c, K) places of a (c, M) tile."""
-    tile.scatter_(1, places, value)
-
-
 def _hide_at(tile: Tensor, places: Tensor) -> None:
-    _set_at(tile, places, -torch.inf)
-
-
-def _hide(tile: Tensor, hidden: Tensor) -> None:
-    tile.masked_fill_(hidden, -torch.inf)
+    """Hide (c, K) places of a (c, M) tile."""
+    tile.scatter_(1, places, -torch.inf)
 
 
 def _all_of(edits: list[Edit]) -> Edit | None:

@@ -18,21 +18,21 @@ class LossAround(Loss):
 
     Args:
         model: The model to train, the same as the inner loss's.
-        loss: The inner loss; any of this package, cached or around another one itself.
+        loss: The inner loss: any of this package, cached or around another one itself; or one with the method
+            `compute_loss_from_embeddings(embeddings, labels)`.
 
     Raises:
-        TypeError: The inner loss is none of this package's.
+        TypeError: The inner loss does not compute from embeddings.
     """
 
     def __init__(self, model: SentenceTransformer, loss: nn.Module) -> None:
         super().__init__(model)
+        self.inner_name = type(loss).__name__
         if not isinstance(loss, Loss):
-            raise TypeError(
-                f"`loss` must be a loss that computes from embeddings, but is a {type(loss).__name__}. Derive it from "
-                "`likewise.losses.base.Loss`, and write `takes` and `compute(embeddings, labels)`."
-            )
+            loss = _Foreign(model, loss)
         self.loss = loss
         self.takes = loss.takes
+        self.mask_duplicates = loss.mask_duplicates
 
     def embed(
         self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
@@ -47,6 +47,26 @@ class LossAround(Loss):
     def cut_labels(self, labels: Tensor | None, size: int) -> Tensor | None:
         """As the inner loss does."""
         return self.loss.cut_labels(labels, size)
+
+
+class _Foreign(Loss):
+    """A loss from elsewhere that computes from embeddings."""
+
+    takes = ()
+
+    def __init__(self, model: SentenceTransformer, loss: nn.Module) -> None:
+        super().__init__(model)
+        if not callable(getattr(loss, "compute_loss_from_embeddings", None)):
+            raise TypeError(
+                f"`loss` must be a loss that computes from embeddings, but is a {type(loss).__name__}. Derive it from "
+                "`likewise.losses.base.Loss`, and write `takes` and `compute(embeddings, labels)`."
+            )
+        self.loss: Any = loss
+
+    def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> LossValue:
+        """As the loss does."""
+        value: LossValue = self.loss.compute_loss_from_embeddings(list(embeddings), labels)
+        return value
 
 
 def weighted_sum(values: Sequence[tuple[float, LossValue]]) -> LossValue:

@@ -23,7 +23,7 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
     Attributes:
         tokens: The C * B sequences.
         num_columns: C.
-        ids: (C, B) int64, equal for equal values of a column or of different columns; None when nobody asked.
+        ids: (K, B) int64, one row for each id column, equal for equal values of it; None where there are none.
     """
 
     tokens: TokenBatch

@@ -55,6 +55,9 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the
             same loss and gradients in the memory of one chunk. None for the whole batch in one pass.
+        id_columns: Columns of the data sets (or the name of one) that say which rows belong together, such as the id of
+            the picture that two captions describe. They are no texts: a loss with `mask_duplicates=True` takes rows
+            that share a value for no negatives of each other, and the sampler `no_duplicates` keeps them apart.
 
     Raises:
         ValueError: An argument is out of its range, or cannot take effect.
@@ -91,6 +94,9 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
     micro_batch_tokens: int | None = field(
         default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
     )
+    id_columns: list[str] | None = field(
+        default=None, metadata={"help": "Columns whose equal values say that rows belong together."}
+    )
 
     def __post_init__(self) -> None:
         if self.warmup_ratio is not None and not self.warmup_steps:
@@ -106,6 +112,7 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             self.multi_dataset_batch_sampler = MultiDatasetBatchSamplers(self.multi_dataset_batch_sampler)
         self.router_mapping = _mapping("router_mapping", self.router_mapping)
         self.learning_rate_mapping = _mapping("learning_rate_mapping", self.learning_rate_mapping)
+        self.id_columns = [self.id_columns] if isinstance(self.id_columns, str) else self.id_columns or []
         self.prediction_loss_only = True  # losses return no predictions
         self.ddp_broadcast_buffers = (
             False  # BERT's buffers are constants; broadcasting them breaks the backward pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -98,7 +99,8 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
         if column == "id" or column.endswith(("_id", "_ids", "_idx")):
             logger.warning(
                 "Column %r of %s looks like ids, but is embedded as text. Remove it with "
-                "`dataset.remove_columns(%r)` if it is not text.",
+                "`dataset.remove_columns(%r)` if it is not text; or name it in `id_columns` if equal values mean that rows "
+                "belong together.",
                 column, where, column,
             )  # fmt: skip
 
@@ -183,6 +185,32 @@ def _check_pairs(chunk: pa.Array, start: int, column: str, where: str) -> None:
             f"Column {column!r} of {where} holds a list of {len(chunk[row])} in row {start + row}; expected a text, or a "
             "pair of texts. Put each text in a column of its own."
         )
+
+
+def check_ids(dataset: Dataset, column: str, where: str) -> None:
+    """Refuse an id column with empty cells: rows without an id would belong together.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no id")
+
+
+def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> None:
+    """Refuse id columns that no data set has.
+
+    Raises:
+        ValueError: There is one.
+    """
+    known = {column for dataset in data_sets.values() for column in column_names(dataset)}
+    for column in id_columns:
+        if column not in known:
+            near = get_close_matches(column, known, n=1)
+            raise ValueError(
+                f"`id_columns` names {column!r}, but the columns are {_listed(sorted(known))}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def check_labels(dataset: Dataset, column: str, loss: nn.Module, shape: Columns, where: str) -> None:
@@ -293,8 +321,6 @@ def check_prompt_names(prompts: Any, data_sets: dict[str, Any]) -> None:
 
 
 def _unknown(argument: str, key: str, known: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
     near = get_close_matches(key, list(known), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likewise.packing import ColumnBatch, TokenSequences
-from likewise.training.columns import LABEL_COLUMNS, is_transformed
+from likewise.training.columns import LABEL_COLUMNS, hash_values, is_transformed
 from likewise.training.plan import DataSetPlan, prompt_of
 from likewise.training.tokens import TokenStore
 
@@ -34,13 +34,14 @@ def collate(
     Args:
         model: Turns texts into tokens.
         plan: What the columns are.
-        values: The values of each column; of the text columns only if there are no tokens.
+        values: The values of each column: labels and ids, and the texts if there are no tokens.
         tokens: The token ids, column by column.
     """
     columns: Any
     if model.takes_tokens:
         tokens = tokenise(model, plan, values) if tokens is None else tokens
-        columns = ColumnBatch(tokens.pack(), len(plan.texts))
+        ids = id_tensor([values[column] for column in plan.ids]) if plan.ids else None
+        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids)
     else:
         columns = [
             model.tokenize(list(values[text]), prompt or None)
@@ -73,6 +74,13 @@ def label_tensor(labels: Sequence[Any]) -> Tensor:
     return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
 
 
+def id_tensor(columns: Sequence[Sequence[Any]]) -> Tensor:
+    """(K, B) int64: equal for equal values of a column."""
+    import pyarrow as pa
+
+    return torch.from_numpy(np.stack([hash_values(pa.array(values)) for values in columns]))
+
+
 class DataSetReader:
     """Reads rows of a data set as a batch.
 
@@ -92,8 +100,8 @@ class DataSetReader:
         self.store: TokenStore | None = None
         if keep_tokens and model.takes_tokens and not is_transformed(dataset):
             self.store = TokenStore(len(dataset), len(plan.texts))
-        label = [plan.label] if plan.uses_label else []
-        self._labels = dataset.select_columns(label) if self.store is not None else None
+        self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
+        self._without_texts = dataset.select_columns(self._others) if self.store is not None else None
 
     def __call__(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
@@ -103,8 +111,8 @@ class DataSetReader:
         missing = self.store.missing(wanted)
         if len(missing):
             self.store.add(missing, tokenise(self.model, self.plan, self.dataset[missing.tolist()]))
-        labels = self._labels[rows] if self.plan.uses_label and self._labels is not None else {}
-        return collate(self.model, self.plan, labels, self.store.get(wanted))
+        others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
+        return collate(self.model, self.plan, others, self.store.get(wanted))
 
 
 class BatchReader(torch.utils.data.Dataset[Any]):

@@ -56,9 +56,14 @@ def value_ids(
     for place, column in enumerate(columns):
         start = 0
         for chunk in arrow_chunks(dataset, column):
-            ids[start : start + len(chunk), place] = _hash_strings(_as_strings(chunk, fold))
+            ids[start : start + len(chunk), place] = hash_values(chunk, fold)
             start += len(chunk)
     return ids
+
+
+def hash_values(values: pa.Array, fold: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """(N,): 64-bit hashes of values; `fold` as in `value_ids`."""
+    return _hash_strings(_as_strings(values, fold))
 
 
 def _as_strings(values: pa.Array, fold: bool) -> pa.Array:

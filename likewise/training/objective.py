@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,9 @@ class Objective(nn.Module):
         model: The model.
         loss: One loss for all data sets, or one for each by name.
         run: How the encoder meets a batch: at once, or in chunks that are recomputed.
+
+    Raises:
+        ValueError: Chunks are asked for, but a loss embeds its batch by itself.
     """
 
     def __init__(
@@ -34,6 +38,13 @@ class Objective(nn.Module):
         self.names = tuple(loss) if isinstance(loss, Mapping) else None
         self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
         self.run = run
+        for one in self.losses:
+            if run is not run_whole and not _leaves_embedding(one):
+                raise ValueError(
+                    f"{type(one).__name__} embeds its batch by itself, so that `micro_batch_tokens` has no effect on it. Drop "
+                    "`micro_batch_tokens`; or derive the loss from `likewise.losses.base.Loss`, and write `takes` and "
+                    "`compute(embeddings, labels)` in place of `forward`."
+                )
 
     def loss_of(self, data_set: str) -> nn.Module:
         """The loss of a data set."""
@@ -52,7 +63,9 @@ class Objective(nn.Module):
         loss = self.loss_of(dataset_name)
         # Under mixed precision the model is autocast by itself; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):
-            value = loss(columns, label, self.run) if isinstance(loss, Loss) else loss(columns[:], label)
+            # Others may write into the features, and get their own.
+            own = _leaves_embedding(loss)
+            value = loss(columns, label, self.run) if own else loss(columns[:], label)
         if isinstance(value, dict):
             total = torch.stack(list(value.values())).sum()
             return total, {name: part.detach() for name, part in value.items()}
@@ -107,3 +120,8 @@ class Objective(nn.Module):
         with torch.no_grad():
             for name, tensor in state.items():
                 tensor.copy_(saved[name])
+
+
+def _leaves_embedding(loss: nn.Module) -> bool:
+    """Whether a loss is this package's, with its own `forward` or one that passes `run` on."""
+    return isinstance(loss, Loss) and "run" in inspect.signature(loss.forward).parameters

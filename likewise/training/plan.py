@@ -29,6 +29,7 @@ class DataSetPlan:
         uses_label: Whether the loss takes the label.
         loss: The loss's name.
         num_rows: How many rows there are; None where that is not known.
+        ids: The id columns.
     """
 
     name: str
@@ -39,6 +40,7 @@ class DataSetPlan:
     uses_label: bool
     loss: str
     num_rows: int | None
+    ids: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line: rows, columns with their roles, and the loss."""
@@ -49,6 +51,7 @@ class DataSetPlan:
         ]
         if self.uses_label:
             columns.append(f"label={self.label}" if self.label != "label" else "label")
+        columns += [f"id={column}" for column in self.ids]
         return f"{rows}: {', '.join(columns)} -> {self.loss}"
 
 
@@ -83,6 +86,7 @@ def plan_data_set(
     batch_size: int | None = None,
     label_columns: Sequence[str] = LABEL_COLUMNS,
     check_cells: bool = True,
+    id_columns: Sequence[str] = (),
 ) -> DataSetPlan:
     """Settle what a data set's columns are, and check that they fit the loss.
 
@@ -95,6 +99,7 @@ def plan_data_set(
         batch_size: Rows in a batch, over all processes.
         label_columns: Names that a label column may have, the first found counts.
         check_cells: Whether to look at every cell (False for models that take other things than texts).
+        id_columns: Columns that are ids, where the data set has them.
 
     Raises:
         TypeError: It is no data set.
@@ -112,10 +117,13 @@ def plan_data_set(
     if num_rows == 0:
         raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())
     columns = column_names(dataset)
-    label = next((column for column in label_columns if column in columns), None)
-    texts = tuple(column for column in columns if column != label)
+    ids = tuple(column for column in id_columns if column in columns)
+    label = next((column for column in label_columns if column in columns and column not in ids), None)
+    texts = tuple(column for column in columns if column != label and column not in ids)
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
+    for column in ids:
+        checks.check_ids(rows, column, where)
     if check_cells:
         for column in texts:
             checks.check_texts(rows, column, where)
@@ -142,6 +150,7 @@ def plan_data_set(
         uses_label=label is not None and (shape is None or shape.label is not Label.NONE),
         loss=type(loss).__name__,
         num_rows=num_rows,
+        ids=ids,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Hu
 from likewise.card.callback import SentenceTransformerModelCardCallback
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
-from likewise.losses.base import run_whole
+from likewise.losses.base import Loss, run_whole
 from likewise.losses.recompute import recompute
 from likewise.training import checks
 from likewise.training.arguments import (
@@ -444,10 +444,26 @@ def _resolve(sampler: Any) -> Any:
 
 
 def _plans(data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: str) -> list[DataSetPlan]:
+    if data and split == "training":
+        checks.check_id_columns(args.id_columns, data)
     if data:
         checks.check_prompt_names(args.prompts, data)
     losses = losses_by_data_set(loss, list(data), split)
+    if args.id_columns and split == "training" and not _use_ids(losses.values(), args.batch_sampler):
+        logger.warning(
+            "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
+        )
     return [
-        plan_data_set(dataset, name, split, losses[name], args.prompts, batch_size)
+        plan_data_set(
+            dataset, name, split, losses[name], args.prompts, batch_size, id_columns=args.id_columns
+        )
         for name, dataset in data.items()
     ]
+
+
+def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:
+    """Whether id columns make a difference, as far as one can tell."""
+    known = SAMPLERS.get(sampler) if not callable(sampler) else sampler
+    return known not in (DefaultBatchSampler, GroupByLabelBatchSampler) or any(
+        not isinstance(loss, Loss) or loss.mask_duplicates for loss in losses
+    )

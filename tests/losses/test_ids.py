@@ -10,7 +10,12 @@ import pytest
 import torch
 from losses_common import FixedModel, batch_of, texts
 
-from likewise.losses import MultipleNegativesRankingLoss
+from likewise.losses import (
+    ContrastiveTensionLossInBatchNegatives,
+    GISTEmbedLoss,
+    MegaBatchMarginLoss,
+    MultipleNegativesRankingLoss,
+)
 from likewise.losses.ids import column_ids, sequence_ids
 
 ALL = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
@@ -32,10 +37,12 @@ def test_ids_of_many_texts_are_all_different_and_do_not_depend_on_the_batch(mode
     assert ids.abs().float().log2().mean() > 60  # all 64 bits are in use
 
 
-def test_ids_that_come_with_the_batch_are_taken(model: Any) -> None:
+def test_ids_of_id_columns_come_after_those_of_the_texts(model: Any) -> None:
     batch = batch_of(model, texts(3, 2))
-    given = torch.arange(9).view(3, 3)
-    assert torch.equal(column_ids(replace(batch, ids=given)), given)
+    given = torch.arange(6).view(2, 3)
+    found = column_ids(replace(batch, ids=given))
+    assert torch.equal(found[:2], column_ids(batch))
+    assert torch.equal(found[2:], given)
 
 
 def expected_loss(embeddings: list[torch.Tensor], ids: list[list[int]], directions: tuple[str, ...]) -> float:
@@ -99,3 +106,40 @@ def test_a_batch_without_repeated_texts_gives_the_loss_without_the_option(model:
     expected = MultipleNegativesRankingLoss(model, directions=ALL)(batch)
     found = MultipleNegativesRankingLoss(model, directions=ALL, mask_duplicates=True)(batch)
     assert torch.equal(found, expected)  # type: ignore[arg-type]
+
+
+def test_the_hardest_negative_is_none_that_belongs_to_the_row() -> None:
+    anchors = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    positives = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.8, 0.6]])
+    ids = torch.tensor([[0, 1, 2], [3, 3, 4]])  # the first two rows have one positive
+    plain = MegaBatchMarginLoss(FixedModel(), use_mini_batched_version=False)  # type: ignore[arg-type]
+    masked = MegaBatchMarginLoss(FixedModel(), use_mini_batched_version=False, mask_duplicates=True)  # type: ignore[arg-type]
+    positive_terms = (0.0 + 0.0 + 0.8 - 0.6) / 3
+    assert plain.compute([anchors, positives]).item() == pytest.approx(positive_terms + (0.7 + 0.7) / 3)
+    found = masked.compute([anchors, positives], ids=ids)
+    assert found.item() == pytest.approx(positive_terms + (0.5 + 0.5) / 3)
+    together = masked.compute([anchors, positives], ids=torch.zeros(2, 3, dtype=torch.long))
+    assert together.item() == pytest.approx(positive_terms)  # nobody has a negative
+
+
+def test_equal_texts_are_no_negatives_in_contrastive_tension(model: Any) -> None:
+    same = torch.ones(3, 4)
+    loss = ContrastiveTensionLossInBatchNegatives(model, mask_duplicates=True)
+    batch = batch_of(model, [["a cat", "a dog", "a cat"]])
+    found = loss.compute([same, same], **loss.context(batch))
+    assert found.item() == pytest.approx((2 * math.log(2) + math.log(3)) / 3)
+    assert loss.get_config_dict()["mask_duplicates"] is True
+
+
+def test_a_guided_loss_masks_duplicates_that_the_guide_would_keep(model: Any) -> None:
+    # All embeddings are equal, and so are the guide's: nothing comes nearer than the pair.
+    same = torch.ones(3, 4)
+    batch = batch_of(model, [["a cat", "a cat", "a dog"], ["red", "blue", "green"], ["red", "old", "new"]])
+    arguments: dict[str, Any] = {"temperature": 1.0, "contrast_anchors": False, "contrast_positives": False}
+    plain = GISTEmbedLoss(model, model, **arguments)
+    assert plain.compute([same] * 3, guides=[same] * 3).item() == pytest.approx(math.log(6))
+    masked = GISTEmbedLoss(model, model, **arguments, mask_duplicates=True)
+    ids = masked.context(batch)["ids"]
+    found = masked.compute([same] * 3, guides=[same] * 3, ids=ids)
+    # Row 0 loses the positive of row 1 and the negative that is its own positive; row 1 the positive of row 0.
+    assert found.item() == pytest.approx((math.log(4) + math.log(5) + math.log(6)) / 3)

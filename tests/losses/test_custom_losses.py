@@ -1,0 +1,135 @@
+"""Losses that somebody wrote, for the reference or by subclassing, work in the trainer and inside wrappers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from losses_common import batch_of, texts
+from torch import Tensor, nn
+
+from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+
+
+class ColumnByColumn(nn.Module):
+    """As the reference's documentation writes it; adds to the features, as some do."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, sentence_features: Any, labels: Tensor) -> Any:
+        embeddings = [self.model(features)["sentence_embedding"] for features in sentence_features]
+        scores = self.scale * torch.cosine_similarity(*embeddings)
+        return nn.functional.mse_loss(scores, labels.view(-1))
+
+
+class InParts(ColumnByColumn):
+    """Returns a dict, whose values are added up and logged."""
+
+    def forward(self, sentence_features: Any, labels: Tensor) -> Any:
+        loss = super().forward(sentence_features, labels)
+        return {"near": loss * 0.25, "far": loss * 0.75}
+
+
+class Split(ColumnByColumn):
+    """Has the formula apart, by the reference's name."""
+
+    def forward(self, sentence_features: Any, labels: Tensor) -> Any:
+        embeddings = [self.model(features)["sentence_embedding"] for features in sentence_features]
+        return self.compute_loss_from_embeddings(embeddings, labels)
+
+    def compute_loss_from_embeddings(self, embeddings: list[Tensor], labels: Tensor) -> Tensor:
+        return nn.functional.mse_loss(self.scale * torch.cosine_similarity(*embeddings), labels.view(-1))
+
+
+class Doubled(losses.CosineSimilarityLoss):
+    """A subclass by the reference's name of `compute`."""
+
+    def compute_loss_from_embeddings(self, embeddings: Any, labels: Any = None) -> Any:
+        return 2 * super().compute_loss_from_embeddings(embeddings, labels)
+
+
+class OwnForward(losses.CosineSimilarityLoss):
+    """A subclass with the reference's `forward`, which knows nothing of chunks."""
+
+    def forward(self, sentence_features: Any, labels: Any = None) -> Any:  # type: ignore[override]
+        return 3 * super().forward(sentence_features, labels)  # type: ignore[operator]
+
+
+LABELS = torch.linspace(0, 1, 8)
+
+
+def trained(model: Any, loss: Any, output: Path, **arguments: Any) -> Any:
+    """The trainer after two steps."""
+    first, second = texts(8, 2, seed=1)
+    run = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(
+            str(output), max_steps=2, per_device_train_batch_size=8, learning_rate=1e-2, logging_steps=1, use_cpu=True,
+            report_to="none", disable_tqdm=True, save_strategy="no", **arguments,
+        ),
+        train_dataset=Dataset.from_dict({"first": first, "second": second, "label": LABELS.tolist()}),
+        loss=loss,
+    )  # fmt: skip
+    run.train()
+    return run
+
+
+@pytest.mark.parametrize("kind", [ColumnByColumn, InParts, Split])
+def test_a_loss_written_for_the_reference_trains_the_model_and_its_own_weights(
+    kind: Any, model: Any, tmp_path: Path
+) -> None:
+    batch = batch_of(model, texts(8, 2, seed=1))
+    expected = losses.CosineSimilarityLoss(model)(batch, LABELS).item()  # type: ignore[union-attr]
+    loss = kind(model)
+    before = {name: p.detach().clone() for name, p in loss.named_parameters()}
+    run = trained(model, loss, tmp_path)
+    first = run.state.log_history[0]
+    model.eval()
+    if kind is InParts:
+        assert first["near"] + first["far"] == pytest.approx(first["loss"], rel=1e-4)
+    changed = {name for name, p in loss.named_parameters() if not torch.equal(before[name], p)}
+    assert "scale" in changed
+    assert any("attention" in name for name in changed)
+    assert first["loss"] == pytest.approx(expected, rel=0.2)  # dropout is on
+
+
+def test_either_name_of_compute_may_be_replaced(model: Any) -> None:
+    batch = batch_of(model, texts(8, 2, seed=1))
+    plain = losses.CosineSimilarityLoss(model)(batch, LABELS)
+    torch.testing.assert_close(Doubled(model)(batch, LABELS), 2 * plain)  # type: ignore[operator]
+    wrapped = losses.MatryoshkaLoss(model, Doubled(model), [32])(batch, LABELS)
+    torch.testing.assert_close(wrapped, 2 * plain)  # type: ignore[operator]
+
+
+def test_a_subclass_with_its_own_forward_trains(model: Any, tmp_path: Path) -> None:
+    batch = batch_of(model, texts(8, 2, seed=1))
+    plain = losses.CosineSimilarityLoss(model)(batch, LABELS)
+    torch.testing.assert_close(OwnForward(model)(batch, LABELS), 3 * plain)  # type: ignore[operator]
+    assert trained(model, OwnForward(model), tmp_path).state.global_step == 2
+
+
+@pytest.mark.parametrize("kind", [ColumnByColumn, OwnForward])
+def test_chunks_are_refused_where_the_loss_embeds_by_itself(kind: Any, model: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=f"{kind.__name__} embeds its batch by itself.*Drop `micro_batch_tokens`"
+    ):
+        trained(model, kind(model), tmp_path, micro_batch_tokens=64)
+
+
+def test_a_wrapper_takes_a_foreign_loss_that_computes_from_embeddings(model: Any) -> None:
+    batch = batch_of(model, texts(8, 2, seed=1))
+    expected = losses.MatryoshkaLoss(model, losses.CosineSimilarityLoss(model), [32, 16])(batch, LABELS)
+    foreign = losses.MatryoshkaLoss(model, Split(model), [32, 16])
+    torch.testing.assert_close(foreign(batch, LABELS), expected)
+    assert foreign.get_config_dict()["loss"] == "Split"
+    assert any(name.endswith("scale") for name, _ in foreign.named_parameters())
+    with pytest.raises(
+        TypeError, match="`loss` must be a loss that computes from embeddings, but is a ColumnByColumn"
+    ):
+        losses.MatryoshkaLoss(model, ColumnByColumn(model), [32])
