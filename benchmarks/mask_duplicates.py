@@ -67,9 +67,7 @@ def captions(data: Path, rows: int, tested: int) -> Task:
 
 def questions(data: Path, rows: int, tested: int) -> Task:
     """A question and the sentence that answers it; held out: find the sentence among those of other articles."""
-    pairs = list(
-        zip(*column(data / "pairs/squad-nqg/nqg-test.parquet", "question", "sentence"), strict=True)
-    )
+    pairs = list(zip(*column(data / "pairs/squad-nqg/nqg-test.parquet", "question", "sentence"), strict=True))
     train, test = pairs[:rows], pairs[-3 * tested :]
     known = {sentence for _, sentence in train}
     test = [(question, sentence) for question, sentence in test if sentence not in known]

@@ -40,8 +40,8 @@ LAYER_WEIGHTS: dict[str, Callable[[int], float]] = {
 class AdaptiveLayerLoss(LossAround):
     """Around any loss: trains a model whose later layers can be taken off, for speed, and which still serves.
 
-    Layer 0 is the input embeddings. The texts go through the encoder once; only what follows it (pooling, ...) is
-    done for every layer.
+    Layer 0 is the input embeddings. The texts go through the encoder once; only what follows it (pooling, ...) is done for
+    every layer. Prefer a smaller model, taught by this one (MSELoss), where the number of layers is settled beforehand.
 
     Args:
         model: The model to train; its first module is a Transformer.

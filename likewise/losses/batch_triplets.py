@@ -176,7 +176,9 @@ class BatchHardTripletLoss(BatchTripletLoss):
 
 
 class BatchHardSoftMarginTripletLoss(BatchTripletLoss):
-    """BatchHardTripletLoss without a margin to choose: log(1 + exp(x)) in place of max(0, x + margin).
+    """Texts with a class each; BatchHardTripletLoss without a margin: log(1 + exp(x)) in place of max(0, x + margin).
+
+    It never stops pulling classes apart. Prefer BatchHardTripletLoss where you know how far apart is enough.
 
     Args:
         model: The model to train.

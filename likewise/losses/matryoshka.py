@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 class MatryoshkaLoss(LossAround):
     """Around any loss: trains embeddings that can be cut to their first entries (`truncate_dim`) and still serve.
 
-    Costs next to nothing: the texts are embedded once.
+    Costs next to nothing: the texts are embedded once. Prefer the inner loss alone where embeddings are never cut, or
+    `encode(..., precision="int8")` where they should only be smaller.
 
     Args:
         model: The model to train.

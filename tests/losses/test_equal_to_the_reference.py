@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import itertools
+import inspect
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,261 +14,11 @@ from torch import Tensor, nn
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import sentence_transformers.sentence_transformer.losses as reference
-    from sentence_transformers import util as reference_util
 
+from losses_cases import CASES, SITUATIONS, SIZE, Case, binary, build, embeddings_for, small_models
 from losses_common import FixedModel, total
-from small import small_tokenizer
 
-from likewise import losses, similarity
-
-SIZE = 8
-DIRECTIONS = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
-
-
-@dataclass
-class Case:
-    """A loss by the same arguments in both libraries.
-
-    Attributes:
-        name: The class's name.
-        columns: How many text columns.
-        labels: Makes labels for a number of rows; None for none.
-        ours: Keyword arguments.
-        theirs: Keyword arguments of the reference, where they differ.
-        guided: Whether the loss takes a guide.
-        inner: The class inside a wrapper.
-    """
-
-    name: str
-    columns: int = 2
-    labels: Callable[[int], Tensor] | None = None
-    ours: dict[str, Any] | None = None
-    theirs: dict[str, Any] | None = None
-    guided: bool = False
-    inner: str | None = None
-
-    def __str__(self) -> str:
-        arguments = ",".join(f"{k}={getattr(v, '__name__', v)}" for k, v in (self.ours or {}).items())
-        return f"{self.name}({arguments})-{self.columns}" + (f"-{self.inner}" if self.inner else "")
-
-
-def classes(rows: int) -> Tensor:
-    return torch.arange(rows) % 3
-
-
-def one_class(rows: int) -> Tensor:
-    return torch.ones(rows, dtype=torch.long)
-
-
-def all_different(rows: int) -> Tensor:
-    return torch.arange(rows)
-
-
-def binary(rows: int) -> Tensor:
-    return torch.arange(rows) % 2
-
-
-def zeros(rows: int) -> Tensor:
-    return torch.zeros(rows, dtype=torch.long)
-
-
-def graded(rows: int) -> Tensor:
-    return (torch.arange(rows) * 7 % 5) / 4
-
-
-def equal(rows: int) -> Tensor:
-    return torch.full((rows,), 0.5)
-
-
-def lists(width: int) -> Callable[[int], Tensor]:
-    return lambda rows: torch.randn(rows, width, generator=torch.Generator().manual_seed(5))
-
-
-def ranking_cases() -> list[Case]:
-    cases = []
-    for number in range(1, 5):
-        for directions in itertools.combinations(DIRECTIONS, number):
-            if "query_to_doc" not in directions:
-                continue
-            modes = ["joint"]
-            if set(directions) <= {"query_to_doc", "doc_to_query"}:
-                modes.append("per_direction")
-            for mode in modes:
-                cases.append(
-                    Case(
-                        "MultipleNegativesRankingLoss",
-                        3,
-                        None,
-                        {"directions": directions, "partition_mode": mode},
-                    )
-                )
-    for hardness in ("in_batch_negatives", "hard_negatives", "all_negatives"):
-        for columns in (2, 4):
-            arguments = {
-                "hardness_mode": hardness, "hardness_strength": 5.0, "directions": DIRECTIONS, "scale": 7.0
-            }  # fmt: skip
-            cases.append(Case("MultipleNegativesRankingLoss", columns, None, arguments))
-    for name in ("dot_score", "euclidean_sim", "manhattan_sim", "pytorch_cos_sim"):
-        arguments = {
-            "scale": 2.0,
-            "directions": DIRECTIONS,
-            "hardness_mode": "all_negatives",
-            "hardness_strength": 1.0,
-        }
-        cases.append(
-            Case(
-                "MultipleNegativesRankingLoss",
-                4,
-                None,
-                {**arguments, "similarity_fct": getattr(similarity, name)},
-                {**arguments, "similarity_fct": getattr(reference_util, name)},
-            )
-        )
-    cases += [Case("MultipleNegativesSymmetricRankingLoss", columns) for columns in (2, 3)]
-    return cases
-
-
-def triplet_cases() -> list[Case]:
-    names = (
-        "BatchAllTripletLoss",
-        "BatchHardTripletLoss",
-        "BatchHardSoftMarginTripletLoss",
-        "BatchSemiHardTripletLoss",
-    )
-    cases = []
-    for name in names:
-        for labels in (classes, one_class, all_different):
-            cases.append(Case(name, 1, labels))
-            metric = "cosine_distance"
-            margin = {} if "Soft" in name else {"margin": 0.4}
-            ours = {"distance_metric": losses.BatchHardTripletLossDistanceFunction.cosine_distance, **margin}
-            theirs = {
-                "distance_metric": getattr(reference.BatchHardTripletLossDistanceFunction, metric),
-                **margin,
-            }
-            cases.append(Case(name, 1, labels, ours, theirs))
-    for metric in ("COSINE", "EUCLIDEAN", "MANHATTAN"):
-        cases.append(
-            Case(
-                "TripletLoss",
-                3,
-                None,
-                {"distance_metric": getattr(losses.TripletDistanceMetric, metric), "triplet_margin": 1.5},
-                {"distance_metric": getattr(reference.TripletDistanceMetric, metric), "triplet_margin": 1.5},
-            )
-        )
-    return cases
-
-
-def pair_cases() -> list[Case]:
-    cases = [
-        *(Case("CoSENTLoss", 2, labels, {"scale": 5.0}) for labels in (graded, equal, binary)),
-        Case("CoSENTLoss", 2, lambda rows: binary(rows).bool()),
-        *(Case("AnglELoss", 2, labels) for labels in (graded, equal)),
-        Case("AnglELoss", 3),
-        Case("AnglELoss", 4, graded, {"scale": 3.0}),
-        *(Case("CosineSimilarityLoss", 2, labels) for labels in (graded, equal)),
-        Case("CosineSimilarityLoss", 2, graded, {"loss_fct": nn.L1Loss(), "cos_score_transformation": nn.Sigmoid()}),
-        Case("ContrastiveLoss", 2, binary, {"size_average": False, "margin": 1.2}),
-        Case("SoftmaxLoss", 2, classes, {"embedding_dimension": SIZE, "num_labels": 3}),
-        Case(
-            "SoftmaxLoss",
-            2,
-            classes,
-            {
-                "embedding_dimension": SIZE, "num_labels": 3, "concatenation_sent_rep": False,
-                "concatenation_sent_multiplication": True,
-            },
-        ),
-    ]  # fmt: skip
-    for name in ("ContrastiveLoss", "OnlineContrastiveLoss"):
-        for labels in (binary, one_class, zeros):
-            cases.append(Case(name, 2, labels))
-        for metric in ("EUCLIDEAN", "MANHATTAN"):
-            ours = {"distance_metric": getattr(losses.SiameseDistanceMetric, metric), "margin": 3.0}
-            theirs = {"distance_metric": getattr(reference.SiameseDistanceMetric, metric), "margin": 3.0}
-            cases.append(Case(name, 2, binary, ours, theirs))
-    return cases
-
-
-def distillation_cases() -> list[Case]:
-    shared, each = lists(SIZE), lambda rows: lists(3 * SIZE)(rows).view(rows, 3, SIZE)
-    cases = [Case("MSELoss", 3, shared), Case("MSELoss", 3, each), Case("MSELoss", 1, shared)]
-    cases += [Case("MSELoss", 2, lists(5), {"projection_dim": 5})]
-    for metric in ("cosine", "mse", "l2"):
-        cases += [
-            Case("EmbedDistillLoss", 3, labels, {"distance_metric": metric}) for labels in (shared, each)
-        ]
-    cases += [Case("EmbedDistillLoss", 1, lists(5), {"projection_dim": 5})]
-    cases += [Case("MarginMSELoss", 3, graded)]
-    cases += [Case("MarginMSELoss", 5, lists(width)) for width in (3, 4)]
-    cosine = (
-        {"similarity_fct": similarity.pairwise_cos_sim},
-        {"similarity_fct": reference_util.pairwise_cos_sim},
-    )
-    cases += [Case("MarginMSELoss", 3, lists(2), *cosine), Case("DistillKLDivLoss", 4, lists(3), *cosine)]
-    for arguments in ({}, {"temperature": 2.0}, {"student_temperature": 0.5, "teacher_temperature": 3.0}):
-        cases.append(Case("DistillKLDivLoss", 5, lists(4), arguments))
-    return cases
-
-
-def other_cases() -> list[Case]:
-    cases = [
-        Case("MegaBatchMarginLoss", 2, None, {"use_mini_batched_version": False}),
-        Case(
-            "MegaBatchMarginLoss",
-            2,
-            None,
-            {"positive_margin": 2.0, "negative_margin": -1.0, "use_mini_batched_version": False},
-        ),
-    ]
-    for arguments in (
-        {},
-        {"aggregation": "sum", "mean_weight": None},
-        {"second_moment_weight": 0, "mean_weight": 2.0},
-    ):
-        cases.append(Case("GlobalOrthogonalRegularizationLoss", 3, None, arguments))
-    for columns in (2, 3):
-        for anchors, positives in itertools.product((True, False), repeat=2):
-            arguments = {"contrast_anchors": anchors, "contrast_positives": positives, "temperature": 0.1}
-            cases.append(Case("GISTEmbedLoss", columns, None, arguments, guided=True))
-        for strategy in ("absolute", "relative"):
-            arguments = {"margin_strategy": strategy, "margin": 0.2, "temperature": 0.1}
-            cases.append(Case("GISTEmbedLoss", columns, None, arguments, guided=True))
-    dims = {"matryoshka_dims": [SIZE, 6, 4], "matryoshka_weights": [1, 0.5, 2]}
-    for inner, columns, labels in (
-        ("MultipleNegativesRankingLoss", 3, None),
-        ("CoSENTLoss", 2, graded),
-        ("TripletLoss", 3, None),
-        ("MSELoss", 2, lists(SIZE)),
-        ("BatchHardTripletLoss", 1, classes),
-    ):
-        cases.append(Case("MatryoshkaLoss", columns, labels, dims, inner=inner))
-    return cases
-
-
-CASES = ranking_cases() + triplet_cases() + pair_cases() + distillation_cases() + other_cases()
-SITUATIONS = ("random", "two rows", "a zero vector", "large norms")
-
-
-def embeddings_for(case: Case, situation: str) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    rows = 2 if situation == "two rows" else 9
-    found = torch.randn(case.columns, rows, SIZE, generator=generator)
-    if situation == "a zero vector":
-        found[:, 1] = 0
-    if situation == "large norms":
-        found *= 3
-    return [column.clone().requires_grad_() for column in found]
-
-
-def build(module: Any, case: Case, arguments: dict[str, Any], model: FixedModel, guide: FixedModel) -> Any:
-    if case.guided:
-        return getattr(module, case.name)(model, guide, **arguments)
-    inner = () if case.inner is None else (getattr(module, case.inner)(model),)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return getattr(module, case.name)(model, *inner, **arguments)
+from likewise import losses
 
 
 def reference_value(loss: Any, model: FixedModel, embeddings: list[Tensor], labels: Tensor | None) -> Any:
@@ -287,8 +35,7 @@ def test_value_and_gradients_equal_the_references(case: Case, situation: str) ->
         )
     embeddings = embeddings_for(case, situation)
     labels = None if case.labels is None else case.labels(len(embeddings[0]))
-    tokenizer = small_tokenizer() if case.guided else None
-    model, guide = FixedModel(SIZE, tokenizer), FixedModel(6, tokenizer)
+    model, guide = small_models(case)
     guide.stored = [
         torch.randn(len(e), 6, generator=torch.Generator().manual_seed(i)) for i, e in enumerate(embeddings)
     ]
@@ -322,72 +69,25 @@ def test_value_and_gradients_equal_the_references(case: Case, situation: str) ->
 def test_half_precision_in_gives_finite_float32_out(case: Case, dtype: torch.dtype) -> None:
     embeddings = [e.detach().to(dtype).requires_grad_() for e in embeddings_for(case, "random")]
     labels = None if case.labels is None else case.labels(len(embeddings[0]))
-    tokenizer = small_tokenizer() if case.guided else None
-    model, guide = FixedModel(SIZE, tokenizer), FixedModel(6, tokenizer)
+    model, guide = small_models(case)
     loss = build(losses, case, case.ours or {}, model, guide)
     context = {"guides": [torch.randn(9, 6, dtype=dtype) for _ in embeddings]} if case.guided else {}
     value = loss.compute(embeddings, labels, **context)
-    total = sum(value.values()) if isinstance(value, dict) else value
-    assert total.dtype == torch.float32
-    assert torch.isfinite(total)
-    for gradient in torch.autograd.grad(total, embeddings):
+    value = total(value)
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    for gradient in torch.autograd.grad(value, embeddings):
         assert gradient.dtype == dtype
         assert torch.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_arguments_for_the_model_card_equal_the_references(case: Case) -> None:
-    tokenizer = small_tokenizer() if case.guided else None
-    model, guide = FixedModel(SIZE, tokenizer), FixedModel(6, tokenizer)
+    model, guide = small_models(case)
     ours = build(losses, case, case.ours or {}, model, guide)
     theirs = build(reference, case, case.theirs or case.ours or {}, model, guide)
     assert ours.get_config_dict() == theirs.get_config_dict()
     assert ours.citation == getattr(theirs, "citation", "")
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_order_of_the_rows_changes_nothing(case: Case) -> None:
-    embeddings = [e.detach() for e in embeddings_for(case, "random")]
-    labels = None if case.labels is None else case.labels(9)
-    tokenizer = small_tokenizer() if case.guided else None
-    loss = build(losses, case, case.ours or {}, FixedModel(SIZE, tokenizer), FixedModel(6, tokenizer))
-    guides = [torch.randn(9, 6, generator=torch.Generator().manual_seed(i)) for i in range(case.columns)]
-    order = torch.tensor([4, 2, 8, 0, 1, 7, 3, 6, 5])
-
-    def value(rows: Tensor) -> Tensor:
-        context = {"guides": [guide[rows] for guide in guides]} if case.guided else {}
-        own = labels if labels is None else labels[rows]
-        return total(loss.compute([e[rows] for e in embeddings], own, **context))
-
-    torch.testing.assert_close(value(order), value(torch.arange(9)), rtol=1e-5, atol=1e-5)
-
-
-COSINE = (
-    "GISTEmbedLoss",
-    "CoSENTLoss",
-    "CosineSimilarityLoss",
-    "MegaBatchMarginLoss",
-    "AnglELoss",
-    "MatryoshkaLoss",
-)
-BY_COSINE = [
-    case for case in CASES
-    if case.name in COSINE
-    or (case.name == "MultipleNegativesRankingLoss" and "similarity_fct" not in (case.ours or {}))
-    or (case.name in ("ContrastiveLoss", "OnlineContrastiveLoss") and "distance_metric" not in (case.ours or {}))
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("case", BY_COSINE, ids=str)
-def test_under_cosine_the_norms_of_embeddings_change_nothing(case: Case) -> None:
-    embeddings = [e.detach() for e in embeddings_for(case, "random")]
-    labels = None if case.labels is None else case.labels(9)
-    tokenizer = small_tokenizer() if case.guided else None
-    loss = build(losses, case, case.ours or {}, FixedModel(SIZE, tokenizer), FixedModel(6, tokenizer))
-    context = {"guides": [torch.randn(9, 6) for _ in embeddings]} if case.guided else {}
-    norms = torch.linspace(0.1, 30, 9)[:, None]
-    found = loss.compute([e * norms for e in embeddings], labels, **context)
-    torch.testing.assert_close(found, loss.compute(embeddings, labels, **context), rtol=1e-5, atol=1e-5)
 
 
 def test_contrastive_tension_equals_the_reference() -> None:
@@ -419,3 +119,24 @@ def test_every_public_name_of_the_reference_is_there_and_the_list_is_sorted() ->
     assert set(reference.__all__) == set(losses.__all__)
     assert losses.__all__ == sorted(losses.__all__)
     assert all(hasattr(losses, name) for name in losses.__all__)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in losses.__all__ if "Metric" not in name and "Function" not in name]
+)
+def test_arguments_and_defaults_are_the_references(name: str) -> None:
+    ours, theirs = (inspect.signature(getattr(module, name)).parameters for module in (losses, reference))
+    # Ours may take more, by name only.
+    own = [
+        argument
+        for argument in ours.values()
+        if argument.name in theirs or argument.kind is not argument.KEYWORD_ONLY
+    ]
+    assert [argument.name for argument in own] == list(theirs)
+    for argument, other in zip(own, theirs.values(), strict=True):
+        mine, default = argument.default, other.default
+        if callable(default) or isinstance(default, nn.Module):
+            # Functions by name; a module that is made anew for each loss stands as None.
+            assert mine is None or getattr(mine, "__name__", mine) == getattr(default, "__name__", default)
+        else:
+            assert mine == default or (mine is None and default in (None, inspect.Parameter.empty))
