@@ -203,7 +203,11 @@ def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> No
     Raises:
         ValueError: There is one.
     """
-    known = {column for dataset in data_sets.values() for column in column_names(dataset)}
+    known = (
+        {column for dataset in data_sets.values() for column in column_names(dataset)}
+        if id_columns
+        else set()
+    )
     for column in id_columns:
         if column not in known:
             near = get_close_matches(column, known, n=1)
