@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ def _description(model: SentenceTransformer, data: SentenceTransformerModelCardD
     facts = [
         "- **Model Type:** Sentence Transformer",
         f"- **Base model:** {base}{revision}" if base else "<!-- - **Base model:** Unknown -->",
-        f"- **Maximum Sequence Length:** {f'{limit} tokens' if limit else 'unlimited'}",
+        f"- **Maximum Sequence Length:** {f'{limit} tokens' if limit and limit != math.inf else 'unlimited'}",
         f"- **Output Dimensionality:** {size} dimensions",
         f"- **Similarity Function:** {SIMILARITIES[model.similarity_fn_name]}",
         f"- **Supported Modalit{'y' if len(kinds) == 1 else 'ies'}:** {', '.join(kinds)}",

@@ -38,6 +38,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
         """Keep what is settled before the first step."""
         data = self.trainer.model.model_card_data
         data.add_tags(TRAINED)
+        data.model_id = data.model_id or getattr(self.trainer, "hub_model_id", None)
         data.start_run(training_log.from_history(state.log_history, self._primary_metrics()))
         self._keep_arguments(data, args)
         self._keep_data_sets(data)

@@ -134,6 +134,10 @@ class SentenceTransformerModelCardData:
             or any(model.prompts.get(name) for name in names)
         ):
             self.ir_model = True
+        # Static vectors know which model they were distilled from.
+        origin = getattr(next(iter(model.children()), None), "base_model", None)
+        if self.base_model is None and isinstance(origin, str):
+            self.set_base_model(origin)
 
     @property
     def model(self) -> SentenceTransformer | None:

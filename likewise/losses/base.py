@@ -87,6 +87,11 @@ def run_whole(embed: Embed, tokens: TokenBatch) -> Tensor:
     return tokens.restore(torch.cat([embed(piece) for piece in tokens.chunks(CACHED_TOKENS)]))
 
 
+def run_at_once(embed: Embed, tokens: TokenBatch) -> Tensor:
+    """The whole batch in one pass, on every device."""
+    return embed(tokens)
+
+
 def sentence_embeddings(model: nn.Module, features: dict[str, Any] | TokenBatch) -> Tensor:
     """The model's embeddings of N sequences: (N, D), in the caller's order."""
     features = {"tokens": features} if isinstance(features, TokenBatch) else features
@@ -200,6 +205,8 @@ def embed_columns(
         ValueError: Chunks are asked for, but the columns are not packed.
     """
     if isinstance(columns, ColumnBatch):
+        if run is run_whole and getattr(next(iter(model.children()), None), "in_one_pass", False):
+            run = run_at_once
         return columns.split(run(lambda tokens: embedder(model, {"tokens": tokens}), columns.tokens))
     if run is not run_whole:
         raise ValueError(

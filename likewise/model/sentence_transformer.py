@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from likewise.model import inference, storage
+from likewise.model import hub, inference, storage
 from likewise.modules import Module, Pooling, Transformer
 from likewise.modules.base import Features, to_padded
 from likewise.modules.text import Text
@@ -543,51 +542,57 @@ class SentenceTransformer(nn.Sequential):
         revision: str | None = None,
         create_pr: bool = False,
     ) -> str:
-        """Upload the model to the Hub.
+        """Upload the model to the Hub. A lost connection is tried again; the model here is not touched.
 
         Args:
             repo_id: `name` or `organisation/name`.
             token: Access token; None for the one that is logged in.
-            private: Whether a new repository is private.
+            private: Whether a new repository is private; None for the owner's usual choice.
             safe_serialization: Whether weights are written as safetensors.
             commit_message: Of the upload.
-            local_model_path: A folder to upload instead of this model.
+            local_model_path: A folder to upload instead of this model, as it is.
             exist_ok: Whether the repository may exist already.
-            replace_model_card: Whether an existing README.md is replaced.
-            train_datasets: Names of the training data, for the card.
+            replace_model_card: Whether a README.md that the repository has is replaced.
+            train_datasets: Names of the training data, for the card, where it does not know any.
             revision: The branch to upload to; made if it does not exist.
             create_pr: Whether to open a pull request instead of a commit.
 
         Returns:
             The address of the commit or pull request.
-        """
-        from huggingface_hub import HfApi
 
-        api = HfApi(token=token)
-        repo = api.create_repo(repo_id, private=private, exist_ok=exist_ok or create_pr)
-        if revision is not None:
-            api.create_branch(repo.repo_id, branch=revision, exist_ok=True)
-        with tempfile.TemporaryDirectory() as temporary:
-            source = local_model_path or temporary
-            if local_model_path is None:
-                keep_card = not replace_model_card and api.file_exists(
-                    repo.repo_id, "README.md", revision=revision
-                )
-                self.save(
-                    temporary,
-                    repo.repo_id,
-                    not keep_card,
-                    train_datasets,
-                    safe_serialization=safe_serialization,
-                )
-            commit = api.upload_folder(
-                repo_id=repo.repo_id,
-                folder_path=source,
-                commit_message=commit_message or "Add a SentenceTransformer model",
-                revision=revision,
-                create_pr=create_pr,
-            )
-        return str(commit.pr_url if create_pr else commit.commit_url)
+        Raises:
+            ConnectionError: The Hub could not be reached, at several attempts.
+            huggingface_hub.errors.HfHubHTTPError: The Hub refused: the repository exists, or the token has no access.
+            ValueError: `create_pr` goes with `revision`.
+        """
+        return hub.push(
+            self,
+            repo_id,
+            token=token,
+            private=private,
+            safe_serialization=safe_serialization,
+            commit_message=commit_message,
+            local_model_path=local_model_path,
+            exist_ok=exist_ok,
+            replace_model_card=replace_model_card,
+            train_datasets=train_datasets,
+            revision=revision,
+            create_pr=create_pr,
+        )
+
+    def save_to_hub(self, repo_id: str, organization: str | None = None, **kwargs: Any) -> str:
+        """The older name of `push_to_hub`.
+
+        Args:
+            repo_id: `name` or `organisation/name`.
+            organization: The organisation, if it is not in `repo_id`.
+            **kwargs: Of `push_to_hub`.
+
+        Raises:
+            ValueError: `organization` is not the one in `repo_id`.
+        """
+        logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
+        return self.push_to_hub(hub.with_organization(repo_id, organization), **kwargs)
 
 
 def best_device() -> str:

@@ -45,6 +45,8 @@ class StaticEmbedding(Module):
     """
 
     save_in_root = True
+    in_one_pass = True
+    """Whether training embeds a batch at once: each pass makes a gradient as large as the whole table."""
     tokens_per_text = 1024
     """Tokens that `encode` gives a batch for each text of `batch_size`: a text costs next to nothing here."""
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
 from likewise.losses.base import Loss, run_whole
 from likewise.losses.recompute import recompute
+from likewise.model.hub import with_retries
 from likewise.training import checks
 from likewise.training.arguments import (
     BatchSamplers,
@@ -30,6 +32,7 @@ from likewise.training.arguments import (
 )
 from likewise.training.collation import BatchReader, DataSetReader
 from likewise.training.columns import LABEL_COLUMNS
+from likewise.training.hub import push_checkpoint
 from likewise.training.no_duplicates import NoDuplicatesBatchSampler
 from likewise.training.objective import Objective
 from likewise.training.plan import DataSetPlan, TrainingPlan, losses_by_data_set, plan_data_set
@@ -367,6 +370,49 @@ class SentenceTransformerTrainer(Trainer):
         self.model.save_pretrained(folder, create_model_card=self._has_card(folder))
         self.objective.save_loss(folder)
         torch.save(self.args, folder / "training_args.bin")
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        push_checkpoint(self, Path(checkpoint_folder))
+
+    def push_to_hub(  # type: ignore[override]
+        self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any
+    ) -> Any:
+        """Save the model to the output folder and upload it; a lost connection is tried again.
+
+        Args:
+            commit_message: Of the upload.
+            blocking: Whether to wait until it is done.
+            **kwargs: As transformers' method takes them, and those of `create_model_card`.
+        """
+        push = partial(super().push_to_hub, commit_message, blocking=blocking, **kwargs)
+        return with_retries(push, "uploading the trained model")
+
+    def create_model_card(  # type: ignore[override]
+        self,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        model_name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Write the model card to the output folder.
+
+        Args:
+            language: Languages that the model is for.
+            license: The licence.
+            tags: Further tags.
+            model_name: A title.
+            **kwargs: What transformers' own card would tell besides; the data tells that here.
+        """
+        if not self.is_world_process_zero():
+            return
+        data = self.model.model_card_data
+        if language:
+            data.set_language(language)
+        if license:
+            data.set_license(license)
+        data.add_tags(tags or [])
+        self.model._create_model_card(self.args.output_dir, model_name=model_name)
 
     def _has_card(self, folder: Path) -> bool:
         """Whether a model card is written: with the best checkpoint so far, the last one, and any that goes to the Hub."""

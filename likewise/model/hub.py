@@ -1,0 +1,215 @@
+"""Uploading models to the Hub: what is sent is what is saved, and a lost connection is tried again."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+CARD_FILE = "README.md"
+WAITS_S = (1.0, 4.0, 15.0)  # before each further attempt
+TIMED_OUT, TOO_MANY = 408, 429
+
+
+def push(
+    model: SentenceTransformer,
+    repo_id: str,
+    *,
+    token: str | None = None,
+    private: bool | None = None,
+    safe_serialization: bool = True,
+    commit_message: str | None = None,
+    local_model_path: str | os.PathLike[str] | None = None,
+    exist_ok: bool = False,
+    replace_model_card: bool = False,
+    train_datasets: list[str] | None = None,
+    revision: str | None = None,
+    create_pr: bool = False,
+) -> str:
+    """Upload a model, or a folder in its place; see `SentenceTransformer.push_to_hub`."""
+    from huggingface_hub import HfApi
+
+    if create_pr and revision not in (None, "main"):
+        raise ValueError(
+            f"A pull request goes against the main branch, but `revision` is {revision!r}. Drop `revision` or `create_pr`."
+        )
+    if local_model_path is not None and not Path(local_model_path).is_dir():
+        raise NotADirectoryError(
+            f"`local_model_path` must be a folder, but is {str(local_model_path)!r}. Check the path."
+        )
+    api = HfApi(token=token)
+    repo_id = with_retries(
+        lambda: api.create_repo(repo_id, private=private, exist_ok=exist_ok or create_pr).repo_id,
+        f"creating {repo_id}",
+    )
+    if revision is not None:
+        with_retries(
+            lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
+            f"creating the branch {revision}",
+        )
+    keeps_card = not replace_model_card and _has_card(api, repo_id, revision)
+    kind = type(model).__name__
+    with TemporaryDirectory() as temporary:
+        if local_model_path is None:
+            _save(model, temporary, repo_id, not keeps_card, train_datasets, safe_serialization)
+        commit = upload(
+            api,
+            repo_id,
+            local_model_path or temporary,
+            commit_message or f"Add new {kind} model",
+            ignore=[CARD_FILE] if keeps_card else (),
+            revision=revision,
+            create_pr=create_pr,
+            commit_description=f"A {kind}, saved by Likewise:\n```\n{model}\n```" if create_pr else None,
+        )
+    return str(commit.pr_url if create_pr else commit.commit_url)
+
+
+def with_organization(repo_id: str, organization: str | None) -> str:
+    """`organisation/name`, where the two were given apart.
+
+    Raises:
+        ValueError: `repo_id` names another organisation.
+    """
+    if organization is None or repo_id.startswith(f"{organization}/"):
+        return repo_id
+    if "/" in repo_id:
+        raise ValueError(
+            f"`organization` is {organization!r}, but `repo_id` is {repo_id!r}. Drop `organization`."
+        )
+    return f"{organization}/{repo_id}"
+
+
+def _save(
+    model: SentenceTransformer,
+    folder: str,
+    repo_id: str,
+    with_card: bool,
+    train_datasets: list[str] | None,
+    safe_serialization: bool,
+) -> None:
+    """Save a copy to upload, with a card that names the repository."""
+    known = model.model_card_data.model_id
+    model.model_card_data.set_model_id(repo_id)
+    try:
+        model.save(
+            folder,
+            create_model_card=with_card,
+            train_datasets=train_datasets,
+            safe_serialization=safe_serialization,
+        )
+    finally:
+        model.model_card_data.model_id = known
+
+
+def _has_card(api: Any, repo_id: str, revision: str | None) -> bool:
+    """Whether the repository has a model card; where that cannot be known it is taken to have one, so that none is lost."""
+    try:
+        return with_retries(
+            lambda: bool(api.file_exists(repo_id, CARD_FILE, revision=revision)), f"looking for {CARD_FILE}"
+        )
+    except Exception as error:
+        logger.warning(
+            "Whether %s has a %s could not be found out (%s); none is uploaded.", repo_id, CARD_FILE, error
+        )
+        return True
+
+
+def upload(
+    api: Any,
+    repo_id: str,
+    folder: str | os.PathLike[str],
+    commit_message: str,
+    ignore: Sequence[str] = (),
+    **options: Any,
+) -> Any:
+    """Upload a folder, again if the connection is lost; what arrived before is not sent twice.
+
+    Args:
+        api: huggingface_hub's HfApi.
+        repo_id: The repository.
+        folder: The folder.
+        commit_message: Of the commit.
+        ignore: Patterns of files that stay here.
+        **options: Of `HfApi.upload_folder`.
+
+    Raises:
+        ConnectionError: It was lost at each attempt.
+    """
+    return with_retries(
+        lambda: api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message=commit_message,
+            ignore_patterns=list(ignore) or None,
+            **options,
+        ),
+        f"uploading to {repo_id}",
+    )
+
+
+def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[float] | None = None) -> Answer:
+    """Do something over the network, again after a while where the connection is lost or the Hub is not well.
+
+    Args:
+        action: What to do.
+        what: How messages call it.
+        waits_s: Seconds before each further attempt; None for WAITS_S.
+
+    Raises:
+        ConnectionError: It was lost at each attempt.
+    """
+    waits = list(WAITS_S if waits_s is None else waits_s)
+    for attempt in range(len(waits) + 1):
+        try:
+            return action()
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            if attempt == len(waits):
+                raise ConnectionError(
+                    f"The connection was lost {attempt + 1} times while {what} ({_short(error)}). The local model is as "
+                    "it was; do it again when the Hub can be reached."
+                ) from error
+            logger.warning(
+                "The connection was lost while %s (%s); trying again in %g s.",
+                what,
+                _short(error),
+                waits[attempt],
+            )
+            time.sleep(waits[attempt])
+    raise AssertionError("unreachable")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error comes from the connection, or from a server that is not well, so that waiting may help.
+
+    The error may be wrapped in others, as huggingface_hub wraps those of large files.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", 0)
+        return status >= 500 or status in (TIMED_OUT, TOO_MANY)
+    # The name that httpx gives what huggingface_hub does not wrap; which httpx that is depends on its version.
+    is_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    if is_transport or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return error.__cause__ is not None and is_lost(error.__cause__)
+
+
+def _short(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
