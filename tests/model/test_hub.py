@@ -179,7 +179,7 @@ def test_a_lost_connection_is_tried_again_and_reported(
 def test_a_connection_that_stays_lost_ends_in_one_clear_error(model: SentenceTransformer, hub: Hub) -> None:
     hub.drop, hub.drops = "POST .*commit", 99
     with pytest.raises(
-        ConnectionError, match="lost 3 times while uploading to me/mine .* The local model is as it was"
+        ConnectionError, match=r"lost 3 times while uploading to me/mine .* The local model is as it was"
     ):
         model.push_to_hub("me/mine", token=TOKEN)
     assert hub.files("me/mine") == {}

@@ -84,7 +84,9 @@ def test_every_save_sends_the_model_and_not_the_state(
     train(hub_strategy="every_save")
     last = saved(tmp_path / "run" / "checkpoint-4")
     assert set(last) >= MODEL_FILES | STATE_FILES
-    assert hub.files("me/mine") == {path: content for path, content in last.items() if path not in STATE_FILES}
+    assert hub.files("me/mine") == {
+        path: content for path, content in last.items() if path not in STATE_FILES
+    }
     messages = {message for _, message, _ in hub.repositories["me/mine"].commits}
     assert messages == {"Training in progress, step 2", "Training in progress, step 4"}
     assert b'SentenceTransformer("me/mine")' in hub.files("me/mine")["README.md"]
@@ -101,7 +103,9 @@ def test_checkpoints_go_beside_the_model_and_can_be_resumed(
     train(hub_strategy=strategy)
     files = hub.files("me/mine")
     for place, step in places.items():
-        found = {path.removeprefix(f"{place}/"): c for path, c in files.items() if path.startswith(f"{place}/")}
+        found = {
+            path.removeprefix(f"{place}/"): c for path, c in files.items() if path.startswith(f"{place}/")
+        }
         assert found == saved(tmp_path / "run" / f"checkpoint-{step}")
     assert {path.partition("/")[0] for path in files if "checkpoint" in path} == set(places)
     assert set(files) >= MODEL_FILES
@@ -117,9 +121,7 @@ def test_a_checkpoint_is_sent_whole_though_it_is_deleted_meanwhile(
         assert f"checkpoint-{step}/optimizer.pt" in hub.files("me/mine")
 
 
-def test_at_the_end_only_the_saved_model_is_sent(
-    train: Callable[..., Any], hub: Hub, tmp_path: Path
-) -> None:
+def test_at_the_end_only_the_saved_model_is_sent(train: Callable[..., Any], hub: Hub, tmp_path: Path) -> None:
     trainer = train(hub_strategy="end")
     assert hub.files("me/mine") == {}
     trainer.push_to_hub(language="en", license="mit", tags="mine")
