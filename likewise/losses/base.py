@@ -204,6 +204,15 @@ def embed_columns(
     Raises:
         ValueError: Chunks are asked for, but the columns are not packed.
     """
+    if isinstance(columns, ColumnBatch) and columns.tasks is not None:
+
+        def embed(column: int, task: str | None) -> Tensor:
+            return run(
+                lambda tokens: embedder(model, {"tokens": tokens, "task": task}),
+                column_tokens(columns, column),
+            )
+
+        return tuple(embed(column, task) for column, task in enumerate(columns.tasks))
     if isinstance(columns, ColumnBatch):
         if run is run_whole and getattr(next(iter(model.children()), None), "in_one_pass", False):
             run = run_at_once

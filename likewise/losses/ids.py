@@ -32,6 +32,11 @@ def column_ids(columns: Features) -> Tensor:
             "batches without duplicates instead: `batch_sampler='no_duplicates'`."
         )
     texts = sequence_ids(columns.tokens).view(columns.num_columns, -1)
+    if columns.tasks is not None:
+        # Each route of a Router has its own tokenizer: the same tokens of two routes may be different texts.
+        routes = sorted(set(columns.tasks), key=str)
+        numbers = torch.tensor([routes.index(task) for task in columns.tasks], device=texts.device)
+        texts = _mix(texts + numbers.unsqueeze(1))
     return texts if columns.ids is None else torch.cat([texts, columns.ids])
 
 

@@ -51,6 +51,12 @@ class Request:
     to_cpu: bool
     forward_kwargs: dict[str, Any]
 
+    @property
+    def task(self) -> str | None:
+        """What the texts are for, which a Router goes by."""
+        task: str | None = self.forward_kwargs.get("task")
+        return task
+
 
 def token_budget(batch_size: int, model: SentenceTransformer) -> int:
     """Tokens per batch for a `batch_size` in texts, as the reference counts it; the first module may know better."""
@@ -133,7 +139,7 @@ def _packed_batches(
     starts = range(0, len(texts), WINDOW)
 
     def tokenize(start: int) -> TokenSequences:
-        return model.token_sequences(texts[start : start + WINDOW], request.prompt)
+        return model.token_sequences(texts[start : start + WINDOW], request.prompt, request.task)
 
     with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
         pending = ahead.submit(tokenize, 0) if len(texts) else None
@@ -162,5 +168,5 @@ def _padded_batches(
     order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
     for start in range(0, len(texts), size):
         rows = order[start : start + size]
-        features = model.tokenize([texts[row] for row in rows], request.prompt)
+        features = model.tokenize([texts[row] for row in rows], request.prompt, request.task)
         yield rows, {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}

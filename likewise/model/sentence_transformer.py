@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from likewise.model import hub, inference, storage
-from likewise.modules import Module, Pooling, Transformer
-from likewise.modules.base import Features, to_padded
-from likewise.modules.text import Text
+from likewise.model import encoding, hub, inference, storage
+from likewise.modules import Pooling, Router, Transformer
+from likewise.modules.base import Features, run_module, takes_tokens
+from likewise.modules.device import best_device as best_device
+from likewise.modules.router import output_dimension, without_task
+from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenSequences
 from likewise.similarity import Similarity, SimilarityFunction
 
@@ -29,7 +30,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_PROMPTS = {"query": "", "document": ""}
 # By task, the prompts it may have; the first that the model has is used.
 TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
-PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")
 
 
 class SentenceTransformer(nn.Sequential):
@@ -145,7 +145,7 @@ class SentenceTransformer(nn.Sequential):
     @property
     def takes_tokens(self) -> bool:
         """Whether the first module takes packed token ids; one that somebody else wrote does not."""
-        return callable(getattr(self[0], "token_sequences", None)) and isinstance(self[0], Module)
+        return self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
 
     @property
     def device(self) -> torch.device:
@@ -196,16 +196,7 @@ class SentenceTransformer(nn.Sequential):
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of what `encode` returns; None where no module says."""
-        size: int | None = None
-        for module in reversed(list(self)):
-            for name in (
-                "get_embedding_dimension",
-                "get_sentence_embedding_dimension",
-                "get_word_embedding_dimension",
-            ):
-                method = getattr(module, name, None)
-                if size is None and callable(method):
-                    size = cast(int, method())
+        size = output_dimension(list(self))
         if size is None or self.truncate_dim is None:
             return self.truncate_dim if size is None else size
         return min(size, self.truncate_dim)
@@ -214,7 +205,7 @@ class SentenceTransformer(nn.Sequential):
 
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Set whether pooling includes a prompt's tokens (INSTRUCTOR models leave them out)."""
-        for module in self:
+        for module in self.modules():
             if isinstance(module, Pooling):
                 module.include_prompt = include_prompt
 
@@ -243,28 +234,37 @@ class SentenceTransformer(nn.Sequential):
 
     # Forward
 
-    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
-        """Padded features of texts, as `forward` takes them."""
+    def tokenize(
+        self, texts: Sequence[Any], prompt: str | None = None, task: str | None = None
+    ) -> dict[str, Tensor]:
+        """Padded features of texts, as `forward` takes them; a Router cuts them for the route of `task`."""
         first = self._first_module()
-        features: dict[str, Tensor] = first.tokenize(texts, prompt) if prompt else first.tokenize(texts)
+        options: dict[str, Any] = {"prompt": prompt} if prompt else {}
+        if isinstance(first, Router):
+            options["task"] = task
+        features: dict[str, Tensor] = first.tokenize(texts, **options)
         return features
 
     preprocess = tokenize
 
-    def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+    def token_sequences(
+        self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None
+    ) -> TokenSequences:
         """Token ids of texts, cut at the maximum length.
 
         Args:
             texts: Strings, or pairs of strings.
             prompt: Put in front of every text.
+            task: The route that a Router takes.
         """
         first = self._first_module()
+        if isinstance(first, Router):
+            first = first.first_module(task)
         sequences: TokenSequences = first.token_sequences(texts, prompt)
-        self._report_truncation()
+        self._report_truncation(getattr(first, "tokenization", None))
         return sequences
 
-    def _report_truncation(self) -> None:
-        tokenization = getattr(self[0], "tokenization", None)
+    def _report_truncation(self, tokenization: Tokenization | None) -> None:
         if tokenization is not None and tokenization.num_truncated and not self._reported_truncation:
             self._reported_truncation = True
             logger.warning(
@@ -286,11 +286,7 @@ class SentenceTransformer(nn.Sequential):
             The features, with `sentence_embedding` (N, D) among them.
         """
         for name, module in self.named_children():
-            taken = {*self.module_kwargs.get(name, ()), *getattr(module, "forward_kwargs", ())}
-            own = isinstance(module, Module)
-            features = module(
-                features if own else to_padded(features), **{k: kwargs[k] for k in kwargs if k in taken}
-            )
+            features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()))
         return features
 
     # Encode
@@ -339,8 +335,11 @@ class SentenceTransformer(nn.Sequential):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        texts, single = _as_list(sentences if inputs is None else inputs)
-        self._check_encode_arguments(batch_size, precision, output_value, kwargs)
+        texts, single = encoding.as_list(sentences if inputs is None else inputs)
+        if any(isinstance(module, Router) for module in self):
+            texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
+        encoding.check_arguments(batch_size, precision, output_value)
+        self._check_known(kwargs)
         self._check_truncate_dim(truncate_dim)
         if device is not None:
             self.to(device)
@@ -358,10 +357,10 @@ class SentenceTransformer(nn.Sequential):
             "token_embeddings": inference.token_embeddings,
             None: inference.all_features,
         }[output_value]
-        with _evaluating(self), _progress(len(texts), show_progress_bar) as progress:
+        with encoding.evaluating(self), encoding.progress_of(len(texts), show_progress_bar) as progress:
             found = run(self, texts, request, progress)
         if output_value == "sentence_embedding":
-            found = _converted(found, precision, convert_to_numpy, convert_to_tensor)
+            found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
         return found[0] if single else found
 
     def encode_query(
@@ -403,17 +402,7 @@ class SentenceTransformer(nn.Sequential):
             names.update(getattr(module, "forward_kwargs", ()))
         return sorted(names)
 
-    def _check_encode_arguments(
-        self, batch_size: int, precision: str, output_value: str | None, kwargs: Mapping[str, Any]
-    ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        if precision not in PRECISIONS:
-            raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
-        if output_value not in ("sentence_embedding", "token_embeddings", None):
-            raise ValueError(
-                f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
-            )
+    def _check_known(self, kwargs: Mapping[str, Any]) -> None:
         unknown = set(kwargs) - set(self.get_model_kwargs()) - {"task"}
         if unknown:
             allowed = ", ".join(self.get_model_kwargs()) or "none"
@@ -595,15 +584,6 @@ class SentenceTransformer(nn.Sequential):
         return self.push_to_hub(hub.with_organization(repo_id, organization), **kwargs)
 
 
-def best_device() -> str:
-    """The fastest kind of device at hand."""
-    for name in ("cuda", "mps", "xpu", "npu", "hpu"):
-        backend = getattr(torch, name, None)
-        if backend is not None and backend.is_available():
-            return name
-    return "cpu"
-
-
 def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
     named = (
         dict(modules)
@@ -617,61 +597,3 @@ def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[s
 
 def _texts(prompts: Mapping[str, str | None] | None) -> dict[str, str]:
     return {name: text or "" for name, text in (prompts or {}).items()}
-
-
-def _as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
-    """The inputs as something to index and cut, and whether there was just one text."""
-    if isinstance(inputs, str):
-        return [inputs], True
-    if inputs is None:
-        raise TypeError("encode() needs a text or a list of texts, but got None.")
-    if isinstance(inputs, np.ndarray):
-        if inputs.dtype.kind not in "UO":
-            raise TypeError(f"encode() needs texts, but got an array of {inputs.dtype}.")
-        return inputs.tolist(), False
-    if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
-        raise TypeError(
-            f"encode() needs a text or a list of texts, but got {type(inputs).__name__}: {inputs!r}."
-        )
-    return inputs if isinstance(inputs, list) else list(inputs), False
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout and the like off, and each module back in its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def _progress(total: int, wanted: bool | None) -> Iterator[Any]:
-    if wanted is None:
-        wanted = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
-    if not wanted:
-        yield lambda done: None
-        return
-    from tqdm.auto import tqdm
-
-    with tqdm(total=total, desc="Encoding", unit=" texts") as bar:
-        yield bar.update
-
-
-def _converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: bool) -> Any:
-    """The embeddings in the precision and container asked for."""
-    found: Any = embeddings
-    if precision != "float32" and len(embeddings):
-        from likewise.retrieval.quantization import quantize_embeddings
-
-        found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[arg-type]
-    if to_tensor:
-        return torch.as_tensor(found)
-    if to_numpy:
-        if isinstance(found, Tensor):
-            found = (found.float() if found.dtype == torch.bfloat16 else found).cpu().numpy()
-        return found
-    return list(torch.as_tensor(found))

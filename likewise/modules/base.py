@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -150,6 +151,49 @@ def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
         mask = torch.ones(token_embeddings.shape[:2], dtype=torch.long, device=token_embeddings.device)
     tokens = TokenBatch.from_padded(mask, mask, prompt_length=features.get("prompt_length"))
     return tokens, tokens.unpad(token_embeddings, mask)
+
+
+def put_token_embeddings(features: Features, tokens: TokenBatch, values: Tensor) -> Features:
+    """Put (T, D) token embeddings back, in the form that the features are in; beside `to_packed`."""
+    if "tokens" not in features:
+        mask = features.get("attention_mask")
+        width = features["token_embeddings"].shape[:2]
+        if mask is None or mask.shape != width:
+            mask = torch.ones(width, dtype=torch.long, device=values.device)
+        values = scatter(values, tokens, mask)
+    features["token_embeddings"] = values
+    return features
+
+
+def scatter(values: Tensor, tokens: TokenBatch, mask: Tensor) -> Tensor:
+    """(T, D) in packed order -> (N, L, D) in the caller's order, each at its token's 1 in the mask (N, L), else zeros."""
+    rows = torch.argsort(tokens.place).to(mask.device)
+    row, column = mask[rows].nonzero(as_tuple=True)  # of each token, in packed order
+    return values.new_zeros(*mask.shape, values.shape[-1]).index_put((rows[row], column), values)
+
+
+def takes_tokens(module: nn.Module) -> bool:
+    """Whether a first module takes packed token ids; one that somebody else wrote, or that takes images, does not."""
+    return isinstance(module, Module) and callable(getattr(module, "token_sequences", None))
+
+
+def run_module(
+    module: nn.Module, features: Features, kwargs: Mapping[str, Any], declared: Collection[str] = ()
+) -> Features:
+    """Call a module with the form of features it knows, and with the keyword arguments that it takes.
+
+    Args:
+        module: The module.
+        features: What it gets.
+        kwargs: Keyword arguments for any module.
+        declared: Names among them that this one is known to take; those in its `forward_kwargs` come on top.
+    """
+    taken = {*declared, *getattr(module, "forward_kwargs", ())}
+    found: Features = module(
+        features if isinstance(module, Module) else to_padded(features),
+        **{name: value for name, value in kwargs.items() if name in taken},
+    )
+    return found
 
 
 def to_padded(features: Features) -> Features:

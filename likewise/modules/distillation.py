@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
 from likewise.modules.pooling import Pooling
 from likewise.modules.transformer import Transformer
@@ -45,7 +46,6 @@ def distil(
         raise ValueError(
             "Without subwords there must be a `vocabulary`. Pass one, or drop `use_subword=False`."
         )
-    from likewise.model.sentence_transformer import best_device
 
     transformer = Transformer.load(find_folder(model_name)).eval().to(device or best_device())
     kept = _kept_ids(transformer.tokenizer, token_remove_pattern, use_subword)
@@ -154,8 +154,8 @@ def _embed(transformer: Transformer, sequences: TokenSequences) -> Tensor:
         pooling(transformer({"tokens": chunk.to(device)}))["sentence_embedding"].float().cpu()
         for chunk in packed.chunks(BATCH_TOKENS.get(device.type, BATCH_TOKENS_ON_DEVICES))
     ]
-    vectors: Tensor = packed.restore(torch.cat(parts)).nan_to_num()
-    return vectors
+    vectors = packed.restore(torch.cat(parts))
+    return vectors.nan_to_num()
 
 
 def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
@@ -168,7 +168,8 @@ def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
     _, components = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))  # ascending
     scores = centred @ components.flip(1)[:, :dimensions]
     largest = scores.gather(0, scores.abs().argmax(dim=0, keepdim=True))
-    return (scores * largest.sign()).float()
+    reduced: Tensor = scores * largest.sign()
+    return reduced.float()
 
 
 def _sif_weights(size: int, coefficient: float) -> Tensor:

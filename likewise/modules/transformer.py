@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module, read_settings, write_json
+from likewise.modules.base import Features, Module, read_settings, scatter, write_json
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -74,7 +74,7 @@ class Transformer(Module):
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
         config = AutoConfig.from_pretrained(model_name_or_path, **for_config)
         self.auto_model: Any = _load_model(model_name_or_path, config, for_model)
-        tokenizer = _load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
+        tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
         self._packed = "attn_implementation" not in for_model
         use_fast_layers(self.auto_model)
         self.do_lower_case = do_lower_case
@@ -175,12 +175,7 @@ class Transformer(Module):
             ids, mask, features.get("token_type_ids"), features.get("prompt_length")
         )
         layers = self.encoder(tokens, bool(self.auto_model.config.output_hidden_states))
-        rows = torch.argsort(tokens.place).to(ids.device)
-        row, column = mask[rows].nonzero(as_tuple=True)  # of each token, in packed order
-        return tuple(
-            layer.new_zeros(*ids.shape, layer.shape[-1]).index_put((rows[row], column), layer)
-            for layer in layers
-        )
+        return tuple(scatter(layer, tokens, mask) for layer in layers)
 
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence_bert_config.json holds."""
@@ -273,7 +268,7 @@ def _load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -
     return loaded
 
 
-def _load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
+def load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
     """The tokenizer in a folder, or of a name on the Hub.
 
     Raises:

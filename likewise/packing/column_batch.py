@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -24,11 +24,13 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         tokens: The C * B sequences.
         num_columns: C.
         ids: (K, B) int64, one row for each id column, equal for equal values of it; None where there are none.
+        tasks: The route of each column through a Router, which has an own tokenizer for each; None without one.
     """
 
     tokens: TokenBatch
     num_columns: int
     ids: Tensor | None = None
+    tasks: tuple[str | None, ...] | None = None
 
     @property
     def num_rows(self) -> int:
@@ -38,6 +40,8 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
     def split(self, per_sequence: Tensor) -> tuple[Tensor, ...]:
         """(C * B, ...) in the caller's order -> one (B, ...) for each column."""
         columns: tuple[Tensor, ...] = per_sequence.split(self.num_rows)
+        for column, task in zip(columns, self.tasks or (), strict=False):
+            column["task"] = task
         return columns
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ColumnBatch:
@@ -58,14 +62,14 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         return dict(self._padded_columns[index])  # its own, since a model adds to the features it is given
 
     @cached_property
-    def _padded_columns(self) -> list[dict[str, Tensor]]:
+    def _padded_columns(self) -> list[dict[str, Any]]:
         tokens = self.tokens
         mask = self.split(tokens.padded_mask())
         longest = [int(column.sum(dim=1).max()) for column in mask]
         padded = {"input_ids": self.split(tokens.pad(tokens.input_ids)), "attention_mask": mask}
         if tokens.token_type_ids is not None:
             padded["token_type_ids"] = self.split(tokens.pad(tokens.token_type_ids))
-        columns = [
+        columns: list[dict[str, Any]] = [
             {name: values[c][:, : longest[c]] for name, values in padded.items()}
             for c in range(self.num_columns)
         ]
@@ -74,4 +78,6 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
                 columns, self.split(tokens.restore(tokens.prompt_lengths)), strict=True
             ):
                 column["prompt_length"] = lengths
+        for column, task in zip(columns, self.tasks or (), strict=False):
+            column["task"] = task
         return columns

@@ -134,7 +134,6 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         unused: dict[str, Any] = {
             "label_smoothing_factor": 0,
             "neftune_noise_alpha": None,
-            "router_mapping": {},
         }
         for name, idle in unused.items():
             if getattr(self, name) != idle:

@@ -41,11 +41,11 @@ def collate(
     if model.takes_tokens:
         tokens = tokenise(model, plan, values) if tokens is None else tokens
         ids = id_tensor([values[column] for column in plan.ids]) if plan.ids else None
-        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids)
+        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes)
     else:
         columns = [
-            model.tokenize(list(values[text]), prompt or None)
-            for text, prompt in zip(plan.texts, plan.prompts, strict=True)
+            model.tokenize(list(values[text]), prompt or None, route)
+            for text, prompt, route in zip(plan.texts, plan.prompts, _routes(plan), strict=True)
         ]
     batch = {"columns": columns, "dataset_name": plan.name}
     if plan.uses_label:
@@ -56,14 +56,21 @@ def collate(
 def tokenise(
     model: SentenceTransformer, plan: DataSetPlan, values: Mapping[str, Sequence[Any]]
 ) -> TokenSequences:
-    """The token ids of all text columns, one column after the other; at once if they have the same prompt."""
-    if len(set(plan.prompts)) == 1:
+    """The token ids of all text columns, one column after the other; at once if they have the same prompt and route."""
+    ways = list(zip(plan.prompts, _routes(plan), strict=True))
+    if len(set(ways)) == 1:
         texts = [text for column in plan.texts for text in values[column]]
-        return model.token_sequences(texts, plan.prompts[0] or None)
-    parts = zip(plan.texts, plan.prompts, strict=True)
+        return model.token_sequences(texts, ways[0][0] or None, ways[0][1])
     return TokenSequences.concatenate(
-        [model.token_sequences(values[column], prompt or None) for column, prompt in parts]
+        [
+            model.token_sequences(values[column], prompt or None, route)
+            for column, (prompt, route) in zip(plan.texts, ways, strict=True)
+        ]
     )
+
+
+def _routes(plan: DataSetPlan) -> tuple[str | None, ...]:
+    return plan.routes or (None,) * len(plan.texts)
 
 
 def label_tensor(labels: Sequence[Any]) -> Tensor:

@@ -30,6 +30,7 @@ class DataSetPlan:
         loss: The loss's name.
         num_rows: How many rows there are; None where that is not known.
         ids: The id columns.
+        routes: The route of each text column through a Router; None for a model without one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class DataSetPlan:
     loss: str
     num_rows: int | None
     ids: tuple[str, ...] = ()
+    routes: tuple[str | None, ...] | None = None
 
     def describe(self) -> str:
         """One line: rows, columns with their roles, and the loss."""
@@ -87,6 +89,7 @@ def plan_data_set(
     label_columns: Sequence[str] = LABEL_COLUMNS,
     check_cells: bool = True,
     id_columns: Sequence[str] = (),
+    router_mapping: Any = None,
 ) -> DataSetPlan:
     """Settle what a data set's columns are, and check that they fit the loss.
 
@@ -100,6 +103,7 @@ def plan_data_set(
         label_columns: Names that a label column may have, the first found counts.
         check_cells: Whether to look at every cell (False for models that take other things than texts).
         id_columns: Columns that are ids, where the data set has them.
+        router_mapping: The argument `router_mapping`, for a model with a Router; None for others.
 
     Raises:
         TypeError: It is no data set.
@@ -151,7 +155,27 @@ def plan_data_set(
         loss=type(loss).__name__,
         num_rows=num_rows,
         ids=ids,
+        routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
     )
+
+
+def routes_of(
+    router_mapping: Mapping[str, Any], data_set: str, columns: Sequence[str], where: str
+) -> tuple[str | None, ...]:
+    """The route of each column through a Router: by column, or by data set and column.
+
+    Raises:
+        ValueError: A column has none.
+    """
+    inner = router_mapping.get(data_set)
+    mapping = inner if isinstance(inner, Mapping) else router_mapping
+    missing = [column for column in columns if not isinstance(mapping.get(column), str)]
+    if missing:
+        raise ValueError(
+            f"The model has a Router, but `router_mapping` has no route for the column {missing[0]!r} of {where}. Set "
+            f"e.g. `router_mapping={dict.fromkeys(columns, 'document') | {columns[0]: 'query'}}`."
+        )
+    return tuple(mapping[column] for column in columns)
 
 
 def prompt_of(prompts: Any, data_set: str, column: str) -> str:

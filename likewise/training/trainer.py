@@ -24,6 +24,7 @@ from likewise.losses import CoSENTLoss
 from likewise.losses.base import Loss, run_whole
 from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
+from likewise.modules import Router
 from likewise.training import checks
 from likewise.training.arguments import (
     BatchSamplers,
@@ -127,11 +128,19 @@ class SentenceTransformerTrainer(Trainer):
         self._parts: dict[str, list[float]] = {}
         train, evaluation = _by_name(train_dataset), _by_name(eval_dataset)
         losses = self._losses(model)
+        has_router = any(isinstance(module, Router) for module in model.modules())
         self.plans = {
             "train": _plans(
-                train, losses, args, args.per_device_train_batch_size * args.world_size, "training"
+                train,
+                losses,
+                args,
+                args.per_device_train_batch_size * args.world_size,
+                "training",
+                has_router,
             ),
-            "eval": _plans(evaluation, losses, args, args.per_device_eval_batch_size, "evaluation"),
+            "eval": _plans(
+                evaluation, losses, args, args.per_device_eval_batch_size, "evaluation", has_router
+            ),
         }
         super().__init__(
             model=model,
@@ -489,7 +498,9 @@ def _resolve(sampler: Any) -> Any:
     return SAMPLERS.get(sampler, sampler) if not callable(sampler) else sampler
 
 
-def _plans(data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: str) -> list[DataSetPlan]:
+def _plans(
+    data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: str, has_router: bool
+) -> list[DataSetPlan]:
     if data and split == "training":
         checks.check_id_columns(args.id_columns, data)
     if data:
@@ -499,9 +510,21 @@ def _plans(data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: s
         logger.warning(
             "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
         )
+    router_mapping = args.router_mapping if has_router else None
+    if args.router_mapping and not has_router:
+        raise ValueError(
+            f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
+        )
     return [
         plan_data_set(
-            dataset, name, split, losses[name], args.prompts, batch_size, id_columns=args.id_columns
+            dataset,
+            name,
+            split,
+            losses[name],
+            args.prompts,
+            batch_size,
+            id_columns=args.id_columns,
+            router_mapping=router_mapping,
         )
         for name, dataset in data.items()
     ]

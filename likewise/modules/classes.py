@@ -1,0 +1,150 @@
+"""Which class a saved name stands for, and how a module gets into a folder and out of it.
+
+Nothing in a folder is run or followed outside of it: classes from elsewhere and code in the folder need
+`trust_remote_code=True`, and paths must stay inside.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from likewise.modules.base import Module
+
+OWN_PACKAGES = ("sentence_transformers", "likewise")
+
+
+@dataclass(frozen=True)
+class ModuleReader:
+    """Loads the modules that a file in a model's folder names.
+
+    Attributes:
+        root: The model's folder; code in it may be loaded, and no path may leave it.
+        named_in: The file, for messages.
+        trust_remote_code: Whether code in the folder, and classes from elsewhere, may run.
+        options: Keyword arguments for the modules' `load`.
+    """
+
+    root: Path
+    named_in: Path
+    trust_remote_code: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def read(self, type_name: str, path: str, folder: Path | None = None) -> nn.Module:
+        """The module of this class from a path in a folder (by default the model's).
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: The class is not known or not trusted, the path leaves the model's folder, a file is damaged.
+        """
+        module: nn.Module = self.load(self.find_class(type_name), self._inside(folder or self.root, path))
+        return module
+
+    def find_class(self, type_name: str) -> Any:
+        """The class that a name in a file stands for, whichever release of the reference wrote it."""
+        from likewise import modules as own
+
+        package, _, class_name = type_name.rpartition(".")
+        if package.split(".")[0] in OWN_PACKAGES:
+            found = getattr(own, class_name, None) if class_name in own.__all__ else None
+            if not (isinstance(found, type) and issubclass(found, Module) and not inspect.isabstract(found)):
+                raise ValueError(
+                    f"{self.named_in} names the class {type_name}, which is not known here. "
+                    "Update with `pip install -U likewise`, or check the name."
+                )
+            return found
+        if not self.trust_remote_code:
+            raise untrusted(type_name, self.named_in)
+        return foreign_class(type_name, self.root, self.named_in)
+
+    def load(self, module_class: Any, folder: Path) -> Any:
+        """A module of a class from its folder."""
+        if not issubclass(module_class, Module):
+            return _load_foreign(module_class, folder)
+        try:
+            return module_class.load(
+                folder, trust_remote_code=self.trust_remote_code, reader=self, **self.options
+            )
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"The {module_class.__name__} in {folder} lacks a file: {error}. Copy or download the folder again."
+            ) from error
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(
+                f"The settings of the {module_class.__name__} in {folder} are not what it takes: {error}. "
+                "Restore its configuration file or save the model again."
+            ) from error
+
+    def _inside(self, folder: Path, path: str) -> Path:
+        """A module's folder, which must lie in the model's."""
+        if not (folder / path).resolve().is_relative_to(self.root.resolve()):
+            raise ValueError(
+                f"{self.named_in} points to {path!r}, outside of the model's folder. "
+                "Such a path is not followed: move the module's files into the folder and correct the path."
+            )
+        return folder / path
+
+
+def untrusted(type_name: str, named_in: Path) -> ValueError:
+    """The error for a class of somebody else's that is not trusted."""
+    return ValueError(
+        f"{named_in} names the class {type_name}, which is not part of the library. "
+        "Loading it runs its author's code: pass `trust_remote_code=True` if you trust it."
+    )
+
+
+def foreign_class(type_name: str, root: Path, named_in: Path) -> Any:
+    """A class that somebody else wrote, from a file in the model's folder or from an installed package."""
+    package, _, class_name = type_name.rpartition(".")
+    if (root / f"{package}.py").exists():
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        return get_class_from_dynamic_module(f"{package}.{class_name}", str(root))
+    try:
+        return getattr(import_module(package), class_name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ImportError(
+            f"The class {type_name}, which {named_in} names, cannot be imported ({error}). "
+            "Install the package it comes from."
+        ) from error
+
+
+def _load_foreign(module_class: Any, folder: Path) -> Any:
+    """Load a module written for the reference, whose `load` takes a folder and perhaps more."""
+    parameters = inspect.signature(module_class.load).parameters
+    return module_class.load(str(folder), **({"subfolder": ""} if "subfolder" in parameters else {}))
+
+
+def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
+    """Save a module to a folder, which is made if it does not exist, and return the name its class is saved under."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parameters = inspect.signature(module.save).parameters
+    takes = "safe_serialization" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    module.save(str(folder), **({"safe_serialization": safe_serialization} if takes else {}))
+    return _type_name(module, folder)
+
+
+def _type_name(module: nn.Module, folder: Path) -> str:
+    """The class path for the listing; code that came from a folder is copied along."""
+    from likewise import modules as own
+
+    module_class = type(module)
+    if getattr(own, module_class.__name__, None) is module_class:
+        return f"sentence_transformers.models.{module_class.__name__}"
+    if module_class.__module__.startswith("transformers_modules."):
+        from transformers.dynamic_module_utils import get_relative_import_files
+
+        source = sys.modules[module_class.__module__].__file__
+        assert source is not None
+        for file in (source, *get_relative_import_files(source)):
+            shutil.copy(file, folder / Path(file).name)
+        return f"{module_class.__module__.rpartition('.')[2]}.{module_class.__name__}"
+    return f"{module_class.__module__}.{module_class.__name__}"
