@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.model.output_file import OutputFile
+
 logger = logging.getLogger("likewise.model.sentence_transformer")
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
-def check_arguments(batch_size: int, precision: str, output_value: str | None) -> None:
+def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
     """Refuse what `encode` cannot do.
 
     Raises:
@@ -30,6 +32,13 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None) -
     if output_value not in OUTPUT_VALUES:
         raise ValueError(
             f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
+        )
+    if to_file and output_value != "sentence_embedding":
+        raise ValueError("`out` is for sentence embeddings only. Drop `out` or `output_value`.")
+    if to_file and precision in ("int8", "uint8"):
+        raise ValueError(
+            f"`precision={precision!r}` takes its ranges from all embeddings, which `out` never holds together. Write "
+            "float16, and use `quantize_embeddings` with ranges on it."
         )
 
 
@@ -93,3 +102,27 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
             found = (found.float() if found.dtype == torch.bfloat16 else found).cpu().numpy()
         return found
     return list(torch.as_tensor(found))
+
+
+def encode_to_file(
+    output: OutputFile,
+    texts: Sequence[Any],
+    embed: Callable[[Sequence[Any]], Tensor],
+    precision: str,
+    window: int,
+) -> Any:
+    """Embed what an output file lacks, a window at a time.
+
+    Raises:
+        ValueError: What it holds was made by another model.
+    """
+    first = output.first_row()
+    if first is not None:
+        again = converted(embed(texts[:1]), precision, True, False)[0]
+        if not np.allclose(first, again, rtol=1e-2, atol=1e-2 * max(1e-6, float(np.abs(again).max()))):
+            raise ValueError(
+                f"{output.path} exists, but was made by another model. Delete it, or write to another file."
+            )
+    for start in range(output.done, len(texts), window):
+        output.write(converted(embed(texts[start : start + window]), precision, True, False))
+    return output.result()

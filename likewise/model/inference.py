@@ -7,6 +7,7 @@ allocated at the start.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from torch import Tensor
 
 from likewise.modules.base import Features, to_padded
 from likewise.packing import TokenSequences
-from likewise.packing.token_batch import chunked_lengths
+from likewise.packing.token_sequences import IntArray
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 8192  # texts that are tokenised and sorted together
 # Tokens per text of `batch_size`. On the CPU small batches stay in its caches; on a GPU large ones fill it.
@@ -56,6 +59,16 @@ class Request:
         """What the texts are for, which a Router goes by."""
         task: str | None = self.forward_kwargs.get("task")
         return task
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the embeddings, beside the model and the texts."""
+        return {
+            "prompt": self.prompt or "",
+            "truncate_dim": self.truncate_dim,
+            "normalize": self.normalize,
+            **{name: str(value) for name, value in self.forward_kwargs.items()},
+        }
 
 
 def token_budget(batch_size: int, model: SentenceTransformer) -> int:
@@ -123,19 +136,86 @@ def token_embeddings(
     return results
 
 
+RUNS: dict[str | None, Callable[..., Any]] = {
+    "sentence_embedding": sentence_embeddings,
+    "token_embeddings": token_embeddings,
+    None: all_features,
+}
+"""How `encode` runs for each `output_value`."""
+
+
+class _Budget:
+    """Tokens per batch; halved when memory runs out."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = tokens
+
+    def cut(self, lengths: Sequence[int]) -> Iterator[slice]:
+        """Slices of a run of texts with these lengths, each within the budget as it is by then (or one longer text)."""
+        start = 0
+        while start < len(lengths):
+            stop, tokens = start + 1, lengths[start]
+            while stop < len(lengths) and tokens + lengths[stop] <= self.tokens:
+                tokens += lengths[stop]
+                stop += 1
+            yield slice(start, stop)
+            start = stop
+
+    def halve(self, num_texts: int, error: Exception) -> None:
+        """Go on with half the batch after an out-of-memory error."""
+        self.tokens = max(1, self.tokens // 2)
+        logger.warning(
+            "Memory ran out on a batch of %d texts (%s). Going on with batches of half the size, %d tokens; pass a "
+            "smaller `batch_size` to start with them.",
+            num_texts,
+            str(error).split(". ")[0],
+            self.tokens,
+        )
+
+
+Make = Callable[[IntArray], Features]
+"""The features of some of a window's texts, by their numbers in it."""
+
+
 def _forward(
     model: SentenceTransformer, texts: Sequence[Any], request: Request
-) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
+) -> Iterator[tuple[IntArray, Features]]:
     """Run the model over all texts: (which texts, their features) batch by batch."""
     batches = _packed_batches if model.takes_tokens else _padded_batches
+    budget = _Budget(request.token_budget)
     with torch.inference_mode():
-        for rows, features in batches(model, texts, request):
-            yield rows, model(features, **request.forward_kwargs)
+        for start, rows, make in batches(model, texts, request, budget):
+            for part, features in _run(model, rows, make, request, budget):
+                yield start + part, features
+
+
+def _run(
+    model: SentenceTransformer, rows: IntArray, make: Make, request: Request, budget: _Budget
+) -> Iterator[tuple[IntArray, Features]]:
+    """Run a batch, in halves if memory does not suffice for the whole."""
+    try:
+        features = model(make(rows), **request.forward_kwargs)
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if len(rows) == 1 or not _is_out_of_memory(error):
+            raise
+        budget.halve(len(rows), error)
+        features = None
+    if features is not None:
+        yield rows, features
+        return
+    if request.device.type == "cuda":
+        torch.cuda.empty_cache()
+    for half in np.array_split(rows, 2):
+        yield from _run(model, half, make, request, budget)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _packed_batches(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request
-) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
+    model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
+) -> Iterator[tuple[int, IntArray, Make]]:
     starts = range(0, len(texts), WINDOW)
 
     def tokenize(start: int) -> TokenSequences:
@@ -148,25 +228,26 @@ def _packed_batches(
             sequences = pending.result()
             if start + WINDOW < len(texts):
                 pending = ahead.submit(tokenize, start + WINDOW)
+
+            def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
+                return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
+
             # Longest first: if memory does not suffice, that shows at once.
             order = np.argsort(-sequences.lengths, kind="stable")
-            for part in chunked_lengths(sequences.lengths[order].tolist(), request.token_budget):
-                rows = order[part]
-                yield (
-                    start + rows,
-                    {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)},
-                )
+            for part in budget.cut(sequences.lengths[order].tolist()):
+                yield start, order[part], make
 
 
 def _padded_batches(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request
-) -> Iterator[tuple[np.ndarray[Any, Any], Features]]:
-    """For a first module that somebody else wrote: batches of the size asked for, sorted by length in characters."""
-    size = max(
-        1, request.token_budget // TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
-    )
-    order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
-    for start in range(0, len(texts), size):
-        rows = order[start : start + size]
+    model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
+) -> Iterator[tuple[int, IntArray, Make]]:
+    """For a first module that takes no tokens: batches of the size asked for, sorted by length in characters."""
+
+    def make(rows: IntArray) -> Features:
         features = model.tokenize([texts[row] for row in rows], request.prompt, request.task)
-        yield rows, {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}
+        return {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}
+
+    per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
+    order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
+    for part in budget.cut([per_text] * len(texts)):
+        yield 0, order[part], make

@@ -6,7 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model import encoding, hub, inference, storage
+from likewise.model.output_file import OutputFile
+from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import Pooling, Router, Transformer
 from likewise.modules.base import Features, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
@@ -299,13 +301,16 @@ class SentenceTransformer(nn.Sequential):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: Literal["sentence_embedding", "token_embeddings"] | None = "sentence_embedding",
-        precision: Literal["float32", "int8", "uint8", "binary", "ubinary"] = "float32",
+        precision: Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"] = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | torch.device | None = None,
+        device: str | torch.device | Sequence[str | torch.device] | None = None,
         normalize_embeddings: bool = False,
         truncate_dim: int | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
         *,
+        out: str | os.PathLike[str] | None = None,
         sentences: str | Sequence[Text] | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -319,12 +324,16 @@ class SentenceTransformer(nn.Sequential):
                 about `batch_size` texts of 48 tokens on the CPU and of 512 tokens elsewhere. Lower it if memory is short.
             show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
             output_value: `sentence_embedding`; `token_embeddings` for those of every token; None for all features.
-            precision: float32 (the model's own), or int8, uint8, binary, ubinary for quantised embeddings.
+            precision: float32 (the model's own), float16, or int8, uint8, binary, ubinary for quantised embeddings.
             convert_to_numpy: Whether to return one array; otherwise a list of tensors.
             convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
-            device: Where to compute; None for where the model is.
+            device: Where to compute; None for where the model is. A list of devices starts a process on each.
             normalize_embeddings: Whether embeddings are scaled to length 1.
             truncate_dim: Embeddings are cut to this many entries; None for the model's own setting.
+            pool: Processes to encode in, from `start_multi_process_pool`.
+            chunk_size: Texts that a process gets at a time; None for a tenth of its share, 5,000 at most.
+            out: A .npy file to write embeddings to, a few thousand texts at a time; returns it mapped into memory. A call
+                that was stopped, made again, goes on where it was.
             sentences: See `inputs`.
             **kwargs: Passed on to the modules that declare them; `task` is accepted and used by routers.
 
@@ -338,30 +347,63 @@ class SentenceTransformer(nn.Sequential):
         texts, single = encoding.as_list(sentences if inputs is None else inputs)
         if any(isinstance(module, Router) for module in self):
             texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
-        encoding.check_arguments(batch_size, precision, output_value)
+        encoding.check_arguments(batch_size, precision, output_value, out is not None)
         self._check_known(kwargs)
         self._check_truncate_dim(truncate_dim)
-        if device is not None:
-            self.to(device)
+        in_processes = pool is not None or isinstance(device, list | tuple)
+        if device is not None and not in_processes:
+            self.to(cast(str, device))
         request = inference.Request(
             prompt=self._resolve_prompt(prompt, prompt_name),
             token_budget=inference.token_budget(batch_size, self),
             truncate_dim=self.truncate_dim if truncate_dim is None else truncate_dim,
             normalize=normalize_embeddings,
             device=self.device,
-            to_cpu=not convert_to_tensor and convert_to_numpy,
+            to_cpu=(not convert_to_tensor and convert_to_numpy) or out is not None,
             forward_kwargs=kwargs,
         )
-        run: Any = {
-            "sentence_embedding": inference.sentence_embeddings,
-            "token_embeddings": inference.token_embeddings,
-            None: inference.all_features,
-        }[output_value]
-        with encoding.evaluating(self), encoding.progress_of(len(texts), show_progress_bar) as progress:
-            found = run(self, texts, request, progress)
+        run = inference.RUNS[output_value]
+        with ExitStack() as stack:
+            stack.enter_context(encoding.evaluating(self))
+            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar))
+            if in_processes and pool is None:
+                pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
+
+            def embed(part: Sequence[Any]) -> Any:
+                if pool is None:
+                    return run(self, part, request, progress)
+                return pool.run(part, request, output_value, batch_size, chunk_size, progress)
+
+            if out is not None:
+                output = OutputFile(out, texts, {**request.settings, "precision": precision})
+                progress(output.done)
+                return encoding.encode_to_file(output, texts, embed, precision, inference.WINDOW)
+            found = embed(texts)
         if output_value == "sentence_embedding":
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
         return found[0] if single else found
+
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
+        """Start processes for `encode(pool=...)`, each with a copy of the model.
+
+        Args:
+            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
+
+        Returns:
+            The pool; stop it with `stop_multi_process_pool`, or use it in a `with` statement.
+        """
+        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool."""
+        pool.stop()
+
+    def encode_multi_process(
+        self, inputs: Sequence[Text], pool: WorkerPool, prompt_name: str | None = None, **options: Any
+    ) -> Any:
+        """The older name of `encode(inputs, pool=pool, ...)`."""
+        return self.encode(inputs, prompt_name, pool=pool, **options)
 
     def encode_query(
         self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any

@@ -66,7 +66,7 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         tokens = self.tokens
         mask = self.split(tokens.padded_mask())
         longest = [int(column.sum(dim=1).max()) for column in mask]
-        padded = {"input_ids": self.split(tokens.pad(tokens.input_ids)), "attention_mask": mask}
+        padded: dict[str, Any] = {"input_ids": self.split(tokens.pad(tokens.input_ids)), "attention_mask": mask}
         if tokens.token_type_ids is not None:
             padded["token_type_ids"] = self.split(tokens.pad(tokens.token_type_ids))
         columns: list[dict[str, Any]] = [

@@ -1,0 +1,229 @@
+"""WorkerPool: several processes that encode shards of texts, one a device."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import traceback
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from likewise.model.inference import Request
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+LARGEST_SHARD = 5_000  # texts
+SHARDS_PER_WORKER = 10
+CPU_WORKERS = 4
+
+
+class WorkerPool:
+    """Processes that hold a copy of the model each. Made by `model.start_multi_process_pool`.
+
+    Args:
+        model: The model.
+        devices: A device for each process.
+
+    Raises:
+        RuntimeError: A process died while it started.
+    """
+
+    def __init__(self, model: SentenceTransformer, devices: Sequence[str]) -> None:
+        import torch.multiprocessing
+
+        context = torch.multiprocessing.get_context("spawn")
+        self.devices = list(devices)
+        self.processes: list[Any] = []
+        self.connections: list[Connection] = []
+        bare = copy.copy(model)
+        bare._model_card_data = None  # it points back to the model, and no process writes a card
+        content = pickle.dumps(bare)
+        for device in self.devices:
+            own, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, device), daemon=True)
+            process.start()
+            theirs.close()
+            self.processes.append(process)
+            self.connections.append(own)
+            own.send_bytes(content)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the processes have been stopped."""
+        return not self.processes
+
+    def run(
+        self,
+        texts: Sequence[Any],
+        request: Request,
+        output_value: str | None,
+        batch_size: int,
+        chunk_size: int | None,
+        progress: Callable[[int], object],
+    ) -> Any:
+        """What `encode` was asked for, by the processes: one tensor of sentence embeddings on the CPU, or a list."""
+        options = {
+            "prompt": request.prompt or "",
+            "batch_size": batch_size,
+            "output_value": output_value,
+            "convert_to_tensor": True,
+            "normalize_embeddings": request.normalize,
+            "truncate_dim": request.truncate_dim,
+            **request.forward_kwargs,
+        }
+        parts = self.map(texts, options, chunk_size, progress)
+        if output_value == "sentence_embedding":
+            return torch.cat(parts) if parts else torch.empty(0)
+        return [result for part in parts for result in part]
+
+    def map(
+        self,
+        texts: Sequence[Any],
+        options: dict[str, Any],
+        chunk_size: int | None,
+        progress: Callable[[int], object],
+    ) -> list[Any]:
+        """Encode texts shard by shard, each by the process that is free first.
+
+        Args:
+            texts: The texts.
+            options: Arguments of `encode`.
+            chunk_size: Texts in a shard; None for a tenth of a process's share, 5,000 at most.
+            progress: Told how many texts are done, shard by shard.
+
+        Returns:
+            What `encode` gave for each shard, in order.
+
+        Raises:
+            RuntimeError: A process died, or `encode` failed in one; the message names the texts it had.
+        """
+        if self.closed:
+            raise RuntimeError("The pool has been stopped. Start another with `start_multi_process_pool()`.")
+        size = chunk_size or min(-(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD)
+        shards = [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), max(1, size))]
+        results: list[Any] = [None] * len(shards)
+        held: dict[int, int] = {}  # which shard a worker has
+        waiting = iter(range(len(shards)))
+        try:
+            for worker in range(len(self.processes)):
+                self._give(worker, next(waiting, None), shards, texts, options, held)
+            while held:
+                for worker in self._ready(held):
+                    number = held.pop(worker)
+                    results[number] = self._receive(worker, shards[number])
+                    progress(shards[number].stop - shards[number].start)
+                    self._give(worker, next(waiting, None), shards, texts, options, held)
+        except BaseException:
+            self.stop(at_once=True)  # what the others still send would be taken for the next call's
+            raise
+        return results
+
+    def _give(
+        self,
+        worker: int,
+        number: int | None,
+        shards: Sequence[slice],
+        texts: Sequence[Any],
+        options: dict[str, Any],
+        held: dict[int, int],
+    ) -> None:
+        if number is None:
+            return
+        held[worker] = number
+        try:
+            self.connections[worker].send_bytes(pickle.dumps((texts[shards[number]], options)))
+        except OSError:
+            raise self._died(worker, shards[number]) from None
+
+    def _ready(self, held: dict[int, int]) -> list[int]:
+        ready = wait([self.connections[worker] for worker in held])
+        return [worker for worker in held if self.connections[worker] in ready]
+
+    def _receive(self, worker: int, shard: slice) -> Any:
+        try:
+            result, error = pickle.loads(self.connections[worker].recv_bytes())
+        except (EOFError, OSError):
+            raise self._died(worker, shard) from None
+        if error is not None:
+            raise RuntimeError(
+                f"Encoding texts {shard.start} to {shard.stop - 1} failed in the process on {self.devices[worker]}:\n{error}"
+            )
+        return result
+
+    def _died(self, worker: int, shard: slice) -> RuntimeError:
+        process = self.processes[worker]
+        process.join(timeout=5)
+        return RuntimeError(
+            f"The process on {self.devices[worker]} (pid {process.pid}) died with exit code {process.exitcode} while it "
+            f"had the texts {shard.start} to {shard.stop - 1}. If memory ran out, use fewer processes or a smaller `batch_size`; "
+            "a script that starts processes must guard its work with `if __name__ == '__main__':`."
+        )
+
+    def stop(self, at_once: bool = False) -> None:
+        """End the processes: after what they are doing, or at once."""
+        for connection in self.connections:
+            if not at_once:
+                try:
+                    connection.send_bytes(pickle.dumps(None))
+                except OSError:
+                    logger.debug("A process of the pool had ended before.")
+        for process in self.processes:
+            if at_once:
+                process.terminate()
+            process.join(timeout=10)
+            if process.is_alive():
+                process.kill()
+                process.join()
+        for connection in self.connections:
+            connection.close()
+        self.processes, self.connections = [], []
+
+    def __enter__(self) -> WorkerPool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop(at_once=error[0] is not None)
+
+
+def default_devices() -> list[str]:
+    """Every GPU (or other accelerator); four times the CPU where there is none."""
+    for kind in ("cuda", "npu", "xpu"):
+        backend = getattr(torch, kind, None)
+        if backend is not None and backend.is_available():
+            return [f"{kind}:{number}" for number in range(backend.device_count())]
+    return ["cpu"] * CPU_WORKERS
+
+
+def _work(connection: Connection, device: str) -> None:
+    """A process of the pool: the model first, then texts and options, until None."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        model = pickle.loads(connection.recv_bytes()).to(device)
+        while True:
+            message = pickle.loads(connection.recv_bytes())
+            if message is None:
+                return
+            texts, options = message
+            try:
+                answer = (_on_cpu(model.encode(texts, show_progress_bar=False, **options)), None)
+            except Exception:
+                answer = (None, traceback.format_exc())
+            connection.send_bytes(pickle.dumps(answer))
+    except (EOFError, KeyboardInterrupt):
+        return  # the parent is gone
+
+
+def _on_cpu(result: Any) -> Any:
+    """The same result with its tensors on the CPU, from where they can be sent."""
+    if isinstance(result, torch.Tensor):
+        return result.cpu()
+    if isinstance(result, list):
+        return [_on_cpu(item) for item in result]
+    return {name: _on_cpu(value) for name, value in result.items()} if isinstance(result, dict) else result

@@ -1,0 +1,226 @@
+"""Processes encode as one does, in order; one that dies or fails is reported with the texts it had."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small import sentences, small_model
+
+from likewise import SentenceTransformer
+from likewise.model.pool import WorkerPool
+from likewise.models import Module, Pooling
+
+TEXTS = [*sentences(23), ""]
+
+
+class Deadly(Module):
+    """Ends its process for a text with the word 'never', and fails for one with 'often'."""
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        ids = features["tokens"].input_ids.tolist()
+        if 63 in ids:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if 64 in ids:
+            raise ArithmeticError("so often")
+        return features
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> SentenceTransformer:
+    made: SentenceTransformer = small_model(tmp_path_factory.mktemp("model"))
+    return made
+
+
+@pytest.fixture(scope="module")
+def pool(model: SentenceTransformer) -> Any:
+    with WorkerPool(model, ["cpu", "cpu"]) as started:
+        yield started
+
+
+def test_processes_encode_as_one_does(model: SentenceTransformer, pool: WorkerPool) -> None:
+    model.prompts["query"] = "a red "
+    for options in (
+        {},
+        {"chunk_size": 5},
+        {"prompt_name": "query", "normalize_embeddings": True, "truncate_dim": 7},
+        {"precision": "float16"},
+        {"precision": "ubinary"},
+        {"convert_to_tensor": True},
+    ):
+        found, expected = model.encode(TEXTS, pool=pool, **options), model.encode(TEXTS, **options)  # type: ignore[arg-type]
+        assert type(found) is type(expected)
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(
+            np.asarray(found),
+            np.asarray(expected),
+            atol=1e-3 if options == {"precision": "float16"} else 1e-6,
+        )
+    older = model.encode_multi_process(TEXTS, pool, chunk_size=7)
+    np.testing.assert_allclose(older, model.encode(TEXTS), atol=1e-6)
+    assert model.encode([], pool=pool).shape == (0,)
+    assert model.encode(TEXTS[0], pool=pool).shape == (32,)
+
+
+def test_ranges_of_quantised_embeddings_are_those_of_all_shards(
+    model: SentenceTransformer, pool: WorkerPool
+) -> None:
+    texts = sentences(120)
+    found = model.encode(texts, pool=pool, precision="int8", chunk_size=11)
+    assert (found != model.encode(texts, precision="int8")).mean() < 0.01
+
+
+def test_token_embeddings_come_from_processes_too(model: SentenceTransformer, pool: WorkerPool) -> None:
+    found = model.encode(TEXTS, pool=pool, output_value="token_embeddings", chunk_size=5)
+    expected = model.encode(TEXTS, output_value="token_embeddings")
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+
+
+def test_progress_is_told_shard_by_shard(model: SentenceTransformer, pool: WorkerPool) -> None:
+    told: list[int] = []
+    pool.map(TEXTS, {"convert_to_tensor": True}, 5, told.append)
+    assert sum(told) == len(TEXTS)
+    assert len(told) == 5
+
+
+def test_a_list_of_devices_starts_and_stops_processes(model: SentenceTransformer) -> None:
+    found = model.encode(TEXTS, device=["cpu"])
+    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-6)
+
+
+def deadly(model: SentenceTransformer) -> SentenceTransformer:
+    return SentenceTransformer(modules=[model[0], Pooling(32), Deadly()], device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("never", r"process on cpu \(pid \d+\) died with exit code -9 while it had the texts 4 to 5"),
+        ("often", r"(?s)texts 4 to 5 failed in the process on cpu:.*ArithmeticError: so often"),
+    ],
+)
+def test_a_process_that_dies_or_fails_is_reported_with_the_texts_it_had(
+    model: SentenceTransformer, word: str, message: str
+) -> None:
+    texts = ["a cat"] * 8
+    texts[5] = word
+    doomed = deadly(model)
+    pool = doomed.start_multi_process_pool(["cpu"])
+    with pytest.raises(RuntimeError, match=message):
+        doomed.encode(texts, pool=pool, chunk_size=2)
+    with pytest.raises(RuntimeError, match="pool has been stopped"):
+        doomed.encode(texts, pool=pool)
+    SentenceTransformer.stop_multi_process_pool(pool)
+
+
+def test_the_words_that_end_a_process_are_the_ones_meant(model: SentenceTransformer) -> None:
+    ids = [model.tokenizer.convert_tokens_to_ids(word) for word in ("never", "often")]
+    assert ids == [63, 64]
+
+
+# Output to a file
+
+
+def test_embeddings_go_to_a_file_and_a_stopped_run_goes_on(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.model.inference.WINDOW", 5)
+    path = tmp_path / "deep" / "vectors.npy"
+    written = 0
+    forward = SentenceTransformer.forward
+
+    def stops(self: Any, features: Any, **kwargs: Any) -> Any:
+        nonlocal written
+        written += len(features["tokens"])
+        if written > 12:
+            raise KeyboardInterrupt
+        return forward(self, features, **kwargs)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", stops)
+    with pytest.raises(KeyboardInterrupt):
+        model.encode(TEXTS, out=path)
+    counted: list[int] = []
+    monkeypatch.setattr(
+        SentenceTransformer,
+        "forward",
+        lambda self, features, **kwargs: (counted.append(len(features["tokens"])), forward(self, features))[
+            1
+        ],
+    )
+    found = model.encode(TEXTS, out=path)
+    assert sum(counted) == len(TEXTS) - 10 + 1  # two windows were done; one text is embedded again as a check
+    assert isinstance(found, np.memmap)
+    np.testing.assert_allclose(found, model.encode(TEXTS), atol=1e-6)
+    np.testing.assert_array_equal(np.load(path), found)
+    counted.clear()
+    np.testing.assert_array_equal(model.encode(TEXTS, out=path), found)
+    assert sum(counted) == 1
+
+
+def test_a_file_of_other_texts_settings_or_models_is_not_continued(
+    model: SentenceTransformer, tmp_path: Path
+) -> None:
+    path = tmp_path / "vectors.npy"
+    model.encode(TEXTS, out=path, precision="float16")
+    assert np.load(path).dtype == np.float16
+    for texts, options in ((TEXTS[1:], {"precision": "float16"}), (TEXTS, {}), (TEXTS, {"prompt": "a "})):
+        with pytest.raises(ValueError, match="not made of these texts with these settings"):
+            model.encode(texts, out=path, **options)  # type: ignore[arg-type]
+    other = small_model(tmp_path, seed=1)
+    with pytest.raises(ValueError, match="made by another model"):
+        other.encode(TEXTS, out=path, precision="float16")
+    np.save(tmp_path / "mine.npy", np.zeros(3))
+    with pytest.raises(ValueError, match="not made of these texts"):
+        model.encode(TEXTS, out=tmp_path / "mine.npy")
+
+
+def test_what_cannot_go_to_a_file_is_refused(model: SentenceTransformer, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="takes its ranges from all embeddings"):
+        model.encode(TEXTS, out=tmp_path / "x.npy", precision="int8")
+    with pytest.raises(ValueError, match="`out` is for sentence embeddings only"):
+        model.encode(TEXTS, out=tmp_path / "x.npy", output_value="token_embeddings")
+    assert model.encode([], out=tmp_path / "none.npy").shape == (0, 0)
+
+
+# Out of memory
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_said(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = model.encode(TEXTS)
+    forward, sizes = SentenceTransformer.forward, []
+
+    def small_device(self: Any, features: Any, **kwargs: Any) -> Any:
+        sizes.append(len(features["tokens"]))
+        if sizes[-1] > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, features, **kwargs)
+
+    monkeypatch.setattr(SentenceTransformer, "forward", small_device)
+    np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
+    assert max(sizes) == len(TEXTS)
+    assert "Memory ran out on a batch of 24 texts (CUDA out of memory)" in caplog.text
+
+
+def test_other_errors_and_a_single_text_too_large_are_not_hidden(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: Exception) -> Any:
+        def forward(self: Any, features: Any, **kwargs: Any) -> Any:
+            raise error
+
+        return forward
+
+    monkeypatch.setattr(SentenceTransformer, "forward", fails(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        model.encode(TEXTS)
+    monkeypatch.setattr(SentenceTransformer, "forward", fails(torch.OutOfMemoryError("CUDA out of memory")))
+    with pytest.raises(torch.OutOfMemoryError):
+        model.encode(TEXTS)
