@@ -65,7 +65,7 @@ class OutputFile:
                 self.path, mode="w+", dtype=rows.dtype, shape=(self.num_rows, rows.shape[1])
             )
         self._rows[self.done : self.done + len(rows)] = rows
-        self._rows.flush()  # type: ignore[attr-defined]
+        self._rows.flush()  # type: ignore[union-attr]
         self.done += len(rows)
         self._record()
 

@@ -211,6 +211,7 @@ def _work(connection: Connection, device: str) -> None:
             if message is None:
                 return
             texts, options = message
+            answer: tuple[Any, str | None]
             try:
                 answer = (_on_cpu(model.encode(texts, show_progress_bar=False, **options)), None)
             except Exception:

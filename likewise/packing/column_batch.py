@@ -40,8 +40,6 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
     def split(self, per_sequence: Tensor) -> tuple[Tensor, ...]:
         """(C * B, ...) in the caller's order -> one (B, ...) for each column."""
         columns: tuple[Tensor, ...] = per_sequence.split(self.num_rows)
-        for column, task in zip(columns, self.tasks or (), strict=False):
-            column["task"] = task
         return columns
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ColumnBatch:
@@ -66,7 +64,10 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         tokens = self.tokens
         mask = self.split(tokens.padded_mask())
         longest = [int(column.sum(dim=1).max()) for column in mask]
-        padded: dict[str, Any] = {"input_ids": self.split(tokens.pad(tokens.input_ids)), "attention_mask": mask}
+        padded: dict[str, Any] = {
+            "input_ids": self.split(tokens.pad(tokens.input_ids)),
+            "attention_mask": mask,
+        }
         if tokens.token_type_ids is not None:
             padded["token_type_ids"] = self.split(tokens.pad(tokens.token_type_ids))
         columns: list[dict[str, Any]] = [
