@@ -74,9 +74,18 @@ def _verdicts(losses: Mapping[str, type[Loss]], rows: Dataset) -> tuple[Rows, di
             # The checks ask a loss only for its class and what it takes, so that none needs a model here.
             plan = plan_data_set(rows, "", "training", loss.__new__(loss), check_cells=False)
         except ValueError as error:
-            sentence = str(error).split(". ")[0].replace("the training data", "the data")
-            takes, _, reason = sentence.rpartition("; but ")
-            refusals.setdefault(reason, []).append((name, takes.removeprefix(f"{name} ")))
+            reason, takes = _reason_and_takes(str(error).replace("the training data", "the data"), name)
+            refusals.setdefault(reason, []).append((name, takes))
         else:
             fits.append((name, "trains on " + plan.describe().partition(": ")[2].partition(" -> ")[0]))
     return fits, refusals
+
+
+def _reason_and_takes(message: str, name: str) -> tuple[str, str]:
+    """Why a loss does not fit, with the fix where the labels are at fault; and what it takes."""
+    sentence, _, fix = message.partition(". ")
+    reason, _, takes = sentence.partition(f", but {name} ")
+    if takes:  # of the labels
+        return f"{reason}. {fix}", takes
+    takes, _, reason = sentence.rpartition("; but ")
+    return reason, takes.removeprefix(f"{name} ")

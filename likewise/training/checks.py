@@ -250,10 +250,11 @@ def _numbers(chunk: pa.Array, column: str, takes: str, where: str, start: int) -
         values, lists = values.flatten(), True
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        fix = f"`dataset.class_encode_column({column!r})`" if pa.types.is_string(kind) else "numbers"
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        fix = f"with `dataset.class_encode_column({column!r})`" if is_text else "by parsing or mapping it"
         raise ValueError(
             f"Label column {column!r} of {where} holds {kind}, not numbers (row {start}: {chunk[0].as_py()!r}), but "
-            f"{takes}. Turn it into numbers, e.g. with {fix}."
+            f"{takes}. Turn it into numbers, e.g. {fix}."
         )
     numbers = values.to_numpy(zero_copy_only=False)
     return numbers if numbers.dtype.kind == "f" else numbers.astype(float), max(

@@ -141,10 +141,9 @@ def plan_data_set(
         )
     roles = texts
     if shape is not None:
-        extra = (
-            f"{shape.more} {i + 1}" if i else str(shape.more) for i in range(len(texts) - len(shape.roles))
-        )
-        roles = (*shape.roles, *extra)
+        known = shape.roles.count(str(shape.more))
+        numbers = range(known + 1, known + 1 + len(texts) - len(shape.roles))
+        roles = (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
     return DataSetPlan(
         name=name,
         texts=texts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,20 @@ def test_check_looks_at_the_labels_too(run: Callable[..., Any]) -> None:
     fits, _, refusals = result.stdout.partition("does not fit: ")
     assert "CoSENTLoss" in fits
     assert "CosineSimilarityLoss" not in fits
-    assert "holds 5 in row 0, but CosineSimilarityLoss takes one number per row: from -1 to 1" in refusals
+    assert "Label column 'score' of the data holds 5 in row 0. Correct or scale the labels" in refusals
+    assert re.search("CosineSimilarityLoss +takes one number per row: from -1 to 1", refusals)
+
+
+def test_check_says_how_labels_become_numbers_and_names_the_reason_once(run: Callable[..., Any]) -> None:
+    Path("named.csv").write_text("text,label\nx y,red\np q,blue\n")
+    output = run("check", "named.csv").stdout
+    assert output.count("not numbers (row 0: 'red')") == 1
+    assert "class_encode_column('label')" in output
+    assert re.search(r"BatchHardTripletLoss +takes one whole number \(the class\) per row", output)
+
+
+def test_check_numbers_columns_of_one_role(run: Callable[..., Any]) -> None:
+    assert "trains on sentence=a, sentence 2=b, sentence 3=c" in run("check", "triplets.csv").stdout
 
 
 def test_check_names_a_cell_that_is_no_text(refused: Callable[..., str]) -> None:
