@@ -51,11 +51,13 @@ def __getattr__(name: str) -> Any:
 # Reached as attributes too (`likewise.losses.CoSENTLoss`), without an import statement of their own.
 _SUBMODULES = frozenset(
     {
+        "datasets",
         "evaluation",
         "losses",
         "model_card",
         "models",
         "quantization",
+        "readers",
         "similarity_functions",
         "trainer",
         "training_args",

@@ -30,7 +30,7 @@ LAYERS = (
     {"cli"},
 )
 THIN_PATHS = {  # the reference's import paths: names from other layers and nothing else
-    "models", "model_card", "quantization", "similarity_functions", "trainer", "training_args", "util",
+    "datasets", "models", "model_card", "quantization", "readers", "similarity_functions", "trainer", "training_args", "util",
 }  # fmt: skip
 
 

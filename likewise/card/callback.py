@@ -42,7 +42,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
         data.start_run(training_log.from_history(state.log_history, self._primary_metrics()))
         self._keep_arguments(data, args)
         self._keep_data_sets(data)
-        data.set_losses(list(self.trainer.objective.losses))
+        data.set_losses(list(self.trainer.trained.losses))
         data.code_carbon_callback = next(
             (c for c in self.trainer.callback_handler.callbacks if type(c).__name__ == "CodeCarbonCallback"),
             None,
@@ -118,7 +118,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
         """The data sets, with what their owner told of them where that is as many."""
         told = known if len(known) == len(data_sets) else [{}] * len(data_sets)
         return [
-            describe(dataset, self.trainer.objective.loss_of(name), self.trainer.model, facts, name)
+            describe(dataset, self.trainer.trained.loss_of(name), self.trainer.model, facts, name)
             for (name, dataset), facts in zip(data_sets.items(), told, strict=True)
         ] or known
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -516,6 +516,46 @@ class SentenceTransformer(nn.Sequential):
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
+
+    def fit(self, train_objectives: Iterable[tuple[Any, nn.Module]], *args: Any, **kwargs: Any) -> None:
+        """Train from data loaders of InputExample, as before there was a trainer; the trainer does the work.
+
+        Args:
+            train_objectives: Pairs of a data loader and a loss. They take turns, one batch each, until the shortest ends.
+            evaluator: Runs after each epoch, and every `evaluation_steps` steps.
+            epochs: How often the shortest data loader is gone through. Default 1.
+            steps_per_epoch: Batches of each data loader in an epoch; they start over as needed. None for all.
+            scheduler: ConstantLR, WarmupConstant, WarmupLinear (the default), WarmupCosine or
+                WarmupCosineWithHardRestarts.
+            warmup_steps: Steps over which the learning rate rises. Default 10,000.
+            optimizer_class: Default torch's AdamW.
+            optimizer_params: Its arguments. Default `{"lr": 2e-5}`.
+            weight_decay: Of weights that are no biases or LayerNorms. Default 0.01.
+            evaluation_steps: Evaluate every so many steps; 0 for after each epoch only.
+            output_path: Where the model is saved.
+            save_best_model: Whether that is the one with the best score, rather than the last.
+            max_grad_norm: Gradients are cut at this norm. Default 1.
+            use_amp: Whether to compute in half precision.
+            callback: Called with score, epoch and step after each evaluation.
+            show_progress_bar: Whether to show one.
+            checkpoint_path: Where checkpoints are kept.
+            checkpoint_save_steps: Steps from one to the next. Default 500.
+            checkpoint_save_total_limit: Keep so many; 0 for all.
+            resume_from_checkpoint: Whether to go on from the newest checkpoint.
+            *args: These, in this order.
+            **kwargs: These, by name.
+        """
+        from likewise.training.fit import fit
+
+        fit(self, train_objectives, *args, **kwargs)
+
+    old_fit = fit
+
+    def smart_batching_collate(self, batch: Sequence[Any]) -> tuple[list[dict[str, Tensor]], Tensor]:
+        """Examples -> one dict of padded features for each text column, and the labels."""
+        from likewise.training.fit import smart_batching_collate
+
+        return smart_batching_collate(self, batch)
 
     def save(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,6 +15,31 @@ from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
+
+# Arguments of transformers that cannot take effect here: name, the value that asks for nothing, and what to do.
+REFUSED: tuple[tuple[str, Any, str], ...] = (
+    ("label_smoothing_factor", 0, "Drop the argument."),
+    ("neftune_noise_alpha", None, "Drop the argument; dropout is noise too."),
+    ("batch_eval_metrics", False, "Losses return no predictions: pass an `evaluator`."),
+    ("label_names", None, "Drop it: the label column is named label, labels, score or scores."),
+    ("parallelism_config", None, "Drop it: `torchrun` trains with DDP."),
+)
+_THREAD = "a thread makes batches ahead of the model"
+WITHOUT_EFFECT: tuple[tuple[str, Any, str], ...] = (
+    ("train_sampling_strategy", "random", "`batch_sampler` decides, and nothing is padded"),
+    ("use_liger_kernel", False, "its kernels are for language models"),
+    ("dataloader_num_workers", 0, _THREAD),
+    ("dataloader_prefetch_factor", None, _THREAD),
+    ("dataloader_persistent_workers", False, _THREAD),
+    ("eval_accumulation_steps", None, "losses return no predictions that would be kept"),
+    (
+        "remove_unused_columns",
+        True,
+        "every column but the label is an input; `dataset.select_columns` chooses",
+    ),
+    ("bf16_full_eval", False, "`bf16` covers evaluation too"),
+    ("fp16_full_eval", False, "`fp16` covers evaluation too"),
+)
 
 
 class BatchSamplers(ExplicitEnum):  # type: ignore[misc]
@@ -27,6 +53,17 @@ class BatchSamplers(ExplicitEnum):  # type: ignore[misc]
     """The same as NO_DUPLICATES, which always compares hashes."""
     GROUP_BY_LABEL = "group_by_label"
     """At least two rows of each of at least two labels; for losses that mine triplets in the batch."""
+
+
+class Exhausted(ExplicitEnum):  # type: ignore[misc]
+    """What happens when a data set has no batch left while others have."""
+
+    STOP = "stop"
+    """The epoch ends."""
+    DROP = "drop"
+    """The others go on without it, until every batch has been used once."""
+    RESTART = "restart"
+    """It starts over, shuffled anew, until each of the others has been used up at least once."""
 
 
 class MultiDatasetBatchSamplers(ExplicitEnum):  # type: ignore[misc]
@@ -51,6 +88,19 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             MultiDatasetDefaultBatchSampler class, or a function `(dataset, batch_samplers, generator, seed)`.
         router_mapping: For models with a Router: the route of each column, or of each column by data set.
         learning_rate_mapping: Learning rates by regular expressions over the names of parameters.
+        multi_dataset_weights: How often batches come from each data set, by name, in relation to each other; None for
+            their numbers of batches.
+        multi_dataset_temperature: These numbers are raised to the power of 1 / temperature: 1 leaves them as they are,
+            a large one brings small data sets up to the large ones.
+        multi_dataset_exhausted: What happens when a data set has no batch left: an Exhausted or its value. None for
+            "drop", and for "stop" with ROUND_ROBIN, weights or a temperature.
+        fold_duplicates: With NO_DUPLICATES, texts that differ only in case and white space count as equal.
+        shuffle_buffer_size: Rows of a streamed data set (an IterableDataset) that are shuffled, and dealt to batches, at a
+            time; 1 keeps their order.
+        save_prompts: Whether the training prompts become the model's own and are saved with it: the first text column's
+            as `query`, that of the others as `document`.
+        token_cache_dir: Token ids are kept in this folder, for later runs on the same data; None to keep them for this
+            run only.
         warmup_ratio: The share of all steps over which the learning rate rises; the older spelling of a
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the
@@ -68,6 +118,7 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         "prompts",
         "router_mapping",
         "learning_rate_mapping",
+        "multi_dataset_weights",
     ]
 
     # `str` and `None` come first, as transformers' HfArgumentParser expects them in a union.
@@ -88,6 +139,26 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
     learning_rate_mapping: str | dict[str, float] | None = field(
         default_factory=dict, metadata={"help": "Learning rates by regular expressions over parameter names."}
     )
+    multi_dataset_weights: str | dict[str, float] | None = field(
+        default_factory=dict, metadata={"help": "How often batches come from each data set, by name."}
+    )
+    multi_dataset_temperature: float = field(
+        default=1.0, metadata={"help": "Numbers of batches (or weights) are raised to 1 / temperature."}
+    )
+    multi_dataset_exhausted: Exhausted | str | None = field(
+        default=None,
+        metadata={"help": "What happens when a data set has no batch left: stop, drop or restart."},
+    )
+    fold_duplicates: bool = field(
+        default=False, metadata={"help": "NO_DUPLICATES looks past differences in case and white space."}
+    )
+    shuffle_buffer_size: int = field(
+        default=10_000, metadata={"help": "Rows of a streamed data set that are shuffled at a time."}
+    )
+    save_prompts: bool = field(default=False, metadata={"help": "Save the training prompts with the model."})
+    token_cache_dir: str | None = field(
+        default=None, metadata={"help": "Keep token ids in this folder for later runs on the same data."}
+    )
     warmup_ratio: float | None = field(
         default=None, metadata={"help": "The share of all steps over which the learning rate rises."}
     )
@@ -102,6 +173,8 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         if self.warmup_ratio is not None and not self.warmup_steps:
             self.warmup_steps = self.warmup_ratio
         self.warmup_ratio = None
+        self._refuse_sharding()
+        self._refuse_unmatched_saving()
         self.names_best_metric = self.metric_for_best_model is not None
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bfloat16 works there too, but transformers wants to be told so
@@ -110,9 +183,19 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             self.batch_sampler = BatchSamplers(self.batch_sampler)
         if isinstance(self.multi_dataset_batch_sampler, str):
             self.multi_dataset_batch_sampler = MultiDatasetBatchSamplers(self.multi_dataset_batch_sampler)
-        self.router_mapping = _mapping("router_mapping", self.router_mapping)
-        self.learning_rate_mapping = _mapping("learning_rate_mapping", self.learning_rate_mapping)
         self.id_columns = [self.id_columns] if isinstance(self.id_columns, str) else self.id_columns or []
+        if isinstance(self.multi_dataset_exhausted, str):
+            self.multi_dataset_exhausted = Exhausted(self.multi_dataset_exhausted)
+        for name in ("router_mapping", "learning_rate_mapping", "multi_dataset_weights"):
+            setattr(self, name, _mapping(name, getattr(self, name)))
+        if isinstance(self.prompts, str) and self.prompts.lstrip().startswith("{"):
+            self.prompts = _mapping("prompts", self.prompts)
+        if self.n_gpu > 1:
+            logger.warning(
+                "%d devices are visible, but one process trains on one. Start it with `torchrun --nproc_per_node=%d`.",
+                self.n_gpu, self.n_gpu,
+            )  # fmt: skip
+            self._n_gpu = 1
         self.prediction_loss_only = True  # losses return no predictions
         self.ddp_broadcast_buffers = (
             False  # BERT's buffers are constants; broadcasting them breaks the backward pass
@@ -124,28 +207,77 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
             self.dataloader_drop_last = True
         self._check()
 
+    def _refuse_unmatched_saving(self) -> None:
+        evaluates, saves = (str(getattr(v, "value", v)) for v in (self.eval_strategy, self.save_strategy))
+        if self.load_best_model_at_end and saves not in ("best", evaluates):
+            raise ValueError(
+                f"`load_best_model_at_end=True` needs a checkpoint for each evaluation, but `eval_strategy` is {evaluates!r} "
+                f"and `save_strategy` {saves!r}. Set both to 'steps' or both to 'epoch', or `save_strategy='best'`."
+            )
+        if self.load_best_model_at_end and evaluates == "no":
+            raise ValueError(
+                "`load_best_model_at_end=True` needs evaluations, but `eval_strategy` is 'no'. Set it to 'steps' or 'epoch'."
+            )
+
+    def _refuse_sharding(self) -> None:
+        launched = {
+            name: f"ACCELERATE_USE_{name.upper()}" for name in ("fsdp", "deepspeed")
+        }  # what `accelerate launch` sets
+        for name, variable in launched.items():
+            if getattr(self, name) or os.environ.get(variable, "false").lower() in ("1", "true"):
+                raise ValueError(
+                    f"`{name}` is not supported: a loss needs the whole model in one place. Drop it: `torchrun` trains on "
+                    "several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
+                )
+
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        if self.micro_batch_tokens is not None and self.micro_batch_tokens < 1:
+        for name in ("micro_batch_tokens", "shuffle_buffer_size"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
+        self._check_mixing()
+        folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
+        if self.fold_duplicates and self.batch_sampler not in folds:
             raise ValueError(
-                f"`micro_batch_tokens` must be at least 1, but is {self.micro_batch_tokens}. "
-                "Drop it to embed each batch in one pass."
+                "`fold_duplicates=True` has no effect without `batch_sampler='no_duplicates'`. Set that too, or drop it."
             )
-        unused: dict[str, Any] = {
-            "label_smoothing_factor": 0,
-            "neftune_noise_alpha": None,
-        }
-        for name, idle in unused.items():
-            if getattr(self, name) != idle:
+        for name, idle, instead in REFUSED:
+            if (value := getattr(self, name, idle)) not in (idle, None):
+                raise ValueError(f"`{name}={value}` has no effect on embedding models. {instead}")
+        for name, idle, why in WITHOUT_EFFECT:
+            if (value := getattr(self, name, idle)) != idle:
+                logger.warning("`%s=%r` is without effect: %s.", name, value, why)
+        for name in ("split_batches", "dispatch_batches"):
+            if getattr(self.accelerator_config, name, None):
                 raise ValueError(
-                    f"`{name}={getattr(self, name)}` has no effect on embedding models. Drop the argument."
+                    f"`accelerator_config` has `{name}=True`, but every process makes its own batches here. Drop it."
                 )
-        for name, idle, why in (
-            ("train_sampling_strategy", "random", "`batch_sampler` decides, and nothing is padded"),
-            ("use_liger_kernel", False, "its kernels are for language models"),
-        ):
-            if getattr(self, name) != idle:
-                logger.warning("`%s=%r` is without effect: %s.", name, getattr(self, name), why)
+
+    def _check_mixing(self) -> None:
+        if self.multi_dataset_temperature <= 0:
+            raise ValueError(
+                f"`multi_dataset_temperature` must be above 0, but is {self.multi_dataset_temperature}. 1 changes nothing."
+            )
+        weights: Any = self.multi_dataset_weights
+        for name, weight in weights.items():
+            if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
+                raise ValueError(
+                    f"`multi_dataset_weights` has {weight!r} for {name!r}, but a weight is a number above 0. Leave a data "
+                    "set that is not wanted out of `train_dataset`."
+                )
+        weighted = bool(weights) or self.multi_dataset_temperature != 1
+        proportional = self.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
+        if weighted and not proportional:
+            raise ValueError(
+                "`multi_dataset_weights` and `multi_dataset_temperature` need "
+                "`multi_dataset_batch_sampler='proportional'`. Set that, or drop them."
+            )
+        if weighted and self.multi_dataset_exhausted is Exhausted.DROP:
+            raise ValueError(
+                "`multi_dataset_exhausted='drop'` uses every batch once, so that weights have no effect. Take 'stop' or "
+                "'restart', or drop the weights."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """All arguments, those left out that are functions or classes."""

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import random
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +17,12 @@ from torch import Tensor
 from likewise.packing import ColumnBatch, TokenSequences
 from likewise.training.columns import LABEL_COLUMNS, hash_values, is_transformed
 from likewise.training.plan import DataSetPlan, prompt_of
-from likewise.training.tokens import TokenStore
+from likewise.training.tokens import TokenStore, load_tokens, save_tokens
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from likewise.model.sentence_transformer import SentenceTransformer
 
+TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
 Batch = dict[str, Any]
 """`columns` (a ColumnBatch, or one dict of padded features a column), `label` if there is one, and `dataset_name`."""
 
@@ -92,20 +96,35 @@ class DataSetReader:
     """Reads rows of a data set as a batch.
 
     Args:
-        dataset: The data set.
+        dataset: The data set, or a stream's rows.
         plan: What its columns are.
         model: Turns texts into tokens.
         keep_tokens: Whether token ids are kept for the next epoch.
+        collator: Makes a batch of rows in place of `collate`, as the reference's data collators do.
+        token_cache_dir: Where token ids are kept for the next run; None for nowhere.
     """
 
     def __init__(
-        self, dataset: Dataset, plan: DataSetPlan, model: SentenceTransformer, keep_tokens: bool
+        self,
+        dataset: Any,
+        plan: DataSetPlan,
+        model: SentenceTransformer,
+        keep_tokens: bool,
+        collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
+        token_cache_dir: str | None = None,
     ) -> None:
+        from datasets import Dataset
+
         self.dataset = dataset
         self.plan = plan
         self.model = model
+        self.collator = collator
+        self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.store: TokenStore | None = None
-        if keep_tokens and model.takes_tokens and not is_transformed(dataset):
+        keeps = keep_tokens and model.takes_tokens and collator is None and not self.is_made_anew
+        if keeps and token_cache_dir is not None:
+            self.store = self._cached_tokens(Path(token_cache_dir))
+        elif keeps:
             self.store = TokenStore(len(dataset), len(plan.texts))
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
         self._without_texts = dataset.select_columns(self._others) if self.store is not None else None
@@ -113,13 +132,85 @@ class DataSetReader:
     def __call__(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
         if self.store is None:
-            return collate(self.model, self.plan, self.dataset[rows])
+            with seeded(rows) if self.is_made_anew else nullcontext():
+                values = self.dataset[rows]
+            return collate(self.model, self.plan, values) if self.collator is None else self._collated(values)
         wanted = np.asarray(rows)
         missing = self.store.missing(wanted)
         if len(missing):
             self.store.add(missing, tokenise(self.model, self.plan, self.dataset[missing.tolist()]))
         others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
         return collate(self.model, self.plan, others, self.store.get(wanted))
+
+    def _cached_tokens(self, folder: Path) -> TokenStore:
+        """The token ids of all rows, from a file if an earlier run left one, else tokenised now and written."""
+        path = folder / f"{self._fingerprint()}.npz"
+        if path.exists():
+            return load_tokens(path)
+        store = TokenStore(len(self.dataset), len(self.plan.texts))
+        texts = self.dataset.select_columns(list(self.plan.texts))
+        for start in range(0, len(texts), TOKENISED_ROWS):
+            rows = np.arange(start, min(start + TOKENISED_ROWS, len(texts)))
+            store.add(rows, tokenise(self.model, self.plan, texts[start : start + TOKENISED_ROWS]))
+        save_tokens(store, path)
+        return store
+
+    def _fingerprint(self) -> str:
+        """What token ids depend on: the rows, the columns, the prompts, the tokenizer and its settings."""
+        first: Any = self.model[0]
+        backend = getattr(first.tokenizer, "backend_tokenizer", None)
+        tokenizer = repr(first.tokenizer) if backend is None else backend.to_str()
+        settings: list[Any] = [self.dataset._fingerprint, self.plan.texts, self.plan.prompts, tokenizer]
+        settings += [self.model.max_seq_length, getattr(first, "do_lower_case", None)]
+        return hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
+
+    def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
+        """The batch that the user's collator makes: `{column}_{key}` for each column's features, and `label`."""
+        assert self.collator is not None
+        names = [*self.plan.texts, *([self.plan.label] if self.plan.label else [])]
+        named = {"dataset_name": self.plan.name} if self.plan.name else {}
+        rows = [
+            dict(zip(names, row, strict=True)) | named
+            for row in zip(*(values[name] for name in names), strict=True)
+        ]
+        made = self.collator(rows)
+        columns = []
+        for text in self.plan.texts:
+            # The longest column name that a key begins with is its column: `a_b_input_ids` is not of column `a`.
+            others = [name for name in self.plan.texts if name.startswith(f"{text}_")]
+            columns.append(
+                {
+                    key.removeprefix(f"{text}_"): value
+                    for key, value in made.items()
+                    if key.startswith(f"{text}_") and not any(key.startswith(f"{name}_") for name in others)
+                }
+            )
+        if not all(columns):
+            raise ValueError(
+                f"`data_collator` returned {', '.join(map(repr, made))}, but no features of every column "
+                f"({', '.join(map(repr, self.plan.texts))}). Name them '{self.plan.texts[0]}_input_ids' and so on."
+            )
+        batch: Batch = {"columns": columns, "dataset_name": self.plan.name}
+        return batch | ({"label": made["label"]} if self.plan.uses_label and "label" in made else {})
+
+
+@contextmanager
+def seeded(rows: Sequence[int]) -> Iterator[None]:
+    """Within this context, global random numbers depend on the rows alone.
+
+    A transform that draws from them so gives the same in a run that was resumed as in one that never stopped.
+    """
+    seed = zlib.crc32(np.asarray(rows, np.int64).tobytes())
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            torch.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
 
 
 class BatchReader(torch.utils.data.Dataset[Any]):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from likewise.training.columns import column_names, value_ids
-from likewise.training.samplers import DefaultBatchSampler
+from likewise.training.samplers import DefaultBatchSampler, num_processes_now
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,7 +61,7 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         self.fold = fold
-        self.num_processes = _world_size() if num_processes is None else num_processes
+        self.num_processes = num_processes_now() if num_processes is None else num_processes
 
     @cached_property
     def _codes(self) -> IntArray:
@@ -216,9 +216,3 @@ def _argsort(values: IntArray) -> IntArray:
     """A stable argsort; torch's is much faster than numpy's on millions of numbers."""
     order: IntArray = torch.sort(torch.from_numpy(np.ascontiguousarray(values)), stable=True).indices.numpy()
     return order
-
-
-def _world_size() -> int:
-    from torch import distributed
-
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

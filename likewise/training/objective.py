@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """A batch -> its loss, and the loss's named parts, detached (none for a loss of one part)."""
         loss = self.loss_of(dataset_name)
-        # Under mixed precision the model is autocast by itself; the loss computes in full precision.
+        # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):
             # Others may write into the features, and get their own.
             own = _leaves_embedding(loss)
@@ -125,3 +126,45 @@ class Objective(nn.Module):
 def _leaves_embedding(loss: nn.Module) -> bool:
     """Whether a loss is this package's, with its own `forward` or one that passes `run` on."""
     return isinstance(loss, Loss) and "run" in inspect.signature(loss.forward).parameters
+
+
+@contextmanager
+def half_precision(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within this context the model computes in this dtype wherever it is called, also where a chunk is recomputed.
+
+    Args:
+        model: The model.
+        dtype: bfloat16 or float16; None leaves the model as it is.
+    """
+    if dtype is None:
+        yield
+        return
+    # The modules on their own as well: some losses run them one by one.
+    handles = [handle for module in (model, *model.children()) for handle in _autocast(module, dtype)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:
+    open_contexts: list[torch.autocast] = []
+
+    def enter(_: nn.Module, inputs: Any) -> None:
+        parameter = next(module.parameters(), None)
+        device = "cpu" if parameter is None else parameter.device.type
+        open_contexts.append(torch.autocast(device, dtype))
+        open_contexts[-1].__enter__()
+
+    def leave(_: nn.Module, inputs: Any, output: Any) -> Any:
+        open_contexts.pop().__exit__(None, None, None)
+        embedding = output.get("sentence_embedding") if isinstance(output, dict) else None
+        if embedding is not None and embedding.dtype == dtype:  # losses sum over many rows
+            output["sentence_embedding"] = embedding.float()
+        return output
+
+    return [
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    ]

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from likewise.losses.base import Label
+from likewise.losses.base import Label, Loss
+from likewise.modules import Router
 from likewise.training import checks
+from likewise.training.arguments import BatchSamplers
 from likewise.training.columns import LABEL_COLUMNS, column_names
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -210,3 +216,51 @@ def losses_by_data_set(
             "Use the same keys for data sets and losses."
         )
     return {name: loss[name] for name in names}
+
+
+def plan_data_sets(
+    data: Mapping[str, Any],
+    loss: nn.Module | Mapping[str, nn.Module],
+    args: Any,
+    batch_size: int,
+    split: str,
+    model: Any = None,
+) -> list[DataSetPlan]:
+    """Settle and check all data sets of a split.
+
+    Args:
+        data: The data sets by name; "" for an only one.
+        loss: One loss for all, or one for each by name.
+        args: The training arguments.
+        batch_size: Rows in a batch, over all processes.
+        split: "training" or "evaluation".
+        model: The model; where it takes other things than texts, cells are not looked at.
+    """
+    if data and split == "training":
+        checks.check_id_columns(args.id_columns, dict(data))
+    if data:
+        checks.check_prompt_names(args.prompts, dict(data))
+    losses = losses_by_data_set(loss, list(data), split)
+    if args.id_columns and split == "training" and not _use_ids(losses.values(), args.batch_sampler):
+        logger.warning(
+            "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
+        )
+    has_router = model is not None and any(isinstance(module, Router) for module in model.modules())
+    if args.router_mapping and not has_router:
+        raise ValueError(
+            f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
+        )
+    takes_texts = model is None or model.takes_tokens
+    return [
+        plan_data_set(
+            dataset, name, split, losses[name], args.prompts, batch_size, check_cells=takes_texts,
+            id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
+        )
+        for name, dataset in data.items()
+    ]  # fmt: skip
+
+
+def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:
+    """Whether id columns make a difference, as far as one can tell."""
+    plain = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.GROUP_BY_LABEL)
+    return sampler not in plain or any(not isinstance(loss, Loss) or loss.mask_duplicates for loss in losses)

@@ -22,30 +22,38 @@ class Prefetched:
         self.iterator = iterator
         self._pool = ThreadPoolExecutor(1, "prefetch")
         self._ahead: deque[Future[Any]] = deque()
+        self._begun = self._ended = False
 
     def __iter__(self) -> Prefetched:
         return self
 
     def __next__(self) -> Any:
-        # The first item comes alone: whatever its making seeds or draws happens before the reader goes on.
-        depth = DEPTH if self._ahead else 1
-        while len(self._ahead) < depth:
+        if self._ended:
+            raise StopIteration
+        if not self._begun:
+            # The first item comes alone: whatever its making seeds or draws happens before the reader goes on.
+            self._begun = True
+            self._submit()
+            wait(self._ahead)
+        while len(self._ahead) < DEPTH:
             self._submit()
         item = self._ahead.popleft().result()
-        if item is _END:
+        # What comes next is known before the reader goes on: at the end nothing of the iterator is still running.
+        if item is _END or self._next_is_end():
+            self._ended = True
             self.close()
+        if item is _END:
             raise StopIteration
-        self._submit()
         return item
 
     def _submit(self) -> None:
         self._ahead.append(self._pool.submit(next, self.iterator, _END))
 
-    def settle(self) -> None:
-        """Wait until nothing is being made."""
-        wait(self._ahead)
+    def _next_is_end(self) -> bool:
+        following = self._ahead[0]
+        return following.exception() is None and following.result() is _END
 
     def close(self) -> None:
-        """Stop drawing."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Stop drawing; what is being made is finished first."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
         self._ahead.clear()

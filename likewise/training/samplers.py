@@ -1,4 +1,4 @@
-"""Batch samplers: which rows make up a batch, and which data set the next batch comes from.
+"""Batch samplers: which rows make up a batch.
 
 All draw from a generator that is seeded with seed + epoch at the start of an epoch, so that every epoch has its own
 order, and the same one in every run.
@@ -6,14 +6,12 @@ order, and the same one in every run.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, ConcatDataset, Sampler, SubsetRandomSampler
+from torch.utils.data import BatchSampler, Sampler
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,7 +79,8 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
         super().__init__(dataset, *args, **kwargs)
         if self.batch_size < 4 or self.batch_size % 2:
             raise ValueError(
-                f"Grouping by label needs an even batch size of at least 4, but got {self.batch_size}."
+                f"Grouping by label needs an even batch size of at least 4, but got {self.batch_size}. Set "
+                "`per_device_train_batch_size` to 4, 6 or more."
             )
         _, labels, counts = np.unique(self._labels(dataset), return_inverse=True, return_counts=True)
         order = np.argsort(labels, kind="stable")
@@ -130,86 +129,8 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
         return full + (rest >= 4 and not self.drop_last)
 
 
-class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
-    """What samplers over several data sets have in common. Subclass it for one of your own.
+def num_processes_now() -> int:
+    """How many processes train together."""
+    from torch import distributed
 
-    Args:
-        dataset: The data sets, end to end.
-        batch_samplers: A batch sampler for each of them.
-        generator: Where random numbers come from; None for one of its own.
-        seed: Seeds the generator, together with the epoch; None leaves it as it is.
-    """
-
-    def __init__(
-        self,
-        dataset: ConcatDataset[Any],
-        batch_samplers: Sequence[Any],
-        generator: torch.Generator | None = None,
-        seed: int | None = 0,
-    ) -> None:
-        if len(dataset.datasets) != len(batch_samplers):
-            raise ValueError(
-                f"There are {len(dataset.datasets)} data sets but {len(batch_samplers)} batch samplers; "
-                "each data set needs one."
-            )
-        first = batch_samplers[0]
-        super().__init__(dataset, first.batch_size, first.drop_last)  # type: ignore[arg-type]
-        self.dataset = dataset
-        self.batch_samplers = batch_samplers
-        self.generator = torch.Generator() if generator is None else generator
-        self.seed = seed
-        self.epoch = 0
-
-    @property
-    def offsets(self) -> list[int]:
-        """The number of each data set's first row among all rows."""
-        return [0, *accumulate(len(dataset) for dataset in self.dataset.datasets)][:-1]  # type: ignore[arg-type]
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next, to every data set's sampler too."""
-        self.epoch = epoch
-        for sampler in self.batch_samplers:
-            if hasattr(sampler, "set_epoch"):
-                sampler.set_epoch(epoch)
-
-    def reseed(self) -> None:
-        """Seed the generator for this epoch."""
-        if self.seed is not None:
-            self.generator.manual_seed(self.seed + self.epoch)
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[list[int]]:
-        """Batches of row numbers, each counted over all data sets."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """How many batches there are."""
-
-
-class RoundRobinBatchSampler(MultiDatasetDefaultBatchSampler):
-    """One batch from each data set in turn, until one of them is exhausted."""
-
-    def __iter__(self) -> Iterator[list[int]]:
-        self.reseed()
-        for batches in zip(*self.batch_samplers, strict=False):
-            for offset, batch in zip(self.offsets, batches, strict=True):
-                yield [row + offset for row in batch]
-
-    def __len__(self) -> int:
-        return min(map(len, self.batch_samplers)) * len(self.batch_samplers)
-
-
-class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
-    """All batches of all data sets, in random order."""
-
-    def __iter__(self) -> Iterator[list[int]]:
-        self.reseed()
-        offsets, batches = self.offsets, [iter(sampler) for sampler in self.batch_samplers]
-        turns = [i for i, sampler in enumerate(self.batch_samplers) for _ in range(len(sampler))]
-        for i in SubsetRandomSampler(turns, generator=self.generator):
-            batch = next(batches[i], None)
-            if batch is not None:  # a sampler of somebody's own may promise more batches than it has
-                yield [row + offsets[i] for row in batch]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.batch_samplers))
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

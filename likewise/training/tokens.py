@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ class TokenStore:
         )  # of each text's tokens in the buffer; 0: unknown
         self._length = np.zeros((num_columns, num_rows), np.int32)
         self._prompt_length: IntArray | None = None
-        self._ids = np.empty(2**16, np.int32)
+        self._ids: IntArray = np.empty(2**16, np.int32)
         self._types: IntArray | None = None
         self._filled = 1  # so that no end is 0
 
@@ -65,3 +67,29 @@ class TokenStore:
             None if self._types is None else self._types[source],
             None if self._prompt_length is None else self._prompt_length[:, rows].ravel().astype(np.int64),
         )
+
+
+def save_tokens(store: TokenStore, path: Path) -> None:
+    """Write a store to a file, which appears only when it is complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"end": store._end, "length": store._length, "ids": store._ids[: store._filled]}
+    if store._types is not None:
+        arrays["types"] = store._types[: store._filled]
+    if store._prompt_length is not None:
+        arrays["prompt_length"] = store._prompt_length
+    aside = path.with_name(f"{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+    aside.replace(path)
+
+
+def load_tokens(path: Path) -> TokenStore:
+    """Read what `save_tokens` wrote."""
+    with np.load(path) as arrays:
+        columns, rows = arrays["end"].shape
+        store = TokenStore(rows, columns)
+        store._end, store._length, store._ids = arrays["end"], arrays["length"], arrays["ids"]
+        store._types = arrays.get("types")
+        store._prompt_length = arrays.get("prompt_length")
+        store._filled = len(store._ids)
+    return store

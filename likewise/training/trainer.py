@@ -5,59 +5,38 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy, SaveStrategy
 
 from likewise.card.callback import SentenceTransformerModelCardCallback
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
-from likewise.losses.base import Loss, run_whole
+from likewise.losses.base import run_whole
 from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
-from likewise.modules import Router
-from likewise.training import checks
-from likewise.training.arguments import (
-    BatchSamplers,
-    MultiDatasetBatchSamplers,
-    SentenceTransformerTrainingArguments,
-)
-from likewise.training.collation import BatchReader, DataSetReader
-from likewise.training.columns import LABEL_COLUMNS
+from likewise.training import checkpoints, evaluating, loading
+from likewise.training.arguments import SentenceTransformerTrainingArguments
+from likewise.training.health import Health, num_tokens
 from likewise.training.hub import push_checkpoint
-from likewise.training.no_duplicates import NoDuplicatesBatchSampler
-from likewise.training.objective import Objective
-from likewise.training.plan import DataSetPlan, TrainingPlan, losses_by_data_set, plan_data_set
-from likewise.training.samplers import (
-    DefaultBatchSampler,
-    GroupByLabelBatchSampler,
-    ProportionalBatchSampler,
-    RoundRobinBatchSampler,
-)
+from likewise.training.objective import Objective, half_precision
+from likewise.training.plan import TrainingPlan, plan_data_sets
+from likewise.training.prefetch import Prefetched
+from likewise.training.prompts import save_prompts, warn_of_other_prompts
+from likewise.training.settings import settings_in_words
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
     from likewise.model.sentence_transformer import SentenceTransformer
 
 logger = logging.getLogger(__name__)
-SAMPLERS: dict[Any, Any] = {
-    BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
-    BatchSamplers.NO_DUPLICATES: NoDuplicatesBatchSampler,
-    BatchSamplers.NO_DUPLICATES_HASHED: NoDuplicatesBatchSampler,
-    BatchSamplers.GROUP_BY_LABEL: GroupByLabelBatchSampler,
-    MultiDatasetBatchSamplers.PROPORTIONAL: ProportionalBatchSampler,
-    MultiDatasetBatchSamplers.ROUND_ROBIN: RoundRobinBatchSampler,
-}
 
 
 class SentenceTransformerTrainer(Trainer):
@@ -74,9 +53,10 @@ class SentenceTransformerTrainer(Trainer):
         eval_dataset: The same, to measure the loss on.
         loss: A loss, or one for each data set by name; or functions that make them from the model. None for CoSENTLoss.
         evaluator: An evaluator or several; they run whenever the loss is evaluated.
-        data_collator: Applied to every finished batch.
+        data_collator: Makes a batch of rows, `{column}_input_ids` and so on, in place of the trainer's own collation.
         tokenizer: Kept as `processing_class`; the model has its own.
-        model_init: A function that makes the model, for hyper-parameter searches.
+        model_init: A function that makes the model (perhaps from a trial), for hyper-parameter searches. Losses are then
+            functions of the model.
         compute_metrics: Not used: losses return no predictions. Use an evaluator.
         callbacks: transformers' callbacks; they see the SentenceTransformer as `model`.
         optimizers: An optimiser and a schedule in place of those that the arguments describe.
@@ -93,7 +73,7 @@ class SentenceTransformerTrainer(Trainer):
     train_dataset: Any
     eval_dataset: Any
     model_wrapped: Any
-    objective: Objective
+    trained: Objective
 
     def __init__(
         self,
@@ -115,37 +95,36 @@ class SentenceTransformerTrainer(Trainer):
         processing_class: Any = None,
     ) -> None:
         args = SentenceTransformerTrainingArguments("tmp_trainer") if args is None else args
-        if compute_metrics is not None:
-            raise ValueError(
-                "`compute_metrics` has nothing to work on: losses return no predictions. Use an `evaluator`."
-            )
+        _check_given(model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
         if model is None:
-            if model_init is None:
-                raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
-            model = model_init()
+            assert model_init is not None
+            self.model_init: Any = model_init
+            torch.manual_seed(args.seed)
+            model = cast("SentenceTransformer", Trainer.call_model_init(self))
+        assert model is not None
         self.evaluator = _one_evaluator(evaluator)
-        self._loss_given = CoSENTLoss(model) if loss is None else loss
-        self._parts: dict[str, list[float]] = {}
-        train, evaluation = _by_name(train_dataset), _by_name(eval_dataset)
+        self._loss_given = CoSENTLoss if loss is None else loss
+        self._check_losses_follow(model_init)
+        self._collator = data_collator
+        self._parts: dict[str, list[torch.Tensor]] = {}
+        self._ahead: Prefetched | None = None
+        self._aside: str | None = None
+        self._hooks = ExitStack()
         losses = self._losses(model)
-        has_router = any(isinstance(module, Router) for module in model.modules())
+        train, evaluation = _by_name(train_dataset), _by_name(eval_dataset)
+        batch_size = args.per_device_train_batch_size * args.world_size
         self.plans = {
-            "train": _plans(
-                train,
-                losses,
-                args,
-                args.per_device_train_batch_size * args.world_size,
-                "training",
-                has_router,
-            ),
-            "eval": _plans(
-                evaluation, losses, args, args.per_device_eval_batch_size, "evaluation", has_router
+            "train": plan_data_sets(train, losses, args, batch_size, "training", model),
+            "eval": plan_data_sets(
+                evaluation, losses, args, args.per_device_eval_batch_size, "evaluation", model
             ),
         }
+        loading.check_mixture(args, train)
+        self.args, self.model = args, model
+        self._settle_best_metric()
         super().__init__(
-            model=model,
+            model=model if model_init is None else None,
             args=args,
-            train_dataset=train_dataset,
             eval_dataset=eval_dataset if eval_dataset is not None or self.evaluator is None else {},
             data_collator=data_collator or _only,
             processing_class=processing_class or tokenizer or getattr(model, "tokenizer", None),
@@ -154,13 +133,19 @@ class SentenceTransformerTrainer(Trainer):
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
-        self.objective = self._make_objective(model)
+        self.train_dataset = train_dataset  # only now: transformers would ask a stream for its length
         self.model_accepts_loss_kwargs = False
-        self.model_wrapped = self.objective
-        self._settle_best_metric()
+        if model_init is None:
+            self._train_with(model, losses)
         self.add_callback(SentenceTransformerModelCardCallback(self))
 
     # What is trained
+
+    @property
+    def loss(self) -> nn.Module | dict[str, nn.Module]:
+        """The loss, or the losses by data set."""
+        losses = list(self.trained.losses)
+        return losses[0] if self.trained.names is None else dict(zip(self.trained.names, losses, strict=True))
 
     def _losses(self, model: SentenceTransformer) -> Any:
         given = self._loss_given
@@ -168,23 +153,43 @@ class SentenceTransformerTrainer(Trainer):
             return {name: _loss_of(loss, model) for name, loss in given.items()}
         return _loss_of(given, model)
 
-    def _make_objective(self, model: SentenceTransformer) -> Objective:
+    def _train_with(self, model: SentenceTransformer, losses: Any) -> None:
         tokens = self.args.micro_batch_tokens
-        objective = Objective(model, self._losses(model), run_whole if tokens is None else recompute(tokens))
-        return objective.to(model.device)
+        self.trained = Objective(model, losses, run_whole if tokens is None else recompute(tokens))
+        self.trained.to(model.device)
+        self.model_wrapped = self.trained
+        self.health = Health(model)
 
     def call_model_init(self, trial: Any = None) -> SentenceTransformer:
         """A fresh model, and losses that belong to it."""
         model: Any = super().call_model_init(trial)
-        self.objective = self._make_objective(model)
-        self.model_wrapped = self.objective
+        self._train_with(model, self._losses(model))
         fresh: SentenceTransformer = model
         return fresh
 
+    def _check_losses_follow(self, model_init: Any) -> None:
+        given = self._loss_given.values() if isinstance(self._loss_given, Mapping) else [self._loss_given]
+        if model_init is not None and any(isinstance(loss, nn.Module) for loss in given):
+            raise ValueError(
+                "With `model_init` every run has a model of its own, but the `loss` belongs to one. Pass a function: "
+                "`loss=lambda model: MultipleNegativesRankingLoss(model)`, or the class itself."
+            )
+
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
-        self.objective.to(self.args.device)
-        wrapped: nn.Module = self.accelerator.prepare_model(self.objective) if training else self.objective
+        """What is trained, ready for the run: also where a search has just made the model."""
+        self.trained.to(self.args.device)
+        self._hooks.close()
+        self._hooks.enter_context(half_precision(self.model, self._half))
+        self.health = Health(self.model)
+        if self.args.save_prompts:
+            save_prompts(self.plans["train"], self.model)
+        warn_of_other_prompts(self.plans["train"], self.model)
+        wrapped: nn.Module = self.accelerator.prepare_model(self.trained) if training else self.trained
         return wrapped
+
+    @property
+    def _half(self) -> torch.dtype | None:
+        return torch.bfloat16 if self.args.bf16 else torch.float16 if self.args.fp16 else None
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser over the model's weights and those of the losses."""
@@ -193,12 +198,12 @@ class SentenceTransformerTrainer(Trainer):
                 self.args, self.model
             )
             self.optimizer = kind(self._groups_by_learning_rate(), **options)
-        optimizer: torch.optim.Optimizer = super().create_optimizer(self.objective)
+        optimizer: torch.optim.Optimizer = super().create_optimizer(self.trained)
         return optimizer
 
     def _groups_by_learning_rate(self) -> list[dict[str, Any]]:
         """The parameters in groups: by the first pattern of `learning_rate_mapping` in their name, and by weight decay."""
-        named = self.objective.named_trained_parameters()
+        named = self.trained.named_trained_parameters()
         rates = self.args.learning_rate_mapping
         for pattern in rates:
             if not any(re.search(pattern, name) for name in named):
@@ -224,72 +229,117 @@ class SentenceTransformerTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The loss of a batch; its named parts are averaged until the next log."""
-        objective = self.objective if model is self.model else model
-        loss, parts = objective(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
+        forward = self.trained if model is self.model else model
+        self.health.count(inputs)
+        if self._will_be_logged():
+            (plan,) = (plan for plan in self.plans["train"] if plan.name == inputs["dataset_name"])
+            with self.health.watching(inputs, plan):
+                loss, parts = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
+        else:
+            loss, parts = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
         for name, value in parts.items():
-            self._parts.setdefault(name, []).append(float(value))
+            self._parts.setdefault(name, []).append(value)
         return (loss, {}) if return_outputs else loss
 
+    def _will_be_logged(self) -> bool:
+        every = getattr(self.state, "logging_steps", 0) or 0
+        first = self.args.logging_first_step and self.state.global_step == 0
+        return first or every < 1 or (self.state.global_step + 1) % int(every) == 0
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with the averages of the losses' named parts."""
+        """Log, with the averages of the losses' named parts and the figures of health."""
         if "loss" in logs:
-            logs |= {name: float(np.mean(values)) for name, values in self._parts.items()}
+            own = {
+                name: (float(torch.stack(values).sum()), len(values)) for name, values in self._parts.items()
+            }
             self._parts.clear()
+            everyone = evaluating.over_processes(own)
+            for name in dict.fromkeys(name for each in everyone for name in each):
+                found = [each[name] for each in everyone if name in each]
+                logs[name] = sum(total for total, _ in found) / sum(count for _, count in found)
+            logs |= self.health.take()
         super().log(logs, start_time)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted."""
         return 0
 
+    def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
+        if self.args.include_num_input_tokens_seen != "no":
+            self.state.num_input_tokens_seen += sum(evaluating.over_processes(num_tokens(inputs)))
+
     # Data
+
+    def get_batch_sampler(
+        self,
+        dataset: Any,
+        batch_size: int,
+        drop_last: bool,
+        valid_label_columns: Sequence[str] | None = None,
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> Any:
+        """The batch sampler for one data set; override it to use your own."""
+        return loading.batch_sampler(
+            self.args, dataset, batch_size, drop_last, valid_label_columns, generator, seed
+        )
+
+    def get_multi_dataset_batch_sampler(
+        self,
+        dataset: Any,
+        batch_samplers: Sequence[Any],
+        generator: torch.Generator | None = None,
+        seed: int | None = 0,
+    ) -> Any:
+        """The sampler over several data sets; override it to use your own."""
+        names = [plan.name for plan in self.plans["train"]]
+        return loading.multi_dataset_batch_sampler(self.args, dataset, batch_samplers, generator, seed, names)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """Batches for one epoch after the other."""
         if not self.plans["train"]:
             raise ValueError("Training needs a `train_dataset`. Pass one to the trainer.")
-        return self._loader(_by_name(self.train_dataset), self.plans["train"], training=True)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
-        """Batches of one evaluation data set, in order."""
-        name = eval_dataset if isinstance(eval_dataset, str) else ""
-        dataset = (
-            self.eval_dataset[name] if name else (self.eval_dataset if eval_dataset is None else eval_dataset)
-        )
-        plans = [plan for plan in self.plans["eval"] if plan.name == name]
-        return self._loader({name: dataset}, plans, training=False)
-
-    def _loader(
-        self, data: Mapping[str, Dataset], plans: Sequence[DataSetPlan], training: bool
-    ) -> DataLoader[Any]:
-        readers = [DataSetReader(data[plan.name], plan, self.model, training) for plan in plans]
-        loader = DataLoader(
-            BatchReader(readers),
-            batch_sampler=self._sampler(data, training),
-            collate_fn=self.data_collator,
-            pin_memory=False,
+        samplers = loading.Samplers(self.get_batch_sampler, self.get_multi_dataset_batch_sampler)
+        loader = loading.training_loader(
+            self.args,
+            _by_name(self.train_dataset),
+            self.plans["train"],
+            self.model,
+            samplers,
+            self._train_batch_size,
+            self._collator,
         )
         prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(loader)
         return prepared
 
-    def _sampler(self, data: Mapping[str, Dataset], training: bool) -> Any:
-        if not training:
-            (dataset,) = data.values()
-            return torch.utils.data.BatchSampler(range(len(dataset)), self.args.eval_batch_size, False)
-        generator = torch.Generator().manual_seed(self.args.seed)
-        shared: dict[str, Any] = {"generator": generator, "seed": self.args.seed}
-        kind = self.args.batch_sampler
-        # Of several data sets each goes on where the generator is, or all would be shuffled alike.
-        own = shared | ({"seed": None} if len(data) > 1 and kind in SAMPLERS else {})
-        samplers = [
-            _resolve(kind)(
-                dataset, self._train_batch_size, self.args.dataloader_drop_last, LABEL_COLUMNS, **own
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+        """Batches of one evaluation data set, in order: of the only one, of the one with this name, or of a new one."""
+        data = _by_name(self.eval_dataset)
+        name = eval_dataset if isinstance(eval_dataset, str) else ""
+        if eval_dataset is not None and not isinstance(eval_dataset, str):
+            name = next((known for known, dataset in data.items() if dataset is eval_dataset), "")
+            data = {name: eval_dataset}
+        plan = next((plan for plan in self.plans["eval"] if plan.name == name), None)
+        if plan is None:
+            first = (self.trained.names or ("",))[0]
+            (plan,) = plan_data_sets(
+                {first: data[name]}, self.loss, self.args, self.args.eval_batch_size, "evaluation", self.model
             )
-            for dataset in data.values()
-        ]
-        if len(samplers) == 1:
-            return samplers[0]
-        joined: Any = ConcatDataset(list(data.values()))
-        return _resolve(self.args.multi_dataset_batch_sampler)(joined, samplers, **shared)
+        return loading.evaluation_loader(
+            data[name], plan, self.model, self.args.eval_batch_size, self._collator
+        )
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
+        """The next batches, which a thread makes ahead of the model."""
+        if self._ahead is None or self._ahead.iterator is not epoch_iterator:
+            self._stop_ahead()
+            self._ahead = Prefetched(epoch_iterator)
+        return super().get_batch_samples(self._ahead, num_batches, device)
+
+    def _stop_ahead(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     # Evaluation
 
@@ -302,47 +352,61 @@ class SentenceTransformerTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """The mean loss over a data set, and what the evaluators measure (with the first data set only)."""
-        total, rows = 0.0, 0
+        self.trained.to(self.args.device)
         training = self.model.training
-        self.objective.eval()
-        with torch.no_grad(), self.compute_loss_context_manager():
-            for batch in dataloader:
-                loss, _ = self.objective(batch["columns"], batch.get("label"), batch["dataset_name"])
-                size = batch["columns"].num_rows
-                total, rows = total + float(loss) * size, rows + size
-        metrics = {f"{metric_key_prefix}_loss": total / rows} if rows else {}
-        metrics |= self._evaluators_metrics(metric_key_prefix)
-        self.objective.train(training)
+        self.trained.eval()
+        with torch.no_grad(), half_precision(self.model, None if self.is_in_train else self._half):
+            means, rows = evaluating.mean_losses(
+                self.trained, loading.shared_over_processes(dataloader), self._on_device
+            )
+            metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+            metrics |= self._evaluators_metrics(metric_key_prefix)
+        self.trained.train(training)
         nothing: Any = None
         return EvalLoopOutput(predictions=nothing, label_ids=nothing, metrics=metrics, num_samples=rows)
+
+    def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
+        columns = batch["columns"]
+        moved: dict[str, Any] = self._prepare_inputs(batch)
+        return moved | ({"columns": columns.to(self.args.device)} if hasattr(columns, "tokens") else {})
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> Any:
         """Losses on the evaluation data, and the evaluators' metrics."""
         if eval_dataset is None and not self.plans["eval"]:
-            metrics = self._evaluators_metrics(metric_key_prefix)
+            with half_precision(self.model, None if self.is_in_train else self._half):
+                metrics = self._evaluators_metrics(metric_key_prefix)
             self.log(metrics)
             self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
             return metrics
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
-    def _evaluators_metrics(self, prefix: str) -> dict[str, float]:
+    def _evaluators_metrics(self, prefix: str, write: bool = True) -> dict[str, float]:
         names = [plan.name for plan in self.plans["eval"]]
         if self.evaluator is None or (names and names[0] and prefix != f"eval_{names[0]}"):
             return {}
         folder = os.path.join(str(self.args.output_dir), "eval")
-        os.makedirs(folder, exist_ok=True)
-        found = self.evaluator(
-            self.model, output_path=folder, epoch=self.state.epoch or 0, steps=self.state.global_step
+        if write:
+            os.makedirs(folder, exist_ok=True)
+        metrics = evaluating.run_evaluator(
+            self.evaluator,
+            self.model,
+            folder if write else None,
+            self.state.epoch or 0,
+            self.state.global_step,
         )
         self._take_primary_metric()  # some know it only now
-        metrics = found if isinstance(found, dict) else {"evaluator": found}
-        return {f"eval_{key.removeprefix('eval_')}": value for key, value in metrics.items()}
+        return metrics
 
     def _settle_best_metric(self) -> None:
         """The metric that tells the best checkpoint: the evaluator's primary one by default; refused if nobody gives it."""
-        args = self.args
+        evaluates = getattr(self.args.eval_strategy, "value", self.args.eval_strategy) != "no"
+        if evaluates and not self.plans["eval"] and self.evaluator is None:
+            raise ValueError(
+                f"`eval_strategy` is {self.args.eval_strategy.value!r}, but there is nothing to evaluate. Pass an "
+                "`eval_dataset` or an `evaluator`, or drop it."
+            )
         if not self._wants_best():
             return
         if self.evaluator is not None:
@@ -350,19 +414,29 @@ class SentenceTransformerTrainer(Trainer):
                 self.evaluator.prepare(self.model)
             self._take_primary_metric()
             return
+        evaluating.check_best_metric(self.args.metric_for_best_model, self._loss_names())
+
+    def _loss_names(self) -> list[str]:
         names = [plan.name for plan in self.plans["eval"]]
-        given = [f"eval_{name}_loss" if name else "eval_loss" for name in names]
-        metric = f"eval_{str(args.metric_for_best_model).removeprefix('eval_')}"
-        if metric not in given:
-            near = get_close_matches(metric, given, n=1)
-            raise ValueError(
-                f"`metric_for_best_model` is {args.metric_for_best_model!r}, but this run only measures "
-                f"{', '.join(sorted(given)) or 'nothing'}. "
-                + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
-            )
+        return [f"eval_{name}_loss" if name else "eval_loss" for name in names]
+
+    def _check_named_metric(self) -> None:
+        """Measure once before the first step where only that tells whether a metric that was named exists."""
+        args = self.args
+        if self.evaluator is None or not (self._wants_best() and args.names_best_metric):
+            return
+        primary = str(getattr(self.evaluator, "primary_metric", None))
+        known = [*self._loss_names(), f"eval_{primary.removeprefix('eval_')}"]
+        if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in known:
+            first = next((plan.name for plan in self.plans["eval"]), "")
+            measured = self._evaluators_metrics(f"eval_{first}" if first else "eval", write=False)
+            evaluating.check_best_metric(args.metric_for_best_model, [*self._loss_names(), *measured])
 
     def _wants_best(self) -> bool:
-        return bool(self.args.load_best_model_at_end or self.args.save_strategy == "best")
+        args = self.args
+        return bool(
+            args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST or args.names_best_metric
+        )
 
     def _take_primary_metric(self) -> None:
         """Let the evaluator's primary metric tell the best checkpoint, unless another one was named."""
@@ -373,15 +447,43 @@ class SentenceTransformerTrainer(Trainer):
 
     # Checkpoints
 
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._aside or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside and move it into place; only then remove old ones and push to the Hub."""
+        run_folder, step = self._get_output_dir(trial), self.state.global_step
+        folder = Path(run_folder) / f"checkpoint-{step}"
+        with checkpoints.written_aside(
+            run_folder, step, self.accelerator.wait_for_everyone, self.args.should_save
+        ) as aside:
+            self._aside = aside
+            if self.state.best_global_step == step:
+                self.state.best_model_checkpoint = str(folder)
+            try:
+                super()._save_checkpoint(model, trial)
+            finally:
+                self._aside = None
+            if self.state.best_global_step == step:  # it is known by the path that it is moved to
+                self.state.best_model_checkpoint = str(folder)
+                if self.args.should_save:
+                    self.state.save_to_json(str(Path(aside) / folder.name / checkpoints.STATE_FILE))
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(folder))
+        if self.args.should_save:
+            checkpoints.remove_old(run_folder, self.args.save_total_limit, self.state.best_model_checkpoint)
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         folder = Path(output_dir or str(self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         self.model.save_pretrained(folder, create_model_card=self._has_card(folder))
-        self.objective.save_loss(folder)
+        self.trained.save_loss(folder)
+        checkpoints.save_adapted(self.model, folder)
         torch.save(self.args, folder / "training_args.bin")
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        push_checkpoint(self, Path(checkpoint_folder))
+        if self._aside is None:  # only once it is in its place
+            push_checkpoint(self, Path(checkpoint_folder))
 
     def push_to_hub(  # type: ignore[override]
         self, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any
@@ -433,13 +535,8 @@ class SentenceTransformerTrainer(Trainer):
         )
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        from likewise.model.sentence_transformer import SentenceTransformer
-
-        saved = SentenceTransformer(
-            resume_from_checkpoint, device="cpu", trust_remote_code=self.model.trust_remote_code
-        )
-        self.model.load_state_dict(saved.state_dict())
-        self.objective.load_loss(resume_from_checkpoint)
+        checkpoints.load_weights(self.model, resume_from_checkpoint)
+        self.trained.load_loss(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
@@ -447,32 +544,51 @@ class SentenceTransformerTrainer(Trainer):
         self._load_from_checkpoint(str(best))
         self.model.model_card_data.set_best_model_step(int(str(best).rpartition("-")[2]))
 
-    def train(self, *args: Any, **kwargs: Any) -> Any:
-        """Print the plan, then train."""
-        if self.is_world_process_zero():
-            print(TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), self._settings()))
-        return super().train(*args, **kwargs)
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Print the plan, then train.
 
-    def _settings(self) -> dict[str, str]:
-        """What the plan says beside the data."""
-        args = self.args
-        batch = f"{args.per_device_train_batch_size} rows"
-        if args.gradient_accumulation_steps > 1:
-            batch += f", {args.gradient_accumulation_steps} accumulated"
-        if args.micro_batch_tokens is not None:
-            batch += f", embedded in recomputed chunks of {args.micro_batch_tokens:,} tokens"
-        sampler = args.batch_sampler
-        run = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
-        settings = {
-            "batch": f"{batch}, sampled by {getattr(sampler, 'value', getattr(sampler, '__name__', sampler))}",
-            "run": f"{run}, learning rate {args.learning_rate:g}, {getattr(args.optim, 'value', args.optim)}",
-        }
-        if self.evaluator is not None:
-            names = getattr(self.evaluator, "evaluators", [self.evaluator])
-            settings["measure"] = ", ".join(
-                f"{type(e).__name__} {getattr(e, 'name', '')}".strip() for e in names
+        Args:
+            resume_from_checkpoint: A checkpoint's folder, or True for the newest one in the output folder; None for the
+                argument of this name.
+            *args: As for transformers' Trainer.
+            **kwargs: As for transformers' Trainer.
+
+        Raises:
+            FileNotFoundError: There is no such checkpoint, or files of it are missing.
+        """
+        given = self.args.resume_from_checkpoint if resume_from_checkpoint is None else resume_from_checkpoint
+        if given is True or str(given).lower() == "true":
+            given = checkpoints.newest_checkpoint(str(self.args.output_dir))
+        if given:
+            checkpoints.check_complete(str(given))
+        self._check_named_metric()
+        if self.is_world_process_zero():
+            settings = settings_in_words(self.args, len(self.plans["train"]), self.evaluator, self.optimizer)
+            print(TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), settings))
+        try:
+            return super().train(given or None, *args, **kwargs)
+        finally:
+            self._stop_ahead()
+            self._hooks.close()
+            self.is_in_train = False
+
+
+def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any) -> None:
+    """Refuse arguments of the trainer that cannot be, or cannot take effect."""
+    if not isinstance(args, SentenceTransformerTrainingArguments):
+        raise TypeError(
+            f"`args` is a {type(args).__name__}, but should be SentenceTransformerTrainingArguments, which takes the same "
+            "arguments and more."
+        )
+    for name, value in (("compute_metrics", compute_metrics), ("preprocess_logits_for_metrics", preprocess)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` has nothing to work on: losses return no predictions. Use an `evaluator`."
             )
-        return settings
+    if model is None and model_init is None:
+        raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
+    if model is not None and model_init is not None:
+        raise ValueError("Pass either `model` or `model_init`, not both.")
 
 
 def _only(batch: Any) -> Any:
@@ -490,49 +606,10 @@ def _by_name(data: Any) -> dict[str, Any]:
 
 
 def _loss_of(loss: Any, model: SentenceTransformer) -> nn.Module:
+    if not callable(loss):
+        raise TypeError(
+            f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "
+            "data set."
+        )
     made: nn.Module = loss if isinstance(loss, nn.Module) else loss(model)
     return made
-
-
-def _resolve(sampler: Any) -> Any:
-    return SAMPLERS.get(sampler, sampler) if not callable(sampler) else sampler
-
-
-def _plans(
-    data: dict[str, Any], loss: Any, args: Any, batch_size: int, split: str, has_router: bool
-) -> list[DataSetPlan]:
-    if data and split == "training":
-        checks.check_id_columns(args.id_columns, data)
-    if data:
-        checks.check_prompt_names(args.prompts, data)
-    losses = losses_by_data_set(loss, list(data), split)
-    if args.id_columns and split == "training" and not _use_ids(losses.values(), args.batch_sampler):
-        logger.warning(
-            "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
-        )
-    router_mapping = args.router_mapping if has_router else None
-    if args.router_mapping and not has_router:
-        raise ValueError(
-            f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
-        )
-    return [
-        plan_data_set(
-            dataset,
-            name,
-            split,
-            losses[name],
-            args.prompts,
-            batch_size,
-            id_columns=args.id_columns,
-            router_mapping=router_mapping,
-        )
-        for name, dataset in data.items()
-    ]
-
-
-def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:
-    """Whether id columns make a difference, as far as one can tell."""
-    known = SAMPLERS.get(sampler) if not callable(sampler) else sampler
-    return known not in (DefaultBatchSampler, GroupByLabelBatchSampler) or any(
-        not isinstance(loss, Loss) or loss.mask_duplicates for loss in losses
-    )

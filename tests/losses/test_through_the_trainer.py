@@ -42,7 +42,7 @@ def trainer(example: Example, folder: str, output: Path, seed: int, **arguments:
 
 def weights(run: Any) -> dict[str, Tensor]:
     """All that is trained: `model.*`, and the loss's own."""
-    return {name: p.detach().clone() for name, p in run.objective.named_trained_parameters().items()}
+    return {name: p.detach().clone() for name, p in run.trained.named_trained_parameters().items()}
 
 
 def changed(before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> set[str]:

@@ -1,0 +1,141 @@
+"""Evaluation in the course of training: mean losses, evaluators, and which metric tells the best checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from likewise.training.collation import Batch
+from likewise.training.objective import Objective
+from likewise.training.samplers import num_processes_now
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+
+def mean_losses(
+    objective: Objective, batches: Iterable[tuple[Batch, bool]], prepare: Callable[[Batch], Batch]
+) -> tuple[dict[str, float], int]:
+    """The mean over rows of the loss, as `loss`, and of its named parts; and the number of rows.
+
+    Args:
+        objective: The model and its losses.
+        batches: This process's batches, and whether each counts.
+        prepare: Brings a batch to the device.
+    """
+    sums: dict[str, float] = {}
+    num_rows = 0
+    for batch, counts in batches:
+        batch = prepare(batch)
+        loss, parts = objective(batch["columns"], batch.get("label"), batch["dataset_name"])
+        if counts:
+            size = rows_of(batch)
+            num_rows += size
+            for name, value in {"loss": loss, **parts}.items():
+                sums[name] = sums.get(name, 0.0) + float(value) * size
+    everyone = over_processes((sums, num_rows))
+    total = sum(rows for _, rows in everyone)
+    names = dict.fromkeys(name for each, _ in everyone for name in each)
+    means = {name: sum(each.get(name, 0.0) for each, _ in everyone) / max(total, 1) for name in names}
+    return means, total
+
+
+def rows_of(batch: Batch) -> int:
+    """How many rows a batch has."""
+    columns = batch["columns"]
+    if hasattr(columns, "num_rows"):
+        return int(columns.num_rows)
+    return len(next(value for value in columns[0].values() if isinstance(value, Tensor)))
+
+
+def over_processes(value: Any) -> list[Any]:
+    """What every process has for this value, in their order."""
+    if num_processes_now() == 1:
+        return [value]
+    values: list[Any] = [None] * num_processes_now()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+@contextmanager
+def encode_shared(model: SentenceTransformer) -> Iterator[None]:
+    """Within this context `model.encode` embeds a share of a list's texts on each process, and returns all."""
+    world = num_processes_now()
+    if world == 1:
+        yield
+        return
+    encode, rank = model.encode, distributed.get_rank()
+
+    def shared(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
+        inputs = kwargs.pop("sentences", None) if inputs is None else inputs
+        if isinstance(inputs, str) or inputs is None or len(inputs) < world:
+            return encode(inputs, *args, **kwargs)
+        own = encode(list(inputs[rank::world]), *args, **kwargs)
+        return _interleaved(over_processes(_on_cpu(own)), own)
+
+    model.encode = shared  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del model.encode
+
+
+def _on_cpu(values: Any) -> Any:
+    if isinstance(values, Tensor):
+        return values.cpu()
+    return [_on_cpu(value) for value in values] if isinstance(values, list) else values
+
+
+def _interleaved(shares: Sequence[Any], like: Any) -> Any:
+    """The shares' rows, row i of all being row i // W of share i % W."""
+    world, total = len(shares), sum(map(len, shares))
+    if isinstance(like, list):
+        return [shares[i % world][i // world] for i in range(total)]
+    is_array = isinstance(like, np.ndarray)
+    joined: Any = (np if is_array else torch).empty((total, *like.shape[1:]), dtype=like.dtype)
+    for rank, share in enumerate(shares):
+        joined[rank::world] = share
+    return joined if is_array else joined.to(like.device)
+
+
+def run_evaluator(
+    evaluator: Any, model: SentenceTransformer, folder: str | None, epoch: float, step: int
+) -> dict[str, float]:
+    """An evaluator's metrics, each with `eval_` in front.
+
+    Args:
+        evaluator: The evaluator.
+        model: What it measures.
+        folder: Where its csv files are; None for none. Only the first process writes.
+        epoch: For the csv files.
+        step: For the csv files.
+    """
+    first = num_processes_now() == 1 or distributed.get_rank() == 0
+    with encode_shared(model):
+        found = evaluator(model, output_path=folder if first else None, epoch=epoch, steps=step)
+    found = over_processes(found)[0]
+    metrics: Mapping[str, float] = found if isinstance(found, dict) else {"evaluator": found}
+    return {f"eval_{key.removeprefix('eval_')}": value for key, value in metrics.items()}
+
+
+def check_best_metric(metric: str, measured: Iterable[str]) -> None:
+    """Refuse a `metric_for_best_model` that nobody measures.
+
+    Raises:
+        ValueError: It is not among the measured ones.
+    """
+    known = sorted(measured)
+    name = f"eval_{metric.removeprefix('eval_')}"
+    if name in known:
+        return
+    near = get_close_matches(name, known, n=1)
+    raise ValueError(
+        f"`metric_for_best_model` is {metric!r}, but this run only measures {', '.join(known) or 'nothing'}. "
+        + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
+    )

@@ -1,0 +1,193 @@
+"""A training run in a process of its own, for tests that kill it or start several: `run_apart.py settings.json`.
+
+Without an argument it serves: for each line of JSON (path, processes, port) it forks, and writes the exit status.
+
+The settings are a dict: `model`, `folder` (for results), `kind` of data, `arguments`, and perhaps `resume`, `kill_at`
+(a step, or "saving") and `loss`. It writes the losses of all steps and the last weights to `folder`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import scored_pairs, triplets
+from transformers import TrainerCallback
+
+from likewise import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    losses,
+)
+from likewise.evaluation import EmbeddingSimilarityEvaluator
+from likewise.training.evaluating import over_processes, run_evaluator
+
+
+class KillAt(TrainerCallback):
+    """Ends the process at once, as a machine that fails would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def labelled(rows: int) -> Any:
+    data = triplets(rows).select_columns(["anchor", "positive"])
+    return data.add_column("label", [number % 3 for number in range(rows)])
+
+
+def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, Any]:
+    """Training data and losses."""
+    ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
+    if kind == "softmax":
+        return labelled(48), losses.SoftmaxLoss(model, 32, 3)
+    if kind == "stream":
+        return triplets(48).to_iterable_dataset(num_shards=3).shuffle(seed=1, buffer_size=10), ranking
+    if kind == "endless stream":
+        data = triplets(20).to_iterable_dataset().filter(lambda row: len(row["anchor"]) > 0)
+        return data, ranking
+    if kind == "several":
+        data = {"a": labelled(40), "b": triplets(30), "c": scored_pairs(24).to_iterable_dataset()}
+        return data, {"a": losses.SoftmaxLoss(model, 32, 3), "b": ranking, "c": losses.CoSENTLoss(model)}
+    if kind == "two":
+        return {"a": triplets(40), "b": scored_pairs(40)}, {
+            "a": ranking,
+            "b": losses.CosineSimilarityLoss(model),
+        }
+    if kind == "noise":
+        return triplets(48).with_transform(_noise), ranking
+    return triplets(48), ranking
+
+
+def _noise(rows: dict[str, list[str]]) -> dict[str, list[str]]:
+    import random
+
+    return {
+        name: [" ".join(w for w in t.split() if random.random() > 0.3) or t for t in v]
+        for name, v in rows.items()
+    }
+
+
+def folder_of(settings: dict[str, Any]) -> Path:
+    return Path(settings["folder"])
+
+
+def _evaluate_shared(model_folder: str, folder: Path) -> dict[str, Any]:
+    """What an evaluator measures before any step, and how many texts each process embedded."""
+    data = scored_pairs(31, seed=3)
+    model = SentenceTransformer(model_folder, device="cpu")
+    counted: list[int] = []
+    encode = type(model).encode
+
+    def counting(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        counted.append(len(inputs))
+        return encode(self, inputs, *args, **kwargs)
+
+    type(model).encode = counting  # type: ignore[method-assign]
+    evaluator = EmbeddingSimilarityEvaluator(data["sentence1"], data["sentence2"], data["score"])
+    metrics = run_evaluator(evaluator, model, str(folder), 0, 0)
+    return {"evaluator": metrics, "encoded": over_processes(sum(counted))}
+
+
+def main(settings: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = SentenceTransformer(settings["model"], device="cpu")
+    if settings["kind"] == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        config = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1)
+        model[0].auto_model = get_peft_model(model[0].auto_model, config)
+    data, loss = run_of(settings["kind"], model, settings.get("loss", {}))
+    args = SentenceTransformerTrainingArguments(
+        logging_steps=1, report_to="none", disable_tqdm=True, use_cpu=True, **settings["arguments"]
+    )
+    kill = settings.get("kill_at")
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=args,
+        train_dataset=data,
+        eval_dataset=labelled(21) if settings.get("evaluate") else None,
+        loss=loss,
+        callbacks=[KillAt(kill)] if isinstance(kill, int) else None,
+    )
+    if kill == "saving":
+        save = trainer._save_optimizer_and_scheduler
+
+        def save_and_die(folder: str) -> None:
+            save(folder)
+            if trainer.state.global_step >= 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        trainer._save_optimizer_and_scheduler = save_and_die  # type: ignore[method-assign]
+    trainer.train(resume_from_checkpoint=settings.get("resume"))
+    shared = (
+        _evaluate_shared(settings["model"], folder_of(settings)) if settings["kind"] == "evaluator" else {}
+    )
+    evaluated = trainer.evaluate() if settings.get("evaluate") else {}
+    if trainer.is_world_process_zero():
+        folder = folder_of(settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {
+            "weights": {name: p.detach() for name, p in trainer.trained.state_dict().items()},
+            "optimizer": trainer.optimizer.state_dict()["state"],
+            "schedule": trainer.lr_scheduler.state_dict(),
+            "rng": torch.get_rng_state(),
+            "losses": {e["step"]: e["loss"] for e in trainer.state.log_history if "loss" in e},
+            "evaluated": evaluated.get("eval_loss"),
+            **shared,
+            "health": [e for e in trainer.state.log_history if "loss" in e][-1],
+        }
+        torch.save(state, folder / "result.pt")
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def serve() -> None:
+    """Fork for each run that standard input asks for."""
+    for line in sys.stdin:
+        order = json.loads(line)
+        children = [_fork(order, rank) for rank in range(order["processes"])]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(next((code for code in codes if code), 0), flush=True)
+
+
+def _fork(order: dict[str, Any], rank: int) -> int:
+    child = os.fork()
+    if child:
+        return child
+    path = Path(order["path"])
+    said = os.open(
+        path.with_suffix(".said"), os.O_WRONLY | os.O_CREAT | (os.O_APPEND if rank else os.O_TRUNC)
+    )
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    if order["processes"] > 1:
+        os.environ |= {
+            "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(order["processes"]),
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(order["port"]),
+        }  # fmt: skip
+    try:
+        main(json.loads(path.read_text(encoding="utf-8")))
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    else:
+        serve()

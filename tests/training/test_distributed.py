@@ -1,0 +1,58 @@
+"""Two processes train exactly as one with the joined batch (gloo, on the CPU, under torchrun)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from apart import run_apart
+
+RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "gathered negatives": ("triplets", {"gather_across_devices": True}, {}),
+    "gathered, no duplicates": (
+        "triplets",
+        {"gather_across_devices": True},
+        {"batch_sampler": "no_duplicates"},
+    ),
+    "two data sets": ("two", {"gather_across_devices": True}, {"multi_dataset_batch_sampler": "round_robin"}),
+    "a stream": ("stream", {"gather_across_devices": True}, {"shuffle_buffer_size": 20}),
+    "a loss with weights": ("softmax", {}, {}),
+    "recomputed chunks": ("triplets", {"gather_across_devices": True}, {"micro_batch_tokens": 60}),
+}
+
+TORCHRUN = "gathered negatives"  # started as a user would; the others by forking, which is faster
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str, tmp_path: Path) -> None:
+    kind, loss, arguments = RUNS[name]
+    shared = {
+        "max_steps": 5, "save_strategy": "no", "dataloader_drop_last": True, "learning_rate": 1e-3,
+        "per_device_eval_batch_size": 4,
+    } | arguments  # fmt: skip
+    evaluate = name == "a loss with weights"
+    two = run_apart(
+        tmp_path, "two", folder, kind, processes=2, torchrun=name == TORCHRUN, loss=loss, evaluate=evaluate,
+        arguments=shared | {"per_device_train_batch_size": 4},
+    )  # fmt: skip
+    one = run_apart(tmp_path, "one", folder, kind, evaluate=evaluate, arguments=shared)
+    assert two["losses"].keys() == one["losses"].keys() == {1, 2, 3, 4, 5}
+    for step, loss_of_one in one["losses"].items():
+        assert two["losses"][step] == pytest.approx(loss_of_one, abs=1e-5)
+    for parameter, weight in one["weights"].items():
+        assert torch.allclose(two["weights"][parameter], weight, atol=1e-4), parameter
+    if evaluate:
+        assert two["evaluated"] == pytest.approx(one["evaluated"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_evaluators_share_their_texts_over_the_processes(folder: str, tmp_path: Path) -> None:
+    settings = {"max_steps": 1, "save_strategy": "no", "dataloader_drop_last": True}
+    two = run_apart(tmp_path, "two", folder, "evaluator", processes=2, arguments=settings)
+    one = run_apart(tmp_path, "one", folder, "evaluator", arguments=settings)
+    assert two["evaluator"] == pytest.approx(one["evaluator"], abs=1e-6)
+    assert sum(two["encoded"]) == one["encoded"][0]
+    assert max(two["encoded"]) < one["encoded"][0]
