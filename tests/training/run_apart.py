@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conftest import scored_pairs, triplets
+from training_common import scored_pairs, triplets
 from transformers import TrainerCallback
 
 from likewise import (

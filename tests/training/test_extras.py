@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import triplets
+from training_common import triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 

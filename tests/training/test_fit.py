@@ -12,9 +12,9 @@ import pytest
 import sentence_transformers as reference
 import sentence_transformers.sentence_transformer.losses as reference_losses
 import torch
-from conftest import triplets
 from sentence_transformers.sentence_transformer.readers import InputExample as ReferenceExample
 from torch.utils.data import DataLoader
+from training_common import triplets
 
 from likewise import SentenceTransformer, losses
 from likewise.datasets import (

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import settings
 from datasets import Dataset
 from small import WORDS
+from training_common import settings
 
 from likewise import (
     SentenceTransformer,

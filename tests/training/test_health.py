@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import scored_pairs, triplets
 from torch.nn.functional import normalize
+from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.training.collation import SentenceTransformerDataCollator

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import sentence_transformers as reference
 import sentence_transformers.sentence_transformer.losses as reference_losses
-from conftest import scored_pairs, settings, triplets
 from datasets import Dataset, DatasetDict
+from training_common import scored_pairs, settings, triplets
 
 import likewise
 import likewise.losses as our_losses

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import scored_pairs, triplets
 from datasets import Dataset
 from torch.utils.data import ConcatDataset
+from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.training.arguments import Exhausted
@@ -177,7 +177,7 @@ def test_weights_reach_the_run_and_the_plan(
 
     class Counted(losses.MultipleNegativesRankingLoss):
         def forward(self, columns: Any, labels: Any = None, *args: Any) -> Any:
-            seen[f"{columns.num_columns} columns"] += 1
+            seen[f"{len(columns)} columns"] += 1
             return super().forward(columns, labels, *args)
 
     data = {"three": triplets(32), "two": triplets(32).select_columns(["anchor", "positive"])}

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import scored_pairs, triplets
 from datasets import Dataset, DatasetDict, load_dataset
+from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer
 from likewise.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator, TripletEvaluator

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import scored_pairs, triplets
 from datasets import Dataset, IterableDataset, IterableDatasetDict, load_dataset
+from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.training.samplers import DefaultBatchSampler

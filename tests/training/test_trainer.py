@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import scored_pairs, triplets
 from safetensors.torch import load_file
+from training_common import scored_pairs, triplets
 from transformers import TrainerCallback
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
