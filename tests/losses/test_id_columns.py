@@ -60,7 +60,7 @@ def test_the_plan_says_which_column_is_an_id(model: Any, tmp_path: Path) -> None
 def test_a_wrapper_hands_the_ids_on(model: Any, tmp_path: Path) -> None:
     inner = Watched(model, mask_duplicates=True)
     run = trainer(model, losses.MatryoshkaLoss(model, inner, [32, 16]), tmp_path)
-    assert run.objective.losses[0].mask_duplicates
+    assert run.trained.losses[0].mask_duplicates
     run.train()
     assert inner.seen[1].shape == (3, 8)
 
