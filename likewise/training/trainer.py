@@ -108,6 +108,7 @@ class SentenceTransformerTrainer(Trainer):
         self._collator = data_collator
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._ahead: Prefetched | None = None
+        self._reads_ahead = False
         self._aside: str | None = None
         self._hooks = ExitStack()
         losses = self._losses(model)
@@ -309,6 +310,8 @@ class SentenceTransformerTrainer(Trainer):
             self._train_batch_size,
             self._collator,
         )
+        readers: Any = loader.dataset
+        self._reads_ahead = self._collator is None and not any(r.is_made_anew for r in readers.readers)
         prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(loader)
         return prepared
 
@@ -330,7 +333,9 @@ class SentenceTransformerTrainer(Trainer):
         )
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
-        """The next batches, which a thread makes ahead of the model."""
+        """The next batches, which a thread makes ahead of the model; not where other people's code may draw numbers."""
+        if not self._reads_ahead:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
         if self._ahead is None or self._ahead.iterator is not epoch_iterator:
             self._stop_ahead()
             self._ahead = Prefetched(epoch_iterator)
