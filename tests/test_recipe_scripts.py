@@ -1,0 +1,99 @@
+"""The recipes that are scripts run from end to end on a little data of the same form."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+from small import sentences, small_model_folder
+
+from likewise import SentenceTransformer
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+
+
+def write(path: Path, **columns: list[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_dict(columns).to_parquet(path)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The files that the recipes read, small."""
+    rng, folder = random.Random(0), tmp_path / "data"
+    texts = sentences(400, seed=1)
+    for language in ("en", "de", "fr", "zh"):
+        path = folder / f"sts/stsb-multi/{language}-test.parquet"
+        write(path, sentence1=texts[:40], sentence2=texts[40:80], score=[5 * rng.random() for _ in range(40)])
+    captions = {f"caption{i + 1}": sentences(60, seed=i + 10) for i in range(5)}
+    overlaps = [i < 20 for i in range(60)]
+    write(folder / "pairs/flickr30k-captions/en-train.parquet", **captions, overlaps_sts_eval=overlaps)
+    pairs = {
+        "en": texts,
+        "fr": texts[::-1],
+        "zh": texts[::-1],
+        "in_tatoeba_test": [i < 200 for i in range(400)],
+    }
+    for language in ("fr", "zh"):
+        columns = {name: pairs[name] for name in ("en", language, "in_tatoeba_test")}
+        write(folder / f"parallel/manythings/en-{language}.parquet", **columns)
+    write(folder / "parallel/multi30k/train.parquet", en=texts, de=texts[::-1])
+    return folder
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """Runs a script with a small random teacher, and returns its module and where it saved the model."""
+    teacher = small_model_folder(tmp_path / "teacher")
+
+    def start(name: str, *options: str) -> tuple[Any, Path]:
+        spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        script = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(script)
+        out = tmp_path / "out"
+        arguments = ["--data", str(data), "--out", str(out), "--teacher", teacher, *options]
+        monkeypatch.setattr(sys, "argv", [name, *arguments])
+        script.main()
+        return script, out
+
+    return start
+
+
+@pytest.mark.slow
+def test_training_from_nothing_leaves_a_static_model_with_its_own_tokenizer(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = run("train_from_nothing", "--vocabulary", "120", "--distilled-captions", "20")
+    printed = capsys.readouterr().out
+    assert [line.partition("  ")[0] for line in printed.splitlines() if "Spearman" in line][:2] == [
+        "random vectors",
+        "trained on captions",
+    ]
+    assert "80 rows: anchor, positive" in printed  # two pairs of captions a picture, 20 of 60 left out
+    model = SentenceTransformer(str(out), device="cpu")
+    assert type(model[0]).__name__ == "StaticEmbedding"
+    assert model.tokenizer.get_vocab_size() <= 120
+    assert model.encode("a cat").shape == (32,)
+
+
+@pytest.mark.slow
+def test_multilingual_distillation_measures_each_language_before_and_after(
+    run: Callable[..., Any], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, out = run("multilingual_distillation", "--pairs", "40", "--held-out", "20")
+    table = capsys.readouterr().out.partition("Trained in")[2].splitlines()[2:]
+    assert [line.split()[0] for line in table] == [
+        f"{kind}-{language}" for language in ("de", "fr", "zh") for kind in ("translation", "stsb")
+    ]
+    found = script.pairs(data, "fr", seed=42)
+    assert not set(found["english"]) & {*sentences(400, seed=1)[:80]}
+    assert len(set(found["english"])) == len(found)
+    assert len(SentenceTransformer(str(out), device="cpu").encode("a cat")) == 32
