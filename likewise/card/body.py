@@ -128,7 +128,7 @@ def _training(data: SentenceTransformerModelCardData, plot: str | None) -> list[
         if data.non_default_hyperparameters:
             parts += ["#### Non-Default Hyperparameters", _settings(data.non_default_hyperparameters)]
         parts += ["#### All Hyperparameters", markdown.folded(_settings(data.all_hyperparameters))]
-    if data.training_logs:
+    if data.training_logs and data.is_trained:
         parts += training_log.section(data.training_logs, data.best_model_step, plot)
     parts += _resources(data)
     versions = "\n".join(f"- {name}: {version}" for name, version in environment.versions().items())

@@ -67,9 +67,11 @@ def emissions(callback: Any) -> dict[str, Any] | None:
         callback: transformers' CodeCarbonCallback, or None.
     """
     tracker = getattr(callback, "tracker", None)
-    if tracker is None or getattr(tracker, "_start_time", None) is None:
+    measured = getattr(tracker, "final_emissions_data", None)  # after its end, which forgets when it began
+    if measured is None and getattr(tracker, "_start_time", None) is not None:
+        measured = tracker._prepare_emissions_data()
+    if measured is None:
         return None
-    measured = getattr(tracker, "final_emissions_data", None) or tracker._prepare_emissions_data()
     found = {
         "emissions": float(measured.emissions) * 1000,  # kg -> g
         "energy_consumed": float(measured.energy_consumed),
