@@ -1,9 +1,9 @@
 """Train from nothing: a tokenizer and static embeddings from one's own text, then a transformer distilled into them.
 
     command   python recipes/train_from_nothing.py --data ../data
-    hardware  MEASURE
-    minutes   MEASURE
-    score     MEASURE
+    hardware  2 CPU cores that a dozen other jobs shared, so that times say little
+    minutes   step 2 took 70 s with one thread; all three on idle cores: MEASURE
+    score     Spearman on the STS benchmark's test set: 0.4886 with random vectors, 0.7106 after step 2; after step 3: MEASURE
 
 Three steps, each of which can be had alone:
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--teacher", default="all-MiniLM-L6-v2", help="the model to distil")
     parser.add_argument("--vocabulary", type=int, default=16_000, help="tokens")
     parser.add_argument(
-        "--distilled-captions", type=int, default=12_000, help="captions that the teacher embeds"
+        "--distilled-captions", type=int, default=4_000, help="captions that the teacher embeds"
     )
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
