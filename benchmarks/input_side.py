@@ -9,6 +9,7 @@ limit the step where the time per step is the model's own.
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ def main(
     plan = plan_data_set(dataset, "", "training", MultipleNegativesRankingLoss(model))
     with TemporaryDirectory() as folder:
         args: Any = SentenceTransformerTrainingArguments(folder, batch_sampler="no_duplicates")
-        samplers = loading.Samplers(lambda *a: loading.batch_sampler(args, *a), SimpleNamespace)
+        samplers = loading.Samplers(partial(loading.batch_sampler, args), SimpleNamespace)
         for cached in (None, str(Path(folder) / "tokens")):
             args.token_cache_dir = cached
             start = time.perf_counter()
