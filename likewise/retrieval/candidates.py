@@ -116,6 +116,21 @@ def find_candidates(
     )
 
 
+def within_rank(pairs: Pairs, candidates: Candidates, k: int) -> Candidates:
+    """Without the candidates that do not rank among the best K if the query's positives, which were left out, count too."""
+    rank = np.tile(np.arange(candidates.ids.shape[1]), (len(candidates.ids), 1))
+    for part in _parts(len(pairs.query)):
+        query = pairs.query[part]
+        is_above = candidates.positive_scores[part, None] > candidates.scores[query]
+        np.add.at(rank, query, is_above)
+    is_within = rank < k
+    return Candidates(
+        np.where(is_within, candidates.ids, -1),
+        np.where(is_within, candidates.scores, np.float32(-np.inf)),
+        candidates.positive_scores,
+    )
+
+
 def score_with_cross_encoder(
     pairs: Pairs, candidates: Candidates, predict: Callable[[list[tuple[str, str]]], Any]
 ) -> Candidates:

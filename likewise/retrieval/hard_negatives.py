@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.retrieval.blocks import Array, Blocks, digest, weights_digest
-from likewise.retrieval.candidates import Candidates, Pairs, find_candidates, score_with_cross_encoder
+from likewise.retrieval.candidates import (
+    Candidates,
+    Pairs,
+    find_candidates,
+    score_with_cross_encoder,
+    within_rank,
+)
 from likewise.retrieval.mined_columns import FORMATS, as_columns
 from likewise.retrieval.negatives import Choice, Negatives, choose
 
@@ -75,8 +82,9 @@ def mine_hard_negatives(
         cross_encoder: Scores the candidates instead of the model, where a filter on scores is set. Anything with
             `predict(pairs, batch_size=...)`.
         range_min: So many of the best candidates are skipped: they may be positives that nobody labelled.
-        range_max: So many of the best candidates are considered. By default as many as are needed: `num_negatives` after
-            `range_min` (ten times as many where a filter may drop some), and as many as the most positives of a query.
+        range_max: Negatives are among so many of the best candidates. By default as many as are needed: `num_negatives`
+            after `range_min` (ten times as many where a filter may drop some), and as many as the most positives of a query
+            (but at most ten times `num_negatives`). Filters may draw on as many more as that last number.
         max_score: Candidates that score more are dropped.
         min_score: Candidates that score less are dropped.
         absolute_margin: Candidates have to score at least this much less than the query's weakest positive.
@@ -128,9 +136,13 @@ def mine_hard_negatives(
         "min_score": min_score,
     }
     filters = {name: value for name, value in given.items() if value is not None}
+    # A query's positives take places too, and filters may use the places that they leave.
+    spare = min(max(Counter(anchors).values()), 10 * num_negatives)
     if range_max is None:
-        wanted = 10 * num_negatives if filters else num_negatives
-        range_max = range_min + wanted + min(int(pairs.num_positives.max()), 10 * num_negatives)
+        drops_the_best = any(name != "min_score" for name in filters) or (
+            filters and cross_encoder is not None
+        )
+        range_max = range_min + (10 * num_negatives if drops_the_best else num_negatives) + spare
     choice = Choice(range_min, range_max, num_negatives, sampling_strategy, filters)
     if use_faiss:
         logger.warning("`use_faiss` has no effect: the search is exact and needs no index. Drop it.")
@@ -144,7 +156,7 @@ def mine_hard_negatives(
         model,
         pairs,
         prompts,
-        range_max,
+        range_max + spare,
         include_positives,
         batch_size,
         use_multi_process,
@@ -228,17 +240,18 @@ def _mine(
             pools.stop_multi_process_pool(settings["pool"])
     similarity = model.similarity_fn_name
     name = key(query_name, document_name, similarity, k, include_positives, pairs.positive.tolist())
-    return find_candidates(
+    found = find_candidates(
         pairs,
         queries,
         documents,
         similarity,
-        min(k, len(pairs.documents)),
+        k,
         not include_positives,
         model.device,
         blocks,
         f"candidates_{name}",
     )
+    return found if include_positives else within_rank(pairs, found, k)
 
 
 def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:

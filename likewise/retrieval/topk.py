@@ -24,7 +24,10 @@ from likewise.retrieval.ranking_keys import NO_KEY, no_keys, pack, unpack, unpac
 from likewise.retrieval.rounding import ErrorBound, bfloat16_is_faster
 from likewise.similarity import Embeddings, Similarity, cos_sim, dot_score, pytorch_cos_sim, to_float_tensor
 
-TILE_ELEMENTS = 2**22  # scores at a time: 16 MiB in float32, about what a processor's last cache keeps
+TILE_ELEMENTS = (
+    2**20
+)  # scores at a time: 4 MiB in float32, which a processor's cache keeps; memory grows with it
+TILES_ON_DEVICES = 16  # as many times that elsewhere, where launching work takes longer
 QUERIES_PER_TILE = 1024
 _LOWEST = torch.finfo(torch.float32).min
 
@@ -180,7 +183,7 @@ class StreamingTopK:
         products, ids = unpack(proposed)
         possible = bound.above(products)
         keys = torch.full_like(proposed, NO_KEY)
-        rows_at_once = max(1, TILE_ELEMENTS // 4 // (self.k * chunk.size))
+        rows_at_once = max(1, _elements(queries.device) // (self.k * chunk.size))
         for part in torch.split(torch.arange(len(queries), device=queries.device), rows_at_once):
             # The K most promising first: their worst score tells how many more are worth a look.
             first = chunk.score(queries[part], ids[part, : self.k])
@@ -220,8 +223,8 @@ class StreamingTopK:
         return torch.cat([best, found], dim=1).topk(k, dim=1).values
 
     def _tiles(self, num_documents: int, num_queries: int, first: int | None = None) -> Iterator[slice]:
-        """Cut a chunk into tiles of at most `TILE_ELEMENTS` scores."""
-        most = max(1, min(self.documents_per_tile, TILE_ELEMENTS // num_queries))
+        """Cut a chunk into tiles of bounded numbers of scores."""
+        most = max(1, min(self.documents_per_tile, _elements(self.queries.device) // num_queries))
         start, size = 0, min(first or most, most)
         while start < num_documents:
             yield slice(start, min(start + size, num_documents))
@@ -255,7 +258,7 @@ class _Chunk:
 
     def parts(self) -> Iterator[slice]:
         """All documents, a few at a time."""
-        step = max(1, TILE_ELEMENTS // 4 // self.size)
+        step = max(1, _elements(self.ids.device) // self.size)
         return (slice(start, start + step) for start in range(0, len(self), step))
 
     @cached_property
@@ -310,6 +313,11 @@ class _Excluded:
         found = torch.searchsorted(ids_in_order.values, self.ids[pair]).clamp(max=len(ids) - 1)
         hit = ids_in_order.values[found] == self.ids[pair]
         scores[row[hit], ids_in_order.indices[found[hit]]] = -torch.inf
+
+
+def _elements(device: torch.device) -> int:
+    """How many numbers to compute at a time."""
+    return TILE_ELEMENTS * (1 if device.type == "cpu" else TILES_ON_DEVICES)
 
 
 def _worst(keys: Tensor) -> Tensor:
