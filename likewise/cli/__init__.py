@@ -11,6 +11,7 @@ from likewise.cli import console
 from likewise.cli.check import check
 from likewise.cli.encode import encode
 from likewise.cli.evaluate import evaluate
+from likewise.cli.mine import mine
 from likewise.cli.quickstart import quickstart
 from likewise.cli.search import search
 from likewise.cli.train import train
@@ -54,7 +55,7 @@ def _options(
     """
 
 
-for command in (quickstart, train, evaluate, encode, search, check):
+for command in (quickstart, train, evaluate, encode, search, mine, check):
     app.command()(command)
 
 

@@ -13,6 +13,8 @@ from likewise.cli.models import DEFAULT_MODEL, load_model
 from likewise.cli.texts import split_names
 
 if TYPE_CHECKING:
+    from likewise.evaluation.bootstrap import Interval
+    from likewise.model import SentenceTransformer
     from likewise.recipe import EvaluatorRecipe
     from likewise.training.sources import Source
 
@@ -33,6 +35,12 @@ def evaluate(
     columns: Annotated[
         str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
     ] = None,
+    compare: Annotated[
+        str | None, typer.Option(help="Another model: is it better, or worse, by more than chance?")
+    ] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Add the 95 % confidence interval of each number.")
+    ] = False,
     recipe_data: Annotated[
         Path | None, typer.Option("--data", help="Folder that replaces ${data} in a recipe.")
     ] = None,
@@ -47,6 +55,8 @@ def evaluate(
 
         likewise evaluate scifact/ --model demo/model/final
 
+        likewise evaluate scifact/ --model demo/model/final --compare all-MiniLM-L6-v2
+
         likewise evaluate recipes/sts_cosent.yaml --data ../data
     """
     from likewise.training.sources import quiet_datasets
@@ -54,12 +64,66 @@ def evaluate(
     with quiet_datasets():
         evaluators = {name: recipe.load() for name, recipe in _evaluators(data, columns, recipe_data).items()}
         encoder = load_model(model)
+        other = None if compare is None else load_model(compare)
         for name, evaluator in evaluators.items():
-            metrics = evaluator(encoder)
             console.say(f"{name}: {type(evaluator).__name__}", style="bold")
-            primary = str(evaluator.primary_metric)
-            ordered: Mapping[str, Any] = {primary: metrics[primary]} | metrics
-            console.table([(key.removeprefix(f"{name}_"), f"{value:.4f}") for key, value in ordered.items()])
+            if other is not None:
+                _show_comparison(evaluator, encoder, other, name)
+            else:
+                _show_metrics(evaluator, encoder, name, intervals)
+
+
+def _show_metrics(evaluator: Any, model: SentenceTransformer, name: str, intervals: bool) -> None:
+    """A line for each metric, the primary one first."""
+    from likewise.evaluation.bootstrap import confidence_intervals
+    from likewise.evaluation.embedding import sharing_embeddings
+
+    with sharing_embeddings(model):
+        metrics = evaluator(model)
+        found = confidence_intervals(evaluator, model) if intervals else {}
+    primary = str(evaluator.primary_metric)
+    ordered: Mapping[str, Any] = {primary: metrics[primary]} | metrics
+    rows = [
+        (key.removeprefix(f"{name}_"), f"{value:.4f}", *_ends(found.get(key)))
+        for key, value in ordered.items()
+    ]
+    console.table(
+        rows if intervals else [row[:2] for row in rows], ("", "", "from", "to") if intervals else ()
+    )
+
+
+def _ends(interval: Interval | None) -> tuple[str, str]:
+    return ("", "") if interval is None else (f"{interval.low:.4f}", f"{interval.high:.4f}")
+
+
+def _show_comparison(
+    evaluator: Any, first: SentenceTransformer, second: SentenceTransformer, name: str
+) -> None:
+    """A line for each metric: both models, how they differ, and how often chance alone does that."""
+    from likewise.evaluation.bootstrap import compare_models
+
+    evaluator.prepare(first)
+    found = compare_models(evaluator, first, second)
+    if not found:
+        raise ValueError(
+            f"{type(evaluator).__name__} has no metrics of single items, so models cannot be compared."
+        )
+    first_keys = [key for key in (evaluator.primary_metric,) if key in found]
+    rows = []
+    for key in dict.fromkeys([*first_keys, *found]):
+        one = found[key]
+        numbers = (
+            one.first,
+            one.second,
+            one.difference.value,
+            one.difference.low,
+            one.difference.high,
+            one.p_value,
+        )
+        signs = ("", "", "+", "+", "+", "")
+        cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
+        rows.append((key.removeprefix(f"{name}_"), *cells))
+    console.table(rows, ("", "model", "compared", "difference", "from", "to", "p"))
 
 
 def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> dict[str, EvaluatorRecipe]:

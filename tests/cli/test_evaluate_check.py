@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small import sentences
+from small import sentences, small_model_folder
 
 TEXTS = sentences(18, seed=5)
 RECIPE = """
@@ -66,6 +66,32 @@ def test_a_recipe_is_measured_by_its_own_evaluators(run: Callable[..., Any], mod
     result = run("evaluate", "recipe.yaml", "--model", model_folder, "--data", ".")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("held-out: EmbeddingSimilarityEvaluator\n")
+
+
+def test_two_models_are_compared(run: Callable[..., Any], model_folder: str, tmp_path: Path) -> None:
+    other = small_model_folder(tmp_path / "other", seed=1)
+    result = run("evaluate", "classes.csv", "--model", model_folder, "--compare", other)
+    assert result.exit_code == 0, result.output
+    title, header, first, *_ = result.stdout.splitlines()
+    assert title == "classes: BinaryClassificationEvaluator"
+    assert header.split() == ["model", "compared", "difference", "from", "to", "p"]
+    name, model, compared, difference, low, high, p = first.split()
+    assert name == "cosine_ap"
+    assert float(difference) == pytest.approx(float(compared) - float(model), abs=2e-4)
+    assert float(low) <= float(high)
+    assert 0 < float(p) <= 1
+    alone = run("evaluate", "classes.csv", "--model", other).stdout
+    assert alone.splitlines()[1].split() == ["cosine_ap", compared]
+
+
+def test_intervals_stand_beside_the_numbers(run: Callable[..., Any], model_folder: str) -> None:
+    result = run("evaluate", "triplets.csv", "--model", model_folder, "--intervals")
+    assert result.exit_code == 0, result.output
+    _, header, line = result.stdout.splitlines()
+    assert header.split() == ["from", "to"]
+    name, value, low, high = line.split()
+    assert name == "cosine_accuracy"
+    assert 0 <= float(low) <= float(value) <= float(high) <= 1
 
 
 def test_what_cannot_be_measured_is_refused(refused: Callable[..., str]) -> None:

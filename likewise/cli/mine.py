@@ -1,0 +1,131 @@
+"""`likewise mine`: pairs of texts to pairs with hard negatives."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from likewise.cli import console
+from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.texts import read_texts, split_names
+
+WRITERS = {".parquet": "to_parquet", ".jsonl": "to_json", ".csv": "to_csv"}
+
+
+class Format(str, Enum):
+    """The forms of the result."""
+
+    triplet = "triplet"
+    n_tuple = "n-tuple"
+    labeled_pair = "labeled-pair"
+    labeled_list = "labeled-list"
+
+
+class Sampling(str, Enum):
+    """Which candidates are taken."""
+
+    top = "top"
+    random = "random"
+
+
+def mine(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help="Table (.parquet, .csv, .jsonl) with a column of queries and one of positives."),
+    ],
+    out: Annotated[Path, typer.Option(help="What to write: a .parquet, .jsonl or .csv file.")],
+    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    columns: Annotated[
+        str | None,
+        typer.Option(help="The two columns, with a comma: question,answer  [default: the first two]"),
+    ] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="File of more documents to find negatives in, as for `encode`.")
+    ] = None,
+    cross_encoder: Annotated[
+        str | None,
+        typer.Option(help="Folder or Hub name of a cross-encoder that scores candidates for the filters."),
+    ] = None,
+    num_negatives: Annotated[int, typer.Option(min=1, help="Negatives per query.")] = 3,
+    range_min: Annotated[
+        int, typer.Option(help="Skip so many of the best: they may be unlabelled positives.")
+    ] = 0,
+    range_max: Annotated[int | None, typer.Option(help="Take negatives from so many of the best.")] = None,
+    max_score: Annotated[float | None, typer.Option(help="Drop candidates that score more.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Drop candidates that score less.")] = None,
+    absolute_margin: Annotated[
+        float | None, typer.Option(help="Negatives score at least this much less than the positive.")
+    ] = None,
+    relative_margin: Annotated[
+        float | None, typer.Option(help="The same as a share of the positive's score: 0.05 for 5 percent.")
+    ] = None,
+    sampling: Annotated[Sampling, typer.Option(help="Take the best, or a random sample.")] = Sampling.top,
+    output_format: Annotated[Format, typer.Option("--format", help="Rows of the result.")] = Format.triplet,
+    scores: Annotated[bool, typer.Option("--scores", help="Add the scores.")] = False,
+    ids: Annotated[
+        bool, typer.Option("--ids", help="Add the documents' places among the distinct texts.")
+    ] = False,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder to keep embeddings and candidates in; a stopped run goes on there."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="How much goes through the model at once.")] = 32,
+    seed: Annotated[int, typer.Option(help="Decides the random sample.")] = 0,
+) -> None:
+    """Find hard negatives: documents that look like an answer to a query but are none.
+
+    Examples:
+
+        likewise mine pairs.parquet --out triplets.parquet --relative-margin 0.05
+
+        likewise mine faq.csv --columns question,answer --corpus articles.txt --range-min 5 --out triplets.jsonl
+    """
+    if out.suffix not in WRITERS:
+        raise ValueError(f"`--out` must be one of {', '.join(WRITERS)}, but is {out}. Change its ending.")
+    from datasets import Dataset
+
+    from likewise.retrieval import mine_hard_negatives
+    from likewise.training.sources import Source, quiet_datasets
+
+    with quiet_datasets():
+        table: Dataset = Source(str(pairs), columns=split_names(columns)).load()
+        if columns is not None and len(table.column_names) != 2:
+            raise ValueError(f"`--columns` must name two columns, but is {columns!r}. Write question,answer.")
+        documents = None if corpus is None else read_texts(corpus)
+        found = mine_hard_negatives(
+            table,
+            load_model(model),
+            corpus=documents,
+            cross_encoder=None if cross_encoder is None else _cross_encoder(cross_encoder),
+            range_min=range_min,
+            range_max=range_max,
+            max_score=max_score,
+            min_score=min_score,
+            absolute_margin=absolute_margin,
+            relative_margin=relative_margin,
+            num_negatives=num_negatives,
+            sampling_strategy=sampling.value,
+            output_format=output_format.value,
+            output_scores=scores,
+            output_ids=ids,
+            batch_size=batch_size,
+            cache_folder=None if cache is None else str(cache),
+            seed=seed,
+        )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        getattr(found, WRITERS[out.suffix])(str(out))
+    console.say(f"{len(table):,} pairs -> {len(found):,} rows ({', '.join(found.column_names)}) in {out}")
+
+
+def _cross_encoder(name: str) -> object:
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        raise ImportError(
+            "`--cross-encoder` needs the package that cross-encoders come with. Install it: "
+            "pip install sentence-transformers"
+        ) from error
+    return CrossEncoder(name)
