@@ -66,7 +66,7 @@ def emissions(callback: Any) -> dict[str, Any] | None:
     Args:
         callback: transformers' CodeCarbonCallback, or None.
     """
-    tracker = getattr(callback, "tracker", None)
+    tracker: Any = getattr(callback, "tracker", None)
     measured = getattr(tracker, "final_emissions_data", None)  # after its end, which forgets when it began
     if measured is None and getattr(tracker, "_start_time", None) is not None:
         measured = tracker._prepare_emissions_data()
