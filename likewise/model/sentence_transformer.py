@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model import encoding, hub, inference, storage
+from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
-from likewise.modules import Pooling, Router, Transformer
+from likewise.modules import Pooling, Router, Transformer, adapters
 from likewise.modules.base import Features, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
@@ -508,6 +509,80 @@ class SentenceTransformer(nn.Sequential):
             self.truncate_dim = before
 
     truncate_sentence_embeddings = truncate_embeddings
+
+    # Adapters and faster forms
+
+    def _adaptable(self) -> Any:
+        """The transformers model, which does the work with adapters.
+
+        Raises:
+            ValueError: The first module has none.
+        """
+        if self.transformers_model is None:
+            raise ValueError(
+                f"Adapters are for models with a Transformer module, but the first is {type(self[0]).__name__}."
+            )
+        return self.transformers_model
+
+    def load_adapter(
+        self, peft_model_id: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False
+    ) -> None:
+        """Load an adapter from a folder or the Hub, and use it."""
+        folder = storage.find_folder(peft_model_id)
+        adapters.load_adapter(self._adaptable(), folder, adapter_name, is_trainable)
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
+        """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters are trained from then on."""
+        adapters.add_adapter(self._adaptable(), adapter_config, adapter_name)
+
+    def set_adapter(self, adapter_name: str | list[str]) -> None:
+        """Use this adapter, or these, and no others."""
+        adapters.set_adapter(self._adaptable(), adapter_name)
+
+    def disable_adapters(self) -> None:
+        """Compute without adapters."""
+        adapters.enable_adapters(self._adaptable(), False)
+
+    def enable_adapters(self) -> None:
+        """Compute with the adapters again."""
+        adapters.enable_adapters(self._adaptable(), True)
+
+    def active_adapters(self) -> list[str]:
+        """The names of the adapters in use."""
+        return adapters.active_adapters(self._adaptable())
+
+    def active_adapter(self) -> str:
+        """The name of the first adapter in use."""
+        return self.active_adapters()[0]
+
+    def get_adapter_state_dict(self, adapter_name: str | None = None) -> dict[str, Tensor]:
+        """The weights of an adapter, by default of the one in use."""
+        return adapters.adapter_state(self._adaptable(), adapter_name)
+
+    def delete_adapter(self, adapter_names: str | list[str]) -> None:
+        """Take adapters off."""
+        adapters.delete_adapter(self._adaptable(), adapter_names)
+
+    def merge_adapters(self) -> None:
+        """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same."""
+        adapters.merge_adapters(self._adaptable())
+
+    def use_int8_weights(
+        self, texts: Sequence[Text], min_cosine: float = 0.98, min_speedup: float = 1.1
+    ) -> Int8Probe:
+        """Compute with int8 weights on the CPU, if that proves faster here and close enough on these texts.
+
+        What is saved and what is trained are the float weights.
+
+        Args:
+            texts: Some hundred texts like those to be embedded; 256 of them are tried.
+            min_cosine: The least cosine between any text's embeddings with int8 weights and without.
+            min_speedup: The least gain in speed.
+
+        Returns:
+            What was measured, and whether int8 weights are used.
+        """
+        return probe(self, texts, min_cosine, min_speedup)
 
     # Evaluate, save, publish
 

@@ -77,6 +77,10 @@ class ModuleReader:
             raise FileNotFoundError(
                 f"The {module_class.__name__} in {folder} lacks a file: {error}. Copy or download the folder again."
             ) from error
+        except ValueError as error:
+            if str(self.root) in str(error):
+                raise
+            raise ValueError(f"The {module_class.__name__} in {folder} cannot be loaded: {error}") from error
         except (TypeError, KeyError, AttributeError) as error:
             raise ValueError(
                 f"The settings of the {module_class.__name__} in {folder} are not what it takes: {error}. "

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.modules.adapters import base_of_adapter, has_adapters, load_adapter, save_adapter
 from likewise.modules.base import Features, Module, read_settings, scatter, write_json
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
@@ -72,8 +73,11 @@ class Transformer(Module):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
-        config = AutoConfig.from_pretrained(model_name_or_path, **for_config)
-        self.auto_model: Any = _load_model(model_name_or_path, config, for_model)
+        base = base_of_adapter(model_name_or_path) or model_name_or_path
+        config = AutoConfig.from_pretrained(base, **for_config)
+        self.auto_model: Any = _load_model(base, config, for_model)
+        if base != model_name_or_path:
+            load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
         self._packed = "attn_implementation" not in for_model
         use_fast_layers(self.auto_model)
@@ -186,8 +190,11 @@ class Transformer(Module):
     ) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
         folder = Path(output_path)
-        self.auto_model.save_pretrained(folder)
-        if not safe_serialization:
+        if has_adapters(self.auto_model):
+            save_adapter(self.auto_model, folder)
+        else:
+            self.auto_model.save_pretrained(folder)
+        if not safe_serialization and not has_adapters(self.auto_model):
             for written in folder.glob("model*.safetensors*"):
                 written.unlink()
             torch.save(self.auto_model.state_dict(), folder / "pytorch_model.bin")

@@ -60,6 +60,10 @@ class WordEmbeddings(Module):
             raise ValueError(
                 f"There are {len(weights)} vectors for {len(tokenizer.get_vocab())} words. Pass one vector a word."
             )
+        if not isinstance(max_seq_length, int) or max_seq_length < 1:
+            raise ValueError(
+                f"`max_seq_length` must be a whole number of at least 1, but is {max_seq_length!r}."
+            )
         self.tokenizer: WordTokenizer = tokenizer
         self.emb_layer = nn.Embedding.from_pretrained(weights.float(), freeze=not update_embeddings)
         self.embeddings_dimension = int(weights.shape[1])

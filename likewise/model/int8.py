@@ -1,0 +1,132 @@
+"""Int8 weights on the CPU: tried on the user's own texts, and used only where they are faster and close enough."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.packing.layers import FastLinear
+from likewise.similarity import pairwise_cos_sim
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+PROBE_TEXTS = 256
+ROUNDS = 3  # of each kind, in turns
+SMALLEST = 64 * 64  # weights; smaller layers cost more to quantise than they save
+
+
+@dataclass(frozen=True)
+class Int8Probe:
+    """What a trial of int8 weights found.
+
+    Attributes:
+        used: Whether the model computes with int8 weights now.
+        speedup: How much faster the sample was encoded than with the weights as they were.
+        cosine: The smallest cosine between a text's embedding with int8 weights and the one without.
+        reason: Why they are used or not, in a sentence.
+    """
+
+    used: bool
+    speedup: float
+    cosine: float
+    reason: str
+
+
+class Int8Linear(nn.Linear):
+    """A linear layer that multiplies in int8: a scale for each row of the weight, one for each input.
+
+    Gradients, and inputs on other devices, take the float weight, which stays as it is.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., in_features) -> (..., out_features)."""
+        if torch.is_grad_enabled() or input.device.type != "cpu" or input.dtype != torch.float32:
+            return super().forward(input)
+        output: Tensor = torch.ops.quantized.linear_dynamic(input, self._packed(), True)
+        return output
+
+    def _packed(self) -> Any:
+        """The weight in int8, made anew when it has changed."""
+        key = (self.weight.data_ptr(), self.weight._version)
+        known = self.__dict__.get("_int8")
+        if known is None or known[0] != key:
+            known = key, _pack(self.weight.detach(), None if self.bias is None else self.bias.detach())
+            self.__dict__["_int8"] = known
+        return known[1]
+
+
+def _pack(weight: Tensor, bias: Tensor | None) -> Any:
+    scales = weight.abs().amax(dim=1).clamp(min=1e-8).double() / 127
+    with (
+        warnings.catch_warnings()
+    ):  # torch moves these functions to another package, but has no others for the CPU yet
+        warnings.simplefilter("ignore")
+        quantised = torch.quantize_per_channel(
+            weight, scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
+        )
+        return torch.ops.quantized.linear_prepack(quantised, bias)
+
+
+def probe(
+    model: SentenceTransformer, texts: Sequence[Any], min_cosine: float, min_speedup: float
+) -> Int8Probe:
+    """Try int8 weights, and keep them if they hold what they promise; see `SentenceTransformer.use_int8_weights`."""
+    if model.device.type != "cpu" or model.dtype != torch.float32:
+        reason = (
+            f"int8 weights are for float32 models on the CPU; this one is {model.dtype} on {model.device}"
+        )
+        return Int8Probe(False, 1.0, 1.0, reason)
+    if not len(texts):
+        raise ValueError("`texts` is empty. Pass some hundred texts like those to be embedded.")
+    sample = list(texts[:PROBE_TEXTS])
+    layers = {
+        layer: type(layer)
+        for layer in model.modules()
+        if type(layer) in (nn.Linear, FastLinear, Int8Linear) and layer.weight.numel() >= SMALLEST
+    }
+    if not layers:
+        return Int8Probe(False, 1.0, 1.0, "the model has no large linear layers")
+    plain = {layer: FastLinear if kind is FastLinear else nn.Linear for layer, kind in layers.items()}
+    times: dict[bool, float] = {False: float("inf"), True: float("inf")}
+    embeddings: dict[bool, Any] = {}
+    try:
+        for int8 in (False, True) * ROUNDS:
+            _switch(layers, int8, plain)
+            model.encode(sample[:8], show_progress_bar=False)  # packs the weights
+            start = time.perf_counter()
+            embeddings[int8] = model.encode(sample, show_progress_bar=False)
+            times[int8] = min(times[int8], time.perf_counter() - start)
+    except BaseException as error:
+        _switch(layers, False, plain)
+        if not isinstance(error, RuntimeError | NotImplementedError | AttributeError):
+            raise
+        return Int8Probe(False, 1.0, 1.0, f"this torch cannot multiply in int8 on this processor ({error})")
+    speedup = times[False] / times[True]
+    cosine = float(pairwise_cos_sim(embeddings[False], embeddings[True]).min())
+    if cosine < min_cosine:
+        reason = f"a text's embedding would change too much: cosine {cosine:.4f}, wanted {min_cosine}"
+    elif speedup < min_speedup:
+        reason = f"they are no gain on this processor: {speedup:.2f} times as fast, wanted {min_speedup}"
+    else:
+        reason = f"{speedup:.2f} times as fast, cosine {cosine:.4f} or more on {len(sample)} texts"
+    used = cosine >= min_cosine and speedup >= min_speedup
+    _switch(layers, used, plain)
+    logger.info("Int8 weights are %s: %s.", "used" if used else "not used", reason)
+    return Int8Probe(used, speedup, cosine, reason)
+
+
+def _switch(layers: Any, int8: bool, plain: dict[Any, type]) -> None:
+    for layer in layers:
+        layer.__class__ = Int8Linear if int8 else plain[layer]
+        if not int8:
+            layer.__dict__.pop("_int8", None)
