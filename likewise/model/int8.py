@@ -96,7 +96,9 @@ def probe(
     }
     if not layers:
         return Int8Probe(False, 1.0, 1.0, "the model has no large linear layers")
-    plain = {layer: FastLinear if kind is FastLinear else nn.Linear for layer, kind in layers.items()}
+    plain: dict[nn.Module, type[nn.Linear]] = {
+        layer: FastLinear if kind is FastLinear else nn.Linear for layer, kind in layers.items()
+    }
     times: dict[bool, float] = {False: float("inf"), True: float("inf")}
     embeddings: dict[bool, Any] = {}
     try:
@@ -125,7 +127,7 @@ def probe(
     return Int8Probe(used, speedup, cosine, reason)
 
 
-def _switch(layers: Any, int8: bool, plain: dict[Any, type]) -> None:
+def _switch(layers: Any, int8: bool, plain: dict[nn.Module, type[nn.Linear]]) -> None:
     for layer in layers:
         layer.__class__ = Int8Linear if int8 else plain[layer]
         if not int8:

@@ -56,7 +56,7 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs: For `AutoTokenizer.from_pretrained` (`processor_kwargs` is the same).
         config_kwargs: For `AutoConfig.from_pretrained`.
         model_card_data: What the model card says.
-        backend: Only "torch" so far.
+        backend: "torch", or "onnx" to compute with onnxruntime; a graph that is not there yet is exported.
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -87,12 +87,12 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         model_card_data: SentenceTransformerModelCardData | None = None,
-        backend: Literal["torch"] = "torch",
+        backend: Literal["torch", "onnx"] = "torch",
         *,
         processor_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend != "torch":
-            raise ValueError(f"`backend` must be 'torch', but is {backend!r}. Drop the argument.")
+        if backend not in ("torch", "onnx"):
+            raise ValueError(f"`backend` must be 'torch' or 'onnx', but is {backend!r}.")
         if (model_name_or_path is None) == (modules is None):
             raise ValueError("Pass either `model_name_or_path` or `modules`.")
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
@@ -101,7 +101,9 @@ class SentenceTransformer(nn.Sequential):
             stored, folder = storage.StoredModel(_named(modules or [])), None
         else:
             folder = storage.find_folder(model_name_or_path, cache_folder, revision, local_files_only, token)
-            stored = storage.load(folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs)
+            stored = storage.load(
+                folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend
+            )
         super().__init__(OrderedDict(stored.modules))
         settings = stored.settings
         self.module_kwargs = stored.module_kwargs

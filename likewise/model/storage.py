@@ -50,6 +50,7 @@ def load(
     model_kwargs: Mapping[str, Any] | None = None,
     tokenizer_kwargs: Mapping[str, Any] | None = None,
     config_kwargs: Mapping[str, Any] | None = None,
+    backend: str = "torch",
 ) -> StoredModel:
     """Load a model's modules from a folder: a saved SentenceTransformer, or a plain transformers model plus pooling.
 
@@ -59,6 +60,7 @@ def load(
         model_kwargs: For `AutoModel.from_pretrained`.
         tokenizer_kwargs: For `AutoTokenizer.from_pretrained`.
         config_kwargs: For `AutoConfig.from_pretrained`.
+        backend: What computes: "torch" or "onnx".
 
     Raises:
         FileNotFoundError: The folder holds no model, or a file is missing.
@@ -69,6 +71,7 @@ def load(
         "model_kwargs": {**trust, **(model_kwargs or {})},
         "tokenizer_kwargs": {**trust, **(tokenizer_kwargs or {})},
         "config_kwargs": {**trust, **(config_kwargs or {})},
+        "backend": backend,
     }
     reader = ModuleReader(folder, folder / MODULES_FILE, trust_remote_code, options)
     card = _text(folder / "README.md"), _text(folder / "training_log.svg")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from likewise.modules.adapters import base_of_adapter, has_adapters, load_adapter, save_adapter
 from likewise.modules.base import Features, Module, read_settings, scatter, write_json
+from likewise.modules.onnx_model import OnnxModel, load_onnx_model
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -41,6 +42,7 @@ class Transformer(Module):
         cache_dir: Where downloads are kept.
         do_lower_case: Whether texts are put in lower case first.
         tokenizer_name_or_path: Where the tokenizer is, if not with the model.
+        backend: What computes: "torch", or "onnx" for an ONNX graph run by onnxruntime.
     """
 
     save_in_root = True
@@ -60,6 +62,7 @@ class Transformer(Module):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         processor_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
+        backend: str = "torch",
     ) -> None:
         super().__init__()
         from transformers import AutoConfig
@@ -75,7 +78,12 @@ class Transformer(Module):
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = AutoConfig.from_pretrained(base, **for_config)
-        self.auto_model: Any = _load_model(base, config, for_model)
+        self.backend = backend
+        self.auto_model: Any
+        if backend == "onnx":
+            self.auto_model = load_onnx_model(base, config, for_model)
+        else:
+            self.auto_model = _load_model(base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
@@ -88,8 +96,10 @@ class Transformer(Module):
         self.max_seq_length = max_seq_length
 
     @property
-    def encoder(self) -> PackedEncoder:
+    def encoder(self) -> PackedEncoder | OnnxModel:
         """Runs `auto_model` on packed batches; made anew when `auto_model` has been replaced (by an adapter, say)."""
+        if isinstance(self.auto_model, OnnxModel):
+            return self.auto_model
         known: PackedEncoder | None = self.__dict__.get("_encoder")
         if known is None or known.model is not self.auto_model:
             known = PackedEncoder(self.auto_model, self._packed)
@@ -209,6 +219,7 @@ class Transformer(Module):
         model_kwargs: Mapping[str, Any] | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
+        backend: str = "torch",
         **kwargs: Any,
     ) -> Transformer:
         """Build from a folder, whichever release of the reference wrote it."""
@@ -220,6 +231,7 @@ class Transformer(Module):
             model_args={**_saved_args(saved, "model"), **(model_kwargs or {})},
             tokenizer_args={**_saved_args(saved, "tokenizer"), **(tokenizer_kwargs or {})},
             config_args={**_saved_args(saved, "config"), **(config_kwargs or {})},
+            backend=backend,
         )
 
     def __repr__(self) -> str:
