@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,8 @@ def probe(
     layers = {
         layer: type(layer)
         for layer in model.modules()
-        if type(layer) in (nn.Linear, FastLinear, Int8Linear) and layer.weight.numel() >= SMALLEST
+        if type(layer) in (nn.Linear, FastLinear, Int8Linear)
+        and cast(nn.Linear, layer).weight.numel() >= SMALLEST
     }
     if not layers:
         return Int8Probe(False, 1.0, 1.0, "the model has no large linear layers")
