@@ -166,7 +166,7 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
     )
     id_columns: list[str] | None = field(
-        default=None, metadata={"help": "Columns whose equal values say that rows belong together."}
+        default_factory=list, metadata={"help": "Columns whose equal values say that rows belong together."}
     )
 
     def __post_init__(self) -> None:
