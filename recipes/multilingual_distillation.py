@@ -1,7 +1,7 @@
 """Multilingual distillation: a translation should have the embedding that a teacher gives the English original.
 
     command   python recipes/multilingual_distillation.py --data ../data --pairs 400 --held-out 200
-    hardware  2 CPU cores that a dozen other jobs shared, so that times say little
+    hardware  2 shared CPU cores under heavy load, so that times say little
     minutes   training took 58 s of processor time (6.6 minutes there)
     score     pairs found (held out): de 0.2800 -> 0.3475, fr 0.1650 -> 0.2725, zh 0.0675 -> 0.0850
               Spearman, STS benchmark: de 0.6240 -> 0.4031, fr 0.6493 -> 0.5009, zh 0.3974 -> 0.3578
