@@ -104,4 +104,5 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
     size = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(size * factor for factor in (1, 2, 5, 10) if span / (size * factor) <= wanted)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+    digits = 2 - math.floor(math.log10(step))
+    return [round(i * step, digits) for i in range(first, max(last, first + 1) + 1)]
