@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -71,15 +70,6 @@ def remove_old(run_folder: str, limit: int | None, best: str | None) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(path, aside)  # a kill in the middle of removing leaves no checkpoint with files missing
         shutil.rmtree(aside)
-
-
-def write_best(checkpoint: Path, best: str | None) -> None:
-    """Put the best checkpoint's path into a checkpoint's state."""
-    path = checkpoint / STATE_FILE
-    state = json.loads(path.read_text(encoding="utf-8"))
-    if state.get("best_model_checkpoint") != best:
-        state["best_model_checkpoint"] = best
-        path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_adapted(model: SentenceTransformer, folder: Path) -> None:
