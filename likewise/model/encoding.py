@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model.output_file import OutputFile
+from likewise.modules.images import is_picture
 
 logger = logging.getLogger("likewise.model.sentence_transformer")
 
@@ -43,8 +44,8 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
 
 
 def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
-    """The inputs as something to index and cut, and whether there was just one text."""
-    if isinstance(inputs, str):
+    """The inputs as something to index and cut, and whether there was just one text or image."""
+    if isinstance(inputs, str) or is_picture(inputs):
         return [inputs], True
     if inputs is None:
         raise TypeError("encode() needs a text or a list of texts, but got None.")
@@ -52,7 +53,7 @@ def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
         if inputs.dtype.kind not in "UO":
             raise TypeError(f"encode() needs texts, but got an array of {inputs.dtype}.")
         return inputs.tolist(), False
-    if isinstance(inputs, Mapping) and len(inputs) == 1:  # one text with its task, for a Router
+    if isinstance(inputs, Mapping) and len(inputs) == 1:  # one text with its task or its kind
         return [inputs], True
     if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
         raise TypeError(

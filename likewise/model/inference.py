@@ -124,6 +124,11 @@ def token_embeddings(
     """The embeddings of each text's tokens, (its tokens, D)."""
     results: list[Tensor] = [torch.empty(0)] * len(texts)
     for rows, features in _forward(model, texts, request):
+        if "token_embeddings" not in features:
+            raise ValueError(
+                "`output_value='token_embeddings'` is for models whose first module embeds tokens, but this one's is "
+                f"{type(model[0]).__name__}. Drop it."
+            )
         if "tokens" in features:
             pieces = features["token_embeddings"].split(features["tokens"].lengths.tolist())
             ordered = [pieces[place] for place in features["tokens"].place.tolist()]

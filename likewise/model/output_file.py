@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from likewise.modules.images import is_picture
+
 Rows = np.ndarray[Any, Any]
 
 
@@ -87,6 +89,6 @@ class OutputFile:
 def _fingerprint(texts: Sequence[Any], settings: dict[str, Any]) -> str:
     digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for text in texts:
-        part = str(text).encode("utf8", errors="surrogatepass")
+        part = text.tobytes() if is_picture(text) else str(text).encode("utf8", errors="surrogatepass")
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()

@@ -17,7 +17,7 @@ from likewise.model import encoding, hub, inference, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
-from likewise.modules import Pooling, Router, Transformer, adapters
+from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
 from likewise.modules.base import Features, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
@@ -181,6 +181,20 @@ class SentenceTransformer(nn.Sequential):
         self._first_module().tokenizer = value
 
     @property
+    def processor(self) -> Any:
+        """The first module's processor, for images and texts; its tokenizer where it has no other."""
+        return getattr(self[0], "processor", None) or self.tokenizer
+
+    @property
+    def modalities(self) -> list[str]:
+        """The kinds of inputs: "text", and "image" where the first module takes images."""
+        return list(getattr(self[0], "modalities", ("text",)))
+
+    def supports(self, modality: str) -> bool:
+        """Whether the model takes inputs of this kind."""
+        return modality in self.modalities
+
+    @property
     def max_seq_length(self) -> int | None:
         """Texts are cut at this many tokens."""
         limit: int | None = self._first_module().max_seq_length
@@ -224,7 +238,7 @@ class SentenceTransformer(nn.Sequential):
             **options: As transformers' method of this name takes them, e.g. `every_n_layers`.
         """
         for module in self.modules():
-            if isinstance(module, Transformer):
+            if isinstance(module, Transformer | CLIPModel):
                 model = module.auto_model
                 if hasattr(model, "activation_checkpointing_enable"):
                     model.activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
@@ -248,6 +262,7 @@ class SentenceTransformer(nn.Sequential):
         if isinstance(first, Router):
             options["task"] = task
         features: dict[str, Tensor] = first.tokenize(texts, **options)
+        self._report_truncation(getattr(first, "tokenization", None))
         return features
 
     preprocess = tokenize
@@ -317,10 +332,11 @@ class SentenceTransformer(nn.Sequential):
         sentences: str | Sequence[Text] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Embed texts.
+        """Embed texts, or images where the model takes them.
 
         Args:
-            inputs: A text, or a list of texts (or of pairs of texts). `sentences` is the older name.
+            inputs: A text, or a list of texts (or of pairs of texts). For a model of images and texts also PIL images, and
+                paths and URLs of images. `sentences` is the older name.
             prompt_name: The prompt to use, a key of `prompts`.
             prompt: The prompt itself; it wins over `prompt_name`.
             batch_size: How much goes through the model at once. The work is cut by tokens, not by texts: a batch holds

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise.modules import Pooling, Transformer
+from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.find_folder import find_folder as find_folder
@@ -138,7 +138,10 @@ def _listed(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[
 
 
 def _with_pooling(reader: ModuleReader) -> dict[str, nn.Module]:
-    """A plain transformers model: mean pooling is added, or last-token pooling for a causal language model."""
+    """A plain transformers model: mean pooling is added, or last-token pooling for a causal language model; not to a CLIP."""
+    if (reader.root / "config.json").exists():
+        if read_settings(reader.root, "config.json").get("model_type") == "clip":
+            return {"0": reader.load(CLIPModel, reader.root)}
     transformer = reader.load(Transformer, reader.root)
     config = transformer.config
     architectures = getattr(config, "architectures", None) or [""]

@@ -2,6 +2,7 @@
 
 from likewise.modules.base import Module
 from likewise.modules.bow import BoW
+from likewise.modules.clip_model import CLIPModel
 from likewise.modules.cnn import CNN
 from likewise.modules.dense import Dense
 from likewise.modules.dropout import Dropout
@@ -22,6 +23,7 @@ __all__ = [
     "LSTM",
     "Asym",
     "BoW",
+    "CLIPModel",
     "Dense",
     "Dropout",
     "LayerNorm",

@@ -83,7 +83,7 @@ class Transformer(Module):
         if backend == "onnx":
             self.auto_model = load_onnx_model(base, config, for_model)
         else:
-            self.auto_model = _load_model(base, config, for_model)
+            self.auto_model = load_model(base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
@@ -158,15 +158,7 @@ class Transformer(Module):
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
-        tokens = self.token_sequences(texts, prompt).pack()
-        pad_id = self.tokenizer.pad_token_id
-        features = {"input_ids": tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)}
-        features["attention_mask"] = tokens.padded_mask()
-        if tokens.token_type_ids is not None:
-            features["token_type_ids"] = tokens.pad(tokens.token_type_ids)
-        if tokens.prompt_lengths is not None:
-            features["prompt_length"] = tokens.restore(tokens.prompt_lengths)
-        return features
+        return padded_features(self.token_sequences(texts, prompt).pack(), self.tokenizer.pad_token_id)
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones.
@@ -200,16 +192,9 @@ class Transformer(Module):
     ) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
         folder = Path(output_path)
-        if has_adapters(self.auto_model):
-            save_adapter(self.auto_model, folder)
-        else:
-            self.auto_model.save_pretrained(folder)
-        if not safe_serialization and not has_adapters(self.auto_model):
-            for written in folder.glob("model*.safetensors*"):
-                written.unlink()
-            torch.save(self.auto_model.state_dict(), folder / "pytorch_model.bin")
+        save_model(self.auto_model, folder, safe_serialization)
         self.tokenizer.save_pretrained(folder)
-        _tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
         write_json(folder / CONFIG_FILES[0], self.get_config_dict())
 
     @classmethod
@@ -221,9 +206,17 @@ class Transformer(Module):
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
         **kwargs: Any,
-    ) -> Transformer:
-        """Build from a folder, whichever release of the reference wrote it."""
+    ) -> Module:
+        """Build from a folder, whichever release of the reference wrote it; a CLIP saved as a Transformer is a CLIPModel.
+
+        Raises:
+            ValueError: It takes something else than texts and images.
+        """
         saved = read_config(folder)
+        if "image" in (saved.get("modality_config") or ()):
+            from likewise.modules.clip_model import CLIPModel
+
+            return CLIPModel.load(folder, model_kwargs, tokenizer_kwargs, config_kwargs, backend)
         return cls(
             str(folder),
             max_seq_length=saved.get("max_seq_length"),
@@ -255,7 +248,7 @@ def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return args
 
 
-def _load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
+def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
     """The encoder of this configuration, without a head.
 
     Raises:
@@ -304,7 +297,30 @@ def load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:
+def padded_features(tokens: TokenBatch, pad_id: int | None) -> dict[str, Tensor]:
+    """A packed batch in padded form: `input_ids`, `attention_mask` (N, L), and whatever else it has."""
+    features = {"input_ids": tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)}
+    features["attention_mask"] = tokens.padded_mask()
+    if tokens.token_type_ids is not None:
+        features["token_type_ids"] = tokens.pad(tokens.token_type_ids)
+    if tokens.prompt_lengths is not None:
+        features["prompt_length"] = tokens.restore(tokens.prompt_lengths)
+    return features
+
+
+def save_model(model: Any, folder: Path, safe_serialization: bool) -> None:
+    """Write a transformers model with its configuration, or its adapters alone where it has some."""
+    if has_adapters(model):
+        save_adapter(model, folder)
+        return
+    model.save_pretrained(folder)
+    if not safe_serialization:
+        for written in folder.glob("model*.safetensors*"):
+            written.unlink()
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:
     """Drop what only described how this process loaded the tokenizer; note the maximum length."""
     if not path.exists():
         return

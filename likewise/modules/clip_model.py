@@ -1,0 +1,229 @@
+"""CLIPModel: images and texts to embeddings of one space, by a CLIP of transformers and its processor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.modules.base import Features, Module, write_json
+from likewise.modules.images import is_picture, names_image, opened, require_pillow
+from likewise.modules.text import Tokenization
+from likewise.modules.transformer import (
+    load_model,
+    load_tokenizer,
+    padded_features,
+    save_model,
+    tidy_tokenizer_config,
+)
+
+IMAGE, TEXT = 0, 1
+"""The two kinds of inputs, as `image_text_info` in the features has them."""
+
+
+class CLIPModel(Module):
+    """A CLIP as the only module of a model that takes images and texts, also in one list.
+
+    Images are PIL images, or texts that are the path of an image file, its URL or a data URI.
+
+    Args:
+        model_name: A folder, or a name on the Hub.
+        processor_name: Where the processor (image processor and tokenizer) is, if not with the model.
+        model_name_or_path: The reference's later name of `model_name`.
+        model_kwargs: For `AutoModel.from_pretrained`.
+        processor_kwargs: For the image processor's and the tokenizer's `from_pretrained`.
+        config_kwargs: For `AutoConfig.from_pretrained`.
+
+    Raises:
+        ImportError: Pillow is not installed.
+        ValueError: It is not a CLIP, or the folder is damaged.
+
+    Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020.
+    """
+
+    def __init__(
+        self,
+        model_name: str = "openai/clip-vit-base-patch32",
+        processor_name: str | None = None,
+        *,
+        model_name_or_path: str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        require_pillow()
+        from transformers import AutoConfig
+
+        name = model_name_or_path or model_name
+        config = AutoConfig.from_pretrained(name, **(config_kwargs or {}))
+        if config.model_type != "clip":
+            raise ValueError(
+                f"CLIPModel takes a model of type 'clip', but {name} is of type {config.model_type!r}. "
+                "Take `models.Transformer` for a model of texts."
+            )
+        self.auto_model: Any = load_model(name, config, model_kwargs or {})
+        self.image_processor = load_image_processor(processor_name or name, processor_kwargs or {})
+        tokenizer = load_tokenizer(processor_name or name, processor_kwargs or {})
+        self.tokenization = Tokenization(tokenizer)
+        self.max_seq_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The kinds of inputs."""
+        return ("text", "image")
+
+    @property
+    def model(self) -> Any:
+        """The transformers model; the same as `auto_model`."""
+        return self.auto_model
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model."""
+        return self.auto_model.config
+
+    @property
+    def processor(self) -> Any:
+        """The transformers processor: image processor and tokenizer in one."""
+        from transformers import CLIPProcessor
+
+        return CLIPProcessor(self.image_processor, self.tokenizer)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.tokenization.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.tokenization = Tokenization(tokenizer, max_length=self.max_seq_length)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Texts are cut at this many tokens, the special ones counted in."""
+        return self.tokenization.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self.tokenization.max_length = value
+
+    def get_sentence_embedding_dimension(self) -> int:
+        """D, the size of an embedding."""
+        return int(self.config.projection_dim)
+
+    get_embedding_dimension = get_sentence_embedding_dimension
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
+        """Features of images and texts, in any mixture.
+
+        Args:
+            texts: PIL images, texts, or either as `{"image": ...}` or `{"text": ...}`.
+            prompt: Put in front of each text.
+
+        Returns:
+            `image_text_info` (N,), 0 for an image and 1 for a text; `pixel_values` (images, 3, height, width) if there are
+            images; `input_ids` and `attention_mask` (texts, L) if there are texts.
+
+        Raises:
+            TypeError: Something is neither an image nor a text.
+            ValueError: An image cannot be read.
+        """
+        inputs = [_unwrapped(value) for value in texts]
+        kinds = [_kind(value) for value in inputs]
+        images = [opened(x, row) for row, (x, kind) in enumerate(zip(inputs, kinds, strict=True)) if not kind]
+        strings = [x for x, kind in zip(inputs, kinds, strict=True) if kind]
+        features = {"image_text_info": torch.tensor(kinds)}
+        if images:
+            features["pixel_values"] = self.image_processor(images, return_tensors="pt")["pixel_values"]
+        if strings:
+            tokens = self.tokenization(strings, prompt).pack()
+            features |= padded_features(tokens, self.tokenizer.pad_token_id)
+        return features
+
+    preprocess = tokenize
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Add `sentence_embedding`, (N, D), in the caller's order."""
+        parts = []
+        if "pixel_values" in features:
+            parts.append(_projected(self.auto_model.get_image_features(features["pixel_values"])))
+        if "input_ids" in features:
+            ids, mask = features["input_ids"], features.get("attention_mask")
+            parts.append(_projected(self.auto_model.get_text_features(input_ids=ids, attention_mask=mask)))
+        embeddings = torch.cat(parts)
+        if len(parts) > 1:  # images first, then texts: back to their own order
+            embeddings = embeddings[features["image_text_info"].argsort(stable=True).argsort()]
+        features["sentence_embedding"] = embeddings
+        return features
+
+    def save(
+        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
+        """Write model, tokenizer and image processor as transformers and the reference read them."""
+        folder = Path(output_path)
+        save_model(self.auto_model, folder, safe_serialization)
+        self.image_processor.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | Path,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        backend: str = "torch",
+        **kwargs: Any,
+    ) -> CLIPModel:
+        """Build from a folder, whichever release of the reference wrote it."""
+        if backend != "torch":
+            raise ValueError(f"`backend={backend!r}` is for models of texts. Drop it to load this CLIP.")
+        return cls(
+            str(folder),
+            model_kwargs=model_kwargs,
+            processor_kwargs=tokenizer_kwargs,
+            config_kwargs=config_kwargs,
+        )
+
+    def __repr__(self) -> str:
+        settings = {"max_seq_length": self.max_seq_length, "architecture": type(self.auto_model).__name__}
+        return f"CLIPModel({settings})"
+
+
+def load_image_processor(name_or_path: str, options: Mapping[str, Any]) -> Any:
+    """The image processor in a folder, or of a name on the Hub.
+
+    Raises:
+        ValueError: Its file is missing or damaged.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(name_or_path, **options)
+    except Exception as error:  # transformers raises what it happens to stumble over
+        raise ValueError(
+            f"The image processor in {name_or_path} cannot be read ({error}). Its preprocessor_config.json may be missing "
+            "or damaged: copy or download the folder again."
+        ) from error
+
+
+def _kind(value: Any) -> int:
+    return IMAGE if is_picture(value) or (isinstance(value, str) and names_image(value)) else TEXT
+
+
+def _unwrapped(value: Any) -> Any:
+    """The image or text of a `{"image": ...}` or `{"text": ...}`; anything else as it is."""
+    if isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"image", "text"}:
+        return next(iter(value.values()))
+    return value
+
+
+def _projected(output: Any) -> Tensor:
+    """(N, D): what transformers calls the pooled output, or, in older releases, all there is."""
+    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return found

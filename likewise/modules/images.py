@@ -1,0 +1,63 @@
+"""Images among the inputs of a model: PIL images, and texts that say where one is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp")
+DATA_URI = "data:image/"
+
+
+def require_pillow() -> None:
+    """Refuse to go on without Pillow.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise ImportError('Images need Pillow. Install it: `pip install "likewise[image]"`.') from error
+
+
+def is_picture(value: Any) -> bool:
+    """Whether this is a PIL image."""
+    pillow = sys.modules.get("PIL.Image")  # whoever holds an image has imported it
+    return pillow is not None and isinstance(value, pillow.Image)
+
+
+def names_image(text: str) -> bool:
+    """Whether a text is the address of an image: a data URI, a URL or the path of a file that ends like one."""
+    if text.startswith(DATA_URI):
+        return True
+    if text.startswith(("http://", "https://")) and " " not in text:
+        try:
+            return urlparse(text).path.lower().endswith(EXTENSIONS)
+        except ValueError:
+            return False
+    return text.lower().endswith(EXTENSIONS) and Path(text).is_file()
+
+
+def opened(image: Any, row: int) -> Any:
+    """The pixels of an image.
+
+    Args:
+        image: A PIL image, or a text that `names_image`.
+        row: Its number, for messages.
+
+    Raises:
+        ValueError: It cannot be had, or is damaged.
+    """
+    try:
+        if isinstance(image, str):
+            from transformers.image_utils import load_image
+
+            return load_image(image)
+        image.load()
+        return image
+    except Exception as error:  # of the file, of the network, of Pillow's decoders
+        shown = image[:100] if isinstance(image, str) else repr(image)
+        raise ValueError(f"Image {row} cannot be read ({error}): {shown}. Correct or drop it.") from error
