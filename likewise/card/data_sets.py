@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from likewise.modules import CLIPModel
+from likewise.modules.images import is_picture
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -41,7 +45,7 @@ def describe(
         `examples` by column, and `loss`.
     """
     described = {**origin(dataset, name), **(known or {})}
-    rows = dataset[:STATISTICS_ROWS] if hasattr(dataset, "__len__") else {}
+    rows = _first_rows(dataset) if hasattr(dataset, "__len__") else {}
     if rows:
         described["size"] = len(dataset)
         described["stats"] = {column: statistics(values, model) for column, values in rows.items()}
@@ -49,6 +53,27 @@ def describe(
     described["columns"] = list(rows or dataset.column_names or ())
     described["loss"] = describe_loss(loss)
     return described
+
+
+def _first_rows(dataset: Any) -> dict[str, list[Any]]:
+    """The first rows by column; of images no more is read than their size."""
+    images = image_columns(dataset)
+    for column in images:
+        dataset = dataset.cast_column(column, type(dataset.features[column])(decode=False))
+    rows = dict(dataset[:STATISTICS_ROWS])
+    return rows | {column: [_opened(value) for value in rows[column]] for column in images}
+
+
+def image_columns(dataset: Any) -> list[str]:
+    """The columns of encoded images."""
+    return [name for name, kind in (dataset.features or {}).items() if type(kind).__name__ == "Image"]
+
+
+def _opened(value: Mapping[str, Any]) -> Any:
+    """An image whose pixels are not read yet, from `{"bytes": ..., "path": ...}`."""
+    from PIL import Image
+
+    return Image.open(value["path"] if value["bytes"] is None else BytesIO(value["bytes"]))
 
 
 def origin(dataset: Any, name: str = "") -> dict[str, Any]:
@@ -79,15 +104,17 @@ def statistics(values: Sequence[Any], model: SentenceTransformer) -> dict[str, A
         lengths = [len(value) for value in values]
         same = {"size": f"{lengths[0]} elements"} if len(set(lengths)) == 1 else None
         return {"dtype": "list", "modality": "", "data": same or _spread(lengths, " elements")}
-    if type(first).__module__.startswith("PIL."):
+    if is_picture(first):
         return {"dtype": "image", "modality": "image", "data": _sizes(values)}
     return {"dtype": type(first).__name__, "modality": "", "data": {}}
 
 
 def _lengths_of_texts(texts: Sequence[str], model: SentenceTransformer) -> dict[str, str]:
     """In tokens, as the model reads them (cut at its limit); in characters if it has no tokens."""
-    if model.takes_tokens:
-        return _spread(model._first_module().token_sequences(list(texts)).lengths.tolist(), " tokens")
+    first = model._first_module()
+    if model.takes_tokens or isinstance(first, CLIPModel):
+        count = first.token_sequences if model.takes_tokens else first.tokenization
+        return _spread(count(list(texts)).lengths.tolist(), " tokens")
     return _spread([len(text) for text in texts], " characters")
 
 
@@ -154,6 +181,8 @@ def with_inner(losses: Sequence[Any]) -> list[Any]:
 
 def texts_of_rows(dataset: Any, most: int) -> Iterator[list[str]]:
     """The texts of rows evenly spread over a data set, at most so many; rows with an empty text are left out."""
+    if images := set(image_columns(dataset)):
+        dataset = dataset.select_columns([name for name in dataset.column_names if name not in images])
     stride = max(1, len(dataset) // most)
     for number in islice(range(0, len(dataset), stride), most):
         texts = [value for value in dataset[number].values() if isinstance(value, str)]

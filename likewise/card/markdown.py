@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pprint import pformat
 from typing import Any
 
+from likewise.modules.images import is_picture
+
 MAX_SAMPLE_CHARACTERS = 1000
 MAX_SAMPLE_ITEMS = 5
 # Markdown is read inside of <code> as well; entities are not.
@@ -30,7 +32,7 @@ def code(text: Any) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, list) and len(value) > MAX_SAMPLE_ITEMS:
         return f"{str(value[:MAX_SAMPLE_ITEMS])[:-1]}, ...]"
-    text = str(value)
+    text = f"<image {value.width}x{value.height}>" if is_picture(value) else str(value)
     return text if len(text) <= MAX_SAMPLE_CHARACTERS else f"{text[:MAX_SAMPLE_CHARACTERS]}..."
 
 

@@ -31,6 +31,10 @@ def code(model: SentenceTransformer, data: SentenceTransformerModelCardData) -> 
         "",
         f'model = SentenceTransformer("{data.model_id or NO_MODEL_ID}")',
     ]
+    if model.supports("image"):
+        lines += [
+            "# Takes images as well as texts: model.encode(PIL.Image.open(path)), or model.encode(path)"
+        ]
     size = model.get_sentence_embedding_dimension()
     if is_search:
         lines += [f"queries = [\n    {texts[0]!r},\n]", _list("documents", texts[1:])]

@@ -72,7 +72,7 @@ def _verdicts(losses: Mapping[str, type[Loss]], rows: Dataset) -> tuple[Rows, di
     for name, loss in sorted(losses.items()):
         try:
             # The checks ask a loss only for its class and what it takes, so that none needs a model here.
-            plan = plan_data_set(rows, "", "training", loss.__new__(loss), check_cells=False)
+            plan = plan_data_set(rows, "", "training", loss.__new__(loss), modalities=())
         except ValueError as error:
             reason, takes = _reason_and_takes(str(error).replace("the training data", "the data"), name)
             refusals.setdefault(reason, []).append((name, takes))

@@ -139,10 +139,9 @@ def _listed(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[
 
 def _with_pooling(reader: ModuleReader) -> dict[str, nn.Module]:
     """A plain transformers model: mean pooling is added, or last-token pooling for a causal language model; not to a CLIP."""
-    if (reader.root / "config.json").exists():
-        if read_settings(reader.root, "config.json").get("model_type") == "clip":
-            return {"0": reader.load(CLIPModel, reader.root)}
     transformer = reader.load(Transformer, reader.root)
+    if isinstance(transformer, CLIPModel):
+        return {"0": transformer}
     config = transformer.config
     architectures = getattr(config, "architectures", None) or [""]
     causal = architectures[0].endswith("ForCausalLM") and getattr(config, "is_causal", True)

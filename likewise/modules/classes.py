@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from likewise.modules.base import Module
+from likewise.modules.base import Module, read_settings
 
 OWN_PACKAGES = ("sentence_transformers", "likewise")
 
@@ -69,6 +69,7 @@ class ModuleReader:
         """A module of a class from its folder."""
         if not issubclass(module_class, Module):
             return _load_foreign(module_class, folder)
+        module_class = _class_for(module_class, folder)
         try:
             return module_class.load(
                 folder, trust_remote_code=self.trust_remote_code, reader=self, **self.options
@@ -95,6 +96,15 @@ class ModuleReader:
                 "Such a path is not followed: move the module's files into the folder and correct the path."
             )
         return folder / path
+
+
+def _class_for(module_class: type[Module], folder: Path) -> type[Module]:
+    """The class that takes what is in a folder: the reference saves a CLIP as a Transformer too, since 5.4."""
+    from likewise.modules import CLIPModel, Transformer
+
+    may_be = module_class is Transformer and (folder / "config.json").exists()
+    is_clip = may_be and read_settings(folder, "config.json").get("model_type") == "clip"
+    return CLIPModel if is_clip else module_class
 
 
 def untrusted(type_name: str, named_in: Path) -> ValueError:

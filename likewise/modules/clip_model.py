@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.modules.base import Features, Module, write_json
+from likewise.modules.base import Features, Module
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
 from likewise.modules.text import Tokenization
 from likewise.modules.transformer import (
@@ -134,8 +134,8 @@ class CLIPModel(Module):
         """
         inputs = [_unwrapped(value) for value in texts]
         kinds = [_kind(value) for value in inputs]
-        images = [opened(x, row) for row, (x, kind) in enumerate(zip(inputs, kinds, strict=True)) if not kind]
-        strings = [x for x, kind in zip(inputs, kinds, strict=True) if kind]
+        images = [opened(value) for value, kind in zip(inputs, kinds, strict=True) if kind == IMAGE]
+        strings = [value for value, kind in zip(inputs, kinds, strict=True) if kind == TEXT]
         features = {"image_text_info": torch.tensor(kinds)}
         if images:
             features["pixel_values"] = self.image_processor(images, return_tensors="pt")["pixel_values"]

@@ -41,12 +41,8 @@ def names_image(text: str) -> bool:
     return text.lower().endswith(EXTENSIONS) and Path(text).is_file()
 
 
-def opened(image: Any, row: int) -> Any:
-    """The pixels of an image.
-
-    Args:
-        image: A PIL image, or a text that `names_image`.
-        row: Its number, for messages.
+def opened(image: Any) -> Any:
+    """A PIL image with its pixels read; `image` is one, or a text that `names_image`.
 
     Raises:
         ValueError: It cannot be had, or is damaged.
@@ -60,4 +56,4 @@ def opened(image: Any, row: int) -> Any:
         return image
     except Exception as error:  # of the file, of the network, of Pillow's decoders
         shown = image[:100] if isinstance(image, str) else repr(image)
-        raise ValueError(f"Image {row} cannot be read ({error}): {shown}. Correct or drop it.") from error
+        raise ValueError(f"An image cannot be read ({error}): {shown}. Correct or drop it.") from error

@@ -206,17 +206,19 @@ class Transformer(Module):
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
         **kwargs: Any,
-    ) -> Module:
-        """Build from a folder, whichever release of the reference wrote it; a CLIP saved as a Transformer is a CLIPModel.
+    ) -> Transformer:
+        """Build from a folder, whichever release of the reference wrote it.
 
         Raises:
-            ValueError: It takes something else than texts and images.
+            ValueError: It takes something else than plain texts.
         """
         saved = read_config(folder)
-        if "image" in (saved.get("modality_config") or ()):
-            from likewise.modules.clip_model import CLIPModel
-
-            return CLIPModel.load(folder, model_kwargs, tokenizer_kwargs, config_kwargs, backend)
+        kinds = saved.get("modality_config") or {"text": {}}
+        if "text" not in kinds or "message" in kinds:
+            raise ValueError(
+                f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
+                "(and images by a CLIP): neither messages in a chat template, nor audio or video."
+            )
         return cls(
             str(folder),
             max_seq_length=saved.get("max_seq_length"),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from likewise.losses.base import Columns, Label
+from likewise.modules.images import is_picture
 from likewise.training.columns import arrow_chunks, column_names, is_transformed
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ USUAL_PLACES = {
     "negative": 2,
 }  # fmt: skip
 SAMPLE_ROWS = 1000  # looked at where rows are made when they are read, or come as a stream
+IMAGE_SAMPLE_ROWS = 32  # the same where they hold images
 
 
 def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, where: str) -> Columns | None:
@@ -110,8 +112,24 @@ def first_rows(dataset: Dataset | IterableDataset) -> Dataset:
     from datasets import Dataset
 
     if not isinstance(dataset, Dataset):
-        return Dataset.from_list(list(dataset.take(SAMPLE_ROWS)))
-    return dataset.select(range(min(SAMPLE_ROWS, len(dataset)))) if is_transformed(dataset) else dataset
+        return Dataset.from_list(list(dataset.take(_sample_rows(next(iter(dataset), {})))))
+    if not (is_transformed(dataset) and len(dataset)):
+        return dataset
+    return dataset.select(range(min(_sample_rows(dataset[0]), len(dataset))))
+
+
+def _sample_rows(row: Mapping[str, Any]) -> int:
+    return IMAGE_SAMPLE_ROWS if any(map(is_picture, row.values())) else SAMPLE_ROWS
+
+
+def check_images(dataset: Dataset, column: str, where: str) -> None:
+    """Refuse a column with missing images; what is in the others is not looked at.
+
+    Raises:
+        ValueError: One is missing.
+    """
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no image")
 
 
 def check_texts(dataset: Dataset, column: str, where: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from likewise.losses.base import Label, Loss
 from likewise.modules import Router
 from likewise.training import checks
 from likewise.training.arguments import BatchSamplers
-from likewise.training.columns import LABEL_COLUMNS, column_names
+from likewise.training.columns import LABEL_COLUMNS, column_names, holds_images
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -93,7 +93,7 @@ def plan_data_set(
     prompts: Any = None,
     batch_size: int | None = None,
     label_columns: Sequence[str] = LABEL_COLUMNS,
-    check_cells: bool = True,
+    modalities: Collection[str] = ("text",),
     id_columns: Sequence[str] = (),
     router_mapping: Any = None,
 ) -> DataSetPlan:
@@ -107,7 +107,7 @@ def plan_data_set(
         prompts: The argument `prompts`.
         batch_size: Rows in a batch, over all processes.
         label_columns: Names that a label column may have, the first found counts.
-        check_cells: Whether to look at every cell (False for models that take other things than texts).
+        modalities: What the model takes, so that cells can be looked at: "text", "image"; none where that is not known.
         id_columns: Columns that are ids, where the data set has them.
         router_mapping: The argument `router_mapping`, for a model with a Router; None for others.
 
@@ -134,8 +134,10 @@ def plan_data_set(
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.check_ids(rows, column, where)
-    if check_cells:
-        for column in texts:
+    for column in texts:
+        if "image" in modalities and holds_images(rows, column):
+            checks.check_images(rows, column, where)
+        elif "text" in modalities:
             checks.check_texts(rows, column, where)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
@@ -250,10 +252,11 @@ def plan_data_sets(
         raise ValueError(
             f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
         )
-    takes_texts = model is None or model.takes_tokens
+    known = model is None or model.takes_tokens or "image" in model.modalities
+    modalities = () if not known else ("text",) if model is None else model.modalities
     return [
         plan_data_set(
-            dataset, name, split, losses[name], args.prompts, batch_size, check_cells=takes_texts,
+            dataset, name, split, losses[name], args.prompts, batch_size, modalities=modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
         )
         for name, dataset in data.items()

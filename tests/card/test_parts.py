@@ -63,7 +63,7 @@ def test_many_classes_are_told_by_their_spread(model: SentenceTransformer) -> No
 
 
 def test_texts_of_a_model_without_tokens_are_counted_in_characters() -> None:
-    wordless: Any = SimpleNamespace(takes_tokens=False)
+    wordless: Any = SimpleNamespace(takes_tokens=False, _first_module=lambda: None)
     assert data_sets.statistics(["ab", "abcd"], wordless)["data"]["mean"] == "3.0 characters"
 
 

@@ -194,6 +194,15 @@ def test_what_is_written_after_loading_loads_in_the_reference(
     assert all(name.startswith("sentence_transformers.models.") for name in types)
 
 
+@pytest.mark.parametrize("kind", ["message", "audio"])
+def test_a_model_of_other_inputs_than_texts_is_refused(folder: Path, kind: str) -> None:
+    version_6(folder)
+    kinds = {kind: {"method": "forward"}} | ({"text": {"method": "forward"}} if kind == "message" else {})
+    edit(folder / "sentence_bert_config.json", lambda config: {**config, "modality_config": kinds})
+    with pytest.raises(ValueError, match=f"was saved to take inputs of the kinds {kind}"):
+        SentenceTransformer(folder, device="cpu")
+
+
 def test_the_table_of_formats_lists_every_fixture() -> None:
     page = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf8")
     for release in FIXTURES:
