@@ -1,0 +1,292 @@
+"""Merging models: one model whose weights are a mixture of those of several fine-tunes of the same one.
+
+`linear` and `slerp` are written out here; the other methods are mergekit's.
+
+Reference: Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482 (linear).
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.modules.adapters import has_adapters
+from likewise.modules.base import Module
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+DTYPES = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
+# What a configuration says of where it comes from, not of what it computes.
+PROVENANCE = {"architectures", "transformers_version", "torch_dtype", "dtype"}
+NEARLY_PARALLEL = 0.9995  # cosine beyond which spherical interpolation is no better than linear
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What to do with the weights of N models.
+
+    Attributes:
+        method: linear, slerp, or a method of mergekit.
+        parameters: Of the method.
+        base: The number of the base model; None for methods without one.
+        dtype: What is computed in; None for the inputs' own.
+        out_dtype: What the result is cast to; None leaves it.
+        batch_options: For mergekit.
+    """
+
+    method: str
+    parameters: Mapping[str, Any]
+    base: int | None
+    dtype: torch.dtype | None
+    out_dtype: torch.dtype | None
+    batch_options: Any
+
+
+def merge_models(
+    cls: type[SentenceTransformer],
+    models: Sequence[Any],
+    method: str,
+    base_model: Any,
+    parameters: Mapping[str, Any] | None,
+    dtype: str | torch.dtype | None,
+    out_dtype: str | torch.dtype | None,
+    device: str | torch.device,
+    batch_options: Any,
+    load_kwargs: Mapping[str, Any],
+) -> SentenceTransformer:
+    """See `SentenceTransformer.merge`."""
+    if isinstance(models, str | os.PathLike) or len(models) < 2:
+        raise ValueError("`models` must be at least two models, folders or names. Pass a list of them.")
+    given, base = _with_base(list(models), base_model, method)
+    mixture = Mixture(
+        method, dict(parameters or {}), base, _dtype("dtype", dtype), _dtype("out_dtype", out_dtype), batch_options
+    )  # fmt: skip
+    _check(mixture, len(given))
+    loaded = [
+        cls(model, device=device, **load_kwargs) if isinstance(model, str | os.PathLike) else model
+        for model in given
+    ]
+    for number, model in enumerate(loaded):
+        if not isinstance(model, cls):
+            raise TypeError(
+                f"Model {number} is a {type(model).__name__}, but should be a {cls.__name__}, or its folder or name."
+            )
+        _check_plain(model, number)
+        _check_alike(loaded[0], model, number)
+    with torch.no_grad():
+        return _filled(loaded[0], _mixed(loaded, mixture, torch.device(device))).to(device).eval()
+
+
+def _with_base(models: list[Any], base_model: Any, method: str) -> tuple[list[Any], int | None]:
+    """The models, the base among them, and its number."""
+    if base_model is None:
+        return models, 0 if method == "slerp" else None
+    if method == "linear":
+        raise ValueError("`method='linear'` has no base: drop `base_model`, or list it among the models.")
+    for number, model in enumerate(models):
+        named = isinstance(model, str | os.PathLike) and isinstance(base_model, str | os.PathLike)
+        if model is base_model or (named and str(model) == str(base_model)):
+            return models, number
+    return [*models, base_model], len(models)
+
+
+def _dtype(name: str, value: str | torch.dtype | None) -> torch.dtype | None:
+    found = getattr(torch, value, value) if isinstance(value, str) else value
+    if found not in DTYPES:
+        raise ValueError(f"`{name}` must be None, float16, bfloat16, float32 or float64, but is {value!r}.")
+    return found  # type: ignore[return-value]
+
+
+def _check(mixture: Mixture, number: int) -> None:
+    """Refuse parameters that linear and slerp do not have; mergekit checks its own."""
+    known = {"linear": {"weight", "normalize"}, "slerp": {"t"}}.get(mixture.method)
+    if known is None:
+        return
+    if unknown := set(mixture.parameters) - known:
+        raise ValueError(
+            f"`method={mixture.method!r}` has no parameter {sorted(unknown)[0]!r}, only {', '.join(sorted(known))}."
+        )
+    if mixture.batch_options is not None:
+        raise ValueError("`batch_options` is for mergekit's methods. Drop it.")
+    if mixture.method == "slerp" and number != 2:
+        raise ValueError(f"`method='slerp'` is between two models, but there are {number}. Take 'linear'.")
+    if mixture.method == "linear":
+        _weights(mixture.parameters, number)
+
+
+def _check_alike(first: SentenceTransformer, model: SentenceTransformer, number: int) -> None:
+    """Refuse models whose weights do not mean the same.
+
+    Raises:
+        ValueError: They differ in modules, settings or vocabulary.
+    """
+    modules, expected = dict(model.named_modules()), dict(first.named_modules())
+    if modules.keys() != expected.keys():
+        raise ValueError(
+            f"Model {number} has other modules than model 0, so that their weights cannot be merged."
+        )
+    for name, module in modules.items():
+        other = expected[name]
+        if _kind(module) is not _kind(other):
+            raise ValueError(
+                f"Module {name!r} of model {number} is a {type(module).__name__}, not as in model 0."
+            )
+        if _settings(module) != _settings(other):
+            raise ValueError(f"The settings of module {name!r} of model {number} are not those of model 0.")
+        tokenizer: Any = getattr(module, "tokenizer", None)
+        known: Any = getattr(other, "tokenizer", None)
+        if hasattr(tokenizer, "get_vocab") and (
+            tokenizer.get_vocab() != known.get_vocab()
+            or getattr(tokenizer, "special_tokens_map", None) != getattr(known, "special_tokens_map", None)
+        ):
+            raise ValueError(f"The vocabulary of model {number} is not that of model 0.")
+
+
+def _check_plain(model: SentenceTransformer, number: int) -> None:
+    """Refuse a model whose weights are not all there is to it."""
+    for module in model.modules():
+        if isinstance(module, Module) and getattr(module, "backend", "torch") != "torch":
+            raise ValueError(f"Model {number} was loaded with another backend than torch. Load it without.")
+        if isinstance(module, Module) and has_adapters(getattr(module, "auto_model", None)):
+            raise ValueError(f"Model {number} has adapters. Call its `merge_adapters()` first.")
+        if getattr(module, "is_quantized", False):
+            raise ValueError(f"Model {number} is quantised. Load it without `quantization_config`.")
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """The class of a module; linear layers are alike whatever they compute in."""
+    return nn.Linear if isinstance(module, nn.Linear) else type(module)
+
+
+def _settings(module: Any) -> Any:
+    if isinstance(module, Module):
+        return module.get_config_dict()
+    if hasattr(module, "config") and hasattr(module.config, "to_dict"):
+        settings = module.config.to_dict().items()
+        return {key: value for key, value in settings if key not in PROVENANCE and not key.startswith("_")}
+    return module.extra_repr()
+
+
+def _mixed(
+    models: Sequence[SentenceTransformer], mixture: Mixture, device: torch.device
+) -> dict[str, Tensor]:
+    """The merged weights by name; of weights that are tied, the first name alone."""
+    states = []
+    for number, model in enumerate(models):
+        names: dict[int, str] = {}
+        for name, tensor in model.state_dict(keep_vars=True).items():
+            names.setdefault(id(tensor), name)
+        own = model.state_dict(keep_vars=True)
+        states.append({name: own[name].detach().to(device) for name in names.values()})
+        shapes = {name: tensor.shape for name, tensor in states[number].items()}
+        if shapes != {name: tensor.shape for name, tensor in states[0].items()}:
+            raise ValueError(
+                f"Model {number} has weights of other names or shapes than model 0, or ties others."
+            )
+    if mixture.method not in ("linear", "slerp"):
+        return _by_mergekit(states, mixture)
+    return {name: _one(name, [state[name] for state in states], mixture) for name in states[0]}
+
+
+def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
+    if not tensors[0].is_floating_point():
+        if not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
+            raise ValueError(f"{name!r} holds whole numbers that differ between the models.")
+        return tensors[0]
+    dtype = mixture.dtype
+    for tensor in tensors if dtype is None else ():
+        dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
+    exact = torch.promote_types(torch.float32, dtype or torch.float32)
+    values = [tensor.to(dtype).to(exact) for tensor in tensors]
+    if mixture.method == "linear":
+        weights = _weights(mixture.parameters, len(values))
+        merged = torch.zeros_like(values[0])
+        for value, weight in zip(values, weights, strict=True):
+            merged += weight * value
+        merged = merged / sum(weights) if mixture.parameters.get("normalize", True) else merged
+    else:
+        start, end = values if mixture.base == 0 else values[::-1]
+        merged = slerp(float(mixture.parameters.get("t", 0.5)), start, end)
+    return merged.to(dtype).to(mixture.out_dtype or dtype)
+
+
+def _weights(parameters: Mapping[str, Any], number: int) -> list[float]:
+    """One weight for each model: 1 by default, one for all, a list, or by the model's number.
+
+    Raises:
+        ValueError: There are too few or too many, or they add up to nothing.
+    """
+    given = parameters.get("weight", 1.0)
+    if isinstance(given, Mapping):
+        given = [given.get(place) for place in range(number)] if set(given) == set(range(number)) else ()
+    weights = list(given) if isinstance(given, Sequence) else [given] * number
+    if len(weights) != number:
+        raise ValueError(f"`parameters['weight']` must have one weight for each of the {number} models.")
+    if parameters.get("normalize", True) and not sum(weights):
+        raise ValueError(
+            "`parameters['weight']` must not add up to 0. Correct it, or set `normalize` to False."
+        )
+    return [float(weight) for weight in weights]
+
+
+def slerp(t: float, start: Tensor, end: Tensor) -> Tensor:
+    """On the arc between two tensors, taken as vectors: `start` for t = 0, `end` for t = 1; any shape, both alike.
+
+    The angle is between their directions; lengths are mixed along with them. Nearly parallel ones are mixed linearly.
+
+    Reference: Shoemake 1985, https://doi.org/10.1145/325165.325242.
+    """
+    first, second = start.flatten(), end.flatten()
+    norms = [norm if (norm := vector.norm()) > 1e-8 else torch.ones_like(norm) for vector in (first, second)]
+    cosine = ((first / norms[0]) * (second / norms[1])).sum().clamp(-1, 1)
+    if cosine.abs() > NEARLY_PARALLEL:
+        return (1 - t) * start + t * end
+    angle = cosine.acos()
+    mixed: Tensor = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
+    return mixed
+
+
+def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[str, Tensor]:
+    try:
+        from mergekit import merge_methods
+    except ImportError as error:
+        raise ImportError(
+            f"`method={mixture.method!r}` is mergekit's; without it there are 'linear' and 'slerp'. Install it: "
+            '`pip install "likewise[merge]"`.'
+        ) from error
+    parameters = dict(mixture.parameters)
+    method = merge_methods.get(mixture.method)
+    if any(parameter.name == "weight" for parameter in method.spec.parameters):
+        parameters.setdefault("weight", 1.0)
+    merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
+        dict(enumerate(states)),
+        method,
+        base=mixture.base,
+        parameters=parameters,
+        dtype=mixture.dtype,
+        out_dtype=mixture.out_dtype,
+        batch_options=mixture.batch_options,
+    )
+    return merged
+
+
+def _filled(model: SentenceTransformer, weights: Mapping[str, Tensor]) -> SentenceTransformer:
+    """A copy of a model with other weights; its model card begins anew."""
+    replaced: dict[int, Any] = {}
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if id(tensor) not in replaced:
+            value = weights[name].clone()
+            is_weight = isinstance(tensor, nn.Parameter)
+            replaced[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if is_weight else value
+    bare = copy.copy(model)
+    bare._model_card_data = bare._model_card_text = bare._model_card_plot = None
+    merged = copy.deepcopy(bare, replaced)
+    merged.model_card_data.register_model(merged)
+    return merged
