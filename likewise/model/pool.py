@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from likewise.model.placement import refuse_spread
+
 if TYPE_CHECKING:
     from likewise.model.inference import Request
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -31,12 +33,13 @@ class WorkerPool:
         devices: A device for each process.
 
     Raises:
-        RuntimeError: A process died while it started.
+        RuntimeError: A process died while it started, or the model is spread over devices.
     """
 
     def __init__(self, model: SentenceTransformer, devices: Sequence[str]) -> None:
         import torch.multiprocessing
 
+        refuse_spread(model, "be copied to processes")
         context = torch.multiprocessing.get_context("spawn")
         self.devices = list(devices)
         self.processes: list[Any] = []

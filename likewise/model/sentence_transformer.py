@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from likewise.model import encoding, hub, inference, storage
+from likewise.model import encoding, hub, inference, placement, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
@@ -122,9 +122,11 @@ class SentenceTransformer(nn.Sequential):
         if folder is not None:
             self.model_card_data.set_base_model(str(folder), revision=revision)
         self.model_card_data.register_model(self)
+        self._unify_dtype()
         if not (model_kwargs or {}).get("device_map"):
-            self._unify_dtype()
             self.to(device or best_device())
+        else:
+            self._place_behind_map(device)
 
     # Modules and settings
 
@@ -154,15 +156,32 @@ class SentenceTransformer(nn.Sequential):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Where the model is; of one that is spread over devices, where it takes its inputs."""
         parameter = next(self.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        here = torch.device("cpu") if parameter is None else parameter.device
+        return placement.spread_over(self.transformers_model) or here
+
+    def to(self, *args: Any, **kwargs: Any) -> SentenceTransformer:  # type: ignore[override]
+        """Move the model to a device, or convert it to a type, as torch's method of this name does.
+
+        Raises:
+            RuntimeError: It is spread over devices.
+        """
+        placement.refuse_spread(self, "be moved or converted")
+        return super().to(*args, **kwargs)
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
         parameter = next(self.parameters(), None)
         return torch.float32 if parameter is None else parameter.dtype
+
+    def _place_behind_map(self, device: str | torch.device | None) -> None:
+        """Where `device_map` said where the transformers model goes, put the modules behind it beside it."""
+        if device is not None:
+            logger.warning("`device=%r` is ignored: `device_map` says where the model goes.", str(device))
+        for module in list(self)[1:]:
+            module.to(self.device)
 
     def _unify_dtype(self) -> None:
         """Modules behind the first take its dtype: a half-precision encoder has no use for a float32 head."""

@@ -23,6 +23,7 @@ from likewise.losses import CoSENTLoss
 from likewise.losses.base import run_whole
 from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
+from likewise.model.placement import refuse_spread
 from likewise.training import checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
 from likewise.training.health import Health, num_tokens
@@ -592,6 +593,8 @@ def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, p
             )
     if model is None and model_init is None:
         raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
+    if model is not None:
+        refuse_spread(model, "be trained")
     if model is not None and model_init is not None:
         raise ValueError("Pass either `model` or `model_init`, not both.")
 
