@@ -14,6 +14,7 @@ https://arxiv.org/abs/2407.15831, section 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -25,7 +26,8 @@ from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.losses.recompute import recompute_mini_batches
-from likewise.packing import ColumnBatch
+from likewise.modules import Router
+from likewise.packing import ColumnBatch, TokenSequences
 from likewise.similarity import cos_sim, pairwise_dot_score
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ class GISTEmbedLoss(Loss):
         """`guides`: the guide's embeddings, one (B, D') for each column; and `ids`, where duplicates are masked."""
         ids = super().context(columns, run)
         if self.must_retokenize:
-            columns = _retokenized(columns, self.model.tokenizer, self.guide)
+            columns = _retokenized(columns, self.model, self.guide)
         elif isinstance(columns, ColumnBatch):
             columns = columns.to(self.guide.device)
         guides = embed_columns(self.guide, columns, self.chosen_run(run))
@@ -235,26 +237,53 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         return super().get_config_dict() | chunks
 
 
+def _firsts(model: SentenceTransformer) -> list[Any]:
+    """The modules that take texts: one for each route of a Router, else the first module."""
+    first: Any = model[0]
+    return [first.first_module(route) for route in first.routes] if isinstance(first, Router) else [first]
+
+
 def _speak_differently(model: SentenceTransformer, guide: SentenceTransformer) -> bool:
-    """Whether the model's tokens mean nothing to the guide, or may be too many for it."""
+    """Whether the model's tokens, of any of its routes, mean nothing to the guide, or may be too many for it."""
     for name, one in (("model", model), ("guide", guide)):
-        if not hasattr(getattr(one, "tokenizer", None), "get_vocab"):
+        if not all(hasattr(getattr(first, "tokenizer", None), "get_vocab") for first in _firsts(one)):
             raise ValueError(
                 f"`{name}` has no tokenizer of transformers' kind. Take a model with a Transformer."
             )
-    if model.tokenizer.get_vocab() != guide.tokenizer.get_vocab():
-        return True
-    own, other = model.max_seq_length, guide.max_seq_length
-    return other is not None and (own is None or other < own)
+    for own, other in product(_firsts(model), _firsts(guide)):
+        if own.tokenizer.get_vocab() != other.tokenizer.get_vocab():
+            return True
+        longest, limit = (getattr(first, "max_seq_length", None) for first in (own, other))
+        if limit is not None and (longest is None or limit < longest):
+            return True
+    return False
 
 
-def _retokenized(columns: Features, tokenizer: Any, guide: SentenceTransformer) -> ColumnBatch:
+def _retokenized(columns: Features, model: SentenceTransformer, guide: SentenceTransformer) -> ColumnBatch:
     """The columns' texts, as far as tokens tell them, as the guide's tokens."""
     if isinstance(columns, ColumnBatch):
-        tokens = columns.tokens
+        tokens, rows = columns.tokens, columns.num_rows
         parts = tokens.input_ids.cpu().split(tokens.lengths.tolist())
-        ids: list[Any] = [parts[place] for place in tokens.place.tolist()]
+        sequences: list[Any] = [parts[place] for place in tokens.place.tolist()]
+        ids = [sequences[start : start + rows] for start in range(0, len(sequences), rows)]
+        tasks = columns.tasks or (None,) * len(columns)
     else:
-        ids = [row for features in columns for row in features["input_ids"]]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-    return ColumnBatch(guide.token_sequences(texts).pack(), len(columns)).to(guide.device)
+        ids = [list(features["input_ids"]) for features in columns]
+        tasks = tuple(features.get("task") for features in columns)  # type: ignore[misc]
+    own: Any = model[0]
+    guided = tasks if isinstance(guide[0], Router) else (None,) * len(tasks)
+    made = []
+    for column, task, route in zip(ids, tasks, guided, strict=True):
+        tokenizer = (own.first_module(task) if isinstance(own, Router) else own).tokenizer
+        made.append(guide.token_sequences(_decoded(tokenizer, column), task=route))
+    packed = TokenSequences.concatenate(made).pack()
+    return ColumnBatch(packed, len(columns), tasks=guided if isinstance(guide[0], Router) else None).to(
+        guide.device
+    )
+
+
+def _decoded(tokenizer: Any, ids: Sequence[Tensor]) -> list[str]:
+    """Texts of token ids, by a tokenizer of transformers or of tokenizers."""
+    if hasattr(tokenizer, "decode_batch"):
+        return list(tokenizer.decode_batch([row.tolist() for row in ids], skip_special_tokens=True))
+    return list(tokenizer.batch_decode(ids, skip_special_tokens=True))

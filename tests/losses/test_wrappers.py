@@ -57,7 +57,7 @@ def test_a_wrapper_equals_the_references(
     found = loss(batch_of(model, columns), labels)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     ours = gradients(found, model[0].auto_model)
-    assert_same_gradients(ours, expected_gradients, rtol=3e-5)
+    assert_same_gradients(ours, expected_gradients)
 
 
 @pytest.fixture(scope="module")
