@@ -136,6 +136,11 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"router_mapping": {"anchor": "query"}},
         r"`router_mapping=.*no effect",
     ),
+    "a sharded model": ({"fsdp": "full_shard"}, r"`fsdp` is not supported.*`torchrun`.*DDP"),
+    "DeepSpeed": (
+        {"deepspeed": {"zero_optimization": {"stage": 2}}},
+        r"`deepspeed` is not supported.*`torchrun`.*DDP",
+    ),
     "label smoothing": ({"label_smoothing_factor": 0.1}, r"`label_smoothing_factor=0\.1` has no effect"),
     "a batch sampler that does not exist": ({"batch_sampler": "no_dupes"}, r"no_dupes"),
     "a metric that nobody measures": (
@@ -237,3 +242,12 @@ def test_the_evaluation_data_is_checked_too(
         SentenceTransformerTrainer(
             model, arguments(), scored_pairs(), pairs(), losses.CosineSimilarityLoss(model)
         )
+
+
+@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+def test_sharding_that_accelerate_launch_asks_for_is_refused(
+    name: str, arguments: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
+    with pytest.raises(ValueError, match=f"`{name}` is not supported"):
+        arguments()
