@@ -46,11 +46,21 @@ def labelled(rows: int) -> Any:
     return data.add_column("label", [number % 3 for number in range(rows)])
 
 
+class Parts(losses.CosineSimilarityLoss):
+    """A loss of two named parts, each a mean over rows: that of a joined batch is the mean of two halves'."""
+
+    def compute(self, embeddings: Any, labels: Any = None) -> dict[str, torch.Tensor]:
+        length = sum(column.square().mean() for column in embeddings)
+        return {"cosine": super().compute(embeddings, labels), "length": 0.1 * length}
+
+
 def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, Any]:
     """Training data and losses."""
     ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
+    if kind == "parts":
+        return scored_pairs(48), Parts(model)
     if kind == "stream":
         return triplets(48).to_iterable_dataset(num_shards=3).shuffle(seed=1, buffer_size=10), ranking
     if kind == "endless stream":

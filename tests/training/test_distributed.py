@@ -18,6 +18,7 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     ),
     "two data sets": ("two", {"gather_across_devices": True}, {"multi_dataset_batch_sampler": "round_robin"}),
     "a stream": ("stream", {"gather_across_devices": True}, {"shuffle_buffer_size": 20}),
+    "named parts": ("parts", {}, {}),
     "a loss with weights": ("softmax", {}, {}),
     "recomputed chunks": ("triplets", {"gather_across_devices": True}, {"micro_batch_tokens": 60}),
 }
@@ -44,6 +45,8 @@ def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str
         assert two["losses"][step] == pytest.approx(loss_of_one, abs=1e-5)
     for parameter, weight in one["weights"].items():
         assert torch.allclose(two["weights"][parameter], weight, atol=1e-4), parameter
+    for part in ("cosine", "length") if name == "named parts" else ():
+        assert two["health"][part] == pytest.approx(one["health"][part], abs=1e-5) != 0
     if evaluate:
         assert two["evaluated"] == pytest.approx(one["evaluated"], abs=1e-4)
 
