@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -122,20 +121,3 @@ def run_evaluator(
     found = over_processes(found)[0]
     metrics: Mapping[str, float] = found if isinstance(found, dict) else {"evaluator": found}
     return {f"eval_{key.removeprefix('eval_')}": value for key, value in metrics.items()}
-
-
-def check_best_metric(metric: str, measured: Iterable[str]) -> None:
-    """Refuse a `metric_for_best_model` that nobody measures.
-
-    Raises:
-        ValueError: It is not among the measured ones.
-    """
-    known = sorted(measured)
-    name = f"eval_{metric.removeprefix('eval_')}"
-    if name in known:
-        return
-    near = get_close_matches(name, known, n=1)
-    raise ValueError(
-        f"`metric_for_best_model` is {metric!r}, but this run only measures {', '.join(known) or 'nothing'}. "
-        + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
-    )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -15,7 +14,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy, SaveStrategy
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy
 
 from likewise.card.callback import SentenceTransformerModelCardCallback
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
@@ -24,10 +23,11 @@ from likewise.losses.base import run_whole
 from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
-from likewise.training import checkpoints, evaluating, loading
+from likewise.training import best_metric, checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
 from likewise.training.health import Health, num_tokens
 from likewise.training.hub import push_checkpoint
+from likewise.training.learning_rates import parameter_groups
 from likewise.training.objective import Objective, half_precision
 from likewise.training.plan import TrainingPlan, plan_data_sets
 from likewise.training.prefetch import Prefetched
@@ -123,7 +123,7 @@ class SentenceTransformerTrainer(Trainer):
         }
         loading.check_mixture(args, train)
         self.args, self.model = args, model
-        self._settle_best_metric()
+        best_metric.settle(args, self.evaluator, self._evaluation_names, model)
         super().__init__(
             model=model if model_init is None else None,
             args=args,
@@ -148,6 +148,10 @@ class SentenceTransformerTrainer(Trainer):
         """The loss, or the losses by data set."""
         losses = list(self.trained.losses)
         return losses[0] if self.trained.names is None else dict(zip(self.trained.names, losses, strict=True))
+
+    @property
+    def _evaluation_names(self) -> list[str]:
+        return [plan.name for plan in self.plans["eval"]]
 
     def _losses(self, model: SentenceTransformer) -> Any:
         given = self._loss_given
@@ -199,29 +203,14 @@ class SentenceTransformerTrainer(Trainer):
             kind, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
                 self.args, self.model
             )
-            self.optimizer = kind(self._groups_by_learning_rate(), **options)
+            decayed = {f"model.{name}" for name in self.get_decay_parameter_names(self.model)}
+            groups = parameter_groups(
+                self.trained.named_trained_parameters(), decayed, self.args.learning_rate_mapping,
+                self.args.learning_rate, self.args.weight_decay,
+            )  # fmt: skip
+            self.optimizer = kind(groups, **options)
         optimizer: torch.optim.Optimizer = super().create_optimizer(self.trained)
         return optimizer
-
-    def _groups_by_learning_rate(self) -> list[dict[str, Any]]:
-        """The parameters in groups: by the first pattern of `learning_rate_mapping` in their name, and by weight decay."""
-        named = self.trained.named_trained_parameters()
-        rates = self.args.learning_rate_mapping
-        for pattern in rates:
-            if not any(re.search(pattern, name) for name in named):
-                raise ValueError(
-                    f"`learning_rate_mapping` has {pattern!r}, which matches no parameter. Their names look like "
-                    f"{', '.join(map(repr, list(named)[:2]))}."
-                )
-        decayed = {f"model.{name}" for name in self.get_decay_parameter_names(self.model)}
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in named.items():
-            rate = next((rates[p] for p in rates if re.search(p, name)), self.args.learning_rate)
-            decays = name in decayed or (not name.startswith("model.") and parameter.dim() > 1)
-            groups.setdefault((rate, self.args.weight_decay if decays else 0.0), []).append(parameter)
-        return [
-            {"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()
-        ]
 
     def compute_loss(
         self,
@@ -389,7 +378,7 @@ class SentenceTransformerTrainer(Trainer):
         return super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
 
     def _evaluators_metrics(self, prefix: str, write: bool = True) -> dict[str, float]:
-        names = [plan.name for plan in self.plans["eval"]]
+        names = self._evaluation_names
         if self.evaluator is None or (names and names[0] and prefix != f"eval_{names[0]}"):
             return {}
         folder = os.path.join(str(self.args.output_dir), "eval")
@@ -402,54 +391,8 @@ class SentenceTransformerTrainer(Trainer):
             self.state.epoch or 0,
             self.state.global_step,
         )
-        self._take_primary_metric()  # some know it only now
+        best_metric.take_primary(self.args, self.evaluator)  # some know it only now
         return metrics
-
-    def _settle_best_metric(self) -> None:
-        """The metric that tells the best checkpoint: the evaluator's primary one by default; refused if nobody gives it."""
-        evaluates = getattr(self.args.eval_strategy, "value", self.args.eval_strategy) != "no"
-        if evaluates and not self.plans["eval"] and self.evaluator is None:
-            raise ValueError(
-                f"`eval_strategy` is {self.args.eval_strategy.value!r}, but there is nothing to evaluate. Pass an "
-                "`eval_dataset` or an `evaluator`, or drop it."
-            )
-        if not self._wants_best():
-            return
-        if self.evaluator is not None:
-            if hasattr(self.evaluator, "prepare"):
-                self.evaluator.prepare(self.model)
-            self._take_primary_metric()
-            return
-        evaluating.check_best_metric(self.args.metric_for_best_model, self._loss_names())
-
-    def _loss_names(self) -> list[str]:
-        names = [plan.name for plan in self.plans["eval"]]
-        return [f"eval_{name}_loss" if name else "eval_loss" for name in names]
-
-    def _check_named_metric(self) -> None:
-        """Measure once before the first step where only that tells whether a metric that was named exists."""
-        args = self.args
-        if self.evaluator is None or not (self._wants_best() and args.names_best_metric):
-            return
-        primary = str(getattr(self.evaluator, "primary_metric", None))
-        known = [*self._loss_names(), f"eval_{primary.removeprefix('eval_')}"]
-        if f"eval_{args.metric_for_best_model.removeprefix('eval_')}" not in known:
-            first = next((plan.name for plan in self.plans["eval"]), "")
-            measured = self._evaluators_metrics(f"eval_{first}" if first else "eval", write=False)
-            evaluating.check_best_metric(args.metric_for_best_model, [*self._loss_names(), *measured])
-
-    def _wants_best(self) -> bool:
-        args = self.args
-        return bool(
-            args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST or args.names_best_metric
-        )
-
-    def _take_primary_metric(self) -> None:
-        """Let the evaluator's primary metric tell the best checkpoint, unless another one was named."""
-        primary = getattr(self.evaluator, "primary_metric", None)
-        if primary and self._wants_best() and not self.args.names_best_metric:
-            self.args.metric_for_best_model = f"eval_{primary.removeprefix('eval_')}"
-            self.args.greater_is_better = getattr(self.evaluator, "greater_is_better", True)
 
     # Checkpoints
 
@@ -567,7 +510,12 @@ class SentenceTransformerTrainer(Trainer):
             given = checkpoints.newest_checkpoint(str(self.args.output_dir))
         if given:
             checkpoints.check_complete(str(given))
-        self._check_named_metric()
+        best_metric.check_named(
+            self.args,
+            self.evaluator,
+            self._evaluation_names,
+            lambda prefix: self._evaluators_metrics(prefix, write=False),
+        )
         if self.is_world_process_zero():
             settings = settings_in_words(self.args, len(self.plans["train"]), self.evaluator, self.optimizer)
             print(TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), settings))
