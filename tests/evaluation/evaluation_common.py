@@ -6,6 +6,7 @@ import csv
 import inspect
 import math
 import random
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,11 @@ import likewise.evaluation as ours
 from likewise.similarity import SimilarityFunction
 
 WHEN = [(-1, -1), (1, 50)]
+
+
+def setting_id(settings: Mapping[str, Any]) -> str:
+    """The settings in words that are the same in every process: functions by their names."""
+    return re.sub(r"<(built-in )?function (\w+)[^>]*>", r"\2", str(dict(settings)))
 
 
 class WordCounts:

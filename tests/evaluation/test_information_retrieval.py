@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation
+from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation, setting_id
 from small import sentences
 
 import likewise.evaluation as ours
@@ -52,7 +52,7 @@ def test_the_constructor_is_the_references() -> None:
     assert_same_constructor("InformationRetrievalEvaluator")
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=setting_id)
 def test_metrics_names_and_file_are_the_references(
     settings: dict[str, Any], model: Any, reference_model: Any, tmp_path: Path
 ) -> None:
@@ -66,7 +66,7 @@ def test_metrics_names_and_file_are_the_references(
     assert any(0 < value < 1 for value in metrics.values())
 
 
-@pytest.mark.parametrize("settings", [{**some, "truncate_dim": None} for some in SETTINGS], ids=str)
+@pytest.mark.parametrize("settings", [{**some, "truncate_dim": None} for some in SETTINGS], ids=setting_id)
 def test_tied_documents_rank_as_in_the_reference(
     settings: dict[str, Any], tied: HalfOnes, tmp_path: Path
 ) -> None:

@@ -24,7 +24,7 @@ def random_hits(seed: int, num_queries: int = 6, k: int = 12) -> tuple[np.ndarra
     return hits, np.maximum(hits.sum(axis=1) + rng.integers(0, 4, num_queries), 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=seeds, k=st.integers(1, 15))
 def test_ranking_metrics_equal_slow_loops(seed: int, k: int) -> None:
     hits, num_relevant = random_hits(seed)
@@ -63,7 +63,7 @@ def test_ranking_metrics_by_hand() -> None:
     assert m.reciprocal_rank_at_k(hits, 1).tolist() == [0]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=seeds, num_values=st.integers(1, 8), k=st.integers(1, 12))
 def test_reranking_metrics_share_ties_as_scikit_learn_does(seed: int, num_values: int, k: int) -> None:
     rng = np.random.default_rng(seed)
@@ -84,7 +84,7 @@ def test_reranking_metrics_share_ties_as_scikit_learn_does(seed: int, num_values
         assert reciprocal[i] == pytest.approx(1 / first if first <= k else 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=seeds, size=st.integers(2, 40), num_values=st.integers(1, 30))
 def test_thresholds_are_the_best_that_there_are(seed: int, size: int, num_values: int) -> None:
     rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ def test_without_a_positive_there_is_no_precision() -> None:
     assert m.matthews_correlation(np.array([1, 1]), np.array([0, 1])) == 0.0
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=seeds, size=st.integers(2, 50), num_values=st.integers(2, 60))
 def test_correlations_are_scipys_ties_included(seed: int, size: int, num_values: int) -> None:
     rng = np.random.default_rng(seed)

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 import pytest
-from evaluation_common import assert_same_constructor, assert_same_evaluation
+from evaluation_common import assert_same_constructor, assert_same_evaluation, setting_id
 from small import sentences
 
 from likewise.evaluation import InformationRetrievalEvaluator, NanoBEIREvaluator
@@ -85,7 +85,7 @@ def test_the_constructor_is_the_references() -> None:
     assert_same_constructor("NanoBEIREvaluator")
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=setting_id)
 def test_metrics_names_and_files_are_the_references(
     settings: dict[str, Any], hub_folder: str, model: Any, reference_model: Any, tmp_path: Path
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import sentence_transformers.sentence_transformer.evaluation as reference
-from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation
+from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation, setting_id
 from small import sentences
 
 from likewise.evaluation import RerankingEvaluator
@@ -41,7 +41,7 @@ def test_the_constructor_is_the_references() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*mrr_at_k.*:DeprecationWarning")
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("settings", SETTINGS, ids=setting_id)
 def test_metrics_names_and_file_are_the_references(
     settings: dict[str, Any], model: Any, reference_model: Any, tmp_path: Path
 ) -> None:
@@ -51,7 +51,7 @@ def test_metrics_names_and_file_are_the_references(
     assert all(0 < value < 1 for value in metrics.values())
 
 
-@pytest.mark.parametrize("settings", [{}, {"at_k": 2}, {"use_batched_encoding": False}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"at_k": 2}, {"use_batched_encoding": False}], ids=setting_id)
 def test_tied_documents_count_as_in_the_reference(settings: dict[str, Any], tmp_path: Path) -> None:
     assert_same_evaluation("RerankingEvaluator", (SAMPLES,), settings, (HalfOnes(), HalfOnes()), tmp_path)
 

@@ -76,7 +76,7 @@ def test_a_wide_margin_costs_nothing_and_the_loss_is_never_negative() -> None:
     assert 0 <= float(ranking_loss(scale=100.0).compute([apart, apart])) < 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(2, 4),
@@ -113,7 +113,7 @@ def test_tiles_of_any_size_give_the_loss_and_gradients_of_one(
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(2, 9), seed=st.integers(0, 10_000), factor=st.floats(0.01, 100.0))
 def test_the_order_of_rows_and_under_cosine_the_norms_change_nothing(
     rows: int, seed: int, factor: float

@@ -25,7 +25,7 @@ def rows_and_labels(rows: int, classes: int, seed: int) -> tuple[Tensor, Tensor]
     return torch.randn(rows, 4, generator=generator), torch.randint(0, classes, (rows,), generator=generator)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(rows=st.integers(1, 8), classes=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_cosent_equals_a_double_loop_over_pairs_of_pairs(rows: int, classes: int, seed: int) -> None:
     first, labels = rows_and_labels(rows, classes, seed)
@@ -52,7 +52,7 @@ def test_cosent_of_many_pairs_takes_no_time_and_is_zero_where_all_are_in_order()
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rows=st.integers(2, 9), classes=st.integers(1, 4), seed=st.integers(0, 1000), cosine=st.booleans())
 def test_batch_triplets_equal_loops_over_triplets(rows: int, classes: int, seed: int, cosine: bool) -> None:
     embeddings, labels = rows_and_labels(rows, classes, seed)

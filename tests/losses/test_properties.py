@@ -16,7 +16,7 @@ from likewise import SentenceTransformer, losses
 from likewise.losses.base import run_whole
 from likewise.losses.recompute import recompute
 
-few = settings(max_examples=4, deadline=None, derandomize=True)
+few = settings(max_examples=4)
 
 
 def value_of(case: Case) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from likewise.packing import ColumnBatch, TokenBatch, TokenSequences
 from likewise.packing.token_batch import chunked_lengths
 
-settings.register_profile("short", max_examples=50, deadline=None)
+settings.register_profile("short", max_examples=50)
 settings.load_profile("short")
 
 LISTS = st.lists(st.lists(st.integers(1, 1000), max_size=9), max_size=8)

@@ -46,7 +46,7 @@ def test_pairs_are_the_references(options: dict[str, Any], name: str) -> None:
     assert_same_pairs(found, expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_rows=st.integers(0, 25),
     top_k=st.integers(1, 30),

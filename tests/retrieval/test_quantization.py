@@ -93,7 +93,7 @@ def test_bits_stand_for_values_above_zero_the_first_dimension_highest() -> None:
     assert quantize_embeddings(values, "binary").tolist() == [[0b10010101 - 128, 0]]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     num_rows=st.integers(2, 8),
     size=st.integers(1, 20),

@@ -43,7 +43,7 @@ def assert_is_dense(found: Ranking, scores: np.ndarray, k: int) -> None:
     np.testing.assert_array_equal(found.scores.numpy(), expected_scores)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     num_queries=st.integers(0, 12),
     num_documents=st.integers(0, 90),
@@ -83,7 +83,7 @@ def test_any_cut_into_chunks_and_tiles_gives_what_sorting_the_matrix_gives(
     assert_is_dense(search.result(), scores, k)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     num_documents=st.integers(1, 300),
     size=st.integers(1, 40),
