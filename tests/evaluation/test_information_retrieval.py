@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation, setting_id
+from evaluation_common import (
+    HalfOnes,
+    WordCounts,
+    assert_same_constructor,
+    assert_same_evaluation,
+    setting_id,
+)
 from small import sentences
 
 import likewise.evaluation as ours

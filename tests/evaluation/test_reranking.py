@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 import sentence_transformers.sentence_transformer.evaluation as reference
-from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, assert_same_evaluation, setting_id
+from evaluation_common import (
+    HalfOnes,
+    WordCounts,
+    assert_same_constructor,
+    assert_same_evaluation,
+    setting_id,
+)
 from small import sentences
 
 from likewise.evaluation import RerankingEvaluator
