@@ -263,6 +263,44 @@ def test_each_trains(behind: str) -> None:
     assert values[-1] < 0.7 * values[0] or values[-1] < 0.1
 
 
+def trained_modules(kind: str, folder: Path) -> list[Any]:
+    """Modules whose own weights only training changes: a layer behind a bag of words, or weights of layers."""
+    from small import small_model_folder
+
+    if kind == "BoW":
+        return [models.BoW(WORDS), models.Dense(len(WORDS), 6), models.LayerNorm(6)]
+    path = small_model_folder(folder / "plain")
+    transformer = models.Transformer(path, config_args={"output_hidden_states": True})
+    return [transformer, models.WeightedLayerPooling(32, 2, 0), models.Pooling(32)]
+
+
+@pytest.mark.parametrize("kind", ["BoW", "WeightedLayerPooling"])
+def test_weights_are_trained_by_the_trainer_saved_and_come_back(kind: str, tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+
+    model = SentenceTransformer(modules=trained_modules(kind, tmp_path), device="cpu")
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    args = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=4, learning_rate=0.05, per_device_train_batch_size=4,
+        report_to="none", disable_tqdm=True, use_cpu=True,
+    )  # fmt: skip
+    rows = Dataset.from_dict({"anchor": sentences(16, seed=1), "positive": sentences(16, seed=2)})
+    loss = losses.MultipleNegativesRankingLoss(model)
+    SentenceTransformerTrainer(model, args, rows, loss=loss).train()
+    own = [name for name in before if not name.startswith("0.")]
+    assert own
+    for name, weight in model.named_parameters():
+        assert name not in own or not torch.equal(weight, before[name]), name
+    expected = model.encode(TEXTS)
+    model.save(tmp_path / "saved")
+    again = SentenceTransformer(tmp_path / "saved", device="cpu")
+    np.testing.assert_allclose(again.encode(TEXTS), expected, atol=1e-6)
+    theirs = Reference(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(theirs.encode(TEXTS), expected, atol=3e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -1,0 +1,126 @@
+"""Mine hard negatives, fine-tune with them, and see what they add to the same run without them.
+
+    command   python recipes/mine_hard_negatives.py --data ../data
+    hardware  not measured yet
+    minutes   not measured yet
+    score     not measured yet
+
+${data}/pairs/squad-nqg/nqg-test.parquet: questions, each with the sentence that answers it. Sentences of the same article are
+about the same things and answer other questions: the model finds those that come near to a question, and learns to tell
+them from the right one. Measured is the search of questions in ${data}/pairs/squad-nqg/squad-v1.1-dev.parquet for their sentence
+among all sentences there; questions and sentences that are in both files are left out of the training.
+
+Both runs have the same rows, batches, steps and learning rate; only the column of negatives differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from datasets import Dataset
+
+from likewise import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    losses,
+)
+from likewise.cli.models import load_model
+from likewise.evaluation import InformationRetrievalEvaluator
+from likewise.retrieval import mine_hard_negatives
+from likewise.training.sources import Source
+
+
+def main() -> None:
+    """Run the recipe and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="the folder with the data sets")
+    parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the model to start from, which mines too")
+    parser.add_argument("--rows", type=int, default=4_000, help="pairs to train on")
+    parser.add_argument("--queries", type=int, default=1_000, help="questions to measure with")
+    parser.add_argument("--negatives", type=int, default=1, help="hard negatives of each question")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=2e-5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    options = parser.parse_args()
+
+    started = time.perf_counter()
+    test, known = held_out(options.data, options.queries)
+    pairs = training_pairs(options.data, options.rows, known)
+    model = load_model(options.model)
+    print(f"before: nDCG@10 {score(model, test):.4f}", flush=True)
+    mined = mine_hard_negatives(
+        pairs,
+        model,
+        range_max=50,
+        relative_margin=0.05,
+        num_negatives=options.negatives,
+        output_format="n-tuple",
+        verbose=False,
+    )
+    print(f"{len(mined):,} of {len(pairs):,} pairs have {options.negatives} hard negatives", flush=True)
+    for seed in options.seeds:
+        for name, rows in (("pairs", mined.select_columns(pairs.column_names)), ("mined", mined)):
+            trained = fine_tuned(load_model(options.model), rows, options, seed)
+            minutes = (time.perf_counter() - started) / 60
+            print(
+                f"seed {seed}, {name}: nDCG@10 {score(trained, test):.4f} after {minutes:.1f} min", flush=True
+            )
+
+
+def held_out(data: Path, queries: int) -> tuple[InformationRetrievalEvaluator, set[str]]:
+    """The search that is measured, and its texts."""
+    rows = read(data, "squad-v1.1-dev")
+    sentences = {text: str(number) for number, text in enumerate(dict.fromkeys(rows["sentence"]))}
+    chosen = rows.select(range(0, len(rows), max(len(rows) // queries, 1)))
+    evaluator = InformationRetrievalEvaluator(
+        {str(number): text for number, text in enumerate(chosen["question"])},
+        {number: text for text, number in sentences.items()},
+        {str(number): {sentences[text]} for number, text in enumerate(chosen["sentence"])},
+    )
+    return evaluator, {*rows["question"], *sentences}
+
+
+def training_pairs(data: Path, rows: int, known: set[str]) -> Dataset:
+    """So many questions and sentences that are not among the known texts."""
+    pairs = read(data, "nqg-test")
+    fresh = [i for i, texts in enumerate(pairs) if known.isdisjoint(texts.values())]
+    return pairs.select(fresh[:rows])
+
+
+def read(data: Path, name: str) -> Dataset:
+    """Questions and sentences of a file."""
+    return Source(str(data / f"pairs/squad-nqg/{name}.parquet"), columns=["question", "sentence"]).load()
+
+
+def fine_tuned(
+    model: SentenceTransformer, rows: Dataset, options: argparse.Namespace, seed: int
+) -> SentenceTransformer:
+    """The model after one epoch."""
+    args = SentenceTransformerTrainingArguments(
+        tempfile.mkdtemp(),
+        per_device_train_batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        num_train_epochs=1,
+        warmup_ratio=0.1,
+        batch_sampler="no_duplicates",
+        seed=seed,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    loss = losses.MultipleNegativesRankingLoss(model)
+    SentenceTransformerTrainer(model, args, rows, loss=loss).train()
+    return model
+
+
+def score(model: SentenceTransformer, test: InformationRetrievalEvaluator) -> float:
+    """nDCG@10."""
+    return float(test(model)["cosine_ndcg@10"])
+
+
+if __name__ == "__main__":
+    main()
