@@ -54,6 +54,7 @@ def main() -> None:
     )
     parser.add_argument("--pairs", type=int, default=1500, help="pairs to train on, for each language")
     parser.add_argument("--held-out", type=int, default=500, help="pairs to measure with, for each language")
+    parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
 
@@ -107,7 +108,7 @@ def train(student: SentenceTransformer, rows: dict[str, Dataset], options: argpa
         output_dir=str(options.out),
         num_train_epochs=1,
         per_device_train_batch_size=32,
-        learning_rate=2e-4,
+        learning_rate=options.learning_rate,
         warmup_ratio=0.1,
         logging_steps=20,
         save_strategy="no",
