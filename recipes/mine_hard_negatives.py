@@ -38,7 +38,9 @@ def main() -> None:
     """Run the recipe and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder with the data sets")
-    parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the model to start from, which mines too")
+    parser.add_argument(
+        "--model", default="all-MiniLM-L6-v2", help="the model to start from, which mines too"
+    )
     parser.add_argument("--rows", type=int, default=2_000, help="pairs to train on")
     parser.add_argument("--queries", type=int, default=1_000, help="questions to measure with")
     parser.add_argument("--negatives", type=int, default=1, help="hard negatives of each question")
