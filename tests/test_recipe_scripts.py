@@ -43,6 +43,8 @@ def data(tmp_path: Path) -> Path:
     for language in ("fr", "zh"):
         columns = {name: pairs[name] for name in ("en", language, "in_tatoeba_test")}
         write(folder / f"parallel/manythings/en-{language}.parquet", **columns)
+    for name, part in (("nqg-test", texts[:200]), ("squad-v1.1-dev", texts[200:])):
+        write(folder / f"pairs/squad-nqg/{name}.parquet", question=part[::2], sentence=part[1::2])
     write(folder / "parallel/multi30k/train.parquet", en=texts, de=texts[::-1])
     return folder
 
@@ -52,14 +54,15 @@ def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Runs a script with a small random teacher, and returns its module and where it saved the model."""
     teacher = small_model_folder(tmp_path / "teacher")
 
-    def start(name: str, *options: str) -> tuple[Any, Path]:
+    def start(name: str, *options: str, saves: bool = True) -> tuple[Any, Path]:
         spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         script = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(script)
         out = tmp_path / "out"
-        arguments = ["--data", str(data), "--out", str(out), "--teacher", teacher, *options]
+        own = ["--out", str(out), "--teacher", teacher] if saves else ["--model", teacher]
+        arguments = ["--data", str(data), *own, *options]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         script.main()
         return script, out
@@ -97,3 +100,19 @@ def test_multilingual_distillation_measures_each_language_before_and_after(
     assert not set(found["english"]) & {*sentences(400, seed=1)[:80]}
     assert len(set(found["english"])) == len(found)
     assert len(SentenceTransformer(str(out), device="cpu").encode("a cat")) == 32
+
+
+@pytest.mark.slow
+def test_mining_trains_the_same_rows_with_and_without_negatives(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("mine_hard_negatives", "--rows", "60", "--queries", "20", "--seeds", "1", saves=False)
+    printed = capsys.readouterr().out
+    number = int(printed.partition(" of 60 pairs have 1 hard negatives")[0].split()[-1])
+    assert 0 < number <= 60
+    plans = [line for line in printed.splitlines() if line.startswith("  train")]
+    assert [plan.split()[1] for plan in plans] == [str(number)] * 2
+    assert ["negative" in plan for plan in plans] == [False, True]
+    assert [line.partition(":")[0] for line in printed.splitlines() if "nDCG" in line] == [
+        "before", "seed 1, pairs", "seed 1, mined",
+    ]  # fmt: skip
