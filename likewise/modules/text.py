@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from likewise.packing import TokenSequences
 
+KEPT_TOKENS = 2**26  # of int32, 256 MiB
 Text: TypeAlias = str | tuple[str, str] | list[str]
 
 
@@ -23,7 +25,10 @@ class Tokenization:
     Attributes:
         num_texts: How many texts have been tokenised.
         num_truncated: How many of them were longer than `max_length`.
+        kept: Token ids of lists of texts that come again; None where none are kept.
     """
+
+    kept: KeptTokens | None = None
 
     def __init__(self, tokenizer: Any, do_lower_case: bool = False, max_length: int | None = None) -> None:
         self.tokenizer = tokenizer
@@ -43,6 +48,12 @@ class Tokenization:
         Raises:
             TypeError: Something is neither a string nor a pair of strings.
         """
+        if self.kept is None:
+            return self._tokenized(texts, prompt)
+        way = (id(self.tokenizer), self.max_length, self.do_lower_case, prompt or "")
+        return self.kept.get(way, texts, lambda: self._tokenized(texts, prompt))
+
+    def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
         ids, types = self._encode(wanted)
         sequences = TokenSequences.from_lists(ids, types)
@@ -96,6 +107,48 @@ class Tokenization:
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
             self._prompt_lengths[prompt] = len(ids) - closing
         return self._prompt_lengths[prompt]
+
+
+class KeptTokens:
+    """The token ids of lists of texts, for lists that come again; those that come after `KEPT_TOKENS` are not kept."""
+
+    def __init__(self) -> None:
+        self._sequences: dict[tuple[Any, ...], TokenSequences] = {}
+        self._num_tokens = 0
+
+    def get(
+        self, way: tuple[Any, ...], texts: Sequence[Text], make: Callable[[], TokenSequences]
+    ) -> TokenSequences:
+        """The token ids of these texts, made if they are not there.
+
+        Args:
+            way: What they depend on, beside the texts.
+            texts: The texts.
+            make: Tokenises the texts.
+        """
+        if not all(isinstance(text, str | tuple) for text in texts):
+            return make()
+        key = (way, tuple(texts))
+        if key in self._sequences:
+            return self._sequences[key]
+        sequences = make()
+        if self._num_tokens + len(sequences.input_ids) <= KEPT_TOKENS:
+            self._num_tokens += len(sequences.input_ids)
+            self._sequences[key] = sequences
+        return sequences
+
+
+@contextmanager
+def keeping_tokens(modules: Iterable[Any], kept: KeptTokens) -> Iterator[None]:
+    """Within this context the modules that tokenise look for token ids in `kept` first."""
+    found = [m.tokenization for m in modules if isinstance(getattr(m, "tokenization", None), Tokenization)]
+    for tokenization in found:
+        tokenization.kept = kept
+    try:
+        yield
+    finally:
+        for tokenization in found:
+            tokenization.kept = None
 
 
 def prepared(

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.training.collation import Batch
 from likewise.training.objective import Objective
 from likewise.training.samplers import num_processes_now
@@ -104,7 +105,12 @@ def _interleaved(shares: Sequence[Any], like: Any) -> Any:
 
 
 def run_evaluator(
-    evaluator: Any, model: SentenceTransformer, folder: str | None, epoch: float, step: int
+    evaluator: Any,
+    model: SentenceTransformer,
+    folder: str | None,
+    epoch: float,
+    step: int,
+    kept: KeptTokens | None = None,
 ) -> dict[str, float]:
     """An evaluator's metrics, each with `eval_` in front.
 
@@ -114,9 +120,10 @@ def run_evaluator(
         folder: Where its csv files are; None for none. Only the first process writes.
         epoch: For the csv files.
         step: For the csv files.
+        kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
     """
     first = num_processes_now() == 1 or distributed.get_rank() == 0
-    with encode_shared(model):
+    with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):
         found = evaluator(model, output_path=folder if first else None, epoch=epoch, steps=step)
     found = over_processes(found)[0]
     metrics: Mapping[str, float] = found if isinstance(found, dict) else {"evaluator": found}

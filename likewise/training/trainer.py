@@ -23,6 +23,7 @@ from likewise.losses.base import run_whole
 from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
+from likewise.modules.text import KeptTokens
 from likewise.training import best_metric, checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
 from likewise.training.health import Health, num_tokens
@@ -111,6 +112,7 @@ class SentenceTransformerTrainer(Trainer):
         self._ahead: Prefetched | None = None
         self._reads_ahead = False
         self._aside: str | None = None
+        self._kept_tokens = KeptTokens()
         self._hooks = ExitStack()
         losses = self._losses(model)
         train, evaluation = _by_name(train_dataset), _by_name(eval_dataset)
@@ -390,6 +392,7 @@ class SentenceTransformerTrainer(Trainer):
             folder if write else None,
             self.state.epoch or 0,
             self.state.global_step,
+            self._kept_tokens,
         )
         best_metric.take_primary(self.args, self.evaluator)  # some know it only now
         return metrics

@@ -73,6 +73,26 @@ def test_evaluators_run_in_the_loop_with_and_without_evaluation_data(
     assert len(rows) == 1 + 4
 
 
+def test_texts_of_evaluators_are_tokenised_once_for_all_evaluations(
+    model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    trainer = trainer_of(model, arguments(), evaluator=triplet_evaluator())
+    tokenization = model[0].tokenization
+    first, counted = trainer.evaluate(), tokenization.num_texts
+    assert counted > 0
+    again = trainer.evaluate()
+    assert tokenization.num_texts == counted
+    assert {k: v for k, v in again.items() if "accuracy" in k} == {
+        k: v for k, v in first.items() if "accuracy" in k
+    }
+    model.max_seq_length = 3  # other tokens
+    trainer.evaluate()
+    assert tokenization.num_texts == 2 * counted
+    model.encode(["a cat", "a dog"])
+    assert tokenization.num_texts == 2 * counted + 2
+    assert tokenization.kept is None
+
+
 def test_several_evaluators_are_run_one_after_the_other(
     model: SentenceTransformer, arguments: Arguments
 ) -> None:
