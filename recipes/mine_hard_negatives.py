@@ -1,9 +1,10 @@
 """Mine hard negatives, fine-tune with them, and see what they add to the same run without them.
 
-    command   python recipes/mine_hard_negatives.py --data ../data
-    hardware  not measured yet
-    minutes   not measured yet
-    score     not measured yet
+    command   python recipes/mine_hard_negatives.py --data ../data --seeds 1 2
+    hardware  2 CPU cores (AVX2, 2.45 GHz), one of them used, both busy with other work
+    minutes   about 10 for each seed's two runs there
+    score     nDCG@10 of 1,057 held-out questions: 0.7472 before; 0.7803 and 0.7805 after training on pairs, 0.7895 and 0.7890
+              with a mined negative each (seeds 1, 2)
 
 ${data}/pairs/squad-nqg/nqg-test.parquet: questions, each with the sentence that answers it. Sentences of the same article are
 about the same things and answer other questions: the model finds those that come near to a question, and learns to tell
@@ -46,7 +47,7 @@ def main() -> None:
     parser.add_argument("--negatives", type=int, default=1, help="hard negatives of each question")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
 
     started = time.perf_counter()

@@ -11,6 +11,7 @@ import typer
 
 from likewise.cli import console
 from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.shards import EncodeShard, shards_in
 from likewise.cli.texts import read_texts
 
 FORMS = (
@@ -19,7 +20,12 @@ FORMS = (
 
 
 def encode(
-    texts: Annotated[Path, typer.Argument(help="File with the texts: .txt, .jsonl, .csv, .tsv or .parquet.")],
+    texts: Annotated[
+        Path,
+        typer.Argument(
+            help="File with the texts: .txt, .jsonl, .csv, .tsv or .parquet; with --ray a folder of .parquet."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],
     model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
     column: Annotated[
@@ -33,6 +39,14 @@ def encode(
     batch_size: Annotated[
         int, typer.Option(help="How much goes through the model at once. Lower it if memory is short.")
     ] = 32,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            help="Embed a folder of .parquet files on a Ray cluster: a file of the same name in --out for each.",
+        ),
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the Ray cluster.")] = 2,
 ) -> None:
     """Embed the texts of a file.
 
@@ -43,7 +57,18 @@ def encode(
         likewise encode articles.csv --column body --out articles.parquet
 
         likewise encode articles.csv --column body --out articles/  # for search
+
+        likewise encode shards/ --column body --out embedded/ --ray --workers 8  # goes on where it was stopped
     """
+    options = {
+        "prompt_name": prompt_name,
+        "batch_size": batch_size,
+        "normalize_embeddings": normalize,
+        "truncate_dim": truncate_dim,
+    }
+    if ray:
+        _encode_shards(texts, out, EncodeShard(out.resolve(), model, column, options), workers)
+        return
     if out.suffix not in (".npy", ".parquet", ""):
         raise ValueError(f"`--out` must be {FORMS}, but is {out}.")
     rows = read_texts(texts, column)
@@ -53,17 +78,34 @@ def encode(
     start = time.perf_counter()
     embeddings = encoder.encode_document(
         rows,
-        prompt_name=prompt_name,
-        batch_size=batch_size,
-        normalize_embeddings=normalize,
-        truncate_dim=truncate_dim,
         show_progress_bar=console.err.is_terminal,
+        **options,  # type: ignore[arg-type]
     )
     seconds = time.perf_counter() - start
     _write(out, rows, embeddings, model)
     console.say(
         f"{len(rows):,} texts -> {embeddings.shape[1]} numbers each ({embeddings.dtype}) in {out}, "
         f"{seconds:.1f} s, {len(rows) / seconds:,.0f} texts/s"
+    )
+
+
+def _encode_shards(folder: Path, out: Path, work: EncodeShard, workers: int) -> None:
+    from tqdm import tqdm
+
+    from likewise.retrieval.on_ray import each_on_ray
+
+    if out.suffix:
+        raise ValueError(f"With `--ray` `--out` must be a folder, but is {out}. Drop its ending.")
+    shards = shards_in(folder)
+    out.mkdir(parents=True, exist_ok=True)
+    left = [shard.resolve() for shard in shards if not (out / shard.name).exists()]
+    start = time.perf_counter()
+    done = each_on_ray(work, left, workers)
+    for _ in tqdm(done, "Shards", len(left), disable=not console.err.is_terminal):
+        pass
+    console.say(
+        f"{len(left):,} of {len(shards):,} files embedded in {out}, {time.perf_counter() - start:.1f} s; "
+        f"{len(shards) - len(left):,} were there already"
     )
 
 

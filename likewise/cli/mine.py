@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from likewise.cli import console
 from likewise.cli.models import DEFAULT_MODEL, load_model
 from likewise.cli.texts import read_texts, split_names
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SHARD_ROWS = 100_000
 WRITERS = {".parquet": "to_parquet", ".jsonl": "to_json", ".csv": "to_csv"}
 
 
@@ -34,9 +38,13 @@ class Sampling(str, Enum):
 def mine(
     pairs: Annotated[
         Path,
-        typer.Argument(help="Table (.parquet, .csv, .jsonl) with a column of queries and one of positives."),
+        typer.Argument(
+            help="Table (.parquet, .csv, .jsonl, or a folder of .parquet) with a column of queries and one of positives."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="What to write: a .parquet, .jsonl or .csv file.")],
+    out: Annotated[
+        Path, typer.Option(help="What to write: a .parquet, .jsonl or .csv file, or a folder of .parquet.")
+    ],
     model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
     columns: Annotated[
         str | None,
@@ -74,6 +82,10 @@ def mine(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="How much goes through the model at once.")] = 32,
     seed: Annotated[int, typer.Option(help="Decides the random sample.")] = 0,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Embed and search on a Ray cluster; needs --cache on a shared disk.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Workers of the Ray cluster.")] = 2,
 ) -> None:
     """Find hard negatives: documents that look like an answer to a query but are none.
 
@@ -82,10 +94,17 @@ def mine(
         likewise mine pairs.parquet --out triplets.parquet --relative-margin 0.05
 
         likewise mine faq.csv --columns question,answer --corpus articles.txt --range-min 5 --out triplets.jsonl
+
+        likewise mine shards/ --cache /shared/mining --ray --workers 8 --out triplets/
     """
-    if out.suffix not in WRITERS:
-        raise ValueError(f"`--out` must be one of {', '.join(WRITERS)}, but is {out}. Change its ending.")
-    from datasets import Dataset
+    if out.suffix and out.suffix not in WRITERS:
+        raise ValueError(
+            f"`--out` must be one of {', '.join(WRITERS)}, or a folder, but is {out}. Change its ending."
+        )
+    if ray and cache is None:
+        raise ValueError(
+            "`--ray` needs `--cache`, a folder that all workers reach: through it they share what they found."
+        )
 
     from likewise.retrieval import mine_hard_negatives
     from likewise.training.sources import Source, quiet_datasets
@@ -114,10 +133,22 @@ def mine(
             batch_size=batch_size,
             cache_folder=None if cache is None else str(cache),
             seed=seed,
+            ray_workers=workers if ray else None,
         )
+        _write(found, out)
+    console.say(f"{len(table):,} pairs -> {len(found):,} rows ({', '.join(found.column_names)}) in {out}")
+
+
+def _write(found: Dataset, out: Path) -> None:
+    """To a file, or to a folder of files of `SHARD_ROWS` rows."""
+    if out.suffix:
         out.parent.mkdir(parents=True, exist_ok=True)
         getattr(found, WRITERS[out.suffix])(str(out))
-    console.say(f"{len(table):,} pairs -> {len(found):,} rows ({', '.join(found.column_names)}) in {out}")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for number, start in enumerate(range(0, len(found), SHARD_ROWS)):
+        part = found.select(range(start, min(start + SHARD_ROWS, len(found))))
+        part.to_parquet(str(out / f"part-{number:05d}.parquet"))
 
 
 def _cross_encoder(name: str) -> object:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -23,12 +23,14 @@ class Blocks:
     Attributes:
         folder: For the files; None to keep nothing.
         size: Rows of a block.
+        run: Does some work for each of several blocks, perhaps elsewhere; None to do them here, one after the other.
     """
 
     folder: Path | None
     size: int
+    run: Callable[[Callable[[slice], object], Sequence[slice]], Iterable[int]] | None = None
 
-    def compute(self, name: str, num_rows: int, compute: Callable[[slice], Array]) -> list[Array]:
+    def compute(self, name: str, num_rows: int, compute: Callable[[slice], Array]) -> Sequence[Array]:
         """The results for all rows, block by block; those in files are computed once and then mapped, not loaded.
 
         Args:
@@ -40,15 +42,43 @@ class Blocks:
         if self.folder is None:
             return [compute(part) for part in parts]
         self.folder.mkdir(parents=True, exist_ok=True)
-        return [self._in_file(self.folder / f"{name}_{part.start:09d}.npy", compute, part) for part in parts]
+        stored = StoredBlocks([self.folder / f"{name}_{part.start:09d}.npy" for part in parts])
+        missing = [part for part, path in zip(parts, stored.paths, strict=True) if not path.is_file()]
 
-    def _in_file(self, path: Path, compute: Callable[[slice], Array], part: slice) -> Array:
-        if not path.is_file():
-            unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-            with unfinished.open("wb") as file:
-                np.save(file, compute(part))
-            unfinished.replace(path)  # a file with the final name is complete
-        found: Array = np.load(path, mmap_mode="r")
+        def write(part: slice) -> None:
+            path = stored.paths[part.start // self.size]
+            if not path.is_file():
+                unfinished = path.with_suffix(f".{os.getpid()}.tmp")
+                with unfinished.open("wb") as file:
+                    np.save(file, compute(part))
+                unfinished.replace(path)  # a file with the final name is complete
+
+        for _ in map(write, missing) if self.run is None else self.run(write, missing):
+            pass
+        return stored
+
+
+@dataclass(frozen=True)
+class StoredBlocks(Sequence[Array]):
+    """Blocks in files, mapped when they are asked for; another process is sent their names only.
+
+    Attributes:
+        paths: A file for each block.
+    """
+
+    paths: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | list[Array]:
+        if isinstance(index, slice):
+            return [np.load(path, mmap_mode="r") for path in self.paths[index]]
+        found: Array = np.load(self.paths[index], mmap_mode="r")
         return found
 
 

@@ -22,6 +22,7 @@ from likewise.retrieval.candidates import (
 )
 from likewise.retrieval.mined_columns import FORMATS, as_columns
 from likewise.retrieval.negatives import Choice, Negatives, choose
+from likewise.retrieval.on_ray import each_on_ray
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -65,6 +66,7 @@ def mine_hard_negatives(
     *,
     output_ids: bool = False,
     seed: int = 0,
+    ray_workers: int | None = None,
 ) -> Dataset:
     """Add hard negatives to a data set of pairs.
 
@@ -111,6 +113,8 @@ def mine_hard_negatives(
         output_ids: Whether to add `ids` (`id`): the documents' places among the distinct texts of `corpus`, followed by
             those of the positives.
         seed: Decides the random sample.
+        ray_workers: Embed and search on so many workers of a Ray cluster, 65,536 texts at a time. Needs a `cache_folder` on
+            a disk that all of them reach; a worker that dies is replaced, and a run that was stopped goes on.
 
     Returns:
         A data set in the format asked for.
@@ -123,6 +127,11 @@ def mine_hard_negatives(
     """
     from datasets import Dataset
 
+    if ray_workers is not None and (cache_folder is None or use_multi_process):
+        raise ValueError(
+            "`ray_workers` needs a `cache_folder` that all workers reach, and takes the place of `use_multi_process`. Pass "
+            "the one and drop the other."
+        )
     names = _column_names(dataset, anchor_column_name, positive_column_name)
     output_format, output_scores = _checked_format(
         output_format, output_scores, as_triplets, include_positives
@@ -162,6 +171,7 @@ def mine_hard_negatives(
         use_multi_process,
         cache_folder,
         verbose,
+        ray_workers,
     )
     if cross_encoder is not None and filters:
         candidates = score_with_cross_encoder(
@@ -197,12 +207,14 @@ def _mine(
     use_multi_process: bool | Sequence[str],
     cache_folder: str | None,
     verbose: bool,
+    ray_workers: int | None,
 ) -> Candidates:
     """Embed queries and documents, and find each query's candidates."""
-    blocks = Blocks(None if cache_folder is None else Path(cache_folder), BLOCK_ROWS)
+    run = None if ray_workers is None else partial(each_on_ray, num_workers=ray_workers)
+    blocks = Blocks(None if cache_folder is None else Path(cache_folder).resolve(), BLOCK_ROWS, run)
     settings: dict[str, Any] = {
         "batch_size": batch_size,
-        "show_progress_bar": verbose,
+        "show_progress_bar": verbose and ray_workers is None,
         "normalize_embeddings": True,
     }
     pools: Any = model

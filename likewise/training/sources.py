@@ -21,7 +21,7 @@ class Source:
     """Where rows come from, and which of them.
 
     Attributes:
-        source: A .parquet, .csv, .tsv, .json or .jsonl file, or the name of a data set on the Hub.
+        source: A .parquet, .csv, .tsv, .json or .jsonl file, a folder of .parquet files, or the name of a data set on the Hub.
         subset: Of a data set on the Hub with several.
         split: Of a data set on the Hub.
         columns: The columns to keep, in this order; or their new names with the old ones. None for all.
@@ -90,11 +90,13 @@ class Source:
         from datasets.exceptions import DatasetGenerationError
         from pyarrow import ArrowInvalid
 
-        if self.file is not None:
-            options = {"sep": "\t"} if self.file.suffix.lower() == ".tsv" else {}
+        shards = sorted(Path(self.source).expanduser().glob("*.parquet"))
+        files = [self.file] if self.file is not None else shards
+        if files:
+            suffix = files[0].suffix.lower()
+            options = {"sep": "\t"} if suffix == ".tsv" else {}
             try:
-                kind = FORMATS[self.file.suffix.lower()]
-                return load_dataset(kind, data_files=str(self.file), split="train", **options)
+                return load_dataset(FORMATS[suffix], data_files=[*map(str, files)], split="train", **options)
             except (DatasetGenerationError, ArrowInvalid) as error:
                 reason = str(error.__cause__ or error).splitlines()[0]
                 raise ValueError(f"{self.source} cannot be read: {reason}. Is it complete?") from error

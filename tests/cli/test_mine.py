@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,27 @@ def test_what_cannot_be_mined_is_refused(refused: Callable[..., str], model_fold
     )
     options = ("--model", model_folder, "--columns", "question,answer", "--range-max", 2, "--out", "x.csv")
     assert "Raise `range_max`" in refused("mine", "pairs.csv", *options)
+
+
+def test_a_folder_of_files_gives_the_rows_of_the_whole_table(
+    run: Callable[..., Any], model_folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["likewise.cli.mine"], "SHARD_ROWS", 5)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    table = Dataset.from_dict({"question": QUESTIONS, "answer": ANSWERS})
+    for number, part in enumerate((range(7), range(7, 12))):
+        (tmp_path / "shards").mkdir(exist_ok=True)
+        table.select(part).to_parquet(tmp_path / f"shards/{number}.parquet")
+    result = run("mine", "shards", "--out", "mined", "--model", model_folder, "--num-negatives", 1)
+    assert result.exit_code == 0, result.output
+    files = sorted((tmp_path / "mined").iterdir())
+    assert [file.name for file in files] == ["part-00000.parquet", "part-00001.parquet", "part-00002.parquet"]
+    found = Dataset.from_parquet([*map(str, files)]).to_dict()
+    model = SentenceTransformer(model_folder, device="cpu")
+    assert found == mine_hard_negatives(table, model, num_negatives=1, verbose=False).to_dict()
+
+
+def test_mining_on_ray_needs_a_folder_that_all_reach(run: Callable[..., Any], model_folder: str) -> None:
+    result = run("mine", "pairs.csv", "--out", "out.parquet", "--model", model_folder, "--ray")
+    assert result.exit_code == 2
+    assert "`--ray` needs `--cache`" in result.output

@@ -241,5 +241,5 @@ def test_options_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None
 
 def test_arguments_have_the_references_names_order_and_defaults() -> None:
     own, other = parameters(mine_hard_negatives), parameters(util.mine_hard_negatives)
-    assert [name for name in own if name not in ("output_ids", "seed")] == list(other)
+    assert [name for name in own if name not in ("output_ids", "seed", "ray_workers")] == list(other)
     assert {name for name in other if own[name] != other[name]} == set()
