@@ -6,6 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from likewise.backend import (
+        export_dynamic_quantized_onnx_model,
+        export_optimized_onnx_model,
+        export_static_quantized_openvino_model,
+    )
     from likewise.card import SentenceTransformerModelCardData
     from likewise.model import SentenceTransformer
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
@@ -21,6 +26,9 @@ _HOMES = {
     "SentenceTransformerTrainingArguments": "likewise.training",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
+    "export_dynamic_quantized_onnx_model": "likewise.backend",
+    "export_optimized_onnx_model": "likewise.backend",
+    "export_static_quantized_openvino_model": "likewise.backend",
     "mine_hard_negatives": "likewise.retrieval",
     "quantize_embeddings": "likewise.retrieval",
 }
@@ -32,6 +40,9 @@ __all__ = [
     "SentenceTransformerTrainingArguments",
     "SimilarityFunction",
     "__version__",
+    "export_dynamic_quantized_onnx_model",
+    "export_optimized_onnx_model",
+    "export_static_quantized_openvino_model",
     "mine_hard_negatives",
     "quantize_embeddings",
 ]
@@ -51,6 +62,7 @@ def __getattr__(name: str) -> Any:
 # Reached as attributes too (`likewise.losses.CoSENTLoss`), without an import statement of their own.
 _SUBMODULES = frozenset(
     {
+        "backend",
         "datasets",
         "evaluation",
         "losses",

@@ -56,7 +56,8 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs: For `AutoTokenizer.from_pretrained` (`processor_kwargs` is the same).
         config_kwargs: For `AutoConfig.from_pretrained`.
         model_card_data: What the model card says.
-        backend: "torch", or "onnx" to compute with onnxruntime; a graph that is not there yet is exported.
+        backend: "torch", "onnx" to compute with onnxruntime, or "openvino". The two run a graph, which is exported where
+            there is none yet; `model_kwargs` may name its file (`{"file_name": "model_O3.onnx"}`).
 
     Raises:
         FileNotFoundError: There is no such model.
@@ -87,12 +88,12 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         model_card_data: SentenceTransformerModelCardData | None = None,
-        backend: Literal["torch", "onnx"] = "torch",
+        backend: Literal["torch", "onnx", "openvino"] = "torch",
         *,
         processor_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in ("torch", "onnx"):
-            raise ValueError(f"`backend` must be 'torch' or 'onnx', but is {backend!r}.")
+        if backend not in ("torch", "onnx", "openvino"):
+            raise ValueError(f"`backend` must be 'torch', 'onnx' or 'openvino', but is {backend!r}.")
         if (model_name_or_path is None) == (modules is None):
             raise ValueError("Pass either `model_name_or_path` or `modules`.")
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
@@ -100,7 +101,9 @@ class SentenceTransformer(nn.Sequential):
         if model_name_or_path is None:
             stored, folder = storage.StoredModel(_named(modules or [])), None
         else:
-            folder = storage.find_folder(model_name_or_path, cache_folder, revision, local_files_only, token)
+            folder = storage.find_folder(
+                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs
+            )
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend
             )

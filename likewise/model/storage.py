@@ -60,7 +60,7 @@ def load(
         model_kwargs: For `AutoModel.from_pretrained`.
         tokenizer_kwargs: For `AutoTokenizer.from_pretrained`.
         config_kwargs: For `AutoConfig.from_pretrained`.
-        backend: What computes: "torch" or "onnx".
+        backend: What computes: "torch", "onnx" or "openvino".
 
     Raises:
         FileNotFoundError: The folder holds no model, or a file is missing.

@@ -11,14 +11,9 @@ from torch import Tensor
 
 from likewise.modules.base import Features, Module
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
+from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Tokenization
-from likewise.modules.transformer import (
-    load_model,
-    load_tokenizer,
-    padded_features,
-    save_model,
-    tidy_tokenizer_config,
-)
+from likewise.modules.transformer import padded_features
 
 IMAGE, TEXT = 0, 1
 """The two kinds of inputs, as `image_text_info` in the features has them."""

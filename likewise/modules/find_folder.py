@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 HUB_ORGANISATION = "sentence-transformers"  # where a bare name is looked for first
 OTHER_FRAMEWORKS = (
@@ -18,6 +21,8 @@ OTHER_FRAMEWORKS = (
     "coreml/*",
 )
 
+WEIGHTS_IN_ROOT = ("model*.safetensors*", "pytorch_model*.bin*")  # a graph takes their place
+
 
 def find_folder(
     name_or_path: str | os.PathLike[str],
@@ -25,6 +30,8 @@ def find_folder(
     revision: str | None = None,
     local_files_only: bool = False,
     token: bool | str | None = None,
+    backend: str = "torch",
+    model_kwargs: Mapping[str, Any] | None = None,
 ) -> Path:
     """The folder of a model, downloaded from the Hub where it is not one already.
 
@@ -34,6 +41,8 @@ def find_folder(
         revision: A branch, tag or commit.
         local_files_only: Whether only what was downloaded before may be used.
         token: The access token for the Hub.
+        backend: Which of the repository's files are needed: for onnx and openvino its graph, if it has one.
+        model_kwargs: These may name the graph.
 
     Raises:
         NotADirectoryError: The path is a file.
@@ -59,7 +68,9 @@ def find_folder(
     problems = []
     for candidate in names:
         try:
-            return _download(candidate, cache_folder, revision, local_files_only, token)
+            return _download(
+                candidate, cache_folder, revision, local_files_only, token, backend, model_kwargs or {}
+            )
         except OSError as error:  # huggingface_hub's errors are OSErrors, those of the connection too
             problems.append(f"{candidate}: {str(error).splitlines()[0]}")
     raise FileNotFoundError(
@@ -74,14 +85,15 @@ def _download(
     revision: str | None,
     local_files_only: bool,
     token: bool | str | None,
+    backend: str,
+    model_kwargs: Mapping[str, Any],
 ) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    ignored = list(OTHER_FRAMEWORKS)
+    ignored: list[str] = []
     if not (local_files_only or constants.HF_HUB_OFFLINE):
         files = HfApi(token=token).list_repo_files(name, revision=revision)
-        if any(file.endswith(".safetensors") for file in files):
-            ignored.append("*.bin")
+        ignored = _not_needed(files, backend, model_kwargs)
     return Path(
         snapshot_download(
             name,
@@ -92,3 +104,22 @@ def _download(
             ignore_patterns=ignored,
         )
     )
+
+
+def _not_needed(files: Sequence[str], backend: str, model_kwargs: Mapping[str, Any]) -> list[str]:
+    """The files of a repository that nobody will read."""
+    graph: set[str] = set()
+    if backend != "torch" and not model_kwargs.get("export"):
+        from likewise.modules.graph_model import graph_classes, graph_places
+
+        place = next(filter(files.__contains__, graph_places(graph_classes()[backend], model_kwargs)), None)
+        if place is not None:  # with what is beside it: model.onnx_data, openvino_model.bin
+            graph = {file for file in files if file.startswith(place.rsplit(".", 1)[0] + ".")}
+    patterns = list(OTHER_FRAMEWORKS)
+    if graph:
+        patterns += WEIGHTS_IN_ROOT
+    elif any(file.endswith(".safetensors") for file in files):
+        patterns.append("*.bin")
+    return [
+        file for file in files if file not in graph and any(fnmatch(file, pattern) for pattern in patterns)
+    ]

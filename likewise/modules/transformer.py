@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from likewise.modules.adapters import base_of_adapter, has_adapters, load_adapter, save_adapter
+from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, Module, read_settings, scatter, write_json
-from likewise.modules.onnx_model import OnnxModel, load_onnx_model
+from likewise.modules.graph_model import GraphModel, load_graph_model
+from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -42,7 +41,8 @@ class Transformer(Module):
         cache_dir: Where downloads are kept.
         do_lower_case: Whether texts are put in lower case first.
         tokenizer_name_or_path: Where the tokenizer is, if not with the model.
-        backend: What computes: "torch", or "onnx" for an ONNX graph run by onnxruntime.
+        backend: What computes: "torch", "onnx" (a graph run by onnxruntime) or "openvino". The two take `model_args` of
+            their own: `file_name`, `subfolder`, `export`, and `provider` or `ov_config`.
     """
 
     save_in_root = True
@@ -80,10 +80,10 @@ class Transformer(Module):
         config = AutoConfig.from_pretrained(base, **for_config)
         self.backend = backend
         self.auto_model: Any
-        if backend == "onnx":
-            self.auto_model = load_onnx_model(base, config, for_model)
-        else:
+        if backend == "torch":
             self.auto_model = load_model(base, config, for_model)
+        else:
+            self.auto_model = load_graph_model(backend, base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
@@ -96,9 +96,9 @@ class Transformer(Module):
         self.max_seq_length = max_seq_length
 
     @property
-    def encoder(self) -> PackedEncoder | OnnxModel:
+    def encoder(self) -> PackedEncoder | GraphModel:
         """Runs `auto_model` on packed batches; made anew when `auto_model` has been replaced (by an adapter, say)."""
-        if isinstance(self.auto_model, OnnxModel):
+        if isinstance(self.auto_model, GraphModel):
             return self.auto_model
         known: PackedEncoder | None = self.__dict__.get("_encoder")
         if known is None or known.model is not self.auto_model:
@@ -250,55 +250,6 @@ def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
     return args
 
 
-def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
-    """The encoder of this configuration, without a head.
-
-    Raises:
-        ValueError: The weights are damaged, or not those of this configuration.
-    """
-    from safetensors import SafetensorError
-    from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
-
-    encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
-    model_class = encoders_only.get(config.model_type, AutoModel)
-    try:
-        model, loading = model_class.from_pretrained(
-            name_or_path, config=config, output_loading_info=True, **model_args
-        )
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        raise ValueError(
-            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
-            "config.json: copy or download the folder again."
-        ) from error
-    # transformers only warns, and goes on with random numbers. A pooler is not used, so it may be missing.
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    if missing or loading["mismatched_keys"]:
-        wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
-        raise ValueError(
-            f"The weights in {name_or_path} do not fit its config.json: {len(wrong)} are missing or of another shape, "
-            f"e.g. {wrong[0]}. Copy or download the folder again."
-        )
-    loaded: nn.Module = model
-    return loaded
-
-
-def load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
-    """The tokenizer in a folder, or of a name on the Hub.
-
-    Raises:
-        ValueError: Its files are missing or damaged.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name_or_path, **tokenizer_args)
-    except Exception as error:  # transformers and tokenizers raise what they happen to stumble over
-        raise ValueError(
-            f"The tokenizer in {name_or_path} cannot be read ({error}). Its files may be missing, cut short, or need a "
-            "package such as sentencepiece: copy or download the folder again."
-        ) from error
-
-
 def padded_features(tokens: TokenBatch, pad_id: int | None) -> dict[str, Tensor]:
     """A packed batch in padded form: `input_ids`, `attention_mask` (N, L), and whatever else it has."""
     features = {"input_ids": tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)}
@@ -308,27 +259,3 @@ def padded_features(tokens: TokenBatch, pad_id: int | None) -> dict[str, Tensor]
     if tokens.prompt_lengths is not None:
         features["prompt_length"] = tokens.restore(tokens.prompt_lengths)
     return features
-
-
-def save_model(model: Any, folder: Path, safe_serialization: bool) -> None:
-    """Write a transformers model with its configuration, or its adapters alone where it has some."""
-    if has_adapters(model):
-        save_adapter(model, folder)
-        return
-    model.save_pretrained(folder)
-    if not safe_serialization:
-        for written in folder.glob("model*.safetensors*"):
-            written.unlink()
-        torch.save(model.state_dict(), folder / "pytorch_model.bin")
-
-
-def tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:
-    """Drop what only described how this process loaded the tokenizer; note the maximum length."""
-    if not path.exists():
-        return
-    config = json.loads(path.read_text(encoding="utf8"))
-    for key in ("is_local", "local_files_only"):
-        config.pop(key, None)
-    if max_seq_length is not None:
-        config["model_max_length"] = max_seq_length
-    write_json(path, config)

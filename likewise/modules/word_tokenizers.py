@@ -225,7 +225,7 @@ class TransformersTokenizerWrapper(WordTokenizer):
     @classmethod
     def load(cls, input_path: str | Path) -> TransformersTokenizerWrapper:
         """Build from a folder that `save` wrote."""
-        from likewise.modules.transformer import load_tokenizer
+        from likewise.modules.pretrained import load_tokenizer
 
         return cls(load_tokenizer(str(input_path), {}))
 
