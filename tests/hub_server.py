@@ -57,6 +57,11 @@ class Hub:
         return self.repositories[repo_id].branches[branch]
 
 
+def commit_of(branch: str) -> str:
+    """The id of a branch's last commit; here always the same."""
+    return hashlib.sha1(branch.encode()).hexdigest()
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request."""
 
@@ -114,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("X-Error-Code", "EntryNotFound")
         if status == 200 and self.command in ("HEAD", "GET"):
             self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("X-Repo-Commit", getattr(self, "commit", "0" * 40))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
@@ -126,10 +131,11 @@ class Handler(BaseHTTPRequestHandler):
             r"POST /api/models/(\w+/[\w.-]+)/branch/([\w.-]+)": self._branch,
             r"POST /api/models/(\w+/[\w.-]+)/preupload/([\w.-]+)": self._preupload,
             r"POST /api/models/(\w+/[\w.-]+)/commit/([\w.-]+)": self._commit,
-            r"GET /api/models/(\w+/[\w.-]+)/revision/([\w.-]+)": self._info,
+            r"GET /api/models/(\w+/[\w.-]+)/revision/([\w./%-]+)": self._info,
+            r"GET /api/models/(\w+/[\w.-]+)/tree/([\w./%-]+)": self._tree,
             r"POST /(\w+/[\w.-]+)\.git/info/lfs/objects/batch": self._batch,
             r"PUT /objects/(\w+)": self._store,
-            r"(?:HEAD|GET) /(\w+/[\w.-]+)/resolve/([\w.-]+)/(.+)": self._file,
+            r"(?:HEAD|GET) /(\w+/[\w.-]+)/resolve/([\w.%-]+)/(.+)": self._file,
         }
         for pattern, answer in routes.items():
             if (found := re.fullmatch(pattern, f"{method} {path}")) is not None:
@@ -206,12 +212,30 @@ class Handler(BaseHTTPRequestHandler):
             answer["pullRequestUrl"] = f"{self.hub.url}/{repo}/discussions/1"
         return 200, answer
 
-    def _info(self, repo: str, branch: str, body: bytes) -> tuple[int, Any]:
-        return 200, {"id": repo, "sha": "0" * 40, "siblings": []}
+    def _info(self, repo: str, revision: str, body: bytes) -> tuple[int, Any]:
+        branch = self._branch_of(repo, revision)
+        if branch is None:
+            return 404, {"error": "Invalid rev id"}
+        files = [{"rfilename": path} for path in self.hub.files(repo, branch)]
+        return 200, {"id": repo, "sha": commit_of(branch), "siblings": files}
 
-    def _file(self, repo: str, branch: str, path: str, body: bytes) -> tuple[int, Any]:
-        files = self.hub.repositories[repo].branches.get(branch, {})
+    def _tree(self, repo: str, revision: str, body: bytes) -> tuple[int, Any]:
+        branch = self._branch_of(repo, revision)
+        if branch is None:
+            return 404, {"error": "Invalid rev id"}
+        files = self.hub.files(repo, branch).items()
+        return 200, [{"type": "file", "path": path, "size": len(data), "oid": path} for path, data in files]
+
+    def _file(self, repo: str, revision: str, path: str, body: bytes) -> tuple[int, Any]:
+        branch = self._branch_of(repo, revision)
+        files = {} if branch is None else self.hub.files(repo, branch)
+        self.commit = commit_of(branch or "main")
         return (200, files[path]) if path in files else (404, {"error": "Entry not found"})
+
+    def _branch_of(self, repo: str, revision: str) -> str | None:
+        """The branch of this name, or whose last commit it is."""
+        branches = self.hub.repositories[repo].branches
+        return next((name for name in branches if revision in (name, commit_of(name))), None)
 
 
 @contextmanager

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from hub_server import TOKEN, Hub, running_hub
+from hub_server import TOKEN, Hub
 from huggingface_hub import constants
 from huggingface_hub.errors import HfHubHTTPError
 from small import small_model_folder
 
-from likewise import SentenceTransformer
-from likewise.model import hub as uploads
+from likewise import (
+    SentenceTransformer,
+    export_dynamic_quantized_onnx_model,
+    export_optimized_onnx_model,
+)
 
 # huggingface_hub's own use of its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub, which huggingface_hub takes for the only one."""
-    with running_hub() as running:
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(uploads, "WAITS_S", (0.01, 0.02))
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +136,28 @@ def test_a_pull_request_is_opened_and_its_address_returned(model: SentenceTransf
     assert "(1): Pooling" in description
     with pytest.raises(ValueError, match="Drop `revision` or `create_pr`"):
         model.push_to_hub("me/mine", token=TOKEN, create_pr=True, revision="trial")
+
+
+@pytest.mark.slow
+def test_a_graph_goes_up_alone(
+    model: SentenceTransformer, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    model.save(tmp_path)
+    model.push_to_hub("me/mine", token=TOKEN)
+    before = hub.files("me/mine").copy()
+    graph = SentenceTransformer(str(tmp_path), device="cpu", backend="onnx")
+    export_optimized_onnx_model(graph, "O2", "me/mine", push_to_hub=True)
+    export_optimized_onnx_model(graph, "O2", str(tmp_path))
+    added = {"onnx/model_O2.onnx": (tmp_path / "onnx" / "model_O2.onnx").read_bytes()}
+    assert hub.files("me/mine") == before | added
+    export_dynamic_quantized_onnx_model(graph, "avx2", "me/mine", push_to_hub=True, create_pr=True)
+    target, message, description = hub.repositories["me/mine"].commits[-1]
+    assert (target, message) == ("refs/pr/1", "Add onnx/model_quint8_avx2.onnx")
+    assert 'model_kwargs={"file_name": "model_quint8_avx2.onnx"}' in description
+    assert set(hub.files("me/mine", target)) == {*before, *added, "onnx/model_quint8_avx2.onnx"}
 
 
 def test_names_of_training_data_are_told_in_the_card(model: SentenceTransformer, hub: Hub) -> None:

@@ -1,0 +1,99 @@
+"""Loading from a Hub: which files are fetched, at which revision, and with whose token."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_server import TOKEN, Hub, Repository
+
+from likewise import SentenceTransformer
+
+NAME = "me/mine"
+
+
+@pytest.fixture
+def repository(hub: Hub, plain_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
+    """A private repository with a model on main."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    files = {path.name: path.read_bytes() for path in plain_folder.iterdir()}
+    hub.repositories[NAME] = Repository(private=True, branches={"main": files})
+    return hub.repositories[NAME]
+
+
+def load(cache: Path, **options: Any) -> SentenceTransformer:
+    return SentenceTransformer(NAME, device="cpu", cache_folder=str(cache), **({"token": TOKEN} | options))
+
+
+def fetched(hub: Hub) -> set[str]:
+    """The files that were asked for."""
+    paths = {request.split()[1] for request in hub.requests if request.startswith("GET /me/mine/resolve/")}
+    return {path.split("/", 5)[5] for path in paths}
+
+
+def test_a_model_comes_from_the_hub_once(
+    repository: Repository, hub: Hub, plain_folder: Path, tmp_path: Path
+) -> None:
+    expected = SentenceTransformer(str(plain_folder), device="cpu").encode("a cat")
+    np.testing.assert_array_equal(load(tmp_path).encode("a cat"), expected)
+    assert fetched(hub) == set(repository.branches["main"])
+    hub.requests.clear()
+    np.testing.assert_array_equal(load(tmp_path, local_files_only=True).encode("a cat"), expected)
+    assert not hub.requests
+    load(tmp_path)
+    assert not fetched(hub)
+
+
+def test_without_the_token_there_is_no_such_model(repository: Repository, tmp_path: Path) -> None:
+    for token in (None, "hf_another"):
+        with pytest.raises(
+            FileNotFoundError, match=r"me/mine: .*401 Unauthorized.* log in with `hf auth login`"
+        ):
+            load(tmp_path, token=token)
+    assert load(tmp_path, token=None, use_auth_token=TOKEN).encode("a cat").shape == (32,)
+
+
+def test_the_revision_is_the_one_asked_for(repository: Repository, tmp_path: Path) -> None:
+    repository.branches["trial"] = repository.branches["main"] | {
+        "sentence_bert_config.json": b'{"max_seq_length": 7}'
+    }
+    assert load(tmp_path).max_seq_length == 64
+    assert load(tmp_path, revision="trial").max_seq_length == 7
+    with pytest.raises(FileNotFoundError, match="me/mine: 404"):
+        load(tmp_path, revision="gone")
+
+
+def test_only_what_is_read_is_fetched(repository: Repository, hub: Hub, tmp_path: Path) -> None:
+    own = set(repository.branches["main"])
+    others = ("tf_model.h5", "onnx/model.onnx", "openvino/openvino_model.bin", "pytorch_model.bin")
+    repository.branches["main"] |= dict.fromkeys(others, b"large")
+    load(tmp_path)
+    assert fetched(hub) == own
+
+
+def test_a_graph_is_fetched_in_place_of_the_weights(
+    repository: Repository, hub: Hub, plain_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    SentenceTransformer(str(plain_folder), device="cpu", backend="onnx").save(tmp_path / "saved")
+    graph = (tmp_path / "saved" / "onnx" / "model.onnx").read_bytes()
+    own = set(repository.branches["main"])
+    repository.branches["main"] |= {
+        "onnx/model.onnx": graph,
+        "onnx/model_O3.onnx": graph,
+        "openvino/openvino_model.xml": b"large",
+        "pytorch_model.bin": b"large",
+    }
+    expected = SentenceTransformer(str(plain_folder), device="cpu").encode("a cat")
+    for name in ("model.onnx", "model_O3.onnx"):
+        hub.requests.clear()
+        options = {"backend": "onnx", "model_kwargs": {"file_name": name}}
+        found = load(tmp_path / name, **options).encode("a cat")
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert fetched(hub) == own - {"model.safetensors"} | {f"onnx/{name}"}
+    hub.requests.clear()
+    load(tmp_path / "exported", backend="onnx", model_kwargs={"export": True})
+    assert fetched(hub) == own
