@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likewise.losses.feature_batch import FeatureBatch
 from likewise.losses.ids import column_ids
 from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
-Embed: TypeAlias = Callable[[TokenBatch], Tensor]
-"""Embeds a batch: N sequences -> (N, ...), in the caller's order."""
-Run: TypeAlias = Callable[[Embed, TokenBatch], Tensor]
+Embed: TypeAlias = Callable[[Any], Tensor]
+"""Embeds a batch, a TokenBatch or a FeatureBatch: N sequences -> (N, ...), in the caller's order."""
+Run: TypeAlias = Callable[[Embed, Any], Tensor]
 """Decides how an `Embed` meets its batch: at once (`run_whole`), or in chunks that are recomputed."""
 Embedder: TypeAlias = Callable[[nn.Module, dict[str, Any]], Tensor]
 """Embeds features, packed or padded, with a model: N sequences -> (N, ..., D)."""
@@ -202,7 +203,7 @@ def embed_columns(
     """Embed every column with one model: together if they are packed, else one by one.
 
     Raises:
-        ValueError: Chunks are asked for, but the columns are not packed.
+        ValueError: Chunks are asked for, but the features cannot be cut into rows.
     """
     if isinstance(columns, ColumnBatch) and columns.tasks is not None:
 
@@ -217,12 +218,13 @@ def embed_columns(
         if run is run_whole and getattr(next(iter(model.children()), None), "in_one_pass", False):
             run = run_at_once
         return columns.split(run(lambda tokens: embedder(model, {"tokens": tokens}), columns.tokens))
-    if run is not run_whole:
-        raise ValueError(
-            f"{type(model).__name__} does not take packed tokens, so that its batches cannot be embedded in chunks. "
-            "Drop `micro_batch_tokens`, and take the loss without `Cached` in its name."
-        )
-    return tuple(embedder(model, dict(features)) for features in columns)
+    if run is run_whole:
+        return tuple(embedder(model, dict(features)) for features in columns)
+    first = next(iter(model.children()), None)
+    return tuple(
+        run(lambda batch: embedder(model, dict(batch.features)), FeatureBatch(features, first))
+        for features in columns
+    )
 
 
 def packed(model: nn.Module, sentence_features: Iterable[dict[str, Tensor]]) -> Features:

@@ -71,9 +71,7 @@ class MegaBatchMarginLoss(Loss):
         self.gather_across_devices = gather_across_devices
         self.mask_duplicates = mask_duplicates
         if use_mini_batched_version:
-            self.own_run = recompute_mini_batches(
-                model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
-            )
+            self.own_run = recompute_mini_batches(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None

@@ -264,9 +264,7 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         )
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.own_run = recompute_mini_batches(
-            model, mini_batch_size, mini_batch_num_tokens, show_progress_bar
-        )
+        self.own_run = recompute_mini_batches(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""

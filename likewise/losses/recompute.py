@@ -8,7 +8,7 @@ which is the same arithmetic and fits any loss.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
@@ -50,19 +50,18 @@ def recompute(
 
 
 def recompute_mini_batches(
-    model: nn.Module, mini_batch_size: int, mini_batch_num_tokens: int | None, show_progress_bar: bool
+    mini_batch_size: int, mini_batch_num_tokens: int | None, show_progress_bar: bool
 ) -> Run:
     """The `Run` of the `Cached` losses, by the names that the reference gives its settings.
 
     Args:
-        model: The model that is trained.
         mini_batch_size: Sequences of a chunk if all were as long as the batch's longest. Nothing is padded, so that
             chunks of shorter ones hold more of them, in the same memory.
         mini_batch_num_tokens: Tokens of a chunk; takes the place of `mini_batch_size`.
         show_progress_bar: Whether to show a bar over the chunks.
 
     Raises:
-        ValueError: A number is less than 1, or the model's batches cannot be cut into chunks.
+        ValueError: A number is less than 1.
     """
     for name, value in (
         ("mini_batch_size", mini_batch_size),
@@ -70,11 +69,6 @@ def recompute_mini_batches(
     ):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
-    if not getattr(model, "takes_tokens", True):
-        raise ValueError(
-            "A model whose first module does not take token ids cannot embed a batch in chunks. Take the loss without "
-            "`Cached` in its name (or `use_mini_batched_version=False`)."
-        )
 
     def run(embed: Embed, tokens: TokenBatch) -> Tensor:
         budget = mini_batch_num_tokens or max(1, mini_batch_size * tokens.longest)
@@ -86,8 +80,9 @@ def recompute_mini_batches(
 def _embed(embed: Embed, chunk: TokenBatch, again: bool) -> Tensor:
     if not (again and torch.is_grad_enabled()):
         return embed(chunk)
-    # The ids are an argument only to tell `checkpoint` the device, whose random state it must keep.
-    embeddings: Tensor = checkpoint(lambda ids: embed(chunk), chunk.input_ids, use_reentrant=False)
+    # The argument is there only to tell `checkpoint` the device, whose random state it must keep.
+    at = torch.empty(0, device=chunk.device)
+    embeddings: Tensor = checkpoint(lambda _: embed(chunk), at, use_reentrant=False)
     return embeddings
 
 

@@ -141,6 +141,22 @@ class CLIPModel(Module):
 
     preprocess = tokenize
 
+    def rows(self, features: Features, start: int, stop: int) -> Features:
+        """The features of some of the inputs: `tokenize` of these alone, but for padding."""
+        kinds = features["image_text_info"]
+        cut = {"image_text_info": kinds[start:stop]}
+        for kind, names in ((IMAGE, ("pixel_values",)), (TEXT, ("input_ids", "attention_mask"))):
+            before, after = (int((kinds[:place] == kind).sum()) for place in (start, stop))
+            if after > before:
+                cut |= {name: features[name][before:after] for name in names}
+        return cut
+
+    def row_tokens(self, features: Features) -> int:
+        """The tokens of an input, the longest kind counting: those of the padded texts, or an image's patches and one."""
+        vision = self.config.vision_config
+        image = (vision.image_size // vision.patch_size) ** 2 + 1 if "pixel_values" in features else 0
+        return max(image, int(features["input_ids"].shape[1]) if "input_ids" in features else 0)
+
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `sentence_embedding`, (N, D), in the caller's order."""
         parts = []

@@ -157,17 +157,45 @@ def test_a_progress_bar_is_shown_on_request(model: Any, capsys: pytest.CaptureFi
     assert "Embed micro-batches" in capsys.readouterr().err
 
 
-def test_what_cannot_be_cut_into_chunks_is_refused(model: Any) -> None:
-    class Other(torch.nn.Module):
-        takes_tokens = False
+class Averages(torch.nn.Module):
+    """A model whose features are padded numbers, with a number that all rows share."""
 
+    takes_tokens = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+        return features | {"sentence_embedding": self.layer(features["x"]) * features["scale"]}
+
+
+def test_padded_features_are_cut_into_rows() -> None:
+    model: Any = Averages()
+    columns = [{"x": torch.randn(5, 3), "scale": 2.0} for _ in range(2)]
+    sizes = []
+    model.layer.register_forward_pre_hook(lambda layer, inputs: sizes.append(len(inputs[0])))
+    found = []
+    for loss in (
+        losses.MultipleNegativesRankingLoss(model),
+        losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=2),
+    ):
+        model.zero_grad()
+        value = loss(columns)
+        value.backward()
+        found.append((value.detach(), model.layer.weight.grad.clone()))
+    assert sizes[:2] == [5, 5]
+    assert max(sizes[2:]) == 2
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_what_cannot_be_cut_into_chunks_is_refused(model: Any) -> None:
     with pytest.raises(ValueError, match="must be at least 1, but is 0"):
         recompute(0)
     with pytest.raises(ValueError, match="`mini_batch_size` must be at least 1, but is -3"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=-3)
     with pytest.raises(ValueError, match="`mini_batch_num_tokens` must be at least 1"):
         losses.MegaBatchMarginLoss(model, mini_batch_num_tokens=0)
-    with pytest.raises(ValueError, match=r"cannot embed a batch in chunks\. Take the loss without `Cached`"):
-        losses.CachedMultipleNegativesRankingLoss(Other())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="Drop `micro_batch_tokens`"):
-        losses.CoSENTLoss(Other())([{"x": torch.ones(2)}] * 2, torch.ones(2), run=recompute(5))  # type: ignore[arg-type]
+    flat: Any = [{"x": torch.ones(4, 3), "cuts": torch.tensor([0, 2])}] * 2
+    with pytest.raises(ValueError, match=r"'cuts' has 2 rows, others 4\. Drop `micro_batch_tokens`"):
+        losses.CoSENTLoss(Averages())(flat, torch.ones(2), run=recompute(2))  # type: ignore[arg-type]

@@ -33,6 +33,8 @@ from likewise import (
     models,
 )
 from likewise.evaluation import InformationRetrievalEvaluator
+from likewise.losses.base import run_whole
+from likewise.losses.recompute import recompute
 
 IMAGES = pictures(8)
 TEXTS = ["a cat", "red dog", "", "a red cat and a dog near the old house by the river", "bird", "x"]
@@ -205,13 +207,14 @@ def captioned(number: int = 8) -> Dataset:
     return Dataset.from_dict(columns).cast_column("image", ImageFeature())
 
 
-def test_gradients_are_those_of_the_reference(plain: str) -> None:
+@pytest.mark.parametrize("name", ["MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss"])
+def test_gradients_are_those_of_the_reference(plain: str, name: str) -> None:
     gradients = []
     rows = captioned()[:]
     for load, kind in ((SentenceTransformer, losses), (Reference, reference_losses)):
         each = load(plain, device="cpu")
         each.train()
-        loss = kind.MultipleNegativesRankingLoss(each)
+        loss = getattr(kind, name)(each, **({"mini_batch_size": 3} if name.startswith("Cached") else {}))
         features = [each.preprocess(rows[column]) for column in ("image", "caption")]
         value = loss(features, None)
         value.backward()
@@ -222,8 +225,22 @@ def test_gradients_are_those_of_the_reference(plain: str) -> None:
     (own, ours), (expected, theirs) = gradients
     torch.testing.assert_close(own, expected)
     assert ours.keys() == theirs.keys()
-    for name, gradient in ours.items():
-        torch.testing.assert_close(gradient, theirs[name], atol=1e-5, rtol=1e-4)
+    for weight, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[weight], atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_of_both_kinds_may_be_embedded_in_chunks(model: SentenceTransformer) -> None:
+    loss = losses.MultipleNegativesRankingLoss(model)
+    columns = [[*IMAGES[:2], *TEXTS[:3], IMAGES[2]], [*TEXTS[:3], *IMAGES[3:6]]]
+    found = []
+    for run in (run_whole, recompute(1), recompute(25)):
+        model.zero_grad()
+        value = loss([model.tokenize(column) for column in columns], run=run)
+        value.backward()
+        found.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
+    for other in found[1:]:
+        for ours, expected in zip(other, found[0], strict=True):
+            torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-4)
 
 
 def trainer_of(
@@ -237,9 +254,13 @@ def trainer_of(
     return SentenceTransformerTrainer(model, args, rows, loss=loss)
 
 
-@pytest.mark.parametrize("sampler", ["batch_sampler", "no_duplicates"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"batch_sampler": "no_duplicates"}, {"micro_batch_tokens": 10}],
+    ids=["plain", "no_duplicates", "micro_batches"],
+)
 def test_it_trains_on_images_with_captions_and_comes_back(
-    model: SentenceTransformer, tmp_path: Path, sampler: str
+    model: SentenceTransformer, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     rows = captioned()
     ids = [str(row) for row in range(len(rows))]
@@ -248,7 +269,7 @@ def test_it_trains_on_images_with_captions_and_comes_back(
         dict(zip(ids, rows["caption"], strict=True)), dict(zip(ids, rows["image"], strict=True)), relevant
     )
     before, images = evaluator(model), model.encode(IMAGES)
-    trainer = trainer_of(model, tmp_path, rows, batch_sampler=sampler)
+    trainer = trainer_of(model, tmp_path, rows, **options)
     trainer.train()
     assert evaluator(model)["cosine_mrr@10"] > before["cosine_mrr@10"] + 0.1
     assert np.abs(model.encode(IMAGES) - images).max() > 0.1
@@ -311,8 +332,6 @@ def test_what_is_neither_image_nor_text_is_refused(model: SentenceTransformer, t
         ValueError, match="`output_value='token_embeddings'` is for models whose first module embeds"
     ):
         model.encode(TEXTS, output_value="token_embeddings")
-    with pytest.raises(ValueError, match="without `Cached` in its name"):
-        losses.CachedMultipleNegativesRankingLoss(model)
 
 
 def test_a_damaged_folder_is_refused(plain: str, tmp_path: Path) -> None:
