@@ -105,6 +105,7 @@ def all_features(
 ) -> list[dict[str, Any]]:
     """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
     results: list[dict[str, Any]] = [{}] * len(texts)
+    first: Any = model[0]
     for rows, features in _forward(model, texts, request):
         padded = to_padded(features)
         if request.truncate_dim is not None:
@@ -114,6 +115,11 @@ def all_features(
                 name: value[place] if isinstance(value, Tensor) and len(value) == len(rows) else value
                 for name, value in padded.items()
             }
+            if hasattr(first, "rows"):  # inputs of several kinds: each has the features of its own
+                own = first.rows(padded, place, place + 1)
+                results[row] = {name: value[0] for name, value in own.items()} | {
+                    "sentence_embedding": padded["sentence_embedding"][place]
+                }
         progress(len(rows))
     return results
 

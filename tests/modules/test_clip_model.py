@@ -72,6 +72,33 @@ def test_images_and_texts_may_stand_in_one_list(model: SentenceTransformer) -> N
     assert model.encode([]).shape == (0,)
 
 
+def test_each_input_has_the_features_of_its_kind(model: SentenceTransformer) -> None:
+    mixed = [TEXTS[0], IMAGES[0], TEXTS[3]]
+    text, image, other = model.encode(mixed, output_value=None)
+    assert image.keys() == {"image_text_info", "pixel_values", "sentence_embedding"}
+    assert (
+        text.keys()
+        == other.keys()
+        == {"image_text_info", "input_ids", "attention_mask", "sentence_embedding"}
+    )
+    assert image["pixel_values"].shape == (3, 16, 16)
+    np.testing.assert_allclose(
+        torch.stack([text["sentence_embedding"], image["sentence_embedding"]]),
+        model.encode(mixed[:2]),
+        atol=1e-6,
+    )
+
+
+def test_a_pool_embeds_images(model: SentenceTransformer) -> None:
+    mixed = [*IMAGES[:3], *TEXTS[:4]]
+    pool = model.start_multi_process_pool(["cpu", "cpu"])
+    try:
+        found = model.encode(mixed, pool=pool, chunk_size=3)
+    finally:
+        model.stop_multi_process_pool(pool)
+    np.testing.assert_allclose(found, model.encode(mixed), atol=1e-6)
+
+
 @pytest.mark.parametrize("one", [IMAGES[0], "a cat", {"image": IMAGES[0]}], ids=["image", "text", "named"])
 def test_one_input_gives_one_vector(model: SentenceTransformer, one: Any) -> None:
     found = model.encode(one)
