@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,69 +27,97 @@ SHAPES = (
 def evaluate(
     data: Annotated[
         Path,
-        typer.Argument(
-            help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."
-        ),
+        typer.Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."),
     ],
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[MODEL]...", help=f"Folders or Hub names of the models.  [default: {DEFAULT_MODEL}]"
+        ),
+    ] = None,
     columns: Annotated[
         str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
     ] = None,
     compare: Annotated[
-        str | None, typer.Option(help="Another model: is it better, or worse, by more than chance?")
-    ] = None,
+        bool,
+        typer.Option(
+            "--compare", help="Are the others better than the first, or worse, by more than chance?"
+        ),
+    ] = False,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add the 95 % confidence interval of each number.")
     ] = False,
     recipe_data: Annotated[
-        Path | None, typer.Option("--data", help="Folder that replaces ${data} in a recipe.")
+        Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
     ] = None,
 ) -> None:
-    """Measure a model.
+    """Measure models.
 
     A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts.
 
     Examples:
 
-        likewise evaluate stsb-test.parquet --columns sentence1,sentence2,score
+        likewise evaluate --data stsb-test.parquet --columns sentence1,sentence2,score
 
-        likewise evaluate scifact/ --model demo/model/final
+        likewise evaluate demo/model/final --data scifact/ --intervals
 
-        likewise evaluate scifact/ --model demo/model/final --compare all-MiniLM-L6-v2
+        likewise evaluate all-MiniLM-L6-v2 demo/model/final --data scifact/ --compare
 
-        likewise evaluate recipes/sts_cosent.yaml --data ../data
+        likewise evaluate --data recipes/sts_cosent.yaml --recipe-data ../data
     """
     from likewise.training.sources import quiet_datasets
 
+    names = list(models or [DEFAULT_MODEL])
+    if compare and len(names) < 2:
+        raise ValueError(
+            f"`--compare` takes two models or more, but got {', '.join(names)}. Name another, or drop `--compare`."
+        )
+    if compare and intervals:
+        raise ValueError(
+            "`--compare` shows intervals of the differences. Drop `--intervals`, or `--compare`."
+        )
     with quiet_datasets():
         evaluators = {name: recipe.load() for name, recipe in _evaluators(data, columns, recipe_data).items()}
-        encoder = load_model(model)
-        other = None if compare is None else load_model(compare)
+        encoders = [load_model(name) for name in names]
         for name, evaluator in evaluators.items():
             console.say(f"{name}: {type(evaluator).__name__}", style="bold")
-            if other is not None:
-                _show_comparison(evaluator, encoder, other, name)
+            evaluator.show_progress_bar = console.err.is_terminal
+            if compare:
+                for other, title in zip(encoders[1:], names[1:], strict=True):
+                    _show_comparison(evaluator, (encoders[0], other), (names[0], title), name)
             else:
-                _show_metrics(evaluator, encoder, name, intervals)
+                _show_metrics(evaluator, encoders, names, name, intervals)
 
 
-def _show_metrics(evaluator: Any, model: SentenceTransformer, name: str, intervals: bool) -> None:
-    """A line for each metric, the primary one first."""
+def _show_metrics(
+    evaluator: Any, models: Sequence[SentenceTransformer], names: Sequence[str], name: str, intervals: bool
+) -> None:
+    """A line for each metric, the primary one first; for each model its number, and an interval on request."""
     from likewise.evaluation.bootstrap import confidence_intervals
     from likewise.evaluation.embedding import sharing_embeddings
 
-    with sharing_embeddings(model):
-        metrics = evaluator(model)
-        found = confidence_intervals(evaluator, model) if intervals else {}
-    primary = str(evaluator.primary_metric)
-    ordered: Mapping[str, Any] = {primary: metrics[primary]} | metrics
-    rows = [
-        (key.removeprefix(f"{name}_"), f"{value:.4f}", *_ends(found.get(key)))
-        for key, value in ordered.items()
-    ]
-    console.table(
-        rows if intervals else [row[:2] for row in rows], ("", "", "from", "to") if intervals else ()
-    )
+    metrics, found = [], []
+    for model in models:
+        with sharing_embeddings(model):
+            metrics.append(evaluator(model))
+            found.append(confidence_intervals(evaluator, model) if intervals else {})
+    first_keys = (str(evaluator.primary_metric),)
+    rows = []
+    for key in dict.fromkeys([*first_keys, *metrics[0]]):
+        row = [key.removeprefix(f"{name}_")]
+        for numbers, ends in zip(metrics, found, strict=True):
+            row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]
+        rows.append(row)
+    header = [""]
+    for title in _short(names) if len(names) > 1 else [""]:
+        header += [title, *(("from", "to") if intervals else ())]
+    console.table(rows, header if any(header) else ())
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """The last parts of the models' names, where these tell them apart."""
+    ends = [Path(name).name for name in names]
+    return ends if len(set(ends)) == len(ends) else list(names)
 
 
 def _ends(interval: Interval | None) -> tuple[str, str]:
@@ -97,13 +125,16 @@ def _ends(interval: Interval | None) -> tuple[str, str]:
 
 
 def _show_comparison(
-    evaluator: Any, first: SentenceTransformer, second: SentenceTransformer, name: str
+    evaluator: Any,
+    models: tuple[SentenceTransformer, SentenceTransformer],
+    names: tuple[str, str],
+    name: str,
 ) -> None:
     """A line for each metric: both models, how they differ, and how often chance alone does that."""
     from likewise.evaluation.bootstrap import compare_models
 
-    evaluator.prepare(first)
-    found = compare_models(evaluator, first, second)
+    evaluator.prepare(models[0])
+    found = compare_models(evaluator, *models)
     if not found:
         raise ValueError(
             f"{type(evaluator).__name__} has no metrics of single items, so models cannot be compared."
@@ -123,7 +154,7 @@ def _show_comparison(
         signs = ("", "", "+", "+", "+", "")
         cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
         rows.append((key.removeprefix(f"{name}_"), *cells))
-    console.table(rows, ("", "model", "compared", "difference", "from", "to", "p"))
+    console.table(rows, ("", *_short(names), "difference", "from", "to", "p"))
 
 
 def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> dict[str, EvaluatorRecipe]:

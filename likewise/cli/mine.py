@@ -140,15 +140,19 @@ def mine(
 
 
 def _write(found: Dataset, out: Path) -> None:
-    """To a file, or to a folder of files of `SHARD_ROWS` rows."""
+    """To a file, or to a folder of files of `SHARD_ROWS` rows, which then has no other parts."""
     if out.suffix:
         out.parent.mkdir(parents=True, exist_ok=True)
         getattr(found, WRITERS[out.suffix])(str(out))
         return
     out.mkdir(parents=True, exist_ok=True)
+    written = []
     for number, start in enumerate(range(0, len(found), SHARD_ROWS)):
         part = found.select(range(start, min(start + SHARD_ROWS, len(found))))
-        part.to_parquet(str(out / f"part-{number:05d}.parquet"))
+        written.append(out / f"part-{number:05d}.parquet")
+        part.to_parquet(str(written[-1]))
+    for stale in set(out.glob("part-*.parquet")).difference(written):
+        stale.unlink()
 
 
 def _cross_encoder(name: str) -> object:

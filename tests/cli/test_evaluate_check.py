@@ -48,7 +48,7 @@ def tables(tmp_path: Path) -> None:
 def test_the_columns_decide_what_is_measured(
     run: Callable[..., Any], model_folder: str, table: str, evaluator: str, primary: str
 ) -> None:
-    result = run("evaluate", f"{table}.csv", "--model", model_folder)
+    result = run("evaluate", model_folder, "--data", f"{table}.csv")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == f"{table}: {evaluator}"
@@ -56,36 +56,40 @@ def test_the_columns_decide_what_is_measured(
 
 
 def test_columns_may_be_chosen(run: Callable[..., Any], model_folder: str) -> None:
-    result = run("evaluate", "triplets.csv", "--model", model_folder, "--columns", "a, c")
+    result = run("evaluate", model_folder, "--data", "triplets.csv", "--columns", "a, c")
     assert result.exit_code == 0, result.output
     assert "TranslationEvaluator" in result.stdout
 
 
 def test_a_recipe_is_measured_by_its_own_evaluators(run: Callable[..., Any], model_folder: str) -> None:
     Path("recipe.yaml").write_text(RECIPE)
-    result = run("evaluate", "recipe.yaml", "--model", model_folder, "--data", ".")
+    result = run("evaluate", model_folder, "--data", "recipe.yaml", "--recipe-data", ".")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("held-out: EmbeddingSimilarityEvaluator\n")
 
 
 def test_two_models_are_compared(run: Callable[..., Any], model_folder: str, tmp_path: Path) -> None:
     other = small_model_folder(tmp_path / "other", seed=1)
-    result = run("evaluate", "classes.csv", "--model", model_folder, "--compare", other)
+    result = run("evaluate", model_folder, other, "--data", "classes.csv", "--compare")
     assert result.exit_code == 0, result.output
     title, header, first, *_ = result.stdout.splitlines()
     assert title == "classes: BinaryClassificationEvaluator"
-    assert header.split() == ["model", "compared", "difference", "from", "to", "p"]
+    assert header.split() == [Path(model_folder).name, "other", "difference", "from", "to", "p"]
     name, model, compared, difference, low, high, p = first.split()
     assert name == "cosine_ap"
     assert float(difference) == pytest.approx(float(compared) - float(model), abs=2e-4)
     assert float(low) <= float(high)
     assert 0 < float(p) <= 1
-    alone = run("evaluate", "classes.csv", "--model", other).stdout
+    alone = run("evaluate", other, "--data", "classes.csv").stdout
     assert alone.splitlines()[1].split() == ["cosine_ap", compared]
+
+    beside = run("evaluate", model_folder, other, "--data", "classes.csv").stdout.splitlines()
+    assert beside[1].split() == [Path(model_folder).name, "other"]
+    assert beside[2].split() == ["cosine_ap", model, compared]
 
 
 def test_intervals_stand_beside_the_numbers(run: Callable[..., Any], model_folder: str) -> None:
-    result = run("evaluate", "triplets.csv", "--model", model_folder, "--intervals")
+    result = run("evaluate", model_folder, "--data", "triplets.csv", "--intervals")
     assert result.exit_code == 0, result.output
     _, header, line = result.stdout.splitlines()
     assert header.split() == ["from", "to"]
@@ -96,11 +100,19 @@ def test_intervals_stand_beside_the_numbers(run: Callable[..., Any], model_folde
 
 def test_what_cannot_be_measured_is_refused(refused: Callable[..., str]) -> None:
     assert "texts.csv has the columns a, but a table for evaluation has two texts" in refused(
-        "evaluate", "texts.csv"
+        "evaluate", "--data", "texts.csv"
     )
-    assert "has no column 'd', only 'a', 'b'" in refused("evaluate", "matches.csv", "--columns", "a,d")
+    assert "has no column 'd', only 'a', 'b'" in refused(
+        "evaluate", "--data", "matches.csv", "--columns", "a,d"
+    )
+    assert "`--compare` takes two models or more, but got all-MiniLM-L6-v2. Name another" in refused(
+        "evaluate", "--data", "pairs.csv", "--compare"
+    )
+    assert "nowhere.csv" in refused("evaluate", "--data", "nowhere.csv")
     Path("recipe.yaml").write_text(RECIPE.replace("test:", "dev:").split("dev:")[0])
-    assert "recipe.yaml has no evaluators" in refused("evaluate", "recipe.yaml", "--data", ".")
+    assert "recipe.yaml has no evaluators" in refused(
+        "evaluate", "--data", "recipe.yaml", "--recipe-data", "."
+    )
 
 
 def test_check_lists_the_losses_that_fit_and_why_others_do_not(run: Callable[..., Any]) -> None:
