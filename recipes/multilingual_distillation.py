@@ -69,6 +69,8 @@ def main() -> None:
         evaluators[f"stsb-{language}"] = similarity(options.data, language)
         rows[language] = with_teacher(found, teacher, options.held_out, options.pairs)
 
+    evaluators["stsb-en"] = similarity(options.data, "en")  # what the student should not unlearn
+
     before = measure(student, evaluators, "before")
     started = time.perf_counter()
     train(student, rows, options)
