@@ -16,14 +16,23 @@ if TYPE_CHECKING:
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.similarity import SimilarityFunction
     from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from likewise.training.examples import ParallelSentencesDataset, SentencesDataset
+    from likewise.training.multi_dataset_samplers import MultiDatasetDefaultBatchSampler
+    from likewise.training.readers import InputExample
+    from likewise.training.samplers import DefaultBatchSampler
     from likewise.version import __version__
 
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
+    "DefaultBatchSampler": "likewise.training.samplers",
+    "InputExample": "likewise.training.readers",
+    "MultiDatasetDefaultBatchSampler": "likewise.training.multi_dataset_samplers",
+    "ParallelSentencesDataset": "likewise.training.examples",
     "SentenceTransformer": "likewise.model",
     "SentenceTransformerModelCardData": "likewise.card",
     "SentenceTransformerTrainer": "likewise.training",
     "SentenceTransformerTrainingArguments": "likewise.training",
+    "SentencesDataset": "likewise.training.examples",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",
@@ -34,10 +43,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "DefaultBatchSampler",
+    "InputExample",
+    "MultiDatasetDefaultBatchSampler",
+    "ParallelSentencesDataset",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
     "SentenceTransformerTrainer",
     "SentenceTransformerTrainingArguments",
+    "SentencesDataset",
     "SimilarityFunction",
     "__version__",
     "export_dynamic_quantized_onnx_model",

@@ -12,6 +12,7 @@ from pkgutil import walk_packages
 
 import pytest
 import sentence_transformers
+import torch
 
 import likewise
 
@@ -107,6 +108,12 @@ def test_names_at_the_top_are_found_and_listed() -> None:
         assert name in dir(likewise)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         likewise.Nothing  # noqa: B018
+
+
+def test_top_level_names_of_older_scripts_are_there() -> None:
+    for name in ("InputExample", "SentencesDataset", "ParallelSentencesDataset", "DefaultBatchSampler"):
+        assert getattr(likewise, name).__name__ == getattr(sentence_transformers, name).__name__
+    assert issubclass(likewise.MultiDatasetDefaultBatchSampler, torch.utils.data.BatchSampler)
 
 
 @pytest.mark.parametrize(
