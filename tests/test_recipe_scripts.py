@@ -94,7 +94,8 @@ def test_multilingual_distillation_measures_each_language_before_and_after(
     script, out = run("multilingual_distillation", "--pairs", "40", "--held-out", "20")
     table = capsys.readouterr().out.partition("Trained in")[2].splitlines()[2:]
     assert [line.split()[0] for line in table] == [
-        f"{kind}-{language}" for language in ("de", "fr", "zh") for kind in ("translation", "stsb")
+        *(f"{kind}-{language}" for language in ("de", "fr", "zh") for kind in ("translation", "stsb")),
+        "stsb-en",
     ]
     found = script.pairs(data, "fr", seed=42)
     assert not set(found["english"]) & {*sentences(400, seed=1)[:80]}
