@@ -19,13 +19,16 @@ if TYPE_CHECKING:
     from likewise.training.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.training.multi_dataset_samplers import MultiDatasetDefaultBatchSampler
     from likewise.training.readers import InputExample
+    from likewise.training.resolve_ids import resolve_ids
     from likewise.training.samplers import DefaultBatchSampler
+    from likewise.util.logging import LoggingHandler
     from likewise.version import __version__
 
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
     "DefaultBatchSampler": "likewise.training.samplers",
     "InputExample": "likewise.training.readers",
+    "LoggingHandler": "likewise.util.logging",
     "MultiDatasetDefaultBatchSampler": "likewise.training.multi_dataset_samplers",
     "ParallelSentencesDataset": "likewise.training.examples",
     "SentenceTransformer": "likewise.model",
@@ -40,11 +43,13 @@ _HOMES = {
     "export_static_quantized_openvino_model": "likewise.backend",
     "mine_hard_negatives": "likewise.retrieval",
     "quantize_embeddings": "likewise.retrieval",
+    "resolve_ids": "likewise.training.resolve_ids",
 }
 
 __all__ = [
     "DefaultBatchSampler",
     "InputExample",
+    "LoggingHandler",
     "MultiDatasetDefaultBatchSampler",
     "ParallelSentencesDataset",
     "SentenceTransformer",
@@ -59,6 +64,7 @@ __all__ = [
     "export_static_quantized_openvino_model",
     "mine_hard_negatives",
     "quantize_embeddings",
+    "resolve_ids",
 ]
 
 

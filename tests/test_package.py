@@ -21,8 +21,8 @@ MODULES = sorted(module.name for module in walk_packages([str(PACKAGE)], "likewi
 
 # From the bottom to the top. What stands further down never imports what stands further up, but inside of a function.
 LAYERS = (
-    {"version", "checked_yaml"},
-    {"similarity", "packing"},
+    {"version", "checked_yaml", "processes"},
+    {"similarity", "maxsim", "packing"},
     {"modules"},
     {"model", "retrieval", "card"},
     {"losses", "evaluation"},

@@ -9,6 +9,7 @@ import torch
 
 from likewise.card import markdown
 from likewise.card.examples import usage_texts
+from likewise.processes import is_dist_initialized
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,7 +70,7 @@ def _list(name: str, texts: list[str]) -> str:
 
 def similarities(model: SentenceTransformer, texts: list[str], is_search: bool) -> Tensor | None:
     """How similar the texts are to the model; None where it cannot tell now."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if is_dist_initialized():
         return None  # the weights may be spread over processes that do not come here
     try:
         if is_search:

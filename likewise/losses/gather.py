@@ -13,6 +13,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.nn.functional import pad
 
+from likewise.processes import get_rank, get_world_size, is_dist_initialized
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,12 +43,12 @@ def join_processes(tensors: Sequence[Tensor], wanted: bool = True) -> Joined:
         tensors: Each (B, ...), with the same B; it may differ between processes.
         wanted: False hands back the tensors as they are.
     """
-    if not wanted or not (dist.is_available() and dist.is_initialized()):
+    if not wanted or not is_dist_initialized():
         if wanted:
             _report_single()
         return Joined(list(tensors))
     sizes = _all_sizes(len(tensors[0]), tensors[0].device)
-    rank = dist.get_rank()
+    rank = get_rank()
     return Joined(
         [_Gather.apply(tensor, sizes) for tensor in tensors],  # type: ignore[no-untyped-call]
         first=sum(sizes[:rank]),
@@ -60,8 +62,8 @@ def _report_single() -> None:
 
 
 def _all_sizes(size: int, device: torch.device) -> list[int]:
-    sizes = torch.zeros(dist.get_world_size(), dtype=torch.long, device=device)
-    sizes[dist.get_rank()] = size
+    sizes = torch.zeros(get_world_size(), dtype=torch.long, device=device)
+    sizes[get_rank()] = size
     dist.all_reduce(sizes)
     return sizes.tolist()
 
@@ -82,4 +84,4 @@ class _Gather(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
-        return total.split(ctx.sizes)[dist.get_rank()], None
+        return total.split(ctx.sizes)[get_rank()], None

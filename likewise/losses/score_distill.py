@@ -22,6 +22,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
 from likewise.losses import citations
 from likewise.losses.base import Columns, Label, Loss, function_name
+from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class DistillKLDivLoss(Loss):
         teacher_temperature: Another one for the teacher; None for `temperature`.
 
     Raises:
-        ValueError: A temperature is not positive and finite.
+        ValueError: A temperature is not positive and finite; or, with the first batch, a score is NaN.
     """
 
     takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
@@ -109,6 +110,7 @@ class DistillKLDivLoss(Loss):
         self.temperature = temperature
         self.student_temperature = temperature if student_temperature is None else student_temperature
         self.teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
+        self._is_checked = False
         for name in ("temperature", "student_temperature", "teacher_temperature"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -127,6 +129,11 @@ class DistillKLDivLoss(Loss):
             )
         student = log_softmax(scores / self.student_temperature, dim=1)
         teacher = softmax(labels.detach().to(scores) / self.teacher_temperature, dim=1)
+        if not self._is_checked:
+            self._is_checked = (
+                True  # the first batch stands for all: looking at each would make the device wait
+            )
+            check_teacher_targets(teacher, labels, self.teacher_temperature, type(self).__name__)
         return kl_div(student, teacher, reduction="batchmean") * self.student_temperature**2
 
     def get_config_dict(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from likewise.model.requirements import check_version_requirements
 from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import ModuleReader, save_module
@@ -65,6 +66,7 @@ def load(
     Raises:
         FileNotFoundError: The folder holds no model, or a file is missing.
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
+        ImportError: The model needs other versions of packages.
     """
     trust = {"trust_remote_code": True} if trust_remote_code else {}
     options = {
@@ -76,7 +78,8 @@ def load(
     reader = ModuleReader(folder, folder / MODULES_FILE, trust_remote_code, options)
     card = _text(folder / "README.md"), _text(folder / "training_log.svg")
     if (folder / MODULES_FILE).exists():
-        return StoredModel(*_listed(reader), _read_model_settings(folder), *card)
+        settings = _read_model_settings(folder)
+        return StoredModel(*_listed(reader), settings, *card)
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return StoredModel(_with_pooling(reader), {}, {}, *card)
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
@@ -95,8 +98,10 @@ def _read_model_settings(folder: Path) -> dict[str, Any]:
 
     Raises:
         ValueError: A setting is not of its type.
+        ImportError: The model needs other versions of packages.
     """
     settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+    check_version_requirements(settings.get("requirements"), str(folder))
     prompts = settings.get("prompts")
     kinds: dict[str, tuple[str, bool]] = {
         "prompts": (

@@ -101,8 +101,8 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
         if column == "id" or column.endswith(("_id", "_ids", "_idx")):
             logger.warning(
                 "Column %r of %s looks like ids, but is embedded as text. Remove it with "
-                "`dataset.remove_columns(%r)` if it is not text; or name it in `id_columns` if equal values mean that rows "
-                "belong together.",
+                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
+                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
                 column, where, column,
             )  # fmt: skip
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, distributed
 
 from likewise.modules.text import KeptTokens, keeping_tokens
+from likewise.processes import get_rank, get_world_size
 from likewise.training.collation import Batch
 from likewise.training.objective import Objective
-from likewise.training.samplers import num_processes_now
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -56,9 +56,9 @@ def rows_of(batch: Batch) -> int:
 
 def over_processes(value: Any) -> list[Any]:
     """What every process has for this value, in their order."""
-    if num_processes_now() == 1:
+    if get_world_size() == 1:
         return [value]
-    values: list[Any] = [None] * num_processes_now()
+    values: list[Any] = [None] * get_world_size()
     distributed.all_gather_object(values, value)
     return values
 
@@ -66,11 +66,11 @@ def over_processes(value: Any) -> list[Any]:
 @contextmanager
 def encode_shared(model: SentenceTransformer) -> Iterator[None]:
     """Within this context `model.encode` embeds a share of a list's texts on each process, and returns all."""
-    world = num_processes_now()
+    world = get_world_size()
     if world == 1:
         yield
         return
-    encode, rank = model.encode, distributed.get_rank()
+    encode, rank = model.encode, get_rank()
 
     def shared(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         inputs = kwargs.pop("sentences", None) if inputs is None else inputs
@@ -122,7 +122,7 @@ def run_evaluator(
         step: For the csv files.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
     """
-    first = num_processes_now() == 1 or distributed.get_rank() == 0
+    first = get_rank() == 0
     with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):
         found = evaluator(model, output_path=folder if first else None, epoch=epoch, steps=step)
     found = over_processes(found)[0]

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 
+from likewise.processes import get_rank, get_world_size
 from likewise.training.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
 from likewise.training.collation import Batch, BatchReader, DataSetReader
 from likewise.training.columns import LABEL_COLUMNS
 from likewise.training.multi_dataset_samplers import ProportionalBatchSampler, RoundRobinBatchSampler
 from likewise.training.no_duplicates import NoDuplicatesBatchSampler
 from likewise.training.plan import DataSetPlan
-from likewise.training.samplers import DefaultBatchSampler, GroupByLabelBatchSampler, num_processes_now
+from likewise.training.samplers import DefaultBatchSampler, GroupByLabelBatchSampler
 from likewise.training.streams import StreamBatchSampler, StreamRows, known_length
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def multi_dataset_batch_sampler(
         if args.multi_dataset_weights:
             options["weights"] = [float(args.multi_dataset_weights[name]) for name in names]
     if any(isinstance(s, StreamBatchSampler) and s.endless for s in batch_samplers):
-        options["num_batches"] = args.max_steps * args.gradient_accumulation_steps * num_processes_now()
+        options["num_batches"] = args.max_steps * args.gradient_accumulation_steps * get_world_size()
     return BY_NAME[kind](dataset, batch_samplers, generator, seed, **options)
 
 
@@ -185,7 +186,7 @@ def _refuse_empty(sampler: Any, name: str, rows: Any, batch_size: int) -> None:
         batches = len(sampler)
     except TypeError:  # a stream without a known length
         return
-    if batches < num_processes_now():
+    if batches < get_world_size():
         what = f"data set {name!r}" if name else "data"
         raise ValueError(
             f"The training {what} has {len(rows):,} rows, not enough for one batch of {batch_size} on each process. Lower "
@@ -216,8 +217,8 @@ def shared_over_processes(loader: DataLoader[Any]) -> Iterator[tuple[Batch, bool
     All processes get the same number, as losses that gather need; where there is nothing left, one comes again that
     does not count.
     """
-    world = num_processes_now()
-    rank = torch.distributed.get_rank() if world > 1 else 0
+    world = get_world_size()
+    rank = get_rank()
     reader: Any = loader.dataset
     group: list[Any] = []
     for rows in loader.batch_sampler:  # type: ignore[union-attr]

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, ConcatDataset
 
+from likewise.processes import get_world_size
 from likewise.training.arguments import Exhausted
-from likewise.training.samplers import num_processes_now
 
 
 class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
@@ -53,7 +53,7 @@ class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
         self.generator = torch.Generator() if generator is None else generator
         self.seed = seed
         self.epoch = 0
-        self.num_processes = num_processes_now() if num_processes is None else num_processes
+        self.num_processes = get_world_size() if num_processes is None else num_processes
         self.num_batches = num_batches
 
     @property

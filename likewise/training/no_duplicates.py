@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from likewise.processes import get_world_size
 from likewise.training.columns import column_names, value_ids
-from likewise.training.samplers import DefaultBatchSampler, num_processes_now
+from likewise.training.samplers import DefaultBatchSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -61,7 +62,7 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
         self.fold = fold
-        self.num_processes = num_processes_now() if num_processes is None else num_processes
+        self.num_processes = get_world_size() if num_processes is None else num_processes
 
     @cached_property
     def _codes(self) -> IntArray:

@@ -127,10 +127,3 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
     def __len__(self) -> int:
         full, rest = divmod(self._num_rows, self.batch_size)
         return full + (rest >= 4 and not self.drop_last)
-
-
-def num_processes_now() -> int:
-    """How many processes train together."""
-    from torch import distributed
-
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import BatchSampler
 
-from likewise.training.samplers import num_processes_now
+from likewise.processes import get_world_size
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -105,7 +105,7 @@ class StreamBatchSampler(BatchSampler):
         super().__init__(rows, batch_size, drop_last)  # type: ignore[arg-type]
         self.rows = rows
         self.make_sampler = make_sampler
-        self.num_processes = num_processes_now()  # each window gives as many batches to all of them
+        self.num_processes = get_world_size()  # each window gives as many batches to all of them
         self.window = max(window, 2 * self.num_processes * batch_size)
         self.keeps_order = window == 1
         self.seed = seed
