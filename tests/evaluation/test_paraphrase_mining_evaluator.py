@@ -42,8 +42,14 @@ def test_the_constructor_is_the_references() -> None:
 def test_metrics_names_and_file_are_the_references(
     settings: dict[str, Any], duplicates: dict[str, Any], model: Any, reference_model: Any, tmp_path: Path
 ) -> None:
+    # Of some 4,000 pairs two may score within a rounding error of each other, and change places.
     metrics = assert_same_evaluation(
-        "ParaphraseMiningEvaluator", (TEXTS,), settings | duplicates, (model, reference_model), tmp_path
+        "ParaphraseMiningEvaluator",
+        (TEXTS,),
+        settings | duplicates,
+        (model, reference_model),
+        tmp_path,
+        tolerance=1e-5,
     )
     assert any(0 < value < 1 for value in metrics.values())
 

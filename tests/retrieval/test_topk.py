@@ -107,26 +107,43 @@ def test_scores_of_random_vectors_are_those_of_float64(
     tolerance = {"rtol": 2e-5, "atol": 2e-5 * max(1.0, magnitude)}
     is_found = found.ids.numpy() >= 0
     of_ids = np.take_along_axis(scores, found.ids.clamp(min=0).numpy(), axis=1)
-    found_scores = found.scores.numpy()
-    if (
-        function is euclidean_sim
-    ):  # float32 adds up squares: it is these that are exact, not the root of a small one
-        tolerance["atol"] *= max(1.0, magnitude)
-        found_scores, expected, of_ids = (np.square(values) for values in (found_scores, expected, of_ids))
-    np.testing.assert_allclose(found_scores, expected, **tolerance)
-    np.testing.assert_allclose(found_scores[is_found], of_ids[is_found], **tolerance)
+    np.testing.assert_allclose(found.scores.numpy(), expected, **tolerance)
+    np.testing.assert_allclose(found.scores.numpy()[is_found], of_ids[is_found], **tolerance)
     for row in found.ids[:, : min(k, num_documents)].tolist():
         assert len(set(row)) == len(row)
 
 
-@pytest.mark.parametrize("function", [cos_sim, dot_score])
-def test_many_documents_are_found_as_in_float64(function: Callable[[Tensor, Tensor], Tensor]) -> None:
-    # More than one tile of scores, so that rounded products propose where the processor is faster at them.
+@pytest.mark.parametrize("is_faster", [False, True])
+@pytest.mark.parametrize("function", [cos_sim, dot_score, euclidean_sim])
+def test_many_documents_are_found_as_in_float64(
+    function: Callable[[Tensor, Tensor], Tensor], is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Several chunks and tiles, with thresholds from samples; and queries that must not find what the samples hold.
+    monkeypatch.setattr(topk, "bfloat16_is_faster", lambda device: is_faster)
+    monkeypatch.setattr(topk, "CHUNK_BYTES", 2**20)
     queries, documents = vectors(600, 48, 0), vectors(20_000, 48, 1)
-    found = top_k(queries, documents, 10, function)
-    best = function(queries.double(), documents.double()).topk(10)
+    scores = function(queries.double(), documents.double())
+    hidden = torch.stack([*scores[:3].topk(6000).indices, *torch.randint(20_000, (4, 6000))])
+    exclude = torch.arange(7).repeat_interleave(6000), hidden.reshape(-1)
+    scores[exclude] = -torch.inf
+    best = scores.topk(10)
+    found = top_k(queries, documents, 10, function, exclude)
     torch.testing.assert_close(found.scores.double(), best.values, rtol=1e-5, atol=1e-5)
     assert (found.ids == best.indices).float().mean() > 0.9999
+
+
+@pytest.mark.parametrize("is_faster", [False, True])
+def test_distances_of_near_duplicates_keep_their_digits(
+    is_faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "bfloat16_is_faster", lambda device: is_faster)
+    queries = 10 + vectors(300, 64, 0)
+    documents = torch.cat([vectors(3000, 64, 1), queries + 1e-3 * vectors(300, 64, 2), queries[:100]])
+    found = top_k(queries, documents, 2, euclidean_sim)
+    exact = euclidean_sim(queries.double(), documents.double())
+    torch.testing.assert_close(found.scores.double(), exact.topk(2).values, rtol=1e-5, atol=1e-9)
+    assert torch.equal(found.ids, exact.topk(2).indices)
+    assert (found.scores[:100, 0] == 0).all()
 
 
 @pytest.mark.parametrize("is_faster", [False, True])
@@ -135,6 +152,7 @@ def test_products_rounded_to_bfloat16_change_nothing(
 ) -> None:
     monkeypatch.setattr(topk, "TILE_ELEMENTS", 4096)
     monkeypatch.setattr(topk, "bfloat16_is_faster", lambda device: is_faster)
+    monkeypatch.setattr(topk, "QUERIES_WORTH_ROUNDING", 1)
     # Close neighbours, which bfloat16 cannot tell apart, are what the second look is for.
     centre = vectors(1, 64, 0)
     queries, documents = centre + 1e-3 * vectors(30, 64, 1), centre + 1e-3 * vectors(3000, 64, 2)
@@ -150,6 +168,7 @@ def test_a_thousand_equal_documents_come_in_the_order_of_their_ids(
 ) -> None:
     monkeypatch.setattr(topk, "TILE_ELEMENTS", 512)
     monkeypatch.setattr(topk, "bfloat16_is_faster", lambda device: is_faster)
+    monkeypatch.setattr(topk, "QUERIES_WORTH_ROUNDING", 1)
     documents = vectors(1, 24, 1).expand(1000, 24).clone()
     for function in FUNCTIONS:
         found = top_k(vectors(7, 24, 0), documents, 9, function)
