@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+import torch
 from common import alternate, arguments, column, model_folder, ratio, report
 from scipy.stats import spearmanr
 
@@ -73,9 +74,12 @@ def all_forms(folder: str, temporary: Path, calibration: list[str]) -> dict[str,
         forms[backend].save(str(temporary / backend))
     graphs = temporary / "onnx"
     likewise.export_optimized_onnx_model(forms["onnx"], "O3", str(graphs))
-    likewise.export_dynamic_quantized_onnx_model(forms["onnx"], "avx2", str(graphs))
+    instructions, file = ("avx2", "model_quint8_avx2.onnx")
+    if torch.cpu._is_vnni_supported():
+        instructions, file = ("avx512_vnni", "model_qint8_avx512_vnni.onnx")
+    likewise.export_dynamic_quantized_onnx_model(forms["onnx"], instructions, str(graphs))
     forms["onnx, O3"] = load("onnx", graphs, "model_O3.onnx")
-    forms["onnx, 8 bits (avx2)"] = load("onnx", graphs, "model_quint8_avx2.onnx")
+    forms[f"onnx, 8 bits ({instructions})"] = load("onnx", graphs, file)
     graphs = temporary / "openvino"
     likewise.export_static_quantized_openvino_model(forms["openvino"], None, str(graphs), texts=calibration)
     forms["openvino, 8 bits"] = load("openvino", graphs, "openvino_model_qint8_quantized.xml")

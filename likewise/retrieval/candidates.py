@@ -75,6 +75,7 @@ def find_candidates(
     device: torch.device,
     blocks: Blocks,
     name: str,
+    show_progress_bar: bool = False,
 ) -> Candidates:
     """The K documents most similar to each query.
 
@@ -88,14 +89,21 @@ def find_candidates(
         device: Where to compute.
         blocks: Where the results are kept, ...
         name: ... and under which name.
+        show_progress_bar: Whether to show how many pairs were compared. Not for work that is done elsewhere.
     """
+    from tqdm.auto import tqdm
+
+    total = len(pairs.queries) * len(pairs.documents)
+    bar = tqdm(total=total, desc="Searching", unit=" pairs", unit_scale=True) if show_progress_bar else None
+    report = None if bar is None else bar.update
     query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
 
     def search(part: slice) -> Array:
         inside = (query >= part.start) & (query < part.stop)
         excluded = (query[inside] - part.start, positive[inside]) if exclude_positives else None
         embeddings = torch.from_numpy(np.array(queries[part.start // blocks.size])).to(device)
-        search = StreamingTopK(embeddings, k, SimilarityFunction.to_similarity_fn(similarity), excluded)
+        similarity_fn = SimilarityFunction.to_similarity_fn(similarity)
+        search = StreamingTopK(embeddings, k, similarity_fn, excluded, report=report)
         for block in documents:
             search.add(block)
         found = search.result()
@@ -103,6 +111,8 @@ def find_candidates(
         return np.stack([found.ids.double().cpu().numpy(), found.scores.double().cpu().numpy()], axis=1)
 
     found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
+    if bar is not None:
+        bar.close()
     pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
     positive_scores = [
         pairwise(

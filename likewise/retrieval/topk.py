@@ -13,7 +13,7 @@ Ties are decided: of two documents with equal scores, the one with the smaller i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -92,7 +92,12 @@ def top_k(
 
 
 class StreamingTopK:
-    """A search over documents that arrive in chunks: `add` them, then ask for the `result`. Arguments as in `top_k`."""
+    """A search over documents that arrive in chunks: `add` them, then ask for the `result`.
+
+    Args:
+        queries: (Q, D). Others as in `top_k`, and:
+        report: Called now and then with the number of pairs of a query and a document that were compared since.
+    """
 
     def __init__(
         self,
@@ -102,6 +107,7 @@ class StreamingTopK:
         exclude: tuple[Tensor, Tensor] | None = None,
         queries_per_tile: int = QUERIES_PER_TILE,
         documents_per_tile: int = TILE_ELEMENTS,
+        report: Callable[[int], object] | None = None,
     ) -> None:
         if min(k, queries_per_tile, documents_per_tile) < 1:
             sizes = {"k": k, "queries per tile": queries_per_tile, "documents per tile": documents_per_tile}
@@ -123,6 +129,7 @@ class StreamingTopK:
         self.dtypes: tuple[torch.dtype, ...] = (torch.float32,)
         if is_rounded:
             self.dtypes = (torch.bfloat16, torch.float32)
+        self.report = report or (lambda num_pairs: None)
         self.num_documents = 0
 
     def add(self, documents: Embeddings, ids: Tensor | None = None) -> None:
@@ -186,6 +193,7 @@ class StreamingTopK:
                 row, column = best.places(scores, best.worst())
                 best.add(row, pack(scores[row, column], chunk.ids[tile][column]))
             self.best[part] = best.keys()
+            self.report(len(part) * len(chunk))
 
     def _search_one_by_one(self, chunk: _Chunk, rows: Tensor, products: Products) -> None:
         """Search a chunk with exact scores of all documents."""
@@ -199,6 +207,7 @@ class StreamingTopK:
                 place, column = best.places(scores, best.worst())
                 best.add(place, pack(scores[place, column], chunk.ids[tile][column]))
             self.best[row] = best.keys()
+            self.report(len(chunk))
 
     def _search_by_products(
         self, chunk: _Chunk, rows: Tensor, products: Products, dtype: torch.dtype
@@ -221,6 +230,7 @@ class StreamingTopK:
             is_crowded = limit + error >= needed
             self.best[part] = torch.where(is_crowded, known, best)
             crowded.append(part[is_crowded[:, 0]])
+            self.report((len(part) - len(crowded[-1])) * len(chunk))
             num_done += len(part)
             num_proposed += int((proposed != NO_KEY).sum())
             if dtype != torch.float32 and num_proposed > num_done * (self.k + len(chunk) * PROPOSED_SHARE):

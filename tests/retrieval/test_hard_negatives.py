@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from pathlib import Path
 from typing import Any
@@ -190,12 +191,13 @@ def weighted(kind: type[GivenEmbeddings], value: float = 1.0) -> Any:
 
 def test_what_was_found_is_told_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     mine_hard_negatives(PAIRS, GivenEmbeddings(), absolute_margin=0.3, verbose=True)
-    printed = capsys.readouterr().out
+    printed, bars = capsys.readouterr()
+    assert re.search(r"Searching: 100%.* pairs", bars)
     assert printed.split()[:4] == ["Metric", "Positive", "Negative", "Difference"]
     assert "absolute_margin = 0.3 dropped" in printed
     assert "of 60 queries have fewer than 3 negatives" in printed
     mined({})
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_model_mines_as_in_the_reference(model: Any, reference_model: Any) -> None:

@@ -209,6 +209,18 @@ def test_queries_that_are_added_to_again_go_on() -> None:
     assert torch.equal(search.result().scores, whole.scores)
 
 
+@pytest.mark.parametrize("function", [cos_sim, manhattan_sim])
+def test_every_pair_is_reported_once(function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    reported: list[int] = []
+    search = StreamingTopK(vectors(500, 8, 0), 4, function, report=reported.append)
+    for part in (
+        torch.zeros(700, 8),
+        vectors(900, 8, 1),
+    ):  # equal documents, of which there are too many to tell apart
+        search.add(part)
+    assert sum(reported) == 500 * 1600
+
+
 def test_a_memory_map_lists_and_half_precision_give_what_tensors_give(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
