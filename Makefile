@@ -24,6 +24,12 @@ types: $(STAMP)
 bench: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/train_step.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/backends.py --rounds 3 --texts 200
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/evaluate.py --rounds 3
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/mine.py --pairs 20000
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/large_batch.py --pairs 4096
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/no_duplicates.py --rows 1000000
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/input_side.py
 
 # torch goes first and alone: pinned, it is the CPU build where one is at hand.
 $(STAMP): pyproject.toml constraints.txt
