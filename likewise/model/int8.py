@@ -42,17 +42,29 @@ class Int8Probe:
     reason: str
 
 
+def has_int8_instructions() -> bool:
+    """Whether this processor has instructions for products of int8 (AVX-512 VNNI)."""
+    return bool(torch.cpu._is_vnni_supported())
+
+
 class Int8Linear(nn.Linear):
-    """A linear layer that multiplies in int8: a scale for each row of the weight, one for each input.
+    """A linear layer that multiplies in int8: a scale for each row of the weight, and one for each token.
+
+    So a text's embedding does not depend on the texts beside it. Processors without int8 instructions (VNNI) share one scale,
+    in seven bits, among all tokens of a batch: that is what is fast on them.
 
     Gradients, and inputs on other devices, take the float weight, which stays as it is.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        if torch.is_grad_enabled() or input.device.type != "cpu" or input.dtype != torch.float32:
+        is_float = input.device.type != "cpu" or input.dtype != torch.float32 or not input.numel()
+        if torch.is_grad_enabled() or is_float:
             return super().forward(input)
-        output: Tensor = torch.ops.quantized.linear_dynamic(input, self._packed(), True)
+        packed = self._packed()
+        if isinstance(packed, _Int8Weight):
+            return packed.multiply(input)
+        output: Tensor = torch.ops.quantized.linear_dynamic(input, packed, True)
         return output
 
     def _packed(self) -> Any:
@@ -60,12 +72,43 @@ class Int8Linear(nn.Linear):
         key = (self.weight.data_ptr(), self.weight._version)
         known = self.__dict__.get("_int8")
         if known is None or known[0] != key:
-            known = key, _pack(self.weight.detach(), None if self.bias is None else self.bias.detach())
+            pack = _Int8Weight.of if has_int8_instructions() else _pack
+            known = key, pack(self.weight.detach(), None if self.bias is None else self.bias.detach())
             self.__dict__["_int8"] = known
         return known[1]
 
 
+@dataclass(frozen=True)
+class _Int8Weight:
+    """A linear layer in int8.
+
+    Attributes:
+        values: (out, in) int8.
+        scales: (out,): what a row of values is to be multiplied with.
+        bias: (out,).
+    """
+
+    values: Tensor
+    scales: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor, bias: Tensor | None) -> _Int8Weight:
+        """From a weight (out, in) and a bias (out,) of float32."""
+        values, scales = _rounded(weight)
+        return cls(values, scales.squeeze(1), weight.new_zeros(len(weight)) if bias is None else bias)
+
+    def multiply(self, input: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        values, scales = _rounded(input.reshape(-1, input.shape[-1]))
+        products = torch._int_mm(values, self.values.T)
+        # In place, number by number, since new memory costs more than the arithmetic.
+        output = products.view(torch.float32).copy_(products).mul_(scales)
+        return torch.addcmul(self.bias, output, self.scales, out=output).view(*input.shape[:-1], -1)
+
+
 def _pack(weight: Tensor, bias: Tensor | None) -> Any:
+    """The weight as `linear_dynamic` takes it."""
     scales = weight.abs().amax(dim=1).clamp(min=1e-8).double() / 127
     with (
         warnings.catch_warnings()
@@ -75,6 +118,12 @@ def _pack(weight: Tensor, bias: Tensor | None) -> Any:
             weight, scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
         )
         return torch.ops.quantized.linear_prepack(quantised, bias)
+
+
+def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, D) in int8, and what each is to be multiplied with, (N, 1)."""
+    scales = rows.abs().amax(dim=1, keepdim=True).clamp_(min=1e-8).div_(127)
+    return (rows / scales).round_().to(torch.int8), scales
 
 
 def probe(

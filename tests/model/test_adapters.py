@@ -16,6 +16,7 @@ from torch import nn
 from transformers import AutoModel
 
 from likewise import SentenceTransformer
+from likewise.model import int8
 from likewise.model.int8 import Int8Linear
 from likewise.models import Dense
 
@@ -135,8 +136,15 @@ def linears(model: SentenceTransformer) -> set[type]:
     return {type(layer) for layer in model.modules() if isinstance(layer, nn.Linear)}
 
 
+@pytest.fixture(params=[False, True], ids=["shared scale", "a scale for each token"])
+def per_token(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Both ways to multiply in int8, whatever the processor; for values that are small enough both are exact on any."""
+    monkeypatch.setattr(int8, "has_int8_instructions", lambda: request.param)
+    return bool(request.param)
+
+
 @pytest.fixture
-def wide(tmp_path: Path) -> SentenceTransformer:
+def wide(tmp_path: Path, per_token: bool) -> SentenceTransformer:
     made: SentenceTransformer = small_model(tmp_path, hidden_size=64, intermediate_size=256)
     return made
 
@@ -150,12 +158,33 @@ def test_int8_weights_are_taken_when_close_and_fast_enough_and_change_nothing_th
         assert "cannot multiply in int8" in found.reason
         pytest.skip(found.reason)
     assert Int8Linear in linears(wide)
-    int8 = wide.encode(TEXTS)
-    assert 0 < np.abs(int8 - exact).max() < 0.2
+    coarse = wide.encode(TEXTS)
+    assert 0 < np.abs(coarse - exact).max() < 0.2
     assert 0.9 <= found.cosine < 1
     wide.save(tmp_path / "saved")
     again = SentenceTransformer(tmp_path / "saved", device="cpu")
     np.testing.assert_allclose(again.encode(TEXTS), exact, atol=1e-6)
+
+
+@pytest.mark.skipif(not int8.has_int8_instructions(), reason="older processors may overflow")
+def test_with_a_scale_for_each_token_a_text_does_not_depend_on_the_others(tmp_path: Path) -> None:
+    model = small_model(tmp_path, hidden_size=64, intermediate_size=256)
+    assert model.use_int8_weights(TEXTS, min_cosine=0.98, min_speedup=0.0).used
+    together = model.encode(TEXTS)
+    for text, embedding in zip(TEXTS, together, strict=True):
+        np.testing.assert_allclose(model.encode(text), embedding, atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_layer_in_int8_is_the_product_of_rounded_numbers(bias: bool) -> None:
+    # Whole numbers up to 127, so that both scales are 1; mostly small ones, which no processor overflows on.
+    layer, input = nn.Linear(96, 80, bias=bias), torch.randint(-8, 9, (3, 70, 96)).float()
+    layer.requires_grad_(False)
+    layer.weight.copy_(torch.randint(-8, 9, layer.weight.shape))
+    input[..., 0], layer.weight[:, 1] = 127, 127
+    expected = layer(input)
+    found = int8._Int8Weight.of(layer.weight, layer.bias).multiply(input)
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-3)
 
 
 def test_int8_weights_follow_the_weights_and_gradients_are_exact(wide: SentenceTransformer) -> None:
