@@ -4,7 +4,7 @@ Documents arrive in chunks. A chunk is compared tile by tile (some queries x som
 still reach a query's best K leave a tile. Similarities that a matrix product finds are found in two steps: a product, of
 bfloat16 where the processor multiplies that faster, proposes documents, and these are scored again, in float32. The product's
 rounding error is bounded, so it is known which documents may be among the best, and of which queries there are more of
-these than were kept; those queries are searched again with a finer product. So the result is exact, and does not depend
+these than were kept; those queries are searched again, with finer products or more room. So the result is exact, and does not depend
 on how the documents were cut into chunks and tiles.
 
 Ties are decided: of two documents with equal scores, the one with the smaller id comes first.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -44,6 +44,7 @@ SCORED_ELEMENTS = 2**20  # numbers of documents that are scored again, or rounde
 QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
+ROOM = 4  # times K documents, and 256 more, may be proposed for each query at first
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 SAMPLE_SIZE = 4096  # documents that tell about how large the K-th best product is
 
@@ -173,13 +174,15 @@ class StreamingTopK:
             if self.products is None:
                 self._search_by_function(chunk, rows)
                 continue
-            crowded = rows
-            if dtype in self.dtypes:
-                crowded = self._search_by_products(chunk, rows, self.products, dtype)
-            if len(crowded) and finer:
+            crowded, room = rows, ROOM * self.k + 256
+            factors = self._factors(chunk, self.products, dtype) if dtype in self.dtypes else None
+            while factors is not None and len(crowded):
+                crowded = self._search_by_products(chunk, crowded, self.products, factors, room)
+                if finer:
+                    break
+                factors, room = replace(factors, sample=None), 8 * room
+            if len(crowded):
                 self._search(chunk.documents, chunk.ids, crowded, tuple(finer))
-            elif len(crowded):
-                self._search_one_by_one(chunk, crowded, self.products)
 
     def _search_by_function(self, chunk: _Chunk, rows: Tensor) -> None:
         """Search a chunk with the scores that the score function gives."""
@@ -195,34 +198,20 @@ class StreamingTopK:
             self.best[part] = best.keys()
             self.report(len(part) * len(chunk))
 
-    def _search_one_by_one(self, chunk: _Chunk, rows: Tensor, products: Products) -> None:
-        """Search a chunk with exact scores of all documents."""
-        for row in torch.split(rows, 1):
-            queries, best = self.queries[row].unsqueeze(1), BestKeys(self.best[row])
-            hidden = None if chunk.hidden is None else chunk.hidden.of(row)
-            for tile in self._parts(chunk):
-                scores = products.scores(queries, chunk.rows(tile).unsqueeze(0).clone())
-                if hidden is not None:
-                    hidden.mask(scores, tile.start)
-                place, column = best.places(scores, best.worst())
-                best.add(place, pack(scores[place, column], chunk.ids[tile][column]))
-            self.best[row] = best.keys()
-            self.report(len(chunk))
-
     def _search_by_products(
-        self, chunk: _Chunk, rows: Tensor, products: Products, dtype: torch.dtype
+        self, chunk: _Chunk, rows: Tensor, products: Products, factors: _Factors, room: int
     ) -> Tensor:
-        """Search a chunk for the queries `rows`; returns those that had too many near ones, which are left as they were."""
-        factors = self._factors(chunk, products, dtype)
+        """Search a chunk for the queries `rows`; returns those with more near documents than there is room for, left as they were."""
         crowded, num_done, num_proposed = [rows[:0]], 0, 0
-        for part in torch.split(rows, self.queries_per_tile):
+        dtype, queries_at_once = factors.values.dtype, max(1, self.times_more * TILE_ELEMENTS // room)
+        for part in torch.split(rows, min(self.queries_per_tile, queries_at_once)):
             queries, known = self.queries[part], self.best[part]
             magnitude = products.magnitude(queries, factors.longest)
             error = product_error(queries, factors.longest, factors.residual, magnitude, dtype)
-            floor = (
-                products.of_scores(last_scores(known).clamp(min=LOWEST), queries).clamp(min=LOWEST) - error
+            least = products.of_scores(last_scores(known).clamp(min=LOWEST), queries).clamp(min=LOWEST)
+            proposed, limit = self._propose(
+                chunk, part, queries.to(dtype), factors, least - error, error, room
             )
-            proposed, limit = self._propose(chunk, part, queries.to(dtype), factors, floor, error)
             scored = self._score_again(chunk, queries, proposed, products)
             best = largest(torch.cat([known, scored], dim=1), self.k)
             # The product of a document that was not proposed is at most the limit, give or take the error.
@@ -259,7 +248,14 @@ class StreamingTopK:
         return _Factors(values, longest, residual, values[columns] if is_useful else None, rank)
 
     def _propose(
-        self, chunk: _Chunk, rows: Tensor, queries: Tensor, factors: _Factors, floor: Tensor, error: Tensor
+        self,
+        chunk: _Chunk,
+        rows: Tensor,
+        queries: Tensor,
+        factors: _Factors,
+        floor: Tensor,
+        error: Tensor,
+        room: int,
     ) -> tuple[Tensor, Tensor]:
         """The documents that may be among the best K.
 
@@ -268,7 +264,7 @@ class StreamingTopK:
             where it cannot be among the best.
         """
         k = min(self.k, len(chunk))
-        best = BestKeys(no_keys(len(rows), min(4 * self.k + 256, len(chunk)), rows.device), k)
+        best = BestKeys(no_keys(len(rows), min(room, len(chunk)), rows.device), k)
         hidden = None if chunk.hidden is None else chunk.hidden.of(rows)
         start = floor
         if factors.sample is not None:
@@ -283,7 +279,9 @@ class StreamingTopK:
             row, column = best.places(products, threshold, 2 * error)
             best.add(row, pack(products[row, column].float(), tile.start + column))
         keys = best.keys()
-        limit = torch.maximum(last_scores(keys), start.masked_fill(start <= floor, -torch.inf))
+        limit = start.masked_fill(start <= floor, -torch.inf)
+        if room < len(chunk):
+            limit = torch.maximum(limit, last_scores(keys))
         hopeless = torch.maximum(floor, best.worst() - 2 * error)
         return keys.masked_fill_(unpack_scores(keys) < hopeless, NO_KEY), limit
 
