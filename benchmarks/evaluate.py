@@ -1,6 +1,7 @@
 """Information retrieval evaluation with given embeddings, beside the reference: time, memory, and the same metrics.
 
     python benchmarks/evaluate.py --documents 50000 --queries 2000
+    python benchmarks/evaluate.py --device cuda
 
 The embeddings are random, around centres, so that the search is all there is to do. Times are of both in turn in one
 process; peak memory, above that of the embeddings, is of a process for each.
@@ -27,8 +28,8 @@ class GivenEmbeddings:
     similarity_fn_name = "cosine"
     truncate_dim = None
 
-    def __init__(self, num_queries: int) -> None:
-        self.queries = clustered(num_queries, seed=1)
+    def __init__(self, num_queries: int, device: str) -> None:
+        self.queries = clustered(num_queries, seed=1).to(device)
         self.device = self.queries.device
         self.model_card_data = SimpleNamespace(set_evaluation_metrics=lambda *_: None)
 
@@ -53,7 +54,7 @@ def clustered(num_rows: int, seed: int) -> torch.Tensor:
     return rows + centres[torch.arange(num_rows) % 500]
 
 
-def evaluation(side: str, num_documents: int, num_queries: int) -> Any:
+def evaluation(side: str, num_documents: int, num_queries: int, device: str) -> Any:
     """A function that evaluates once with one of the libraries and returns the metrics."""
     if side == "ours":
         from likewise.evaluation import InformationRetrievalEvaluator
@@ -64,7 +65,8 @@ def evaluation(side: str, num_documents: int, num_queries: int) -> Any:
     # A query's relevant documents are some of those around its centre.
     relevant = {f"q{i}": {f"d{(i % 500) + 500 * j}" for j in range(5)} for i in range(num_queries)}
     evaluator = InformationRetrievalEvaluator(queries, corpus, relevant)
-    model, embeddings = GivenEmbeddings(num_queries), clustered(num_documents, seed=2)
+    model, embeddings = GivenEmbeddings(num_queries, device), clustered(num_documents, seed=2)
+    embeddings = embeddings.to(device)
     return lambda: evaluator(model, corpus_embeddings=embeddings)
 
 
@@ -72,19 +74,20 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--documents", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=2_000)
+    parser.add_argument("--device", default="cpu", help="where the embeddings are")
     parser.add_argument(
         "--side", choices=["ours", "reference"], help="evaluate once and print a line of JSON"
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    sizes = (options.documents, options.queries)
+    sizes = (options.documents, options.queries, options.device)
     if options.side is not None:
-        evaluation(options.side, 5_000, 100)()  # what is loaded on first use is not counted
+        evaluation(options.side, 5_000, 100, options.device)()  # what is loaded on first use is not counted
         print(json.dumps(measured(evaluation(options.side, *sizes))))
         return
 
-    names = ("--documents", str(sizes[0]), "--queries", str(sizes[1]))
+    names = ("--documents", str(sizes[0]), "--queries", str(sizes[1]), "--device", options.device)
     peaks = [in_process(__file__, "--side", side, *names) for side in ("ours", "reference")]
     sides = [evaluation(side, *sizes) for side in ("ours", "reference")]
     times = alternate(sides, options.rounds)
@@ -101,7 +104,8 @@ def main() -> None:
         for side, seconds, peak in zip(("ours", "reference"), times, peaks, strict=True)
     ]
     print(
-        f"{sizes[0]:,} documents, {sizes[1]:,} queries, torch {torch.__version__}, {torch.get_num_threads()} threads"
+        f"{sizes[0]:,} documents, {sizes[1]:,} queries, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {options.device}"
     )
     report(rows, options.json)
     memory = peaks[1]["bytes"] / peaks[0]["bytes"]

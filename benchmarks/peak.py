@@ -10,15 +10,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 
 def measured(work: Callable[[], Any]) -> dict[str, Any]:
-    """Run `work` once: what it returned, its seconds, those of the processor, and the bytes that it needed at most."""
+    """Run `work` once: what it returned, its seconds, those of the processor, and the bytes that it needed at most.
+
+    Of a graphics card that is in use, the bytes needed there are added.
+    """
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten (Linux)
     before = _kibibytes("VmRSS")
+    on_card = torch.cuda.is_initialized()
+    held = torch.cuda.memory_allocated() if on_card else 0
+    if on_card:
+        torch.cuda.reset_peak_memory_stats()
     start, processor = time.perf_counter(), time.process_time()
     result = work()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
     peak = 1024 * (_kibibytes("VmHWM") - before)
+    if on_card:
+        peak += torch.cuda.max_memory_allocated() - held
     return {"result": result, "seconds": seconds, "processor_s": processor, "bytes": peak}
 
 
