@@ -94,8 +94,8 @@ def find_candidates(
     from tqdm.auto import tqdm
 
     total = len(pairs.queries) * len(pairs.documents)
-    bar = tqdm(total=total, desc="Searching", unit=" pairs", unit_scale=True) if show_progress_bar else None
-    report = None if bar is None else bar.update
+    bar = tqdm(total=total, desc="Searching", unit=" pairs", unit_scale=True, disable=not show_progress_bar)
+    report = bar.update if show_progress_bar else None
     query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
 
     def search(part: slice) -> Array:
@@ -110,9 +110,8 @@ def find_candidates(
         # Two kinds of numbers in one array: every float32 and every row number is exact as float64.
         return np.stack([found.ids.double().cpu().numpy(), found.scores.double().cpu().numpy()], axis=1)
 
-    found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
-    if bar is not None:
-        bar.close()
+    with bar:
+        found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
     pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
     positive_scores = [
         pairwise(

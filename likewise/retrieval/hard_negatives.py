@@ -281,7 +281,8 @@ def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) ->
 
 
 def _checked_texts(where: str, values: Sequence[Any]) -> list[str]:
-    texts = list(values[:])  # of a data set's column all at once: row by row takes a hundred times as long
+    # A data set's column all at once: row by row takes a hundred times as long.
+    texts = list(values[:] if isinstance(values, Sequence) else values)
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"Row {row} of {where} must be a text, but is {text!r}. Drop or fill that row.")

@@ -44,7 +44,6 @@ SCORED_ELEMENTS = 2**20  # numbers of documents that are scored again, or rounde
 QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
-ROOM = 4  # times K documents, and 256 more, may be proposed for each query at first
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 SAMPLE_SIZE = 4096  # documents that tell about how large the K-th best product is
 
@@ -174,7 +173,10 @@ class StreamingTopK:
             if self.products is None:
                 self._search_by_function(chunk, rows)
                 continue
-            crowded, room = rows, ROOM * self.k + 256
+            crowded, room = (
+                rows,
+                4 * self.k + 256,
+            )  # so many documents may be proposed for each query at first
             factors = self._factors(chunk, self.products, dtype) if dtype in self.dtypes else None
             while factors is not None and len(crowded):
                 crowded = self._search_by_products(chunk, crowded, self.products, factors, room)

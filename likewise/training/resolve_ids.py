@@ -138,23 +138,24 @@ class _Resolve:
                 _add(resolved, _name(column), table.find(column, ids))
                 continue
             lists = [row[: self.max_list_length] for row in ids]
-            if self.keeps_lists:
-                found = iter(table.find(column, [key for row in lists for key in row]))
-                _add(resolved, _plural(column), [[next(found) for _ in row] for row in lists])
-                continue
             lengths = {len(row) for row in lists}
-            if len(lengths) > 1 or lengths == {0}:
+            if not self.keeps_lists and (len(lengths) > 1 or lengths == {0}):
                 raise ValueError(
                     f"The lists of ids in {column!r} have {', '.join(map(str, sorted(lengths)))} entries, but become a column "
                     "for each place. Pass `max_list_length` to cut them to one length, or `output_format='lists'`."
                 )
-            for place, keys in enumerate(zip(*lists, strict=True), start=1):
-                _add(resolved, f"{_name(column)}_{place}", table.find(column, keys))
+            values = iter(table.find(column, [key for row in lists for key in row]))
+            found = [[next(values) for _ in row] for row in lists]
+            if self.keeps_lists:
+                _add(resolved, _plural(column), found)
+                continue
+            for place, of_place in enumerate(zip(*found, strict=True), start=1):
+                _add(resolved, f"{_name(column)}_{place}", list(of_place))
         for column in self.keep_columns:
             if column in batch:
-                values = _values(batch, column)
-                is_list = bool(values) and hasattr(values[0], "__len__") and not isinstance(values[0], str)
-                _add(resolved, column, [row[: self.max_list_length] for row in values] if is_list else values)
+                kept = _values(batch, column)
+                is_list = bool(kept) and hasattr(kept[0], "__len__") and not isinstance(kept[0], str)
+                _add(resolved, column, [row[: self.max_list_length] for row in kept] if is_list else kept)
         return resolved
 
 

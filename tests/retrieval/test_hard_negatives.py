@@ -135,6 +135,12 @@ def test_positives_are_never_negatives_and_ids_say_which_documents_they_are() ->
         assert [documents[i] for i in ids] == [positive, negative]
 
 
+def test_a_corpus_may_be_a_column_or_anything_to_iterate_over() -> None:
+    expected = mined({"corpus": CORPUS}).to_dict()
+    for corpus in (Dataset.from_dict({"text": CORPUS})["text"], dict.fromkeys(CORPUS), iter(CORPUS)):
+        assert mined({"corpus": corpus}).to_dict() == expected
+
+
 def test_a_cross_encoder_sees_each_pair_once_in_one_stream_longest_first() -> None:
     encoder = CrossEncoder()
     mined({"cross_encoder": encoder, "max_score": 0.9, "range_max": 10})
