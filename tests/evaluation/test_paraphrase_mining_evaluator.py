@@ -15,7 +15,8 @@ from likewise.evaluation import ParaphraseMiningEvaluator
 from likewise.evaluation.paraphrase_mining import transitive_closure
 
 rng = random.Random(0)
-TEXTS = {f"t{i}": text for i, text in enumerate(dict.fromkeys(sentences(90, seed=1)))}
+# So few that no two of their 435 pairs score within a rounding error of each other, on whatever processor.
+TEXTS = {f"t{i}": text for i, text in enumerate(dict.fromkeys(sentences(30, seed=1)))}
 PAIRS = [tuple(rng.sample(list(TEXTS), 2)) for _ in range(60)]
 NESTED: dict[str, dict[str, bool]] = defaultdict(lambda: defaultdict(bool))
 for a, b in PAIRS:
@@ -42,14 +43,8 @@ def test_the_constructor_is_the_references() -> None:
 def test_metrics_names_and_file_are_the_references(
     settings: dict[str, Any], duplicates: dict[str, Any], model: Any, reference_model: Any, tmp_path: Path
 ) -> None:
-    # Of some 4,000 pairs two may score within a rounding error of each other, and change places.
     metrics = assert_same_evaluation(
-        "ParaphraseMiningEvaluator",
-        (TEXTS,),
-        settings | duplicates,
-        (model, reference_model),
-        tmp_path,
-        tolerance=1e-5,
+        "ParaphraseMiningEvaluator", (TEXTS,), settings | duplicates, (model, reference_model), tmp_path
     )
     assert any(0 < value < 1 for value in metrics.values())
 
