@@ -57,6 +57,11 @@ class Hub:
         return self.repositories[repo_id].branches[branch]
 
 
+def digests(files: dict[str, bytes]) -> dict[str, str]:
+    """What to compare files by, so that a failed test says at once which of them differ."""
+    return {path: hashlib.sha1(content).hexdigest() for path, content in files.items()}
+
+
 def commit_of(branch: str) -> str:
     """The id of a branch's last commit; here always the same."""
     return hashlib.sha1(branch.encode()).hexdigest()

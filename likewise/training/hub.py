@@ -37,7 +37,7 @@ def push_checkpoint(trainer: SentenceTransformerTrainer, checkpoint: Path) -> No
     if under_way is not None and not under_way.is_done() and not args.hub_always_push:
         logger.info("%s is not uploaded: the upload before it is still under way.", checkpoint.name)
         return
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, run_as_future
 
     trainer.callback_handler.on_push_begin(args, trainer.state, trainer.control)
     snapshot = Path(str(args.output_dir)) / f"_{checkpoint.name}"
@@ -45,10 +45,10 @@ def push_checkpoint(trainer: SentenceTransformerTrainer, checkpoint: Path) -> No
     when = f"step {trainer.state.global_step}"
     if args.save_strategy == SaveStrategy.EPOCH:
         when = f"epoch {int(trainer.state.epoch or 0)}"
-    api = HfApi(token=args.hub_token)
-    job: Any = api.run_as_future(
+    # One queue for all uploads of the process, so that the last checkpoint is the last to arrive.
+    job: Any = run_as_future(
         _upload,
-        api,
+        HfApi(token=args.hub_token),
         str(trainer.hub_model_id),
         snapshot,
         f"Training in progress, {when}",

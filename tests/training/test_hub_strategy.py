@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import transformers.utils.hub
 from datasets import Dataset
-from hub_server import TOKEN, Hub, running_hub
+from hub_server import TOKEN, Hub, digests, running_hub
 from huggingface_hub import constants
 from small import sentences, small_model_folder
 
@@ -21,6 +22,7 @@ from likewise import (
     losses,
 )
 from likewise.model import hub as uploads
+from likewise.training import hub as checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 MODEL_FILES = {"modules.json", "model.safetensors", "1_Pooling/config.json", "README.md", "training_args.bin"}
@@ -84,9 +86,8 @@ def test_every_save_sends_the_model_and_not_the_state(
     train(hub_strategy="every_save")
     last = saved(tmp_path / "run" / "checkpoint-4")
     assert set(last) >= MODEL_FILES | STATE_FILES
-    assert hub.files("me/mine") == {
-        path: content for path, content in last.items() if path not in STATE_FILES
-    }
+    model_files = {path: content for path, content in last.items() if path not in STATE_FILES}
+    assert digests(hub.files("me/mine")) == digests(model_files)
     messages = {message for _, message, _ in hub.repositories["me/mine"].commits}
     assert messages == {"Training in progress, step 2", "Training in progress, step 4"}
     assert b'SentenceTransformer("me/mine")' in hub.files("me/mine")["README.md"]
@@ -106,9 +107,23 @@ def test_checkpoints_go_beside_the_model_and_can_be_resumed(
         found = {
             path.removeprefix(f"{place}/"): c for path, c in files.items() if path.startswith(f"{place}/")
         }
-        assert found == saved(tmp_path / "run" / f"checkpoint-{step}")
+        assert digests(found) == digests(saved(tmp_path / "run" / f"checkpoint-{step}"))
     assert {path.partition("/")[0] for path in files if "checkpoint" in path} == set(places)
     assert set(files) >= MODEL_FILES
+
+
+def test_a_slow_upload_is_not_overtaken_by_the_next(
+    train: Callable[..., Any], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow_at_first(api: Any, repo_id: str, folder: Path, message: str, **options: Any) -> str:
+        if message.endswith("step 2"):
+            time.sleep(0.5)
+        return uploads.upload(api, repo_id, folder, message, **options)
+
+    monkeypatch.setattr(checkpoints, "upload", slow_at_first)
+    train(hub_strategy="every_save")
+    last = (tmp_path / "run" / "checkpoint-4" / "model.safetensors").read_bytes()
+    assert digests({"": hub.files("me/mine")["model.safetensors"]}) == digests({"": last})
 
 
 def test_a_checkpoint_is_sent_whole_though_it_is_deleted_meanwhile(
