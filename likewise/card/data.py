@@ -156,14 +156,14 @@ class SentenceTransformerModelCardData:
 
         Args:
             model_id: Its name on the Hub, or the folder it was downloaded to, which tells name and commit.
-            revision: The branch, tag or commit; it wins over the folder's.
+            revision: The tag or commit; the folder's where it is none, or the branch main.
 
         Returns:
             Whether it was taken. The name of any other folder means nothing to others.
         """
         if (cached := CACHED.search(str(model_id))) is not None:
             self.base_model = cached["name"].replace("--", "/")
-            self.base_model_revision = revision or cached["revision"]
+            self.base_model_revision = cached["revision"] if revision in (None, "main") else revision
         elif Path(model_id).exists() or not HUB_NAME.fullmatch(str(model_id)):
             return False
         else:

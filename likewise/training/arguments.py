@@ -121,8 +121,8 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         "multi_dataset_weights",
     ]
 
-    # `str` and `None` come first, as transformers' HfArgumentParser expects them in a union.
-    prompts: str | dict[str, str] | dict[str, dict[str, str]] | None = field(
+    # `str` comes first and `None` second, as transformers' HfArgumentParser expects them in a union.
+    prompts: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
         default=None,
         metadata={"help": "Prompts: one for all columns, by column, by data set, or by data set and column."},
     )
@@ -133,19 +133,19 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         default=MultiDatasetBatchSamplers.PROPORTIONAL,
         metadata={"help": "Which data set the next batch comes from."},
     )
-    router_mapping: str | dict[str, str] | dict[str, dict[str, str]] | None = field(
+    router_mapping: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
         default_factory=dict, metadata={"help": "The route of each column, for models with a Router."}
     )
-    learning_rate_mapping: str | dict[str, float] | None = field(
+    learning_rate_mapping: str | None | dict[str, float] = field(
         default_factory=dict, metadata={"help": "Learning rates by regular expressions over parameter names."}
     )
-    multi_dataset_weights: str | dict[str, float] | None = field(
+    multi_dataset_weights: str | None | dict[str, float] = field(
         default_factory=dict, metadata={"help": "How often batches come from each data set, by name."}
     )
     multi_dataset_temperature: float = field(
         default=1.0, metadata={"help": "Numbers of batches (or weights) are raised to 1 / temperature."}
     )
-    multi_dataset_exhausted: Exhausted | str | None = field(
+    multi_dataset_exhausted: str | None | Exhausted = field(
         default=None,
         metadata={"help": "What happens when a data set has no batch left: stop, drop or restart."},
     )
@@ -165,7 +165,7 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
     micro_batch_tokens: int | None = field(
         default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
     )
-    id_columns: list[str] | None = field(
+    id_columns: list[str] = field(
         default_factory=list, metadata={"help": "Columns whose equal values say that rows belong together."}
     )
 

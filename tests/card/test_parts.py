@@ -369,6 +369,9 @@ def test_a_model_from_the_hub_is_known_by_name_and_commit(tmp_path: Path) -> Non
     cached.mkdir(parents=True)
     assert data.set_base_model(str(cached))
     assert (data.base_model, data.base_model_revision) == ("some/base-model", "b" * 40)
+    for revision, expected in (("main", "b" * 40), ("v1.0", "v1.0")):
+        assert data.set_base_model(str(cached), revision)
+        assert data.base_model_revision == expected
     assert data.title() == "SentenceTransformer based on some/base-model"
     assert data.set_base_model("some/other", "main")
     assert (data.base_model, data.base_model_revision) == ("some/other", "main")
