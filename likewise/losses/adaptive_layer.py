@@ -21,8 +21,8 @@ from likewise.losses import citations
 from likewise.losses.base import Embedder, Features, LossValue, Run, run_whole, sentence_embeddings
 from likewise.losses.matryoshka import MatryoshkaLoss
 from likewise.losses.wrapping import LossAround, weighted_sum
-from likewise.modules import Module, Transformer
-from likewise.modules.base import to_padded
+from likewise.modules import Transformer
+from likewise.modules.base import run_module
 from likewise.packing import TokenBatch
 from likewise.similarity import to_float_tensor
 
@@ -200,7 +200,7 @@ def layer_embeddings(model: Any, features: dict[str, Any]) -> Tensor:
     for layer in model[0].encoder(tokens, output_hidden_states=True):
         state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}
         for module in list(model)[1:]:
-            state = module(state if isinstance(module, Module) else to_padded(state))
+            state = run_module(module, state, {})
         embeddings.append(state["sentence_embedding"])
     return torch.stack(embeddings, dim=1)
 

@@ -1,6 +1,6 @@
 """The parts a model is made of."""
 
-from likewise.modules.base import Module
+from likewise.modules.base import InputModule, Module
 from likewise.modules.bow import BoW
 from likewise.modules.clip_model import CLIPModel
 from likewise.modules.cnn import CNN
@@ -15,7 +15,12 @@ from likewise.modules.static_embedding import StaticEmbedding
 from likewise.modules.transformer import Transformer
 from likewise.modules.weighted_layer_pooling import WeightedLayerPooling
 from likewise.modules.word_embeddings import WordEmbeddings
-from likewise.modules.word_tokenizers import PhraseTokenizer, WhitespaceTokenizer, WordTokenizer
+from likewise.modules.word_tokenizers import (
+    PhraseTokenizer,
+    TransformersTokenizerWrapper,
+    WhitespaceTokenizer,
+    WordTokenizer,
+)
 from likewise.modules.word_weights import WordWeights
 
 __all__ = [
@@ -26,6 +31,7 @@ __all__ = [
     "CLIPModel",
     "Dense",
     "Dropout",
+    "InputModule",
     "LayerNorm",
     "Module",
     "Normalize",
@@ -34,6 +40,7 @@ __all__ = [
     "Router",
     "StaticEmbedding",
     "Transformer",
+    "TransformersTokenizerWrapper",
     "WeightedLayerPooling",
     "WhitespaceTokenizer",
     "WordEmbeddings",

@@ -2,35 +2,45 @@
 
 Features travel as a dict in one of two forms. Packed: `tokens` (a TokenBatch) and `token_embeddings` (T, D). Padded:
 `input_ids` and `attention_mask` (N, L) and `token_embeddings` (N, L, D), as modules written for the reference expect
-them. Either way `sentence_embedding` is (N, D), in the caller's order. Own modules take both forms.
+them. Either way `sentence_embedding` is (N, D), in the caller's order. Own modules take both forms; a `forward` that
+somebody else wrote is handed the padded one.
 """
 
 from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from likewise.packing import TokenBatch
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 Features = dict[str, Any]
+HUB_OPTIONS = ("token", "cache_folder", "revision", "local_files_only")
 
 
 class Module(nn.Module, ABC):
     """A step of a SentenceTransformer.
 
-    A subclass names its settings in `config_keys` (attributes of the same name) and writes `forward`.
+    A subclass names its settings in `config_keys` (attributes of the same name, which its constructor takes) and writes
+    `forward`. Its settings and weights are saved and loaded; one that keeps other files too overrides `save` and `load`, for
+    which `save_config`, `save_torch_weights`, `load_config`, `load_torch_weights`, `load_file_path` and `load_dir_path` are
+    there. What they load from is a folder, or the name of a model on the Hub.
     """
 
-    config_keys: ClassVar[tuple[str, ...]] = ()
+    config_keys: ClassVar[Sequence[str]] = ()
     config_file_name: ClassVar[str] = "config.json"
     save_in_root: ClassVar[bool] = False
     """Whether the module's files stand in the model's root folder when it comes first."""
+    forward_kwargs: ClassVar[Collection[str]] = frozenset()
+    """Keyword arguments of `encode` that `forward` takes."""
 
     @abstractmethod
     def forward(self, features: Features, **kwargs: Any) -> Features:
@@ -44,17 +54,135 @@ class Module(nn.Module, ABC):
         self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
     ) -> None:
         """Write the settings and the weights (if there are any) to a folder."""
-        write_json(Path(output_path) / self.config_file_name, self.get_config_dict())
+        self.save_config(output_path)
         if any(True for _ in self.state_dict()):
-            save_weights(self, output_path, safe_serialization)
+            self.save_torch_weights(output_path, safe_serialization)
+
+    def save_config(self, output_path: str | Path, filename: str | None = None) -> None:
+        """Write the settings to a folder, by default to `config_file_name`."""
+        write_json(Path(output_path) / (filename or self.config_file_name), self.get_config_dict())
+
+    def save_torch_weights(self, output_path: str | Path, safe_serialization: bool = True) -> None:
+        """Write the weights to a folder, as model.safetensors or else pytorch_model.bin."""
+        save_weights(self, output_path, safe_serialization)
 
     @classmethod
-    def load(cls, folder: str | Path, **kwargs: Any) -> Module:
-        """Build the module from a folder that `save` wrote."""
-        module = cls(**read_settings(folder, cls.config_file_name))
+    def load(cls, model_name_or_path: str | Path, subfolder: str = "", **kwargs: Any) -> Self:
+        """Build the module from what `save` wrote.
+
+        Args:
+            model_name_or_path: The model's folder, or its name on the Hub.
+            subfolder: The module's folder in it.
+            **kwargs: `token`, `cache_folder`, `revision` and `local_files_only`, for the Hub; others are for `from_folder`.
+
+        Raises:
+            FileNotFoundError: A file is missing.
+            ValueError: A file is damaged, or the weights do not fit.
+        """
+        where = {name: kwargs.pop(name) for name in HUB_OPTIONS if name in kwargs}
+        folder: str | Path | None = Path(model_name_or_path, subfolder)
+        if not Path(model_name_or_path).is_dir():
+            folder = cls.load_dir_path(model_name_or_path, subfolder, **where)
+        if folder is None:
+            raise FileNotFoundError(f"{model_name_or_path} has no folder {subfolder!r}.")
+        return cls.from_folder(folder, **kwargs)
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, **kwargs: Any) -> Self:
+        """Build the module from its own folder."""
+        is_bare = not cls.config_keys and not (Path(folder) / cls.config_file_name).exists()
+        module = cls(**({} if is_bare else read_settings(folder, cls.config_file_name)))
         if any(True for _ in module.state_dict()):
             load_weights(module, folder)
         return module
+
+    @classmethod
+    def load_config(
+        cls,
+        model_name_or_path: str | Path,
+        subfolder: str = "",
+        config_filename: str | None = None,
+        **where: Any,
+    ) -> dict[str, Any]:
+        """The settings that `save_config` wrote; none where there is no such file. Arguments as of `load`."""
+        path = cls.load_file_path(
+            model_name_or_path, config_filename or cls.config_file_name, subfolder, **where
+        )
+        return {} if path is None else read_settings(Path(path).parent, Path(path).name)
+
+    @classmethod
+    def load_torch_weights(
+        cls,
+        model_name_or_path: str | Path,
+        subfolder: str = "",
+        *,
+        model: nn.Module | None = None,
+        **where: Any,
+    ) -> Any:
+        """The weights that `save_torch_weights` wrote, by name; or `model` with these weights. Arguments as of `load`.
+
+        Raises:
+            FileNotFoundError: There are no weights.
+            ValueError: They are damaged, or do not fit the model.
+        """
+        files = ("model.safetensors", "pytorch_model.bin")
+        found = (cls.load_file_path(model_name_or_path, file, subfolder, **where) for file in files)
+        path = next((path for path in found if path is not None), None)
+        folder = Path(model_name_or_path, subfolder) if path is None else Path(path).parent
+        if model is None:
+            return read_weights(folder)
+        load_weights(model, folder)
+        return model
+
+    @staticmethod
+    def load_file_path(
+        model_name_or_path: str | Path, filename: str, subfolder: str = "", **where: Any
+    ) -> str | None:
+        """The path of a model's file, downloaded if need be; None where there is no such file. Arguments as of `load`."""
+        from likewise.util import load_file_path
+
+        return load_file_path(str(model_name_or_path), filename, subfolder, **where)
+
+    @staticmethod
+    def load_dir_path(model_name_or_path: str | Path, subfolder: str = "", **where: Any) -> str | None:
+        """The path of a model's folder, downloaded if need be; None where there is no such folder. Arguments as of `load`."""
+        from likewise.util import load_dir_path
+
+        return load_dir_path(str(model_name_or_path), subfolder, **where)
+
+
+class InputModule(Module):
+    """A module that comes first: it turns inputs into features. A subclass writes `tokenize` or `preprocess`."""
+
+    save_in_root = True
+
+    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Padded features of texts, as `forward` takes them."""
+        if is_own(self, "preprocess"):
+            raise NotImplementedError(f"{type(self).__name__} must have a method `tokenize` or `preprocess`.")
+        return self.preprocess(texts, *args, **kwargs)
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Padded features of inputs, with a prompt in front of each; the newer name of `tokenize`."""
+        if is_own(self, "tokenize"):
+            return self.tokenize(inputs, prompt, **kwargs) if prompt else self.tokenize(inputs, **kwargs)
+        if not prompt:
+            return self.tokenize(inputs, **kwargs)
+        features = self.tokenize([prompt + text for text in inputs], **kwargs)
+        prompt_ids = self.tokenize([prompt], **kwargs).get("input_ids")
+        if prompt_ids is not None:  # without the token that ends a text
+            features["prompt_length"] = torch.full((len(inputs),), prompt_ids.shape[-1] - 1)
+        return features
+
+    def save_tokenizer(self, output_path: str | Path, **kwargs: Any) -> None:
+        """Write the tokenizer to a folder, if there is one."""
+        tokenizer: Any = getattr(self, "tokenizer", None)
+        if hasattr(tokenizer, "save_pretrained"):
+            tokenizer.save_pretrained(output_path, **kwargs)
+        elif tokenizer is not None:
+            tokenizer.save(str(Path(output_path) / "tokenizer.json"), **kwargs)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -172,9 +300,28 @@ def scatter(values: Tensor, tokens: TokenBatch, mask: Tensor) -> Tensor:
     return values.new_zeros(*mask.shape, values.shape[-1]).index_put((rows[row], column), values)
 
 
+def is_own(module: nn.Module | type, *methods: str) -> bool:
+    """Whether these methods of a module or class are the library's, not overridden or written by somebody else."""
+    kind = module if isinstance(module, type) else type(module)
+    return all(getattr(kind, name).__module__.startswith("likewise.") for name in methods)
+
+
 def takes_tokens(module: nn.Module) -> bool:
     """Whether a first module takes packed token ids; one that somebody else wrote, or that takes images, does not."""
-    return isinstance(module, Module) and callable(getattr(module, "token_sequences", None))
+    is_input = isinstance(module, InputModule) and hasattr(module, "token_sequences")
+    return is_input and is_own(module, "forward", "tokenize", "preprocess")
+
+
+def padded_inputs(
+    module: Any, inputs: Sequence[Any], prompt: str | None, **options: Any
+) -> dict[str, Tensor]:
+    """What a first module makes of inputs, whichever release of the reference it was written for."""
+    features: dict[str, Tensor]
+    if isinstance(module, InputModule) or hasattr(module, "preprocess"):
+        features = module.preprocess(inputs, prompt, **options)
+    else:
+        features = module.tokenize([prompt + text for text in inputs] if prompt else inputs, **options)
+    return features
 
 
 def run_module(
@@ -190,7 +337,7 @@ def run_module(
     """
     taken = {*declared, *getattr(module, "forward_kwargs", ())}
     found: Features = module(
-        features if isinstance(module, Module) else to_padded(features),
+        features if is_own(module, "forward") else to_padded(features),
         **{name: value for name, value in kwargs.items() if name in taken},
     )
     return found

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.modules.base import Features, Module
+from likewise.modules.base import Features, InputModule
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_embeddings import one_text
 from likewise.modules.word_tokenizers import WhitespaceTokenizer
@@ -16,7 +16,7 @@ from likewise.modules.word_weights import weights_of
 from likewise.packing import TokenBatch, TokenSequences
 
 
-class BoW(Module):
+class BoW(InputModule):
     """A bag of words.
 
     Args:
@@ -27,6 +27,8 @@ class BoW(Module):
     """
 
     config_keys = ("vocab", "word_weights", "unknown_word_weight", "cumulative_term_frequency")
+
+    save_in_root = False
 
     def __init__(
         self,
@@ -58,8 +60,6 @@ class BoW(Module):
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, Tensor]:
         """`sentence_embedding`, (N, V): nothing is left for `forward` to do."""
         return {"sentence_embedding": self._count(self.token_sequences(texts, prompt).pack())}
-
-    preprocess = tokenize
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `sentence_embedding`, (N, V), in the caller's order, unless `tokenize` has."""

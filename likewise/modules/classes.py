@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from likewise.modules.base import Module, read_settings
+from likewise.modules.base import Module, is_own, read_settings
 
 OWN_PACKAGES = ("sentence_transformers", "likewise")
 
@@ -67,11 +67,11 @@ class ModuleReader:
 
     def load(self, module_class: Any, folder: Path) -> Any:
         """A module of a class from its folder."""
-        if not issubclass(module_class, Module):
+        if not (issubclass(module_class, Module) and is_own(module_class, "load")):
             return _load_foreign(module_class, folder)
         module_class = _class_for(module_class, folder)
         try:
-            return module_class.load(
+            return module_class.from_folder(
                 folder, trust_remote_code=self.trust_remote_code, reader=self, **self.options
             )
         except FileNotFoundError as error:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.modules.base import Features, Module
+from likewise.modules.base import Features, InputModule
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Tokenization
@@ -19,7 +19,7 @@ IMAGE, TEXT = 0, 1
 """The two kinds of inputs, as `image_text_info` in the features has them."""
 
 
-class CLIPModel(Module):
+class CLIPModel(InputModule):
     """A CLIP as the only module of a model that takes images and texts, also in one list.
 
     Images are PIL images, or texts that are the path of an image file, its URL or a data URI.
@@ -38,6 +38,8 @@ class CLIPModel(Module):
 
     Reference: Radford et al. 2021, https://arxiv.org/abs/2103.00020.
     """
+
+    save_in_root = False
 
     def __init__(
         self,
@@ -139,8 +141,6 @@ class CLIPModel(Module):
             features |= padded_features(tokens, self.tokenizer.pad_token_id)
         return features
 
-    preprocess = tokenize
-
     def rows(self, features: Features, start: int, stop: int) -> Features:
         """The features of some of the inputs: `tokenize` of these alone, but for padding."""
         kinds = features["image_text_info"]
@@ -182,7 +182,7 @@ class CLIPModel(Module):
         tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
 
     @classmethod
-    def load(
+    def from_folder(
         cls,
         folder: str | Path,
         model_kwargs: Mapping[str, Any] | None = None,

@@ -102,7 +102,7 @@ class Dense(Module):
         return config
 
     @classmethod
-    def load(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:
+    def from_folder(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:
         """Build from a folder. An activation from outside of torch needs `trust_remote_code=True`."""
         config = read_settings(folder, cls.config_file_name)
         if "activation_function" in config:

@@ -38,7 +38,7 @@ class Normalize(Module):
         return dict(zip(("module_input_name", "module_output_name"), names, strict=True))
 
     @classmethod
-    def load(cls, folder: str | Path, **kwargs: Any) -> Normalize:
+    def from_folder(cls, folder: str | Path, **kwargs: Any) -> Normalize:
         """Build from a folder; one that is empty or missing is the plain case, since git drops empty folders."""
         saved = (Path(folder) / cls.config_file_name).exists()
         return cls(**(read_settings(folder, cls.config_file_name) if saved else {}))

@@ -177,7 +177,7 @@ class Pooling(Module):
         write_json(Path(output_path) / self.config_file_name, config)
 
     @classmethod
-    def load(cls, folder: str | Path, **kwargs: Any) -> Pooling:
+    def from_folder(cls, folder: str | Path, **kwargs: Any) -> Pooling:
         """Build from either saved form."""
         return cls(**read_settings(folder, cls.config_file_name))
 

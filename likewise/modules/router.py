@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from likewise.modules import base
-from likewise.modules.base import Features, Module, read_settings, run_module, write_json
+from likewise.modules.base import Features, InputModule, read_settings, run_module, write_json
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.text import Text
 from likewise.packing import TokenSequences
@@ -19,7 +19,7 @@ Key = tuple[str | None, str | tuple[str, ...] | None]
 """A task ("query", "document", ...) and a modality ("text", "image"); None stands for any."""
 
 
-class Router(Module):
+class Router(InputModule):
     """Sends texts through one of several towers, by what they are for.
 
     `encode_query` and `encode_document` ask for the routes "query" and "document"; `encode(task=...)` for any. In
@@ -36,6 +36,7 @@ class Router(Module):
     """
 
     config_file_name = "router_config.json"
+    save_in_root = False
     forward_kwargs = frozenset({"task", "modality"})
 
     def __init__(
@@ -132,8 +133,6 @@ class Router(Module):
         features: dict[str, Any] = first.tokenize(inputs, prompt) if prompt else first.tokenize(inputs)
         return {**features, "task": task}
 
-    preprocess = tokenize
-
     def forward(
         self,
         features: Features,
@@ -201,7 +200,7 @@ class Router(Module):
         write_json(Path(output_path) / self.config_file_name, content)
 
     @classmethod
-    def load(
+    def from_folder(
         cls,
         folder: str | Path,
         trust_remote_code: bool = False,

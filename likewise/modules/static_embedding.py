@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
-from likewise.modules.base import Features, Module, read_weights, save_weights
+from likewise.modules.base import Features, InputModule, read_weights, save_weights
 from likewise.modules.find_folder import find_folder
 from likewise.modules.text import Text, prepared
 from likewise.packing import TokenBatch, TokenSequences
@@ -23,7 +23,7 @@ SUBFOLDERS = ("", "0_StaticEmbedding")
 """Where model2vec and the reference keep a StaticEmbedding's files in a model's folder."""
 
 
-class StaticEmbedding(Module):
+class StaticEmbedding(InputModule):
     """Text embeddings as the mean of one vector a token: hundreds of times faster than a transformer.
 
     Args:
@@ -44,7 +44,6 @@ class StaticEmbedding(Module):
         torch.Size([3, 8])
     """
 
-    save_in_root = True
     in_one_pass = True
     """Whether training embeds a batch at once: each pass makes a gradient as large as the whole table."""
     tokens_per_text = 1024
@@ -109,8 +108,6 @@ class StaticEmbedding(Module):
             "offsets": torch.from_numpy(sequences.offsets[:-1]),
         }
 
-    preprocess = tokenize
-
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `sentence_embedding`, (N, D), in the caller's order; zeros for a text without tokens.
 
@@ -138,7 +135,7 @@ class StaticEmbedding(Module):
         self.tokenizer.save(str(Path(output_path) / TOKENIZER_FILE))
 
     @classmethod
-    def load(cls, folder: str | Path, **kwargs: Any) -> StaticEmbedding:
+    def from_folder(cls, folder: str | Path, **kwargs: Any) -> StaticEmbedding:
         """Build from a folder that this library, the reference or model2vec wrote."""
         return cls(_read_tokenizer(Path(folder) / TOKENIZER_FILE), _read_vectors(folder))
 
@@ -155,7 +152,7 @@ class StaticEmbedding(Module):
         folder = find_folder(model_id_or_path)
         for subfolder in SUBFOLDERS:
             if (folder / subfolder / TOKENIZER_FILE).exists():
-                static = cls.load(folder / subfolder)
+                static = cls.from_folder(folder / subfolder)
                 static.base_model = os.fspath(model_id_or_path)
                 return static
         raise FileNotFoundError(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from likewise.modules.adapters import base_of_adapter, load_adapter
-from likewise.modules.base import Features, Module, read_settings, scatter, write_json
+from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel, load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Text, Tokenization
@@ -28,7 +28,7 @@ CONFIG_FILES = (
 )
 
 
-class Transformer(Module):
+class Transformer(InputModule):
     """A transformers encoder (or decoder) as the first module of a model.
 
     Args:
@@ -44,8 +44,6 @@ class Transformer(Module):
         backend: What computes: "torch", "onnx" (a graph run by onnxruntime) or "openvino". The two take `model_args` of
             their own: `file_name`, `subfolder`, `export`, and `provider` or `ov_config`.
     """
-
-    save_in_root = True
 
     def __init__(
         self,
@@ -198,7 +196,7 @@ class Transformer(Module):
         write_json(folder / CONFIG_FILES[0], self.get_config_dict())
 
     @classmethod
-    def load(
+    def from_folder(
         cls,
         folder: str | Path,
         model_kwargs: Mapping[str, Any] | None = None,

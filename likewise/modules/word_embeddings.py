@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module, read_settings, read_weights, save_weights, write_json
+from likewise.modules.base import Features, InputModule, read_settings, read_weights, save_weights, write_json
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
     WORD_TOKENIZERS,
@@ -24,7 +24,7 @@ from likewise.packing import TokenSequences
 PADDING_WORD = "PADDING_TOKEN"  # number 0, a vector of zeros
 
 
-class WordEmbeddings(Module):
+class WordEmbeddings(InputModule):
     """Looks up the vector of each word; the first module of models without a transformer.
 
     Args:
@@ -38,6 +38,7 @@ class WordEmbeddings(Module):
     """
 
     config_file_name = "wordembedding_config.json"
+    save_in_root = False
 
     def __init__(
         self,
@@ -95,8 +96,6 @@ class WordEmbeddings(Module):
             "sentence_lengths": tokens.restore(tokens.lengths),
         }
 
-    preprocess = tokenize
-
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones."""
         ids = features["tokens"].input_ids if "tokens" in features else features["input_ids"]
@@ -125,7 +124,9 @@ class WordEmbeddings(Module):
         self.tokenizer.save(output_path)
 
     @classmethod
-    def load(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> WordEmbeddings:
+    def from_folder(
+        cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any
+    ) -> WordEmbeddings:
         """Build from a folder. A tokenizer of one's own needs `trust_remote_code=True`."""
         settings = read_settings(folder, cls.config_file_name)
         tokenizer_class = _tokenizer_class(str(settings.pop("tokenizer_class")), trust_remote_code, folder)

@@ -23,7 +23,7 @@ class Deadly(Module):
     """Ends its process for a text with the word 'never', and fails for one with 'often'."""
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        ids = features["tokens"].input_ids.tolist()
+        ids = features["input_ids"].flatten().tolist()
         if 64 in ids:
             os.kill(os.getpid(), signal.SIGKILL)
         if 65 in ids:

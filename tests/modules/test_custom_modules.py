@@ -1,0 +1,298 @@
+"""Modules that somebody wrote for the reference: the same class gives the same embeddings here, and trains, saves, loads."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import sentence_transformers
+import torch
+from small import sentences, small_model_folder
+
+import likewise
+
+# The reference's, of its own older paths and of features without a prompt's length.
+pytestmark = pytest.mark.filterwarnings("ignore:Importing from:DeprecationWarning")
+TEXTS = sentences(12)
+SOURCE = '''
+import torch
+from torch import nn
+
+from LIBRARY.models import InputModule, Module, Transformer
+
+
+class DecayPooling(Module):
+    """The later a token, the more it counts; reads padded features and `strength`, and has a weight of its own."""
+
+    config_keys = ["size", "decay"]
+    forward_kwargs = {"strength"}
+
+    def __init__(self, size, decay=0.9, **kwargs):
+        super().__init__()
+        self.size = size
+        self.decay = decay
+        self.scale = nn.Parameter(torch.linspace(0.5, 1.5, size))
+
+    def forward(self, features, strength=1.0, **kwargs):
+        mask = features["attention_mask"].unsqueeze(-1).float()
+        length = features["token_embeddings"].shape[1]
+        weights = self.decay ** torch.arange(length - 1, -1, -1, device=mask.device).view(1, -1, 1) * mask * strength
+        total = (features["token_embeddings"] * weights).sum(1)
+        features["sentence_embedding"] = self.scale * total / weights.sum(1).clamp(min=1e-9) * strength
+        return features
+
+    def get_embedding_dimension(self):
+        return self.size
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    def save(self, output_path, *args, safe_serialization=True, **kwargs):
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(
+        cls, model_name_or_path, subfolder="", token=None, cache_folder=None, revision=None, local_files_only=False, **kwargs
+    ):
+        where = dict(
+            subfolder=subfolder, token=token, cache_folder=cache_folder, revision=revision, local_files_only=local_files_only
+        )
+        model = cls(**cls.load_config(model_name_or_path, **where))
+        return cls.load_torch_weights(model_name_or_path, model=model, **where)
+
+
+class Letters(InputModule):
+    """A vector for each letter; padded features from a method of the name that the release asks for."""
+
+    config_keys = ["size"]
+
+    def __init__(self, size=16):
+        super().__init__()
+        self.size = size
+        self.vectors = nn.Embedding(128, size)
+
+    def METHOD(self, inputs, *args, **kwargs):
+        prompt = (args[0] if args else kwargs.get("prompt")) or ""
+        ids = [torch.tensor([ord(letter) % 128 for letter in prompt + text]) for text in inputs]
+        mask = [torch.ones(len(part), dtype=torch.long) for part in ids]
+        pad = nn.utils.rnn.pad_sequence
+        return {"input_ids": pad(ids, batch_first=True), "attention_mask": pad(mask, batch_first=True)}
+
+    def forward(self, features, **kwargs):
+        features["token_embeddings"] = self.vectors(features["input_ids"])
+        return features
+
+    def save(self, output_path, *args, safe_serialization=True, **kwargs):
+        self.save_config(output_path)
+        self.save_torch_weights(output_path, safe_serialization=safe_serialization)
+
+    @classmethod
+    def load(cls, model_name_or_path, subfolder="", **kwargs):
+        model = cls(**cls.load_config(model_name_or_path, subfolder=subfolder))
+        return cls.load_torch_weights(model_name_or_path, subfolder=subfolder, model=model)
+
+
+class Shouting(Transformer):
+    """Changes texts before they are cut into tokens, and embeddings after."""
+
+    def preprocess(self, inputs, prompt=None, **kwargs):
+        return super().preprocess([text.replace("cat", "dog") for text in inputs], prompt=prompt, **kwargs)
+
+    def forward(self, features, **kwargs):
+        features = super().forward(features, **kwargs)
+        features["token_embeddings"] = features["token_embeddings"] * features["attention_mask"].unsqueeze(-1) * 2
+        return features
+'''
+
+Build = Callable[[ModuleType, str], Any]
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[ModuleType, str], ModuleType]:
+    """The source above as a module of its own, written against a library."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(library: ModuleType, method: str = "preprocess") -> ModuleType:
+        name = f"written_for_{library.__name__}_{method}"
+        text = SOURCE.replace("LIBRARY", library.__name__).replace("METHOD", method)
+        (tmp_path / f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+        return import_module(name)
+
+    return write
+
+
+def with_decay(library: ModuleType, code: ModuleType, folder: str) -> Any:
+    torch.manual_seed(1)
+    return library.SentenceTransformer(
+        modules=[library.models.Transformer(folder), code.DecayPooling(32, 0.8), library.models.Dense(32, 8)],
+        device="cpu",
+        prompts={"query": "find "},
+    )
+
+
+def test_a_module_in_the_middle_gets_padded_features_and_its_arguments(
+    written: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    ours, theirs = (
+        with_decay(library, written(library), folder) for library in (likewise, sentence_transformers)
+    )
+    for options in ({}, {"prompt_name": "query"}, {"strength": 2.0}):
+        np.testing.assert_allclose(
+            ours.encode(TEXTS, **options), theirs.encode(TEXTS, **options), rtol=1e-5, atol=1e-6
+        )
+    with pytest.raises(ValueError, match="strenght"):
+        ours.encode(TEXTS, strenght=2.0)
+
+
+def test_its_weights_get_the_references_gradients_and_train(
+    written: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    from datasets import Dataset
+
+    folder = small_model_folder(tmp_path / "bert")
+    gradients = []
+    for library in (likewise, sentence_transformers):
+        model = with_decay(library, written(library), folder)
+        losses = import_module(f"{library.__name__}.losses")
+        features = [model.tokenize(TEXTS[:6]), model.tokenize(TEXTS[6:])]
+        model.eval()
+        losses.MultipleNegativesRankingLoss(model)(features, None).backward()
+        gradients.append(model[1].scale.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    model = with_decay(likewise, written(likewise), folder)
+    before = model[1].scale.detach().clone()
+    likewise.SentenceTransformerTrainer(
+        model=model,
+        args=likewise.SentenceTransformerTrainingArguments(
+            str(tmp_path / "run"),
+            max_steps=2,
+            per_device_train_batch_size=4,
+            report_to="none",
+            save_strategy="no",
+        ),
+        train_dataset=Dataset.from_dict({"anchor": TEXTS[:6], "positive": TEXTS[6:]}),
+        loss=likewise.losses.MultipleNegativesRankingLoss(model),
+    ).train()
+    assert not torch.equal(model[1].scale, before)
+
+
+@pytest.mark.parametrize("method", ["tokenize", "preprocess"])
+def test_a_first_module_may_be_of_any_release(
+    written: Callable[..., ModuleType], tmp_path: Path, method: str
+) -> None:
+    made = []
+    for library in (likewise, sentence_transformers):
+        torch.manual_seed(2)
+        code = written(library, method)
+        made.append(
+            library.SentenceTransformer(
+                modules=[code.Letters(), library.models.Pooling(16, include_prompt=False)],
+                device="cpu",
+                prompts={"query": "find: "},
+            )
+        )
+    ours, theirs = made
+    np.testing.assert_allclose(ours.encode(TEXTS), theirs.encode(TEXTS), rtol=1e-5, atol=1e-6)
+    if method == "preprocess":
+        np.testing.assert_allclose(
+            ours.encode(TEXTS, prompt_name="query"),
+            theirs.encode(TEXTS, prompt_name="query"),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+def test_an_overridden_method_of_a_transformer_is_called(
+    written: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    ours, theirs = (
+        library.SentenceTransformer(
+            modules=[written(library).Shouting(folder), library.models.Pooling(32)], device="cpu"
+        )
+        for library in (likewise, sentence_transformers)
+    )
+    found = ours.encode(["a cat sees", "the dog runs on and on"], prompt="find ")
+    expected = theirs.encode(["a cat sees", "the dog runs on and on"], prompt="find ")
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    plain = likewise.SentenceTransformer(
+        modules=[likewise.models.Transformer(folder), likewise.models.Pooling(32)], device="cpu"
+    )
+    np.testing.assert_allclose(
+        ours.encode("a cat sees"), 2 * plain.encode("a dog sees"), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_what_it_saves_it_loads_again_for_those_who_trust_it(
+    written: Callable[..., ModuleType], tmp_path: Path, safe: bool
+) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    model = with_decay(likewise, written(likewise), folder)
+    model[1].scale.data.mul_(3)
+    model.save_pretrained(str(tmp_path / "model"), safe_serialization=safe)
+    with pytest.raises(ValueError, match="trust_remote_code=True"):
+        likewise.SentenceTransformer(str(tmp_path / "model"), device="cpu")
+    again = likewise.SentenceTransformer(str(tmp_path / "model"), device="cpu", trust_remote_code=True)
+    np.testing.assert_array_equal(again.encode(TEXTS), model.encode(TEXTS))
+    letters = written(likewise).Letters()
+    (tmp_path / "letters").mkdir()
+    letters.save(str(tmp_path / "letters"), safe_serialization=safe)
+    loaded = type(letters).load(str(tmp_path), subfolder="letters")
+    torch.testing.assert_close(loaded.vectors.weight, letters.vectors.weight)
+    weights = type(letters).load_torch_weights(str(tmp_path), subfolder="letters")
+    torch.testing.assert_close(weights["vectors.weight"], letters.vectors.weight.detach())
+
+
+def test_own_modules_load_from_a_models_subfolder(tmp_path: Path) -> None:
+    model = likewise.SentenceTransformer(
+        modules=[
+            likewise.models.Transformer(small_model_folder(tmp_path / "bert")),
+            likewise.models.Pooling(32, "max"),
+            likewise.models.Dense(32, 8),
+        ],
+        device="cpu",
+    )
+    model.save_pretrained(str(tmp_path / "model"))
+    folder = str(tmp_path / "model")
+    dense = likewise.models.Dense.load(folder, subfolder="2_Dense", local_files_only=True)
+    torch.testing.assert_close(dense.linear.weight, model[2].linear.weight)
+    assert likewise.models.Pooling.load(folder, "1_Pooling").pooling_mode == "max"
+    assert likewise.models.Transformer.load(folder).max_seq_length == model.max_seq_length
+    with pytest.raises(FileNotFoundError, match=r"3_Dense"):
+        likewise.models.Dense.load(folder, subfolder="3_Dense")
+
+
+def test_a_first_module_without_a_way_to_read_texts_is_told_so() -> None:
+    class Nothing(likewise.models.InputModule):
+        def forward(self, features: Any, **kwargs: Any) -> Any:
+            return features
+
+    model = likewise.SentenceTransformer(modules=[Nothing()], device="cpu")
+    with pytest.raises(NotImplementedError, match="Nothing must have a method `tokenize` or `preprocess`"):
+        model.encode("a cat")
+
+
+def test_a_tokenizer_is_saved_of_either_kind(tmp_path: Path) -> None:
+    transformer = likewise.models.Transformer(small_model_folder(tmp_path / "bert"))
+
+    class Other(likewise.models.InputModule):
+        def forward(self, features: Any, **kwargs: Any) -> Any:
+            return features
+
+    for number, tokenizer in enumerate((transformer.tokenizer, transformer.tokenizer.backend_tokenizer)):
+        other = Other()
+        other.save_tokenizer(tmp_path / str(number))
+        assert not (tmp_path / str(number)).exists()
+        other.tokenizer = tokenizer
+        (tmp_path / str(number)).mkdir()
+        other.save_tokenizer(tmp_path / str(number))
+        assert (tmp_path / str(number) / "tokenizer.json").exists()
