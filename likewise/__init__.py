@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from likewise.compat import OldPaths
 
 if TYPE_CHECKING:
     from likewise.backend import (
@@ -90,6 +93,7 @@ _SUBMODULES = frozenset(
         "models",
         "quantization",
         "readers",
+        "sampler",
         "similarity_functions",
         "trainer",
         "training_args",
@@ -100,3 +104,6 @@ _SUBMODULES = frozenset(
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_SUBMODULES})
+
+
+sys.meta_path.append(OldPaths("likewise"))

@@ -15,3 +15,5 @@ __all__ = [
     "SentenceLabelDataset",
     "SentencesDataset",
 ]
+
+__path__: list[str] = []  # for files of older releases: likewise.compat

@@ -19,3 +19,5 @@ __all__ = [
     "STSDataReader",
     "TripletReader",
 ]
+
+__path__: list[str] = []  # for files of older releases: likewise.compat

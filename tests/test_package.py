@@ -21,7 +21,7 @@ MODULES = sorted(module.name for module in walk_packages([str(PACKAGE)], "likewi
 
 # From the bottom to the top. What stands further down never imports what stands further up, but inside of a function.
 LAYERS = (
-    {"version", "checked_yaml", "processes"},
+    {"version", "checked_yaml", "compat", "processes"},
     {"similarity", "maxsim", "packing"},
     {"modules"},
     {"model", "retrieval", "card"},
@@ -31,7 +31,7 @@ LAYERS = (
     {"cli"},
 )
 THIN_PATHS = {  # the reference's import paths: names from other layers and nothing else
-    "backend", "datasets", "models", "model_card", "quantization", "readers", "similarity_functions", "trainer",
+    "backend", "datasets", "models", "model_card", "quantization", "readers", "sampler", "similarity_functions", "trainer",
     "training_args", "util",
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
-from likewise.modules.base import Features, run_module, takes_tokens
+from likewise.modules.base import Features, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, Tokenization
@@ -131,6 +131,11 @@ class SentenceTransformer(nn.Sequential):
         else:
             self._place_behind_map(device)
 
+    @classmethod
+    def load(cls, input_path: str | os.PathLike[str]) -> SentenceTransformer:
+        """The older way to call the constructor."""
+        return cls(input_path)
+
     # Modules and settings
 
     @property
@@ -231,6 +236,15 @@ class SentenceTransformer(nn.Sequential):
         return getattr(self[0], "max_seq_length", None)
 
     @property
+    def backend(self) -> str:
+        """What computes: "torch", "onnx" or "openvino"."""
+        return str(getattr(self[0], "backend", "torch"))
+
+    def get_backend(self) -> str:
+        """What computes: "torch", "onnx" or "openvino"."""
+        return self.backend
+
+    @property
     def transformers_model(self) -> Any:
         """The transformers model, or None where the first module has none."""
         return getattr(self[0], "auto_model", None)
@@ -275,19 +289,19 @@ class SentenceTransformer(nn.Sequential):
 
     # Forward
 
-    def tokenize(
-        self, texts: Sequence[Any], prompt: str | None = None, task: str | None = None
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None
     ) -> dict[str, Tensor]:
         """Padded features of texts, as `forward` takes them; a Router cuts them for the route of `task`."""
         first = self._first_module()
-        options: dict[str, Any] = {"prompt": prompt} if prompt else {}
-        if isinstance(first, Router):
-            options["task"] = task
-        features: dict[str, Tensor] = first.tokenize(texts, **options)
+        options = {"task": task} if isinstance(first, Router) else {}
+        features = padded_inputs(first, inputs, prompt, **options)
         self._report_truncation(getattr(first, "tokenization", None))
         return features
 
-    preprocess = tokenize
+    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """The older name of `preprocess`."""
+        return self.preprocess(texts, *args, **kwargs)
 
     def token_sequences(
         self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None
@@ -341,7 +355,7 @@ class SentenceTransformer(nn.Sequential):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         output_value: Literal["sentence_embedding", "token_embeddings"] | None = "sentence_embedding",
-        precision: Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"] = "float32",
+        precision: Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"] | None = "float32",
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: str | torch.device | Sequence[str | torch.device] | None = None,
@@ -365,7 +379,7 @@ class SentenceTransformer(nn.Sequential):
                 about `batch_size` texts of 48 tokens on the CPU and of 512 tokens elsewhere. Lower it if memory is short.
             show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
             output_value: `sentence_embedding`; `token_embeddings` for those of every token; None for all features.
-            precision: float32 (the model's own), float16, or int8, uint8, binary, ubinary for quantised embeddings.
+            precision: float32 or None (the model's own), float16, or int8, uint8, binary, ubinary for quantised embeddings.
             convert_to_numpy: Whether to return one array; otherwise a list of tensors.
             convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
             device: Where to compute; None for where the model is. A list of devices starts a process on each.
@@ -386,6 +400,7 @@ class SentenceTransformer(nn.Sequential):
             ValueError: An argument is out of its range or unknown.
         """
         texts, single = encoding.as_list(sentences if inputs is None else inputs)
+        precision = precision or "float32"
         if any(isinstance(module, Router) for module in self):
             texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
         encoding.check_arguments(batch_size, precision, output_value, out is not None)
@@ -441,24 +456,55 @@ class SentenceTransformer(nn.Sequential):
         pool.stop()
 
     def encode_multi_process(
-        self, inputs: Sequence[Text], pool: WorkerPool, prompt_name: str | None = None, **options: Any
+        self,
+        sentences: Sequence[Text],
+        pool: WorkerPool,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        chunk_size: int | None = None,
+        show_progress_bar: bool | None = None,
+        precision: Literal["float32", "float16", "int8", "uint8", "binary", "ubinary"] | None = "float32",
+        normalize_embeddings: bool = False,
+        truncate_dim: int | None = None,
     ) -> Any:
-        """The older name of `encode(inputs, pool=pool, ...)`."""
-        return self.encode(inputs, prompt_name, pool=pool, **options)
+        """The older name of `encode(sentences, pool=pool, ...)`."""
+        return self.encode(
+            sentences,
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            precision=precision,
+            normalize_embeddings=normalize_embeddings,
+            truncate_dim=truncate_dim,
+            pool=pool,
+            chunk_size=chunk_size,
+        )
 
     def encode_query(
-        self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
+        self,
+        inputs: str | Sequence[Text] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """`encode`, with the prompt named `query` unless another is asked for."""
-        prompt_name = self._task_prompt_name("query", prompt_name, kwargs.get("prompt"))
-        return self.encode(inputs, prompt_name=prompt_name, **{"task": "query", **kwargs})
+        """`encode`, and its arguments, with the prompt named `query` unless another is asked for."""
+        prompt_name = self._task_prompt_name("query", prompt_name, prompt)
+        return self.encode(inputs, prompt_name, prompt, *args, **{"task": "query", **kwargs})
 
     def encode_document(
-        self, inputs: str | Sequence[Text], prompt_name: str | None = None, **kwargs: Any
+        self,
+        inputs: str | Sequence[Text] | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
-        """`encode`, with the first of the prompts document, passage, corpus unless another is asked for."""
-        prompt_name = self._task_prompt_name("document", prompt_name, kwargs.get("prompt"))
-        return self.encode(inputs, prompt_name=prompt_name, **{"task": "document", **kwargs})
+        """`encode`, and its arguments, with the first of the prompts document, passage, corpus unless another is asked for."""
+        prompt_name = self._task_prompt_name("document", prompt_name, prompt)
+        return self.encode(inputs, prompt_name, prompt, *args, **{"task": "document", **kwargs})
 
     def way_of_embedding(
         self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None
@@ -805,19 +851,20 @@ class SentenceTransformer(nn.Sequential):
             create_pr=create_pr,
         )
 
-    def save_to_hub(self, repo_id: str, organization: str | None = None, **kwargs: Any) -> str:
+    def save_to_hub(self, repo_id: str, organization: str | None = None, *args: Any, **kwargs: Any) -> str:
         """The older name of `push_to_hub`.
 
         Args:
             repo_id: `name` or `organisation/name`.
             organization: The organisation, if it is not in `repo_id`.
+            *args: Of `push_to_hub`, from `token` on.
             **kwargs: Of `push_to_hub`.
 
         Raises:
             ValueError: `organization` is not the one in `repo_id`.
         """
         logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
-        return self.push_to_hub(hub.with_organization(repo_id, organization), **kwargs)
+        return self.push_to_hub(hub.with_organization(repo_id, organization), *args, **kwargs)
 
 
 def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:

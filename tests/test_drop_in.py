@@ -1,0 +1,215 @@
+"""A script written for the reference, of whichever release: its imports, and the way it calls things."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import subprocess
+import sys
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+import sentence_transformers
+from small import sentences, small_model_folder
+from transformers import HfArgumentParser
+
+import likewise
+from likewise import SentenceTransformerTrainingArguments
+
+TEXTS = sentences(10)
+# What the reference's files of 6.x hold for itself: bases of its classes, decorators, parts of other kinds of models.
+INTERNAL = {
+    "data_collator", "deprecated_import", "deprecated_model_card_templates", "decorators", "fit_mixin", "gradcache",
+    "merged_forward", "merging", "modality", "modality_types", "model_card", "peft_mixin", "base", "dataset",
+}  # fmt: skip
+NOT_HERE = (
+    "SetEpochMixin",
+    "TransformerDecorator",
+    "ForwardDecorator",
+    "CachedLossDecorator",
+    "disabled_tqdm",
+    "BaseModel",
+    "BaseTrainer",
+    "BaseTrainingArguments",
+    "ModalityParams",
+    "ProcessingKwargs",
+    "QueryExpansionConfig",
+)
+PATHS = sorted(
+    name.removeprefix("sentence_transformers.")
+    for _, name, _ in pkgutil.walk_packages(sentence_transformers.__path__, "sentence_transformers.")
+    if name.split(".")[1] in ("base", "sentence_transformer", "util")
+    and not INTERNAL & set(name.split(".")[2:] or ["base"])
+    and not name.endswith("base.evaluation.evaluator")
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_file_of_the_newest_release_has_its_classes_and_functions(path: str) -> None:
+    theirs = import_module(f"sentence_transformers.{path}")
+    ours = import_module(f"likewise.{path}")
+    for name, value in vars(theirs).items():
+        is_own = getattr(value, "__module__", None) == theirs.__name__
+        if is_own and not name.startswith("_") and name not in NOT_HERE and inspect.isclass(value):
+            assert inspect.isclass(getattr(ours, name)), name
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "home"),
+    [
+        ("SentenceTransformer", "SentenceTransformer", "likewise"),
+        ("LoggingHandler", "LoggingHandler", "likewise"),
+        (
+            "losses.CachedMultipleNegativesRankingLoss",
+            "CachedMultipleNegativesRankingLoss",
+            "likewise.losses",
+        ),
+        ("losses.CoSENTLoss", "CoSENTLoss", "likewise.losses"),
+        ("models.Pooling", "Pooling", "likewise.models"),
+        ("models.tokenizer", "WhitespaceTokenizer", "likewise.models"),
+        ("models.tokenizer.WordTokenizer", "TransformersTokenizerWrapper", "likewise.models"),
+        ("readers.InputExample", "InputExample", "likewise"),
+        ("datasets.SentenceLabelDataset", "SentenceLabelDataset", "likewise.datasets"),
+        ("evaluation.SimilarityFunction", "SimilarityFunction", "likewise"),
+        ("sampler", "NoDuplicatesBatchSampler", "likewise.training.no_duplicates"),
+        ("util.retrieval", "semantic_search", "likewise.util"),
+        ("base.modules", "InputModule", "likewise.models"),
+        ("sentence_transformer.training_args", "BatchSamplers", "likewise.training_args"),
+    ],
+)
+def test_files_of_older_and_newer_releases_lead_to_where_a_name_is(path: str, name: str, home: str) -> None:
+    assert getattr(import_module(f"likewise.{path}"), name) is getattr(import_module(home), name)
+
+
+@pytest.mark.parametrize(
+    "path", ["losses.NoSuchLoss", "models.cosent", "nothing", "base.nothing", "losses.gradcache"]
+)
+def test_a_path_that_nobody_has_is_not_found(path: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=path):
+        import_module(f"likewise.{path}")
+
+
+def test_a_name_that_a_file_does_not_have_is_not_found_in_it() -> None:
+    with pytest.raises(
+        ImportError, match=r"cannot import name 'CrossEncoder' from 'likewise\.SentenceTransformer'"
+    ):
+        exec("from likewise.SentenceTransformer import CrossEncoder")
+    assert "SentenceTransformer" in dir(import_module("likewise.SentenceTransformer"))
+
+
+def run(script: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+def test_a_class_stays_one_when_the_file_of_its_name_is_imported() -> None:
+    done = run(
+        "import likewise, likewise.SentenceTransformer, likewise.losses.CoSENTLoss, likewise.models.Dense\n"
+        "from likewise.SentenceTransformer import SentenceTransformer\n"
+        "assert likewise.SentenceTransformer is SentenceTransformer\n"
+        "assert likewise.losses.CoSENTLoss.__module__ == 'likewise.losses.cosent'\n"
+        "assert likewise.models.Dense.__module__ == 'likewise.modules.dense'\n"
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_installed_under_the_references_name_it_serves_programs_that_import_that() -> None:
+    done = run(
+        "import likewise.compat\n"
+        "likewise.compat.install()\n"
+        "likewise.compat.install()\n"
+        "import sentence_transformers, sentence_transformers.losses.CoSENTLoss\n"
+        "from sentence_transformers import SentenceTransformer, InputExample, losses, models, util\n"
+        "from sentence_transformers.evaluation import TripletEvaluator\n"
+        "from sentence_transformers.sentence_transformer.modules import Pooling\n"
+        "assert SentenceTransformer is likewise.SentenceTransformer is sentence_transformers.SentenceTransformer\n"
+        "assert sentence_transformers.__version__ == likewise.__version__\n"
+        "assert losses.CoSENTLoss is sentence_transformers.losses.CoSENTLoss is likewise.losses.CoSENTLoss\n"
+        "assert Pooling is models.Pooling\n"
+        "assert not [name for name in __import__('sys').modules if name == 'sentence_transformers.base.model']\n"
+        "from sentence_transformers import CrossEncoder\n"
+    )
+    assert "cannot import name 'CrossEncoder' from 'sentence_transformers'" in done.stderr
+    late = run("import sentence_transformers, likewise.compat; likewise.compat.install()")
+    assert "sentence_transformers was imported already" in late.stderr
+
+
+# Parts of its own making, for the classes above and below it; `similarity` is a property in both.
+ITS_OWN = {
+    "check_peft_compatible_model", "clear_placement_cache", "forward", "get_sentence_features", "has_peft_compatible_model",
+    "is_singular_input", "on_model_ready", "similarity", "similarity_pairwise",
+}  # fmt: skip
+
+
+def own_methods(kind: Any) -> list[str]:
+    """The public methods that the reference's class has from its own package."""
+    return [
+        name
+        for name, value in inspect.getmembers(kind, callable)
+        if not name.startswith("_")
+        and getattr(value, "__module__", "").startswith("sentence_transformers.")
+        and not inspect.isclass(value)
+        and name not in ITS_OWN
+    ]
+
+
+def positional(function: Any) -> list[str]:
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [name for name, value in inspect.signature(function).parameters.items() if value.kind in kinds]
+
+
+@pytest.mark.parametrize("name", own_methods(sentence_transformers.SentenceTransformer))
+def test_the_models_methods_take_the_references_arguments_in_its_order(name: str) -> None:
+    ours, theirs = (
+        getattr(library.SentenceTransformer, name) for library in (likewise, sentence_transformers)
+    )
+    parameters = inspect.signature(ours).parameters
+    takes_any = any(value.kind is inspect.Parameter.VAR_POSITIONAL for value in parameters.values())
+    expected, found = positional(theirs), positional(ours)
+    if not takes_any:
+        assert found[: len(expected)] == expected
+    takes_named = any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values())
+    assert takes_named or set(expected) <= set(found)
+
+
+def test_training_arguments_come_from_a_command_line(tmp_path: Any) -> None:
+    parser = HfArgumentParser((SentenceTransformerTrainingArguments,))
+    line = [
+        "--output_dir", str(tmp_path), "--batch_sampler", "no_duplicates", "--multi_dataset_batch_sampler", "proportional",
+        "--prompts", '{"question": "query: "}', "--router_mapping", '{"question": "query"}', "--learning_rate_mapping",
+        '{"dense": 0.001}', "--multi_dataset_weights", '{"a": 2, "b": 1}', "--multi_dataset_exhausted", "restart",
+        "--id_columns", "image", "page", "--micro_batch_tokens", "512", "--warmup_ratio", "0.1", "--save_prompts",
+    ]  # fmt: skip
+    (args,) = parser.parse_args_into_dataclasses(args=line)
+    assert args.batch_sampler == "no_duplicates"
+    assert args.multi_dataset_batch_sampler == "proportional"
+    assert args.prompts == {"question": "query: "}
+    assert args.router_mapping == {"question": "query"}
+    assert args.learning_rate_mapping == {"dense": 0.001}
+    assert args.multi_dataset_weights == {"a": 2, "b": 1}
+    assert args.multi_dataset_exhausted == "restart"
+    assert args.id_columns == ["image", "page"]
+    assert (args.micro_batch_tokens, args.warmup_steps, args.save_prompts) == (512, 0.1, True)
+    (args,) = parser.parse_args_into_dataclasses(args=["--output_dir", str(tmp_path), "--prompts", "query: "])
+    assert args.prompts == "query: "
+    with pytest.raises(ValueError, match="`router_mapping` must be a dict"):
+        parser.parse_args_into_dataclasses(args=["--output_dir", str(tmp_path), "--router_mapping", "query"])
+
+
+def test_older_spellings_of_a_call_give_the_same_embeddings(tmp_path: Any) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    model = likewise.SentenceTransformer(folder, device="cpu", prompts={"query": "find "})
+    plain, asked = model.encode(TEXTS), model.encode(TEXTS, prompt_name="query")
+    assert not np.array_equal(plain, asked)
+    np.testing.assert_array_equal(model.encode_query(sentences=TEXTS), asked)
+    np.testing.assert_array_equal(model.encode_query(TEXTS, None, None, 4, False), asked)
+    np.testing.assert_array_equal(model.encode_document(TEXTS, None, "find "), asked)
+    np.testing.assert_array_equal(model.encode(TEXTS, precision=None), plain)
+    assert model.encode_document(sentences=TEXTS, precision="binary").dtype == np.int8
+    model.save_pretrained(str(tmp_path / "model"))
+    again = likewise.SentenceTransformer.load(str(tmp_path / "model"))
+    np.testing.assert_array_equal(again.encode(TEXTS), plain)
+    assert again.get_backend() == again.backend == "torch"
+    for name, value in again.preprocess(inputs=TEXTS).items():
+        assert value.equal(again.tokenize(texts=TEXTS)[name])
