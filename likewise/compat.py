@@ -20,6 +20,7 @@ TOPS = ("base", "sentence_transformer")
 MOVED = {
     "LoggingHandler": "util",
     "SentenceTransformer": "",
+    "data_collator": "training.data_collator",
     "model": "",
     "models.tokenizer": "models",
     "modules": "models",

@@ -12,19 +12,21 @@ from typing import Any
 import numpy as np
 import pytest
 import sentence_transformers
+from sentence_transformers.sentence_transformer import evaluation as reference_evaluation
 from small import sentences, small_model_folder
 from transformers import HfArgumentParser
 
 import likewise
-from likewise import SentenceTransformerTrainingArguments
+from likewise import SentenceTransformerTrainingArguments, evaluation
 
 TEXTS = sentences(10)
 # What the reference's files of 6.x hold for itself: bases of its classes, decorators, parts of other kinds of models.
 INTERNAL = {
-    "data_collator", "deprecated_import", "deprecated_model_card_templates", "decorators", "fit_mixin", "gradcache",
+    "deprecated_import", "deprecated_model_card_templates", "decorators", "fit_mixin", "gradcache",
     "merged_forward", "merging", "modality", "modality_types", "model_card", "peft_mixin", "base", "dataset",
 }  # fmt: skip
 NOT_HERE = (
+    "BaseDataCollator",
     "SetEpochMixin",
     "TransformerDecorator",
     "ForwardDecorator",
@@ -74,6 +76,7 @@ def test_a_file_of_the_newest_release_has_its_classes_and_functions(path: str) -
         ("datasets.SentenceLabelDataset", "SentenceLabelDataset", "likewise.datasets"),
         ("evaluation.SimilarityFunction", "SimilarityFunction", "likewise"),
         ("sampler", "NoDuplicatesBatchSampler", "likewise.training.no_duplicates"),
+        ("data_collator", "SentenceTransformerDataCollator", "likewise.training.data_collator"),
         ("util.retrieval", "semantic_search", "likewise.util"),
         ("base.modules", "InputModule", "likewise.models"),
         ("sentence_transformer.training_args", "BatchSamplers", "likewise.training_args"),
@@ -213,3 +216,35 @@ def test_older_spellings_of_a_call_give_the_same_embeddings(tmp_path: Any) -> No
     assert again.get_backend() == again.backend == "torch"
     for name, value in again.preprocess(inputs=TEXTS).items():
         assert value.equal(again.tokenize(texts=TEXTS)[name])
+
+
+def test_features_and_outputs_have_the_references_names(tmp_path: Any) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    ours, theirs = (
+        library.SentenceTransformer(folder, device="cpu") for library in (likewise, sentence_transformers)
+    )
+    for model in (ours, theirs):
+        model.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    expected = {name for name, value in theirs.tokenize(TEXTS).items() if hasattr(value, "shape")}
+    assert set(ours.tokenize(TEXTS)) == expected
+    pairs = [("a cat", "a dog"), ("the sun", "rain")]
+    assert ours.tokenize(pairs)["token_type_ids"].equal(theirs.tokenize(pairs)["token_type_ids"])
+    (found,), (known,) = (model.encode(["a cat"], output_value=None) for model in (ours, theirs))
+    assert {"input_ids", "attention_mask", "token_type_ids", "token_embeddings", "sentence_embedding"} <= set(
+        found
+    )
+    assert found["token_type_ids"].equal(known["token_type_ids"])
+
+
+@pytest.mark.parametrize("is_similarity", [True, False])
+def test_best_thresholds_are_the_references(is_similarity: bool) -> None:
+    draw = np.random.default_rng(0)
+    scores, labels = draw.normal(size=50), draw.integers(0, 2, 50)
+    names = ("find_best_acc_and_threshold", "find_best_f1_and_threshold")
+    for name in names:
+        ours, theirs = (
+            getattr(library.BinaryClassificationEvaluator, name)(scores, labels, is_similarity)
+            for library in (evaluation, reference_evaluation)
+        )
+        assert ours == pytest.approx(theirs)
+        assert len(ours) == len(theirs)

@@ -84,6 +84,30 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
                 measured[f"max_{key}"] = Measurement.largest([found[key] for found in by_function.values()])
         return measured
 
+    @staticmethod
+    def find_best_acc_and_threshold(
+        scores: Any, labels: Any, high_score_more_similar: bool
+    ) -> tuple[float, float]:
+        """The highest accuracy, and the threshold that gives it.
+
+        Args:
+            scores: (N,) similarities, or distances.
+            labels: (N,), 1 for pairs that are alike, else 0.
+            high_score_more_similar: Whether they are similarities.
+        """
+        sign = 1 if high_score_more_similar else -1
+        found = best_accuracy(sign * np.asarray(scores), np.asarray(labels))
+        return found.value, sign * found.threshold
+
+    @staticmethod
+    def find_best_f1_and_threshold(
+        scores: Any, labels: Any, high_score_more_similar: bool
+    ) -> tuple[float, float, float, float]:
+        """The highest F1, with its precision and recall, and the threshold; arguments as above."""
+        sign = 1 if high_score_more_similar else -1
+        found = best_f1(sign * np.asarray(scores), np.asarray(labels))
+        return found.value, found.precision, found.recall, sign * found.threshold
+
     def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""
         return primary_of("{}_ap", self.similarity_fn_names or [model.similarity_fn_name])

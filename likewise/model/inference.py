@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from likewise.modules.base import Features, to_padded
+from likewise.modules.transformer import with_token_types
 from likewise.packing import TokenSequences
 from likewise.packing.token_sequences import IntArray
 
@@ -107,7 +108,7 @@ def all_features(
     results: list[dict[str, Any]] = [{}] * len(texts)
     first: Any = model[0]
     for rows, features in _forward(model, texts, request):
-        padded = to_padded(features)
+        padded = with_token_types(to_padded(features), getattr(first, "tokenizer", None))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
         for place, row in enumerate(rows.tolist()):

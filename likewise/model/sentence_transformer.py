@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -491,8 +492,7 @@ class SentenceTransformer(nn.Sequential):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the prompt named `query` unless another is asked for."""
-        prompt_name = self._task_prompt_name("query", prompt_name, prompt)
-        return self.encode(inputs, prompt_name, prompt, *args, **{"task": "query", **kwargs})
+        return self._encode_for("query", inputs, prompt_name, prompt, args, kwargs)
 
     def encode_document(
         self,
@@ -503,8 +503,16 @@ class SentenceTransformer(nn.Sequential):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the first of the prompts document, passage, corpus unless another is asked for."""
-        prompt_name = self._task_prompt_name("document", prompt_name, prompt)
-        return self.encode(inputs, prompt_name, prompt, *args, **{"task": "document", **kwargs})
+        return self._encode_for("document", inputs, prompt_name, prompt, args, kwargs)
+
+    def _encode_for(
+        self, task: str, inputs: Any, prompt_name: str | None, prompt: str | None, args: Any, kwargs: Any
+    ) -> Any:
+        named = dict(zip(list(signature(SentenceTransformer.encode).parameters)[4:], args, strict=False))
+        prompt_name = self._task_prompt_name(task, prompt_name, prompt)
+        return self.encode(
+            inputs, prompt_name=prompt_name, prompt=prompt, **{"task": task, **named, **kwargs}
+        )
 
     def way_of_embedding(
         self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None

@@ -156,7 +156,8 @@ class Transformer(InputModule):
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
-        return padded_features(self.token_sequences(texts, prompt).pack(), self.tokenizer.pad_token_id)
+        features = padded_features(self.token_sequences(texts, prompt).pack(), self.tokenizer.pad_token_id)
+        return with_token_types(features, self.tokenizer)
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones.
@@ -246,6 +247,13 @@ def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
         args |= saved.get("processor_kwargs") or {}
     args.pop("trust_remote_code", None)
     return args
+
+
+def with_token_types(features: dict[str, Tensor], tokenizer: Any) -> dict[str, Tensor]:
+    """Padded features with `token_type_ids`, if the tokenizer gives such; they are left out of packed ones that are all 0."""
+    if "token_type_ids" in getattr(tokenizer, "model_input_names", ()) and "input_ids" in features:
+        features.setdefault("token_type_ids", features["input_ids"].new_zeros(features["input_ids"].shape))
+    return features
 
 
 def padded_features(tokens: TokenBatch, pad_id: int | None) -> dict[str, Tensor]:

@@ -227,6 +227,7 @@ def plan_data_sets(
     batch_size: int,
     split: str,
     model: Any = None,
+    label_columns: Sequence[str] = LABEL_COLUMNS,
 ) -> list[DataSetPlan]:
     """Settle and check all data sets of a split.
 
@@ -237,6 +238,7 @@ def plan_data_sets(
         batch_size: Rows in a batch, over all processes.
         split: "training" or "evaluation".
         model: The model; where it takes other things than texts, cells are not looked at.
+        label_columns: Names that a label column may have.
     """
     if data and split == "training":
         checks.check_id_columns(args.id_columns, dict(data))
@@ -256,7 +258,7 @@ def plan_data_sets(
     modalities = () if not known else ("text",) if model is None else model.modalities
     return [
         plan_data_set(
-            dataset, name, split, losses[name], args.prompts, batch_size, modalities=modalities,
+            dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
         )
         for name, dataset in data.items()

@@ -26,6 +26,7 @@ from likewise.model.placement import refuse_spread
 from likewise.modules.text import KeptTokens
 from likewise.training import best_metric, checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
+from likewise.training.columns import LABEL_COLUMNS
 from likewise.training.health import Health, num_tokens
 from likewise.training.hub import push_checkpoint
 from likewise.training.learning_rates import parameter_groups
@@ -55,7 +56,8 @@ class SentenceTransformerTrainer(Trainer):
         eval_dataset: The same, to measure the loss on.
         loss: A loss, or one for each data set by name; or functions that make them from the model. None for CoSENTLoss.
         evaluator: An evaluator or several; they run whenever the loss is evaluated.
-        data_collator: Makes a batch of rows, `{column}_input_ids` and so on, in place of the trainer's own collation.
+        data_collator: Makes a batch of rows, `{column}_input_ids` and so on, in place of the trainer's own collation. Its
+            `valid_label_columns` are the names that a label column may have.
         tokenizer: Kept as `processing_class`; the model has its own.
         model_init: A function that makes the model (perhaps from a trial), for hyper-parameter searches. Losses are then
             functions of the model.
@@ -107,7 +109,9 @@ class SentenceTransformerTrainer(Trainer):
         self.evaluator = _one_evaluator(evaluator)
         self._loss_given = CoSENTLoss if loss is None else loss
         self._check_losses_follow(model_init)
-        self._collator = data_collator
+        only_labels = getattr(data_collator, "only_names_labels", False)
+        self._collator = None if only_labels else data_collator
+        self._label_columns = getattr(data_collator, "valid_label_columns", LABEL_COLUMNS)
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._ahead: Prefetched | None = None
         self._reads_ahead = False
@@ -118,10 +122,11 @@ class SentenceTransformerTrainer(Trainer):
         train, evaluation = _by_name(train_dataset), _by_name(eval_dataset)
         batch_size = args.per_device_train_batch_size * args.world_size
         self.plans = {
-            "train": plan_data_sets(train, losses, args, batch_size, "training", model),
-            "eval": plan_data_sets(
-                evaluation, losses, args, args.per_device_eval_batch_size, "evaluation", model
-            ),
+            split: plan_data_sets(data, losses, args, size, name, model, self._label_columns)
+            for split, data, size, name in (
+                ("train", train, batch_size, "training"),
+                ("eval", evaluation, args.per_device_eval_batch_size, "evaluation"),
+            )
         }
         loading.check_mixture(args, train)
         self.args, self.model = args, model
@@ -318,8 +323,9 @@ class SentenceTransformerTrainer(Trainer):
         if plan is None:
             first = (self.trained.names or ("",))[0]
             (plan,) = plan_data_sets(
-                {first: data[name]}, self.loss, self.args, self.args.eval_batch_size, "evaluation", self.model
-            )
+                {first: data[name]}, self.loss, self.args, self.args.eval_batch_size, "evaluation", self.model,
+                self._label_columns,
+            )  # fmt: skip
         return loading.evaluation_loader(
             data[name], plan, self.model, self.args.eval_batch_size, self._collator
         )

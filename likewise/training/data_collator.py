@@ -1,0 +1,55 @@
+"""SentenceTransformerDataCollator: which columns are labels, and how rows become a batch for those who change that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from likewise.training.collation import label_tensor
+from likewise.training.columns import LABEL_COLUMNS
+from likewise.training.plan import prompt_of, routes_of
+
+
+@dataclass
+class SentenceTransformerDataCollator:
+    """Makes a batch of rows: `{column}_input_ids` and so on for each column of texts, and `label`.
+
+    The trainer has a faster way of its own. Given one of these it takes `valid_label_columns` from it, and no more, unless
+    prompts or routes are set there or it is of a subclass, which then makes the batches.
+
+    Args:
+        preprocess_fn: Padded features of texts, `model.preprocess`.
+        valid_label_columns: Names that a label column may have; the first found counts.
+        router_mapping: The route of each column, or of each column by data set.
+        prompts: One for all columns, by column, by data set, or by data set and column.
+    """
+
+    preprocess_fn: Callable[..., Mapping[str, Any]]
+    valid_label_columns: Sequence[str] = field(default_factory=lambda: list(LABEL_COLUMNS))
+    router_mapping: Mapping[str, Any] | None = field(default_factory=dict, repr=False)
+    prompts: Any = field(default_factory=dict, repr=False)
+
+    @property
+    def only_names_labels(self) -> bool:
+        """Whether the trainer's own way makes the same batches."""
+        return type(self) is SentenceTransformerDataCollator and not self.prompts and not self.router_mapping
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows -> a batch."""
+        names = [name for name in features[0] if name != "dataset_name"]
+        data_set = str(features[0].get("dataset_name", ""))
+        batch: dict[str, Any] = {"dataset_name": data_set} if data_set else {}
+        label = next((name for name in self.valid_label_columns if name in names), None)
+        if label is not None:
+            batch["label"] = label_tensor([row[label] for row in features])
+            names.remove(label)
+        routes: Sequence[str | None] = [None] * len(names)
+        if self.router_mapping:
+            routes = routes_of(self.router_mapping, data_set, names, f"the data set {data_set!r}")
+        for name, route in zip(names, routes, strict=True):
+            options = {"prompt": prompt_of(self.prompts, data_set, name) or None, "task": route}
+            given = {key: value for key, value in options.items() if value is not None}
+            made = self.preprocess_fn([row[name] for row in features], **given)
+            batch |= {f"{name}_{key}": value for key, value in made.items()}
+        return batch
