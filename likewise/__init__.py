@@ -6,7 +6,7 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from likewise.compat import OldPaths
+from likewise.compat import find_paths_of
 
 if TYPE_CHECKING:
     from likewise.backend import (
@@ -106,4 +106,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_HOMES, *_SUBMODULES})
 
 
-sys.meta_path.append(OldPaths("likewise"))
+# The reference's paths below the package, looked for only where a file is not found: the one effect of importing it.
+find_paths_of("likewise", len(sys.meta_path))

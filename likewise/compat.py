@@ -10,45 +10,72 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.machinery import ModuleSpec, PathFinder
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+PACKAGE = Path(__file__).parent
+API_VERSION = "6.2.0"
+"""The release of the reference whose API this is; what programs that ask for its version are told."""
 # 6.x keeps in these two what stood at the top before.
 TOPS = ("base", "sentence_transformer")
-# Where the names of a file are now, if not in a place of the same name.
-MOVED = {
-    "LoggingHandler": "util",
-    "SentenceTransformer": "",
-    "data_collator": "training.data_collator",
-    "model": "",
-    "models.tokenizer": "models",
-    "modules": "models",
-    "modules.tokenizer": "models",
-    "util.hard_negatives": "util",
-    "util.quantization": "util",
-    "util.retrieval": "util",
-    "util.similarity": "util",
+# The reference's files by the place that has their names now ("" is the package): before 5.4 there was one for each class.
+FILES = {
+    "": "SentenceTransformer model",
+    "datasets": """DenoisingAutoEncoderDataset NoDuplicatesDataLoader ParallelSentencesDataset SentenceLabelDataset
+        SentencesDataset denoising_auto_encoder no_duplicates_dataloader parallel_sentences sentence_label sentences""",
+    "evaluation": """BinaryClassificationEvaluator EmbeddingSimilarityEvaluator InformationRetrievalEvaluator
+        LabelAccuracyEvaluator MSEEvaluator MSEEvaluatorFromDataFrame NanoBEIREvaluator ParaphraseMiningEvaluator
+        RerankingEvaluator SentenceEvaluator SequentialEvaluator SimilarityFunction TranslationEvaluator TripletEvaluator
+        evaluator""",
+    "losses": """AdaptiveLayerLoss AnglELoss BatchAllTripletLoss BatchHardSoftMarginTripletLoss BatchHardTripletLoss
+        BatchSemiHardTripletLoss CachedGISTEmbedLoss CachedMultipleNegativesRankingLoss
+        CachedMultipleNegativesSymmetricRankingLoss CoSENTLoss ContrastiveLoss ContrastiveTensionLoss CosineSimilarityLoss
+        DenoisingAutoEncoderLoss DistillKLDivLoss GISTEmbedLoss MSELoss MarginMSELoss Matryoshka2dLoss MatryoshkaLoss
+        MegaBatchMarginLoss MultipleNegativesRankingLoss MultipleNegativesSymmetricRankingLoss OnlineContrastiveLoss
+        SoftmaxLoss TripletLoss angle batch_all_triplet batch_hard_soft_margin_triplet batch_hard_triplet
+        batch_semi_hard_triplet cached_gist_embed cached_multiple_negatives_ranking
+        cached_multiple_negatives_symmetric_ranking distill_kl_div margin_mse matryoshka_2d mse
+        multiple_negatives_symmetric_ranking online_contrastive""",
+    "models": """Asym BoW CLIPModel CNN Dense Dropout InputModule LSTM LayerNorm Module Normalize Pooling Router
+        StaticEmbedding Transformer WeightedLayerPooling WordEmbeddings WordWeights tokenizer tokenizer.PhraseTokenizer
+        tokenizer.WhitespaceTokenizer tokenizer.WordTokenizer""",
+    "readers": """InputExample LabelSentenceReader NLIDataReader PairedFilesReader STSDataReader TripletReader input_example
+        label_sentence nli_data paired_files sts_data triplet""",
+    "util": "hard_negatives quantization retrieval similarity",
 }
-# Places that had a file for each class.
-ROOMS = ("datasets", "evaluation", "losses", "models", "readers")
+HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for file in files.split()} | {
+    "LoggingHandler": "util",
+    "data_collator": "training.data_collator",
+    "modules.input_module": "models",
+    "modules.module": "models",
+    "modules.tokenizer": "models",
+    "modules.tokenizer.phrase": "models",
+    "modules.tokenizer.whitespace": "models",
+    "modules.tokenizer.word": "models",
+}
 
 
 def install() -> None:
     """Let `import sentence_transformers` give this package, for code that imports it by name.
 
+    Call it at the top level of the main script, so that processes which that starts have it too.
+
     Raises:
         RuntimeError: The reference itself was imported before.
     """
-    if any(
-        isinstance(finder, OldPaths) and finder.root == "sentence_transformers" for finder in sys.meta_path
-    ):
-        return
-    if "sentence_transformers" in sys.modules:
+    if not isinstance(sys.modules.get("sentence_transformers"), _PassedOn | None):
         raise RuntimeError(
             "sentence_transformers was imported already. Call `likewise.compat.install()` before the first import of it."
         )
-    sys.meta_path.insert(0, OldPaths("sentence_transformers"))
+    find_paths_of("sentence_transformers", 0)
+
+
+def find_paths_of(root: str, place: int) -> None:
+    """Let the reference's paths below a package be found, once, at this place among the ways to find modules."""
+    if not any(isinstance(finder, OldPaths) and finder.root == root for finder in sys.meta_path):
+        sys.meta_path.insert(place, OldPaths(root))
 
 
 class OldPaths:
@@ -62,15 +89,26 @@ class OldPaths:
         self.root = root
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
-        """A module that passes on the names of another, where there is one."""
+        """A module that is another, or passes on its names. Nothing is imported here, where Python holds a lock."""
         root, _, rest = name.partition(".")
         home = _home(rest) if root == self.root else None
         return None if home in (None, name) else ModuleSpec(name, self, origin=home, is_package=True)  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        return _PassedOn(spec.name, f"The names of {spec.origin}, under the reference's path.")
+        """The module itself, where there is one at this path; else one that has its names."""
+        rest = spec.name.removeprefix(f"{self.root}.")
+        if f"likewise.{rest}" != spec.origin:
+            return _PassedOn(spec.name, f"The names of {spec.origin}, under the reference's path.")
+        module = import_module(spec.origin)
+        spec.loader_state = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
+        """Leave a module that has run before as it was; keep the class that has this one's name."""
+        assert module.__spec__ is not None
+        if module.__spec__.loader_state is not None:
+            module.__spec__ = module.__spec__.loader_state
+            return
         parent, _, name = module.__name__.rpartition(".")
         above = sys.modules.get(parent)
         if isinstance(getattr(above, name, None), type) and not isinstance(above, _KeepsClasses):
@@ -89,12 +127,16 @@ class _PassedOn(_KeepsClasses):
     """Has the names of the module that its spec names, and those of the package."""
 
     def __getattr__(self, name: str) -> Any:
-        for home in (self.__spec__.origin, "likewise"):  # type: ignore[union-attr]
-            if not name.startswith("__") or name in ("__all__", "__version__"):
-                try:
-                    return getattr(import_module(str(home)), name)
-                except AttributeError:
-                    continue
+        origin = str(self.__spec__.origin)  # type: ignore[union-attr]
+        if name == "__version__" and self.__name__ == "sentence_transformers":
+            return API_VERSION
+        homes = (origin, "likewise")
+        if name.startswith("__"):
+            homes = (origin,) if name == "__all__" else ()  # type: ignore[assignment]
+        for home in homes:
+            module = import_module(home)
+            if hasattr(module, name):
+                return getattr(module, name)
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
     def __dir__(self) -> list[str]:
@@ -106,27 +148,8 @@ def _home(path: str) -> str | None:
     first, _, rest = path.partition(".")
     if first in TOPS:
         path = rest
-    path = MOVED.get(path, path)
-    room, _, file = path.rpartition(".")
-    room = MOVED.get(room, room)
-    if room in ROOMS and _names_a_class(file, import_module(f"likewise.{room}")):
-        path = room
-    return _module(f"likewise.{path}".rstrip("."))
-
-
-def _module(name: str) -> str | None:
-    """The name, if there is such a module in this package."""
-    if name in sys.modules:
-        return name
-    try:
-        above = import_module(name.rpartition(".")[0])
-        return name if PathFinder.find_spec(name, above.__path__) else None
-    except (ModuleNotFoundError, AttributeError):  # the place above does not exist, or is a file
+    path = HOMES.get(path, path)
+    place = PACKAGE.joinpath(*path.split("."))
+    if path and not (place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()):
         return None
-
-
-def _names_a_class(file: str, room: ModuleType) -> bool:
-    """Whether a file is named after something in a room: `CoSENTLoss` or `cosent`."""
-    first, *others = file.lower().split("_")
-    names = [name.lower() for name in room.__all__]
-    return any(name.startswith(first) and all(part in name for part in others) for name in names)
+    return f"likewise.{path}".rstrip(".")

@@ -87,7 +87,17 @@ def test_files_of_older_and_newer_releases_lead_to_where_a_name_is(path: str, na
 
 
 @pytest.mark.parametrize(
-    "path", ["losses.NoSuchLoss", "models.cosent", "nothing", "base.nothing", "losses.gradcache"]
+    "path",
+    [
+        "losses.NoSuchLoss",
+        "losses.CoSENTLos",
+        "losses.COSENTLOSS",
+        "models.cosent",
+        "models.D",
+        "nothing",
+        "base.nothing",
+        "losses.gradcache",
+    ],
 )
 def test_a_path_that_nobody_has_is_not_found(path: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=path):
@@ -127,7 +137,10 @@ def test_installed_under_the_references_name_it_serves_programs_that_import_that
         "from sentence_transformers.evaluation import TripletEvaluator\n"
         "from sentence_transformers.sentence_transformer.modules import Pooling\n"
         "assert SentenceTransformer is likewise.SentenceTransformer is sentence_transformers.SentenceTransformer\n"
-        "assert sentence_transformers.__version__ == likewise.__version__\n"
+        "assert sentence_transformers.__version__ == '6.2.0'\n"
+        "assert sentence_transformers.losses is losses is likewise.losses\n"
+        "assert losses.__spec__.name == 'likewise.losses'\n"
+        "from sentence_transformers.losses.cosent import CoSENTLoss\n"
         "assert losses.CoSENTLoss is sentence_transformers.losses.CoSENTLoss is likewise.losses.CoSENTLoss\n"
         "assert Pooling is models.Pooling\n"
         "assert not [name for name in __import__('sys').modules if name == 'sentence_transformers.base.model']\n"
@@ -136,6 +149,38 @@ def test_installed_under_the_references_name_it_serves_programs_that_import_that
     assert "cannot import name 'CrossEncoder' from 'sentence_transformers'" in done.stderr
     late = run("import sentence_transformers, likewise.compat; likewise.compat.install()")
     assert "sentence_transformers was imported already" in late.stderr
+
+
+def test_a_misspelt_class_is_no_module() -> None:
+    for name in ("CoSENTLos", "Multiple", "MultipleNegativesRankingloss", "c"):
+        with pytest.raises(ImportError, match=f"cannot import name '{name}' from 'likewise.losses'"):
+            exec(f"from likewise.losses import {name}")
+
+
+def test_a_star_gives_the_names_of_the_place() -> None:
+    names: dict[str, Any] = {}
+    exec("from likewise.data_collator import *", names)
+    exec("from likewise.losses.CoSENTLoss import *", names)
+    assert {"SentenceTransformerDataCollator", "CoSENTLoss", "TripletLoss"} <= set(names)
+    assert "mine_hard_negatives" not in names
+
+
+def test_threads_may_import_a_class_and_its_old_file_at_once() -> None:
+    done = run(
+        "import threading, likewise\n"
+        "from importlib import import_module\n"
+        "start = threading.Barrier(3)\n"
+        "paths = ['likewise.losses.CoSENTLoss', 'likewise.losses', 'likewise.sentence_transformer.losses.cosent']\n"
+        "found = []\n"
+        "def load(path):\n"
+        "    start.wait()\n"
+        "    found.append(import_module(path).CoSENTLoss)\n"
+        "threads = [threading.Thread(target=load, args=(path,), daemon=True) for path in paths]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join(120) for thread in threads]\n"
+        "assert len(found) == 3 and len(set(found)) == 1, found\n"
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # Parts of its own making, for the classes above and below it; `similarity` is a property in both.

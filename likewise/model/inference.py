@@ -256,7 +256,7 @@ def _padded_batches(
     """For a first module that takes no tokens: batches of the size asked for, sorted by length in characters."""
 
     def make(rows: IntArray) -> Features:
-        features = model.tokenize([texts[row] for row in rows], request.prompt, request.task)
+        features = model.padded_inputs([texts[row] for row in rows], request.prompt, request.task)
         return {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}
 
     per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)

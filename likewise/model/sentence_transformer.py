@@ -19,7 +19,7 @@ from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
-from likewise.modules.base import Features, padded_inputs, run_module, takes_tokens
+from likewise.modules.base import Features, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, Tokenization
@@ -160,8 +160,14 @@ class SentenceTransformer(nn.Sequential):
 
     @property
     def takes_tokens(self) -> bool:
-        """Whether the first module takes packed token ids; one that somebody else wrote does not."""
-        return self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
+        """Whether the first module takes packed token ids; one that somebody else wrote does not, nor does such a model."""
+        first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
+        return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
+
+    def padded_inputs(self, texts: Sequence[Any], prompt: str | None, task: str | None) -> dict[str, Tensor]:
+        """The features that `preprocess` or, where somebody has overridden that, `tokenize` gives."""
+        options = {"task": task} if isinstance(self[0], Router) else {}
+        return padded_inputs(self, texts, prompt, **options)
 
     @property
     def device(self) -> torch.device:
@@ -492,7 +498,7 @@ class SentenceTransformer(nn.Sequential):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the prompt named `query` unless another is asked for."""
-        return self._encode_for("query", inputs, prompt_name, prompt, args, kwargs)
+        return self._encode_for("query", inputs, prompt_name, prompt, *args, **kwargs)
 
     def encode_document(
         self,
@@ -503,16 +509,15 @@ class SentenceTransformer(nn.Sequential):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the first of the prompts document, passage, corpus unless another is asked for."""
-        return self._encode_for("document", inputs, prompt_name, prompt, args, kwargs)
+        return self._encode_for("document", inputs, prompt_name, prompt, *args, **kwargs)
 
-    def _encode_for(
-        self, task: str, inputs: Any, prompt_name: str | None, prompt: str | None, args: Any, kwargs: Any
-    ) -> Any:
-        named = dict(zip(list(signature(SentenceTransformer.encode).parameters)[4:], args, strict=False))
-        prompt_name = self._task_prompt_name(task, prompt_name, prompt)
-        return self.encode(
-            inputs, prompt_name=prompt_name, prompt=prompt, **{"task": task, **named, **kwargs}
+    def _encode_for(self, task: str, *args: Any, **kwargs: Any) -> Any:
+        named = signature(SentenceTransformer.encode).bind(self, *args, **kwargs).arguments
+        kwargs = {"task": task, **named.pop("kwargs", {})}
+        kwargs["prompt_name"] = self._task_prompt_name(
+            task, named.pop("prompt_name", None), named.get("prompt")
         )
+        return self.encode(**{name: value for name, value in named.items() if name != "self"}, **kwargs)
 
     def way_of_embedding(
         self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from likewise.modules.text import prepared
 from likewise.packing import TokenBatch
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ class Module(nn.Module, ABC):
         if not Path(model_name_or_path).is_dir():
             folder = cls.load_dir_path(model_name_or_path, subfolder, **where)
         if folder is None:
-            raise FileNotFoundError(f"{model_name_or_path} has no folder {subfolder!r}.")
+            raise FileNotFoundError(
+                f"There is no folder {Path(model_name_or_path, subfolder)}, nor such a model on the Hub."
+            )
         return cls.from_folder(folder, **kwargs)
 
     @classmethod
@@ -158,23 +161,22 @@ class InputModule(Module):
 
     def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Padded features of texts, as `forward` takes them."""
-        if is_own(self, "preprocess"):
-            raise NotImplementedError(f"{type(self).__name__} must have a method `tokenize` or `preprocess`.")
+        if type(self).preprocess is InputModule.preprocess:
+            raise self._reads_nothing()
         return self.preprocess(texts, *args, **kwargs)
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
         """Padded features of inputs, with a prompt in front of each; the newer name of `tokenize`."""
-        if is_own(self, "tokenize"):
-            return self.tokenize(inputs, prompt, **kwargs) if prompt else self.tokenize(inputs, **kwargs)
-        if not prompt:
-            return self.tokenize(inputs, **kwargs)
-        features = self.tokenize([prompt + text for text in inputs], **kwargs)
-        prompt_ids = self.tokenize([prompt], **kwargs).get("input_ids")
-        if prompt_ids is not None:  # without the token that ends a text
-            features["prompt_length"] = torch.full((len(inputs),), prompt_ids.shape[-1] - 1)
-        return features
+        if type(self).tokenize is InputModule.tokenize:
+            raise self._reads_nothing()
+        if prompt and is_own(self, "tokenize"):
+            return self.tokenize(inputs, prompt, **kwargs)
+        return self.tokenize(prepared(inputs, prompt) if prompt else inputs, **kwargs)
+
+    def _reads_nothing(self) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} must have a method `tokenize` or `preprocess`.")
 
     def save_tokenizer(self, output_path: str | Path, **kwargs: Any) -> None:
         """Write the tokenizer to a folder, if there is one."""
@@ -301,9 +303,18 @@ def scatter(values: Tensor, tokens: TokenBatch, mask: Tensor) -> Tensor:
 
 
 def is_own(module: nn.Module | type, *methods: str) -> bool:
-    """Whether these methods of a module or class are the library's, not overridden or written by somebody else."""
+    """Whether these methods of a module or class were written here: not overridden, replaced or written by somebody else."""
     kind = module if isinstance(module, type) else type(module)
-    return all(getattr(kind, name).__module__.startswith("likewise.") for name in methods)
+    for name in methods:
+        method = getattr(kind, name, None)
+        if name in vars(module) and not hasattr(
+            module, "_hf_hook"
+        ):  # accelerate's hooks call the class's own
+            method = vars(module)[name]
+        written = getattr(getattr(method, "__func__", method), "__globals__", {})
+        if not str(written.get("__name__")).startswith("likewise."):
+            return False
+    return True
 
 
 def takes_tokens(module: nn.Module) -> bool:
@@ -313,14 +324,17 @@ def takes_tokens(module: nn.Module) -> bool:
 
 
 def padded_inputs(
-    module: Any, inputs: Sequence[Any], prompt: str | None, **options: Any
+    reader: Any, inputs: Sequence[Any], prompt: str | None, **options: Any
 ) -> dict[str, Tensor]:
-    """What a first module makes of inputs, whichever release of the reference it was written for."""
+    """What a first module, or a model, makes of inputs, whichever release of the reference it was written for."""
     features: dict[str, Tensor]
-    if isinstance(module, InputModule) or hasattr(module, "preprocess"):
-        features = module.preprocess(inputs, prompt, **options)
+    is_older = not hasattr(reader, "preprocess") or (
+        is_own(reader, "preprocess") and not is_own(reader, "tokenize")
+    )
+    if is_older:
+        features = reader.tokenize(prepared(inputs, prompt) if prompt else inputs, **options)
     else:
-        features = module.tokenize([prompt + text for text in inputs] if prompt else inputs, **options)
+        features = reader.preprocess(inputs, prompt, **options)
     return features
 
 

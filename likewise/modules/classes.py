@@ -68,7 +68,9 @@ class ModuleReader:
     def load(self, module_class: Any, folder: Path) -> Any:
         """A module of a class from its folder."""
         if not (issubclass(module_class, Module) and is_own(module_class, "load")):
-            return _load_foreign(module_class, folder)
+            return _load_foreign(
+                module_class, folder, {"trust_remote_code": self.trust_remote_code, **self.options}
+            )
         module_class = _class_for(module_class, folder)
         try:
             return module_class.from_folder(
@@ -131,10 +133,12 @@ def foreign_class(type_name: str, root: Path, named_in: Path) -> Any:
         ) from error
 
 
-def _load_foreign(module_class: Any, folder: Path) -> Any:
-    """Load a module written for the reference, whose `load` takes a folder and perhaps more."""
+def _load_foreign(module_class: Any, folder: Path, options: Mapping[str, Any]) -> Any:
+    """Load a module by a `load` that somebody else wrote, which takes a folder and perhaps more."""
     parameters = inspect.signature(module_class.load).parameters
-    return module_class.load(str(folder), **({"subfolder": ""} if "subfolder" in parameters else {}))
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    given = {name: value for name, value in options.items() if takes_any or name in parameters}
+    return module_class.load(str(folder), **({"subfolder": ""} if "subfolder" in parameters else {}), **given)
 
 
 def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:

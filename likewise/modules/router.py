@@ -115,7 +115,8 @@ class Router(InputModule):
     @property
     def takes_tokens(self) -> bool:
         """Whether every route takes packed token ids."""
-        return all(base.takes_tokens(self.sub_modules[route][0]) for route in self.routes)  # type: ignore[index]
+        firsts = (self.sub_modules[route][0] for route in self.routes)  # type: ignore[index]
+        return base.is_own(self, "forward", "tokenize", "preprocess") and all(map(base.takes_tokens, firsts))
 
     def token_sequences(
         self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None
@@ -129,8 +130,7 @@ class Router(InputModule):
     ) -> dict[str, Tensor]:
         """Features of texts, as the first module of the task's route gives them, and `task`."""
         inputs, task = without_task(texts, task)
-        first = self.first_module(task)
-        features: dict[str, Any] = first.tokenize(inputs, prompt) if prompt else first.tokenize(inputs)
+        features: dict[str, Any] = base.padded_inputs(self.first_module(task), inputs, prompt)
         return {**features, "task": task}
 
     def forward(

@@ -48,7 +48,7 @@ def collate(
         columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes)
     else:
         columns = [
-            model.tokenize(list(values[text]), prompt or None, route)
+            model.padded_inputs(list(values[text]), prompt or None, route)
             for text, prompt, route in zip(plan.texts, plan.prompts, _routes(plan), strict=True)
         ]
     batch = {"columns": columns, "dataset_name": plan.name}

@@ -39,10 +39,12 @@ class Samplers:
     Attributes:
         one: `get_batch_sampler(dataset, batch_size, drop_last, valid_label_columns, generator, seed)`.
         several: `get_multi_dataset_batch_sampler(dataset, batch_samplers, generator, seed)`.
+        label_columns: Names that a label column may have.
     """
 
     one: Callable[..., Any]
     several: Callable[..., Any]
+    label_columns: Sequence[str] = LABEL_COLUMNS
 
 
 def batch_sampler(
@@ -162,7 +164,9 @@ def training_loader(
         if isinstance(dataset, StreamRows):
             sampler: Any = _stream_sampler(args, dataset, samplers, batch_size, seed)
         else:
-            sampler = samplers.one(dataset, batch_size, args.dataloader_drop_last, LABEL_COLUMNS, **own)
+            sampler = samplers.one(
+                dataset, batch_size, args.dataloader_drop_last, samplers.label_columns, **own
+            )
         _refuse_empty(sampler, name, dataset, batch_size)
         made.append(sampler)
     if len(made) == 1:
@@ -174,7 +178,7 @@ def training_loader(
 
 def _stream_sampler(args: Any, rows: StreamRows, samplers: Samplers, batch_size: int, seed: int) -> Any:
     def of_window(window: Any, drop_last: bool, generator: torch.Generator) -> Any:
-        return samplers.one(window, batch_size, drop_last, LABEL_COLUMNS, generator, None)
+        return samplers.one(window, batch_size, drop_last, samplers.label_columns, generator, None)
 
     return StreamBatchSampler(
         rows, of_window, batch_size, args.dataloader_drop_last, args.shuffle_buffer_size, seed

@@ -27,6 +27,7 @@ from likewise.modules.text import KeptTokens
 from likewise.training import best_metric, checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
 from likewise.training.columns import LABEL_COLUMNS
+from likewise.training.data_collator import SentenceTransformerDataCollator, makes_batches
 from likewise.training.health import Health, num_tokens
 from likewise.training.hub import push_checkpoint
 from likewise.training.learning_rates import parameter_groups
@@ -109,8 +110,10 @@ class SentenceTransformerTrainer(Trainer):
         self.evaluator = _one_evaluator(evaluator)
         self._loss_given = CoSENTLoss if loss is None else loss
         self._check_losses_follow(model_init)
-        only_labels = getattr(data_collator, "only_names_labels", False)
-        self._collator = None if only_labels else data_collator
+        if isinstance(data_collator, SentenceTransformerDataCollator):
+            data_collator.agree_with(args)
+        is_needed = data_collator is not None and makes_batches(data_collator, model)
+        self._collator = data_collator if is_needed else None
         self._label_columns = getattr(data_collator, "valid_label_columns", LABEL_COLUMNS)
         self._parts: dict[str, list[torch.Tensor]] = {}
         self._ahead: Prefetched | None = None
@@ -297,7 +300,9 @@ class SentenceTransformerTrainer(Trainer):
         """Batches for one epoch after the other."""
         if not self.plans["train"]:
             raise ValueError("Training needs a `train_dataset`. Pass one to the trainer.")
-        samplers = loading.Samplers(self.get_batch_sampler, self.get_multi_dataset_batch_sampler)
+        samplers = loading.Samplers(
+            self.get_batch_sampler, self.get_multi_dataset_batch_sampler, self._label_columns
+        )
         loader = loading.training_loader(
             self.args,
             _by_name(self.train_dataset),

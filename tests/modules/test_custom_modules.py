@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -101,6 +102,10 @@ class Letters(InputModule):
 class Shouting(Transformer):
     """Changes texts before they are cut into tokens, and embeddings after."""
 
+    @classmethod
+    def load(cls, *args, **kwargs):
+        return super().load(*args, **kwargs)
+
     def preprocess(self, inputs, prompt=None, **kwargs):
         return super().preprocess([text.replace("cat", "dog") for text in inputs], prompt=prompt, **kwargs)
 
@@ -123,6 +128,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Module
         text = SOURCE.replace("LIBRARY", library.__name__).replace("METHOD", method)
         (tmp_path / f"{name}.py").write_text(text)
         sys.modules.pop(name, None)
+        invalidate_caches()
         return import_module(name)
 
     return write
@@ -200,14 +206,9 @@ def test_a_first_module_may_be_of_any_release(
             )
         )
     ours, theirs = made
-    np.testing.assert_allclose(ours.encode(TEXTS), theirs.encode(TEXTS), rtol=1e-5, atol=1e-6)
-    if method == "preprocess":
-        np.testing.assert_allclose(
-            ours.encode(TEXTS, prompt_name="query"),
-            theirs.encode(TEXTS, prompt_name="query"),
-            rtol=1e-5,
-            atol=1e-6,
-        )
+    for name in (None, "query"):
+        found, expected = (model.encode(TEXTS, prompt_name=name) for model in (ours, theirs))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_an_overridden_method_of_a_transformer_is_called(
@@ -296,3 +297,80 @@ def test_a_tokenizer_is_saved_of_either_kind(tmp_path: Path) -> None:
         (tmp_path / str(number)).mkdir()
         other.save_tokenizer(tmp_path / str(number))
         assert (tmp_path / str(number) / "tokenizer.json").exists()
+
+
+def test_a_method_that_is_replaced_or_wrapped_is_called(tmp_path: Path) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+
+    def fresh(kind: Any = likewise.models.Transformer) -> Any:
+        return likewise.SentenceTransformer(modules=[kind(folder), likewise.models.Pooling(32)], device="cpu")
+
+    class Wrapped(likewise.models.Transformer):
+        @functools.wraps(likewise.models.Transformer.preprocess)
+        def preprocess(self, inputs: Any, prompt: Any = None, **kwargs: Any) -> Any:
+            return super().preprocess([text.replace("cat", "dog") for text in inputs], prompt, **kwargs)
+
+    class Changed(likewise.SentenceTransformer):
+        def tokenize(self, texts: Any) -> Any:
+            return super().tokenize([text.replace("cat", "dog") for text in texts])
+
+    plain = fresh()
+    expected = plain.encode("a dog sees")
+    on_instance = fresh()
+    cut = on_instance[0].tokenize
+    on_instance[0].tokenize = lambda texts: cut([text.replace("cat", "dog") for text in texts])
+    for model in (fresh(Wrapped), on_instance, Changed(modules=list(plain), device="cpu")):
+        np.testing.assert_allclose(model.encode("a cat sees"), expected, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            model.encode("a cat sees", prompt="the "), plain.encode("the a dog sees"), rtol=1e-5, atol=1e-6
+        )
+    doubled = fresh()
+    pool = doubled[1].forward
+    doubled[1].forward = lambda features: pool(
+        features
+        | {"token_embeddings": features["token_embeddings"] * features["attention_mask"].unsqueeze(-1) * 2}
+    )
+    np.testing.assert_allclose(doubled.encode("a dog sees"), 2 * expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_first_module_in_a_router_gets_its_prompt_too(tmp_path: Path) -> None:
+    class Older(likewise.models.Transformer):
+        def tokenize(self, texts: Any, padding: bool = True) -> Any:  # before prompts were an argument
+            assert padding is True
+            return super().tokenize(texts)
+
+    folder = small_model_folder(tmp_path / "bert")
+    modules = [Older(folder), likewise.models.Pooling(32)]
+    routed = likewise.SentenceTransformer(modules=[likewise.models.Router({"query": modules})], device="cpu")
+    alone = likewise.SentenceTransformer(modules=modules, device="cpu")
+    for prompt in ("", "find "):
+        np.testing.assert_allclose(
+            routed.encode(TEXTS, prompt=prompt),
+            alone.encode([prompt + text for text in TEXTS]),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    pairs = [("a cat", "the dog")]
+    np.testing.assert_allclose(
+        alone.encode(pairs, prompt="find "), alone.encode([("find a cat", "the dog")]), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_a_load_of_ones_own_gets_the_options_of_the_constructor(
+    written: Callable[..., ModuleType], tmp_path: Path
+) -> None:
+    code = written(likewise)
+    model = likewise.SentenceTransformer(
+        modules=[code.Shouting(small_model_folder(tmp_path / "bert")), likewise.models.Pooling(32)],
+        device="cpu",
+    )
+    model.save_pretrained(str(tmp_path / "model"))
+    options: dict[str, Any] = {
+        "model_kwargs": {"dtype": torch.bfloat16},
+        "tokenizer_kwargs": {"model_max_length": 7},
+    }
+    again = likewise.SentenceTransformer(
+        str(tmp_path / "model"), device="cpu", trust_remote_code=True, **options
+    )
+    assert type(again[0]) is code.Shouting
+    assert (again.dtype, again.tokenizer.model_max_length) == (torch.bfloat16, 7)
