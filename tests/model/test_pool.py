@@ -139,7 +139,7 @@ def test_embeddings_go_to_a_file_and_a_stopped_run_goes_on(
 
     def stops(self: Any, features: Any, **kwargs: Any) -> Any:
         nonlocal written
-        written += len(features["tokens"])
+        written += len(features["input_ids"])
         if written > 12:
             raise KeyboardInterrupt
         return forward(self, features, **kwargs)
@@ -151,9 +151,10 @@ def test_embeddings_go_to_a_file_and_a_stopped_run_goes_on(
     monkeypatch.setattr(
         SentenceTransformer,
         "forward",
-        lambda self, features, **kwargs: (counted.append(len(features["tokens"])), forward(self, features))[
-            1
-        ],
+        lambda self, features, **kwargs: (
+            counted.append(len(features["input_ids"])),
+            forward(self, features),
+        )[1],
     )
     found = model.encode(TEXTS, out=path)
     assert sum(counted) == len(TEXTS) - 10 + 1  # two windows were done; one text is embedded again as a check
@@ -200,7 +201,7 @@ def test_a_batch_that_does_not_fit_is_halved_and_said(
     forward, sizes = SentenceTransformer.forward, []
 
     def small_device(self: Any, features: Any, **kwargs: Any) -> Any:
-        sizes.append(len(features["tokens"]))
+        sizes.append(len(features["input_ids"]))
         if sizes[-1] > 4:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return forward(self, features, **kwargs)
