@@ -3,4 +3,7 @@
 from likewise.card import SentenceTransformerModelCardData
 from likewise.card.callback import SentenceTransformerModelCardCallback
 
-__all__ = ["SentenceTransformerModelCardCallback", "SentenceTransformerModelCardData"]
+ModelCardCallback = SentenceTransformerModelCardCallback
+"""The older name."""
+
+__all__ = ["ModelCardCallback", "SentenceTransformerModelCardCallback", "SentenceTransformerModelCardData"]

@@ -42,8 +42,10 @@ def to_float_tensor(embeddings: Embeddings) -> Tensor:
         tensor = torch.from_numpy(embeddings)
     elif len(embeddings) and isinstance(embeddings[0], Tensor):
         tensor = torch.stack(list(embeddings))
-    else:
+    elif len(embeddings) and isinstance(embeddings[0], np.ndarray):
         tensor = torch.from_numpy(np.asarray(embeddings))
+    else:  # Python's own numbers count as float32, as in torch.tensor
+        tensor = torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 

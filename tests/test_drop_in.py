@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import sentence_transformers
+import torch
+from datasets import Dataset
 from sentence_transformers.sentence_transformer import evaluation as reference_evaluation
 from small import sentences, small_model_folder
 from transformers import HfArgumentParser
@@ -293,3 +295,77 @@ def test_best_thresholds_are_the_references(is_similarity: bool) -> None:
         )
         assert ours == pytest.approx(theirs)
         assert len(ours) == len(theirs)
+
+
+def test_vectors_kept_as_lists_are_compared_with_fresh_ones() -> None:
+    fresh = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+    stored = fresh.tolist()
+    for name in (
+        "cos_sim",
+        "dot_score",
+        "manhattan_sim",
+        "euclidean_sim",
+        "pairwise_cos_sim",
+        "pairwise_dot_score",
+    ):
+        ours, theirs = getattr(likewise.util, name), getattr(sentence_transformers.util, name)
+        for first, second in ((stored, fresh), (fresh, stored), (stored, stored)):
+            assert ours(first, second).dtype == torch.float32
+            torch.testing.assert_close(ours(first, second), theirs(first, second), rtol=1e-5, atol=1e-5)
+
+
+def test_features_move_like_a_tokenizers(tmp_path: Any) -> None:
+    model = likewise.SentenceTransformer(small_model_folder(tmp_path / "bert"), device="cpu")
+    features = model.tokenize(TEXTS).to(model._target_device)
+    assert features.input_ids is features["input_ids"]
+    found = model(features)["sentence_embedding"].detach().numpy()
+    np.testing.assert_allclose(found, model.encode(TEXTS), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_that_a_newer_release_saved_are_loaded(tmp_path: Any) -> None:
+    folder = small_model_folder(tmp_path / "bert")
+    theirs = sentence_transformers.SentenceTransformer(folder, device="cpu")
+    for parameter in theirs.parameters():
+        parameter.data.mul_(1.5)
+    ours = likewise.SentenceTransformer(folder, device="cpu")
+    assert any(name.startswith("0.model.") for name in theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    np.testing.assert_allclose(ours.encode(TEXTS), theirs.encode(TEXTS), rtol=1e-5, atol=1e-6)
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        ours.load_state_dict({**ours.state_dict(), "0.other.weight": torch.zeros(1)})
+
+
+def test_a_compute_loss_of_ones_own_trains_and_evaluates(tmp_path: Any) -> None:
+    data = Dataset.from_dict({"first": TEXTS[:5], "second": TEXTS[5:]})
+    logged = []
+    for library in (likewise, sentence_transformers):
+
+        class Mine(library.SentenceTransformerTrainer):  # type: ignore[name-defined, misc]
+            def compute_loss(
+                self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any
+            ) -> Any:
+                features, labels = self.collect_features(inputs)
+                assert labels is None
+                first, second = (model(column)["sentence_embedding"] for column in features)
+                loss = (1 - torch.cosine_similarity(first, second)).mean()
+                return (loss, {"output": first}) if return_outputs else loss
+
+        model = library.SentenceTransformer(small_model_folder(tmp_path / "bert"), device="cpu")
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        trainer = Mine(
+            model=model,
+            args=library.SentenceTransformerTrainingArguments(
+                str(tmp_path / "run"), max_steps=2, per_device_train_batch_size=5, per_device_eval_batch_size=2,
+                report_to="none", save_strategy="no", use_cpu=True, logging_steps=1,
+            ),
+            train_dataset=data,
+            eval_dataset=data,
+            loss=import_module(f"{library.__name__}.sentence_transformer.losses").MultipleNegativesRankingLoss(model),
+        )  # fmt: skip
+        trainer.train()
+        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        logged.append([*losses, trainer.evaluate()["eval_loss"]])
+    assert len(logged[0]) == 3
+    assert logged[0] == pytest.approx(logged[1], rel=1e-4)

@@ -27,6 +27,8 @@ from likewise.packing import TokenSequences
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
+    from transformers import BatchEncoding
+
     from likewise.card import SentenceTransformerModelCardData
 
 logger = logging.getLogger(__name__)
@@ -164,7 +166,9 @@ class SentenceTransformer(nn.Sequential):
         first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
         return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
 
-    def padded_inputs(self, texts: Sequence[Any], prompt: str | None, task: str | None) -> dict[str, Tensor]:
+    def padded_inputs(
+        self, texts: Sequence[Any], prompt: str | None, task: str | None
+    ) -> Mapping[str, Tensor]:
         """The features that `preprocess` or, where somebody has overridden that, `tokenize` gives."""
         options = {"task": task} if isinstance(self[0], Router) else {}
         return padded_inputs(self, texts, prompt, **options)
@@ -175,6 +179,10 @@ class SentenceTransformer(nn.Sequential):
         parameter = next(self.parameters(), None)
         here = torch.device("cpu") if parameter is None else parameter.device
         return placement.spread_over(self.transformers_model) or here
+
+    @property
+    def _target_device(self) -> torch.device:  # the older name, which other packages still use
+        return self.device
 
     def to(self, *args: Any, **kwargs: Any) -> SentenceTransformer:  # type: ignore[override]
         """Move the model to a device, or convert it to a type, as torch's method of this name does.
@@ -298,15 +306,17 @@ class SentenceTransformer(nn.Sequential):
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None
-    ) -> dict[str, Tensor]:
+    ) -> BatchEncoding:
         """Padded features of texts, as `forward` takes them; a Router cuts them for the route of `task`."""
+        from transformers import BatchEncoding
+
         first = self._first_module()
         options = {"task": task} if isinstance(first, Router) else {}
-        features = padded_inputs(first, inputs, prompt, **options)
+        features = BatchEncoding(padded_inputs(first, inputs, prompt, **options))
         self._report_truncation(getattr(first, "tokenization", None))
         return features
 
-    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> BatchEncoding:
         """The older name of `preprocess`."""
         return self.preprocess(texts, *args, **kwargs)
 

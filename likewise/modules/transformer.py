@@ -85,6 +85,7 @@ class Transformer(InputModule):
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
+        self.register_load_state_dict_pre_hook(_take_newer_names)  # type: ignore[no-untyped-call]
         self._packed = "attn_implementation" not in for_model
         use_fast_layers(self.auto_model)
         self.do_lower_case = do_lower_case
@@ -230,6 +231,12 @@ class Transformer(InputModule):
 
     def __repr__(self) -> str:
         return f"Transformer({self.get_config_dict() | {'architecture': type(self.auto_model).__name__}})"
+
+
+def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: Any) -> None:
+    """Rename weights that the reference saved since 5.4, with `torch.save(model.state_dict())`: `model` for `auto_model`."""
+    for name in [name for name in weights if name.startswith(f"{prefix}model.")]:
+        weights[f"{prefix}auto_{name.removeprefix(prefix)}"] = weights.pop(name)
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:

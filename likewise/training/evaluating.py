@@ -13,19 +13,20 @@ from torch import Tensor, distributed
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
 from likewise.training.collation import Batch
-from likewise.training.objective import Objective
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 
 def mean_losses(
-    objective: Objective, batches: Iterable[tuple[Batch, bool]], prepare: Callable[[Batch], Batch]
+    measure: Callable[[Any, Any, str], tuple[Tensor, Mapping[str, Tensor]]],
+    batches: Iterable[tuple[Batch, bool]],
+    prepare: Callable[[Batch], Batch],
 ) -> tuple[dict[str, float], int]:
     """The mean over rows of the loss, as `loss`, and of its named parts; and the number of rows.
 
     Args:
-        objective: The model and its losses.
+        measure: Columns, labels and the data set's name -> the loss and its named parts.
         batches: This process's batches, and whether each counts.
         prepare: Brings a batch to the device.
     """
@@ -33,7 +34,7 @@ def mean_losses(
     num_rows = 0
     for batch, counts in batches:
         batch = prepare(batch)
-        loss, parts = objective(batch["columns"], batch.get("label"), batch["dataset_name"])
+        loss, parts = measure(batch["columns"], batch.get("label"), batch["dataset_name"])
         if counts:
             size = rows_of(batch)
             num_rows += size

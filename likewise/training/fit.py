@@ -119,7 +119,7 @@ def smart_batching_collate(
 ) -> tuple[list[dict[str, Tensor]], Tensor]:
     """Examples -> one dict of padded features for each text column, and the labels."""
     columns = zip(*(example.texts for example in batch), strict=True)
-    return [model.tokenize(list(column)) for column in columns], label_tensor(
+    return [dict(model.tokenize(list(column))) for column in columns], label_tensor(
         [example.label for example in batch]
     )
 

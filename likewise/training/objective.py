@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,9 +58,17 @@ class Objective(nn.Module):
         return self
 
     def forward(
-        self, columns: Sequence[dict[str, Tensor]], label: Tensor | None = None, dataset_name: str = ""
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """A batch -> its loss, and the loss's named parts, detached (none for a loss of one part)."""
+        self,
+        columns: Sequence[dict[str, Tensor]] | MutableMapping[str, Any],
+        label: Tensor | None = None,
+        dataset_name: str = "",
+    ) -> Any:
+        """A batch -> its loss, and the loss's named parts, detached (none for a loss of one part).
+
+        The features of one column give what the model makes of them, for a `compute_loss` of one's own.
+        """
+        if isinstance(columns, MutableMapping):
+            return self.model(columns)
         loss = self.loss_of(dataset_name)
         # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):

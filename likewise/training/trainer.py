@@ -231,6 +231,9 @@ class SentenceTransformerTrainer(Trainer):
     ) -> Any:
         """The loss of a batch; its named parts are averaged until the next log."""
         forward = self.trained if model is self.model else model
+        if not self.model.training:
+            loss, _ = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
+            return (loss, {}) if return_outputs else loss
         self.health.count(inputs)
         if self._will_be_logged():
             (plan,) = (plan for plan in self.plans["train"] if plan.name == inputs["dataset_name"])
@@ -241,6 +244,20 @@ class SentenceTransformerTrainer(Trainer):
         for name, value in parts.items():
             self._parts.setdefault(name, []).append(value)
         return (loss, {}) if return_outputs else loss
+
+    def collect_features(self, inputs: dict[str, Any]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
+        """The padded features of each text column of a batch, and its labels, for a `compute_loss` of one's own."""
+        return list(inputs["columns"]), inputs.get("label")
+
+    def _evaluation_loss(
+        self, columns: Any, label: Any, name: str
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """What `mean_losses` averages: the loss and its named parts, or what an overridden `compute_loss` gives."""
+        if type(self).compute_loss is SentenceTransformerTrainer.compute_loss:
+            found: tuple[torch.Tensor, dict[str, torch.Tensor]] = self.trained(columns, label, name)
+            return found
+        batch = {"columns": columns, "dataset_name": name} | ({} if label is None else {"label": label})
+        return self.compute_loss(self.model, batch), {}
 
     def _will_be_logged(self) -> bool:
         every = getattr(self.state, "logging_steps", 0) or 0
@@ -365,7 +382,7 @@ class SentenceTransformerTrainer(Trainer):
         self.trained.eval()
         with torch.no_grad(), half_precision(self.model, None if self.is_in_train else self._half):
             means, rows = evaluating.mean_losses(
-                self.trained, loading.shared_over_processes(dataloader), self._on_device
+                self._evaluation_loss, loading.shared_over_processes(dataloader), self._on_device
             )
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
             metrics |= self._evaluators_metrics(metric_key_prefix)
