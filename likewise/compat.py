@@ -130,9 +130,9 @@ class _PassedOn(_KeepsClasses):
         origin = str(self.__spec__.origin)  # type: ignore[union-attr]
         if name == "__version__" and self.__name__ == "sentence_transformers":
             return API_VERSION
-        homes = (origin, "likewise")
+        homes: tuple[str, ...] = (origin, "likewise")
         if name.startswith("__"):
-            homes = (origin,) if name == "__all__" else ()  # type: ignore[assignment]
+            homes = (origin,) if name == "__all__" else ()
         for home in homes:
             module = import_module(home)
             if hasattr(module, name):

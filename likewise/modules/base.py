@@ -171,7 +171,7 @@ class InputModule(Module):
         """Padded features of inputs, with a prompt in front of each; the newer name of `tokenize`."""
         if type(self).tokenize is InputModule.tokenize:
             raise self._reads_nothing()
-        if prompt and is_own(self, "tokenize"):
+        if is_own(self, "tokenize"):
             return self.tokenize(inputs, prompt, **kwargs)
         return self.tokenize(prepared(inputs, prompt) if prompt else inputs, **kwargs)
 
@@ -307,9 +307,8 @@ def is_own(module: nn.Module | type, *methods: str) -> bool:
     kind = module if isinstance(module, type) else type(module)
     for name in methods:
         method = getattr(kind, name, None)
-        if name in vars(module) and not hasattr(
-            module, "_hf_hook"
-        ):  # accelerate's hooks call the class's own
+        is_hooked = hasattr(module, "_hf_hook")  # accelerate's hooks call the class's method
+        if name in vars(module) and not is_hooked:
             method = vars(module)[name]
         written = getattr(getattr(method, "__func__", method), "__globals__", {})
         if not str(written.get("__name__")).startswith("likewise."):

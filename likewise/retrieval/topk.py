@@ -173,10 +173,7 @@ class StreamingTopK:
             if self.products is None:
                 self._search_by_function(chunk, rows)
                 continue
-            crowded, room = (
-                rows,
-                4 * self.k + 256,
-            )  # so many documents may be proposed for each query at first
+            crowded, room = rows, 4 * self.k + 256  # documents that may be proposed for each query at first
             factors = self._factors(chunk, self.products, dtype) if dtype in self.dtypes else None
             while factors is not None and len(crowded):
                 crowded = self._search_by_products(chunk, crowded, self.products, factors, room)

@@ -231,17 +231,15 @@ class SentenceTransformerTrainer(Trainer):
     ) -> Any:
         """The loss of a batch; its named parts are averaged until the next log."""
         forward = self.trained if model is self.model else model
-        if not self.model.training:
-            loss, _ = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
-            return (loss, {}) if return_outputs else loss
-        self.health.count(inputs)
-        if self._will_be_logged():
-            (plan,) = (plan for plan in self.plans["train"] if plan.name == inputs["dataset_name"])
-            with self.health.watching(inputs, plan):
-                loss, parts = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
-        else:
+        is_training = self.model.training  # an evaluation comes here by an overridden `compute_loss`
+        with ExitStack() as watched:
+            if is_training:
+                self.health.count(inputs)
+            if is_training and self._will_be_logged():
+                (plan,) = (plan for plan in self.plans["train"] if plan.name == inputs["dataset_name"])
+                watched.enter_context(self.health.watching(inputs, plan))
             loss, parts = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
-        for name, value in parts.items():
+        for name, value in parts.items() if is_training else ():
             self._parts.setdefault(name, []).append(value)
         return (loss, {}) if return_outputs else loss
 

@@ -318,10 +318,15 @@ def test_images_may_come_from_a_transform_or_a_stream(model: SentenceTransformer
     def open_images(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         return {**batch, "image": [IMAGES[place] for place in batch["image"]]}
 
-    trainer_of(
-        model, tmp_path, places.with_transform(open_images), max_steps=2, batch_sampler="no_duplicates"
-    ).train()
-    trainer_of(model, tmp_path, captioned().to_iterable_dataset(), max_steps=2).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for data, sampler in (
+        (places.with_transform(open_images), "no_duplicates"),
+        (captioned().to_iterable_dataset(), "batch_sampler"),
+    ):
+        trainer = trainer_of(model, tmp_path, data, max_steps=2, batch_sampler=sampler)
+        assert np.isfinite(trainer.train().training_loss)
+        assert trainer.state.global_step == 2
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 # What is refused
