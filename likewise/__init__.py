@@ -6,7 +6,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from likewise.compat import find_paths_of
+from likewise.compat.names import TOP_LEVEL as _TOP_LEVEL
+from likewise.compat.paths import find_paths_of
 
 if TYPE_CHECKING:
     from likewise.backend import (
@@ -76,6 +77,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOMES[name]), name)
     elif name in _SUBMODULES:
         value = import_module(f"likewise.{name}")
+    elif name in _TOP_LEVEL:
+        value = import_module("likewise.compat.missing").stand_in(name)
     else:
         raise AttributeError(f"module 'likewise' has no attribute {name!r}")
     globals()[name] = value

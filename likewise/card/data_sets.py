@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from likewise.card.markdown import class_name
 from likewise.modules import CLIPModel
 from likewise.modules.images import is_picture
 
@@ -143,11 +144,7 @@ def _sizes(images: Sequence[Any]) -> dict[str, str]:
 
 def describe_loss(loss: Any) -> dict[str, Any]:
     """A loss's name, in full where it is none of the library's, and its settings."""
-    kind = type(loss)
-    own = kind.__module__.startswith("likewise.")
-    described: dict[str, Any] = {
-        "fullname": kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}"
-    }
+    described: dict[str, Any] = {"fullname": class_name(type(loss))}
     if hasattr(loss, "get_config_dict"):
         described["config"] = {key: _setting(value) for key, value in loss.get_config_dict().items()}
     return described

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pprint import pformat
 from typing import Any
 
+from likewise.modules.classes import OWN_PACKAGES
 from likewise.modules.images import is_picture
 
 MAX_SAMPLE_CHARACTERS = 1000
@@ -73,3 +74,9 @@ def listed(words: Sequence[str]) -> str:
 def plural(word: str, number: int) -> str:
     """The word, with an s unless there is one of it."""
     return word if number == 1 else f"{word}s"
+
+
+def class_name(kind: type) -> str:
+    """What a class is called: in full where it is somebody else's."""
+    is_ours = kind.__module__.partition(".")[0] in OWN_PACKAGES
+    return kind.__name__ if is_ours else f"{kind.__module__}.{kind.__qualname__}"

@@ -47,10 +47,9 @@ def result_of(evaluator: Any, metrics: Mapping[str, Any]) -> Result:
         metrics = {key.removeprefix(prefix): value for key, value in metrics.items()}
         primary = primary.removeprefix(prefix) if isinstance(primary, str) else None
     kind = type(evaluator)
-    own = kind.__module__.startswith("likewise.")
     return Result(
         evaluator=id(evaluator),
-        kind=kind.__name__ if own else f"{kind.__module__}.{kind.__qualname__}",
+        kind=markdown.class_name(kind),
         name=name,
         description=str(getattr(evaluator, "description", kind.__name__)),
         settings=evaluator.get_config_dict() if hasattr(evaluator, "get_config_dict") else {},

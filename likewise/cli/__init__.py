@@ -13,8 +13,10 @@ from likewise.cli.encode import encode
 from likewise.cli.evaluate import evaluate
 from likewise.cli.mine import mine
 from likewise.cli.quickstart import quickstart
+from likewise.cli.run import run
 from likewise.cli.search import search
 from likewise.cli.train import train
+from likewise.version import __version__
 
 __all__ = ["app", "main"]
 
@@ -42,8 +44,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        console.say(f"likewise {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+    ] = False,
     traceback: Annotated[
         bool,
         typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
@@ -57,6 +69,8 @@ def _options(
 
 for command in (quickstart, train, evaluate, encode, search, mine, check):
     app.command()(command)
+# What stands behind the script is the script's own.
+app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run)
 
 
 def main() -> None:

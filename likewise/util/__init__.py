@@ -1,69 +1,139 @@
-"""Functions around embeddings, models and runs, under the name that the reference gave them."""
+"""Functions around embeddings, models and runs, under the name that the reference gave them.
 
-from likewise.losses.base import function_name as similarity_fct_name
-from likewise.losses.teacher_targets import check_teacher_targets
-from likewise.maxsim import maxsim, maxsim_pairwise, mean_maxsim, mean_maxsim_pairwise
-from likewise.model.requirements import check_version_requirements
-from likewise.modules.device import best_device as get_device_name
-from likewise.processes import get_rank, get_world_size, is_dist_initialized
-from likewise.retrieval import (
-    community_detection,
-    information_retrieval,
-    mine_hard_negatives,
-    paraphrase_mining,
-    paraphrase_mining_embeddings,
-    quantize_embeddings,
-    semantic_search,
-    semantic_search_faiss,
-    semantic_search_usearch,
-)
-from likewise.similarity import (
-    SimilarityFunction,
-    cos_sim,
-    dot_score,
-    euclidean_sim,
-    manhattan_sim,
-    pairwise_angle_sim,
-    pairwise_cos_sim,
-    pairwise_dot_score,
-    pairwise_euclidean_sim,
-    pairwise_manhattan_sim,
-    pytorch_cos_sim,
-)
-from likewise.training.resolve_ids import resolve_ids
-from likewise.util.distributed import (
-    all_gather,
-    all_gather_padded,
-    all_gather_with_grad,
-    distributed_evaluation,
-)
-from likewise.util.environment import (
-    check_package_availability,
-    is_accelerate_available,
-    is_datasets_available,
-    is_training_available,
-)
-from likewise.util.file_io import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
-from likewise.util.logging import LoggingHandler, disable_logging, install_logger
-from likewise.util.misc import (
-    append_to_last_row,
-    deprecated_kwargs,
-    disable_datasets_caching,
-    fullname,
-    import_from_string,
-    import_module_class,
-)
-from likewise.util.tensor import (
-    batch_to_device,
-    cat_padded_token_embeddings,
-    compute_count_vector,
-    normalize_embeddings,
-    repad_flattened_features,
-    select_max_active_dims,
-    stack_padded_token_embeddings,
-    to_scipy_coo,
-    truncate_embeddings,
-)
+Each is imported when it is first used: some need the training's libraries, and `util` is imported everywhere.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from likewise.losses.base import function_name as similarity_fct_name
+    from likewise.losses.teacher_targets import check_teacher_targets
+    from likewise.maxsim import maxsim, maxsim_pairwise, mean_maxsim, mean_maxsim_pairwise
+    from likewise.model.requirements import check_version_requirements
+    from likewise.modules.device import best_device as get_device_name
+    from likewise.processes import get_rank, get_world_size, is_dist_initialized
+    from likewise.retrieval.community_detection import community_detection
+    from likewise.retrieval.hard_negatives import mine_hard_negatives
+    from likewise.retrieval.paraphrase_mining import paraphrase_mining, paraphrase_mining_embeddings
+    from likewise.retrieval.quantization import quantize_embeddings
+    from likewise.retrieval.quantized_search import semantic_search_faiss, semantic_search_usearch
+    from likewise.retrieval.semantic_search import information_retrieval, semantic_search
+    from likewise.similarity import (
+        SimilarityFunction,
+        cos_sim,
+        dot_score,
+        euclidean_sim,
+        manhattan_sim,
+        pairwise_angle_sim,
+        pairwise_cos_sim,
+        pairwise_dot_score,
+        pairwise_euclidean_sim,
+        pairwise_manhattan_sim,
+        pytorch_cos_sim,
+    )
+    from likewise.training.resolve_ids import resolve_ids
+    from likewise.util.distributed import (
+        all_gather,
+        all_gather_padded,
+        all_gather_with_grad,
+        distributed_evaluation,
+    )
+    from likewise.util.environment import (
+        check_package_availability,
+        is_accelerate_available,
+        is_datasets_available,
+        is_training_available,
+    )
+    from likewise.util.file_io import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
+    from likewise.util.logging import LoggingHandler, disable_logging, install_logger
+    from likewise.util.misc import (
+        append_to_last_row,
+        deprecated_kwargs,
+        disable_datasets_caching,
+        fullname,
+        import_from_string,
+        import_module_class,
+    )
+    from likewise.util.tensor import (
+        batch_to_device,
+        cat_padded_token_embeddings,
+        compute_count_vector,
+        normalize_embeddings,
+        repad_flattened_features,
+        select_max_active_dims,
+        stack_padded_token_embeddings,
+        to_scipy_coo,
+        truncate_embeddings,
+    )
+
+# Where each lives, and under which name where that is another one.
+_HOMES = {
+    "LoggingHandler": "likewise.util.logging",
+    "SimilarityFunction": "likewise.similarity",
+    "all_gather": "likewise.util.distributed",
+    "all_gather_padded": "likewise.util.distributed",
+    "all_gather_with_grad": "likewise.util.distributed",
+    "append_to_last_row": "likewise.util.misc",
+    "batch_to_device": "likewise.util.tensor",
+    "cat_padded_token_embeddings": "likewise.util.tensor",
+    "check_package_availability": "likewise.util.environment",
+    "check_teacher_targets": "likewise.losses.teacher_targets",
+    "check_version_requirements": "likewise.model.requirements",
+    "community_detection": "likewise.retrieval",
+    "compute_count_vector": "likewise.util.tensor",
+    "cos_sim": "likewise.similarity",
+    "deprecated_kwargs": "likewise.util.misc",
+    "disable_datasets_caching": "likewise.util.misc",
+    "disable_logging": "likewise.util.logging",
+    "distributed_evaluation": "likewise.util.distributed",
+    "dot_score": "likewise.similarity",
+    "euclidean_sim": "likewise.similarity",
+    "fullname": "likewise.util.misc",
+    "get_device_name": "likewise.modules.device:best_device",
+    "get_rank": "likewise.processes",
+    "get_world_size": "likewise.processes",
+    "http_get": "likewise.util.file_io",
+    "import_from_string": "likewise.util.misc",
+    "import_module_class": "likewise.util.misc",
+    "information_retrieval": "likewise.retrieval",
+    "install_logger": "likewise.util.logging",
+    "is_accelerate_available": "likewise.util.environment",
+    "is_datasets_available": "likewise.util.environment",
+    "is_dist_initialized": "likewise.processes",
+    "is_sentence_transformer_model": "likewise.util.file_io",
+    "is_training_available": "likewise.util.environment",
+    "load_dir_path": "likewise.util.file_io",
+    "load_file_path": "likewise.util.file_io",
+    "manhattan_sim": "likewise.similarity",
+    "maxsim": "likewise.maxsim",
+    "maxsim_pairwise": "likewise.maxsim",
+    "mean_maxsim": "likewise.maxsim",
+    "mean_maxsim_pairwise": "likewise.maxsim",
+    "mine_hard_negatives": "likewise.retrieval",
+    "normalize_embeddings": "likewise.util.tensor",
+    "pairwise_angle_sim": "likewise.similarity",
+    "pairwise_cos_sim": "likewise.similarity",
+    "pairwise_dot_score": "likewise.similarity",
+    "pairwise_euclidean_sim": "likewise.similarity",
+    "pairwise_manhattan_sim": "likewise.similarity",
+    "paraphrase_mining": "likewise.retrieval",
+    "paraphrase_mining_embeddings": "likewise.retrieval",
+    "pytorch_cos_sim": "likewise.similarity",
+    "quantize_embeddings": "likewise.retrieval",
+    "repad_flattened_features": "likewise.util.tensor",
+    "resolve_ids": "likewise.training.resolve_ids",
+    "select_max_active_dims": "likewise.util.tensor",
+    "semantic_search": "likewise.retrieval",
+    "semantic_search_faiss": "likewise.retrieval",
+    "semantic_search_usearch": "likewise.retrieval",
+    "similarity_fct_name": "likewise.losses.base:function_name",
+    "stack_padded_token_embeddings": "likewise.util.tensor",
+    "to_scipy_coo": "likewise.util.tensor",
+    "truncate_embeddings": "likewise.util.tensor",
+}
 
 __all__ = [
     "LoggingHandler",
@@ -129,3 +199,15 @@ __all__ = [
     "to_scipy_coo",
     "truncate_embeddings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home, _, other = _HOMES[name].partition(":")
+    globals()[name] = value = getattr(import_module(home), other or name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,202 @@
+"""The alias: how programs that import the reference by name see this library, and what they start and pickle."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import small_model_folder
+
+import likewise
+from likewise.compat import with_alias
+from likewise.compat.missing import stand_in
+from likewise.compat.names import CLASSES, MISSING, by_path
+
+INSTALL = "import likewise.compat; likewise.compat.install()\n"
+
+
+def run(script: str, *arguments: str, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_public_classes_are_named_as_the_references_are() -> None:
+    run(
+        INSTALL
+        + "from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SimilarityFunction, losses\n"
+        "from sentence_transformers.evaluation import TripletEvaluator\n"
+        "from sentence_transformers.models import Pooling\n"
+        "kinds = [SentenceTransformer, SentenceTransformerTrainer, losses.CoSENTLoss, TripletEvaluator, Pooling]\n"
+        "assert [kind.__module__.partition('sentence_transformers.')[2] for kind in kinds] == [\n"
+        "    'sentence_transformer.model', 'sentence_transformer.trainer', 'sentence_transformer.losses.cosent',\n"
+        "    'sentence_transformer.evaluation.triplet', 'sentence_transformer.modules.pooling']\n"
+        "assert SimilarityFunction.__module__ == 'sentence_transformers.util.similarity'\n"
+    )
+
+
+def test_every_class_of_the_table_that_is_here_is_found_at_the_references_path() -> None:
+    printed = run(
+        INSTALL + "import sys\n"
+        "from importlib import import_module\n"
+        "from likewise.compat.names import CLASSES, by_path\n"
+        "for path, names in by_path(CLASSES).items():\n"
+        "    for name in names:\n"
+        "        try:\n"
+        "            kind = getattr(import_module('sentence_transformers.' + path), name)\n"
+        "        except (ImportError, AttributeError):\n"
+        "            continue\n"
+        "        if isinstance(kind, type) and kind.__name__ == name:\n"
+        "            assert kind.__module__ == 'sentence_transformers.' + path, kind\n"
+        "            print(path, name)\n"
+    )
+    found = printed.splitlines()
+    assert len(found) > 90
+    assert "sentence_transformer.losses.online_contrastive OnlineContrastiveLoss" in found
+    assert len(found) <= sum(map(len, by_path(CLASSES).values()))
+
+
+def test_without_the_alias_classes_are_named_as_they_are() -> None:
+    assert likewise.SentenceTransformer.__module__.startswith("likewise.")
+
+
+def test_the_alias_is_found_measured_and_read_as_a_package_is() -> None:
+    run(
+        INSTALL + "import importlib.metadata, importlib.util, inspect, pkgutil\n"
+        "import sentence_transformers\n"
+        "assert importlib.util.find_spec('sentence_transformers') is not None\n"
+        "assert importlib.metadata.version('sentence-transformers') == '6.2.0' == sentence_transformers.__version__\n"
+        "assert importlib.metadata.version('sentence_transformers') == '6.2.0'\n"
+        "kind = sentence_transformers.SentenceTransformer\n"
+        "assert 'class SentenceTransformer' in inspect.getsource(kind)\n"
+        "assert sentence_transformers.__file__.endswith('__init__.py')\n"
+        "names = {file.name for file in pkgutil.iter_modules(sentence_transformers.__path__)}\n"
+        "assert {'losses', 'util', 'evaluation'} <= names\n"
+        "import sentence_transformers.losses as losses\n"
+        "assert losses is likewise.losses\n"
+    )
+
+
+PICKLED = """
+import pickle, sys
+from {library} import SentenceTransformer, SimilarityFunction, losses
+class Mine(SentenceTransformer):
+    pass
+if sys.argv[2] == "write":
+    model = SentenceTransformer(sys.argv[1], device="cpu")
+    with open(sys.argv[3], "wb") as file:
+        pickle.dump((model, losses.CoSENTLoss(model), SimilarityFunction.DOT_PRODUCT), file)
+else:
+    with open(sys.argv[3], "rb") as file:
+        model, loss, function = pickle.load(file)
+    assert isinstance(model, SentenceTransformer) and isinstance(loss, losses.CoSENTLoss)
+    assert loss.model is model and function is SimilarityFunction.DOT_PRODUCT
+    assert model.encode(["a text"]).shape == (1, 32)
+    import copy
+    again = copy.deepcopy(Mine(sys.argv[1], device="cpu"))
+    assert type(again) is Mine and pickle.loads(pickle.dumps(again)).encode("x").shape == (32,)
+"""
+
+
+@pytest.mark.parametrize(("writes", "reads"), [("alias", "plain"), ("plain", "alias"), ("alias", "alias")])
+def test_a_pickle_is_read_with_the_alias_and_without(tmp_path: Path, writes: str, reads: str) -> None:
+    folder = small_model_folder(tmp_path / "model")
+    scripts = {
+        "alias": INSTALL + PICKLED.format(library="sentence_transformers"),
+        "plain": PICKLED.format(library="likewise"),
+    }
+    file = str(tmp_path / "pickle")
+    run(scripts[writes], str(folder), "write", file)
+    run(scripts[reads], str(folder), "read", file)
+
+
+@pytest.mark.parametrize("root", ["likewise", "sentence_transformers"])
+def test_names_that_are_not_here_import_and_refuse_when_they_are_used(root: str) -> None:
+    run(
+        (INSTALL if root != "likewise" else "") + f"import {root}\n"
+        f"from {root} import SparseEncoder, MultiVectorEncoderTrainer, SentenceTransformer\n"
+        f"from {root}.sparse_encoder import SparseEncoder as Other, losses\n"
+        f"from {root}.sparse_encoder.losses import SpladeLoss\n"
+        f"from {root}.sparse_encoder.losses.splade import SpladeLoss as Deeper\n"
+        f"from {root}.multi_vector_encoder.evaluation import MultiVectorTripletEvaluator\n"
+        f"from {root}.sparse_encoder.search_engines import semantic_search_qdrant\n"
+        "assert SparseEncoder is Other and SpladeLoss is Deeper is losses.SpladeLoss\n"
+        "assert not isinstance(1, SparseEncoder) and issubclass(SparseEncoder, object)\n"
+        "class Mine(SparseEncoder):\n"
+        "    pass\n"
+        "for name, use in {'SparseEncoder': lambda: SparseEncoder('a-model'), 'Mine': Mine,\n"
+        "                  'semantic_search_qdrant': semantic_search_qdrant}.items():\n"
+        "    try:\n"
+        "        use()\n"
+        "    except NotImplementedError as error:\n"
+        "        assert str(error).startswith(f'{name} is not part of Likewise yet'), error\n"
+        "    else:\n"
+        "        raise AssertionError(name)\n"
+        "assert not hasattr(SparseEncoder, 'load') and not hasattr(losses, 'Nothing')\n"
+    )
+
+
+def test_a_path_of_a_missing_family_that_nobody_has_is_not_found() -> None:
+    with pytest.raises(ModuleNotFoundError):
+        __import__("likewise.sparse_encoder.nothing")
+    assert stand_in("SparseEncoder") is likewise.SparseEncoder
+    assert "SparseEncoder" in MISSING["sparse_encoder.model"]
+    assert pickle.loads(pickle.dumps(likewise.SparseEncoder)) is likewise.SparseEncoder
+
+
+STARTS = """
+import subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+def where(_):
+    import sentence_transformers
+    return sentence_transformers.SentenceTransformer.__init__.__globals__["__name__"].partition(".")[0]
+if __name__ == "__main__":
+    assert where(0) == "likewise"
+    for method in ("spawn", "forkserver", "fork"):
+        with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
+            assert list(pool.map(where, range(2))) == ["likewise"] * 2, method
+    code = "import sentence_transformers as s; print(s.__file__.replace(chr(92), '/').split('/')[-2])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "likewise"
+    print(*sys.argv[1:])
+    sys.exit(3)
+"""
+
+
+def test_a_script_that_is_run_has_the_alias_in_all_that_it_starts(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(STARTS)
+    for command in (["run", str(script)], ["run", "-m", "script"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "likewise", *command, "--help", "-m", "x"],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 3, done.stderr
+        assert done.stdout.split() == ["--help", "-m", "x"]
+
+
+def test_a_sitecustomize_of_ones_own_still_runs(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys; sys.mine = True\n")
+    root = str(Path(likewise.__file__).parents[1])
+    env = with_alias({**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])})
+    assert (
+        run("import sys, sentence_transformers as s; print(sys.mine, s.__name__ in sys.modules)", env=env)
+        == "True True\n"
+    )
+
+
+def test_a_script_that_is_not_there_is_said_to_be_missing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "likewise", "run", "nowhere.py"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "There is no script 'nowhere.py'" in done.stderr
+
+
+def test_the_command_says_its_version() -> None:
+    done = subprocess.run([sys.executable, "-m", "likewise", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"likewise {likewise.__version__}\n"
