@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Measurement
+from likewise.packing.modes import eval_mode
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -50,10 +51,10 @@ class LabelAccuracyEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        model.eval()
         self.dataloader.collate_fn = list
         batches: Iterable[Sequence[Any]] = self.dataloader
-        is_correct = [self._is_correct(model, batch) for batch in batches]
+        with eval_mode(model):
+            is_correct = [self._is_correct(model, batch) for batch in batches]
         if not is_correct:
             raise ValueError("`dataloader` is empty. Pass at least one example to evaluate on.")
         return {"accuracy": Measurement((np.concatenate(is_correct).astype(np.float64),))}

@@ -200,7 +200,7 @@ def layer_embeddings(model: Any, features: dict[str, Any]) -> Tensor:
     for layer in model[0].encoder(tokens, output_hidden_states=True):
         state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}
         for module in list(model)[1:]:
-            state = run_module(module, state, {})
+            state = run_module(module, state, {}, reader=model[0])
         embeddings.append(state["sentence_embedding"])
     return torch.stack(embeddings, dim=1)
 

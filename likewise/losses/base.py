@@ -255,19 +255,7 @@ def packed(model: nn.Module, sentence_features: Iterable[dict[str, Tensor]]) -> 
 
 def column_tokens(columns: ColumnBatch, number: int) -> TokenBatch:
     """The sequences of one column."""
-    tokens, rows = columns.tokens, columns.num_rows
-    places = tokens.place[number * rows : (number + 1) * rows]
-    order = places.sort().values  # the column's sequences, by length
-    kept = torch.zeros(len(tokens), dtype=torch.bool)
-    kept[order] = True
-    mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
-    return TokenBatch(
-        input_ids=tokens.input_ids[mask],
-        lengths=tokens.lengths[order],
-        place=places.argsort().argsort(),
-        token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
-        prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
-    )
+    return columns.column(number)
 
 
 def check_number_of_columns(loss: Loss, number: int) -> None:

@@ -33,6 +33,7 @@ from likewise.losses.base import (
 from likewise.losses.contrastive_tension import embed_column
 from likewise.losses.input_example import InputExample
 from likewise.packing import ColumnBatch
+from likewise.packing.features import Padding
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -110,10 +111,9 @@ class DenoisingAutoEncoderLoss(Loss):
 
     def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
         """`original`: (B, L) the decoder's tokens of the originals, padded on the right."""
-        padding = self.tokenizer_decoder.pad_token_id
+        read_by = self.model.tokenizer if self.need_retokenization else self.tokenizer_decoder
         if isinstance(columns, ColumnBatch):
-            tokens = column_tokens(columns, 1)
-            ids = tokens.pad(tokens.input_ids, padding)
+            ids = column_tokens(columns, 1).to_features(Padding(Padding.of(read_by).id))["input_ids"]
         else:
             ids = columns[1]["input_ids"]
         if self.need_retokenization:

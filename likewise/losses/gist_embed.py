@@ -27,6 +27,7 @@ from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.losses.recompute import recompute_mini_batches
 from likewise.modules import Router
+from likewise.modules.base import padding_of
 from likewise.packing import ColumnBatch, TokenSequences
 from likewise.similarity import cos_sim, pairwise_dot_score
 
@@ -275,9 +276,12 @@ def _retokenized(columns: Features, model: SentenceTransformer, guide: SentenceT
         tokenizer = (own.first_module(task) if isinstance(own, Router) else own).tokenizer
         made.append(guide.token_sequences(_decoded(tokenizer, column), task=route))
     packed = TokenSequences.concatenate(made).pack()
-    return ColumnBatch(packed, len(columns), tasks=guided if isinstance(guide[0], Router) else None).to(
-        guide.device
-    )
+    return ColumnBatch(
+        packed,
+        len(columns),
+        tasks=guided if isinstance(guide[0], Router) else None,
+        paddings=tuple(padding_of(guide[0], route) for route in guided),
+    ).to(guide.device)
 
 
 def _decoded(tokenizer: Any, ids: Sequence[Tensor]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
@@ -60,18 +60,6 @@ def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
             f"encode() needs a text or a list of texts, but got {type(inputs).__name__}: {inputs!r}."
         )
     return inputs if isinstance(inputs, list) else list(inputs), False
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout and the like off, and each module back in its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 @contextmanager

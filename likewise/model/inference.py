@@ -17,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.modules.base import Features, to_padded
-from likewise.modules.transformer import with_token_types
+from likewise.modules.base import Features, padding_of, to_padded
 from likewise.packing import TokenSequences
 from likewise.packing.token_sequences import IntArray
 
@@ -108,7 +107,7 @@ def all_features(
     results: list[dict[str, Any]] = [{}] * len(texts)
     first: Any = model[0]
     for rows, features in _forward(model, texts, request):
-        padded = with_token_types(to_padded(features), getattr(first, "tokenizer", None))
+        padded = to_padded(features, padding_of(first, request.task))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
         for place, row in enumerate(rows.tolist()):
@@ -140,8 +139,8 @@ def token_embeddings(
             pieces = features["token_embeddings"].split(features["tokens"].lengths.tolist())
             ordered = [pieces[place] for place in features["tokens"].place.tolist()]
         else:
-            lengths = features["attention_mask"].sum(dim=1).tolist()
-            ordered = [values[:n] for values, n in zip(features["token_embeddings"], lengths, strict=True)]
+            masks = features["attention_mask"].bool()  # padding may stand on either side
+            ordered = [v[mask] for v, mask in zip(features["token_embeddings"], masks, strict=True)]
         for row, values in zip(rows.tolist(), ordered, strict=True):
             results[row] = values.clone()  # not a view that would keep the whole batch alive
         progress(len(rows))

@@ -24,6 +24,7 @@ from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenSequences
+from likewise.packing.modes import is_watched
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ class SentenceTransformer(nn.Sequential):
     def takes_tokens(self) -> bool:
         """Whether the first module takes packed token ids; one that somebody else wrote does not, nor does such a model."""
         first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
-        return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
+        return bool(first) and is_own(self, "forward", "tokenize", "preprocess") and not is_watched(self)
 
     def padded_inputs(
         self, texts: Sequence[Any], prompt: str | None, task: str | None
@@ -359,7 +360,7 @@ class SentenceTransformer(nn.Sequential):
             The features, with `sentence_embedding` (N, D) among them.
         """
         for name, module in self.named_children():
-            features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()))
+            features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()), self[0])
         return features
 
     # Encode
@@ -385,7 +386,9 @@ class SentenceTransformer(nn.Sequential):
         sentences: str | Sequence[Text] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Embed texts, or images where the model takes them.
+        """Embed texts, or images where the model takes them. The model is in eval mode from then on.
+
+        Several threads may call this at once.
 
         Args:
             inputs: A text, or a list of texts (or of pairs of texts). For a model of images and texts also PIL images, and
@@ -436,8 +439,9 @@ class SentenceTransformer(nn.Sequential):
             forward_kwargs=kwargs,
         )
         run = inference.RUNS[output_value]
+        # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
+        self.eval()
         with ExitStack() as stack:
-            stack.enter_context(encoding.evaluating(self))
             progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar))
             if in_processes and pool is None:
                 pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))

@@ -1,9 +1,7 @@
 """Module: what the parts of a model have in common: features in, features out, saved to a folder, loaded from it.
 
-Features travel as a dict in one of two forms. Packed: `tokens` (a TokenBatch) and `token_embeddings` (T, D). Padded:
-`input_ids` and `attention_mask` (N, L) and `token_embeddings` (N, L, D), as modules written for the reference expect
-them. Either way `sentence_embedding` is (N, D), in the caller's order. Own modules take both forms; a `forward` that
-somebody else wrote is handed the padded one.
+Features travel as a dict in one of two forms, packed or padded; `likewise/packing/features.py` lists the keys. Own modules
+take both forms; a `forward` that somebody else wrote, or put a hook on, is handed the padded one.
 """
 
 from __future__ import annotations
@@ -12,13 +10,15 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from likewise.modules.text import prepared
 from likewise.packing import TokenBatch
+from likewise.packing.features import Padding
+from likewise.packing.modes import is_watched
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -317,9 +317,9 @@ def is_own(module: nn.Module | type, *methods: str) -> bool:
 
 
 def takes_tokens(module: nn.Module) -> bool:
-    """Whether a first module takes packed token ids; one that somebody else wrote, or that takes images, does not."""
+    """Whether a first module takes packed token ids; one that somebody else wrote or hooked, or that takes images, does not."""
     is_input = isinstance(module, InputModule) and hasattr(module, "token_sequences")
-    return is_input and is_own(module, "forward", "tokenize", "preprocess")
+    return is_input and is_own(module, "forward", "tokenize", "preprocess") and not is_watched(module)
 
 
 def padded_inputs(
@@ -338,7 +338,11 @@ def padded_inputs(
 
 
 def run_module(
-    module: nn.Module, features: Features, kwargs: Mapping[str, Any], declared: Collection[str] = ()
+    module: nn.Module,
+    features: Features,
+    kwargs: Mapping[str, Any],
+    declared: Collection[str] = (),
+    reader: Any = None,
 ) -> Features:
     """Call a module with the form of features it knows, and with the keyword arguments that it takes.
 
@@ -347,29 +351,27 @@ def run_module(
         features: What it gets.
         kwargs: Keyword arguments for any module.
         declared: Names among them that this one is known to take; those in its `forward_kwargs` come on top.
+        reader: The first module, whose tokenizer says how features are padded.
     """
     taken = {*declared, *getattr(module, "forward_kwargs", ())}
+    if "tokens" in features and (not is_own(module, "forward") or is_watched(module)):
+        features = to_padded(features, padding_of(reader, kwargs.get("task") or features.get("task")))
     found: Features = module(
-        features if is_own(module, "forward") else to_padded(features),
+        features,
         **{name: value for name, value in kwargs.items() if name in taken},
     )
     return found
 
 
-def to_padded(features: Features) -> Features:
+def to_padded(features: Features, padding: Padding) -> Features:
     """The same features in padded form, for a module that knows no other."""
     if "tokens" not in features:
         return features
-    padded = dict(features)
-    tokens: TokenBatch = padded.pop("tokens")
-    padded["input_ids"] = tokens.pad(tokens.input_ids)
-    padded["attention_mask"] = tokens.padded_mask()
-    if tokens.token_type_ids is not None:
-        padded["token_type_ids"] = tokens.pad(tokens.token_type_ids)
-    if tokens.prompt_lengths is not None:
-        padded["prompt_length"] = tokens.restore(tokens.prompt_lengths)
-    if "token_embeddings" in padded:
-        padded["token_embeddings"] = tokens.pad(padded["token_embeddings"])
-    if "all_layer_embeddings" in padded:
-        padded["all_layer_embeddings"] = tuple(tokens.pad(layer) for layer in padded["all_layer_embeddings"])
-    return padded
+    others = {key: value for key, value in features.items() if key != "tokens"}
+    return cast(TokenBatch, features["tokens"]).to_features(padding, **others)
+
+
+def padding_of(reader: Any, task: str | None = None) -> Padding:
+    """How a first module pads the texts of a task: as its tokenizer does, or that of a Router's route."""
+    first = reader.first_module(task) if hasattr(reader, "first_module") else reader
+    return Padding.of(getattr(first, "tokenizer", None))

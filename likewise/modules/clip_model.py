@@ -13,7 +13,7 @@ from likewise.modules.base import Features, InputModule
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Tokenization
-from likewise.modules.transformer import padded_features
+from likewise.packing.features import Padding
 
 IMAGE, TEXT = 0, 1
 """The two kinds of inputs, as `image_text_info` in the features has them."""
@@ -138,7 +138,7 @@ class CLIPModel(InputModule):
             features["pixel_values"] = self.image_processor(images, return_tensors="pt")["pixel_values"]
         if strings:
             tokens = self.tokenization(strings, prompt).pack()
-            features |= padded_features(tokens, self.tokenizer.pad_token_id)
+            features |= tokens.to_features(Padding.of(self.tokenizer))
         return features
 
     def rows(self, features: Features, start: int, stop: int) -> Features:

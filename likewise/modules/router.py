@@ -144,7 +144,9 @@ class Router(InputModule):
         task = features.get("task") if task is None else task
         modality = features.get("modality", "text") if modality is None else modality
         for module in self.tower(task, modality):
-            features = run_module(module, features, {**kwargs, "task": task, "modality": modality})
+            features = run_module(
+                module, features, {**kwargs, "task": task, "modality": modality}, reader=self
+            )
         return features
 
     def get_sentence_embedding_dimension(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -36,7 +37,14 @@ class Tokenization:
         self.max_length = max_length
         self.num_texts = 0
         self.num_truncated = 0
-        self._prompt_lengths: dict[str, int] = {}
+        self._prompt_lengths: dict[tuple[Any, ...], int] = {}
+        self._own: tuple[Any, tuple[Any, ...], Any] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            **self.__dict__,
+            "_own": None,
+        }  # made anew in no time; a pickle would hold the vocabulary twice
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of the texts, in their order.
@@ -55,9 +63,10 @@ class Tokenization:
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
-        ids, types = self._encode(wanted)
+        ids, types, num_truncated = self._encode(wanted)
         sequences = TokenSequences.from_lists(ids, types)
         self.num_texts += len(wanted)
+        self.num_truncated += num_truncated
         if not prompt:
             return sequences
         prompt_lengths = np.full(len(wanted), self._prompt_length(prompt), np.int64)
@@ -65,48 +74,84 @@ class Tokenization:
             sequences.input_ids, sequences.offsets, sequences.token_type_ids, prompt_lengths
         )
 
-    def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
+    def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
+        """Ids and types of the texts' tokens, and how many texts were cut."""
         return (self._encode_fast if getattr(self.tokenizer, "is_fast", False) else self._encode_slow)(texts)
 
-    def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
-        if self.max_length is None:
-            backend.no_truncation()
-        else:
-            backend.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
-        encodings = backend.encode_batch_fast(texts, add_special_tokens=True)
+    def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
+        encodings = self._own_tokenizer().encode_batch_fast(texts, add_special_tokens=True)
         ids = [encoding.ids for encoding in encodings]
+        num_truncated = 0
         if self.max_length is not None:
             limit = self.max_length
-            self.num_truncated += sum(
+            num_truncated = sum(
                 bool(e.overflowing) for e, i in zip(encodings, ids, strict=True) if len(i) >= limit
             )
         typed = "token_type_ids" in self.tokenizer.model_input_names and (
             any(not isinstance(text, str) for text in texts)
             or any(encodings[0].type_ids if encodings else ())
         )
-        return ids, [encoding.type_ids for encoding in encodings] if typed else None
+        return ids, [encoding.type_ids for encoding in encodings] if typed else None, num_truncated
 
-    def _encode_slow(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None]:
+    def _own_tokenizer(self) -> Any:
+        """The tokenizer's Rust part with this limit and without padding, which nobody else has and nobody changes.
+
+        The model's own is set anew by every call of `model.tokenizer(...)`, in whatever thread: its truncation may be
+        another's in the middle of a batch, and tokenizers before 0.23 refuse ("Already borrowed") to be set while they
+        encode. So this one shares its vocabulary, and is made again when something of it was replaced.
+        """
+        backend = self.tokenizer.backend_tokenizer
+        parts = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
+        state = (
+            backend.get_vocab_size(with_added_tokens=True),
+            backend.encode_special_tokens,
+            *map(repr, parts.values()),
+            self.max_length,
+            self.tokenizer.truncation_side,
+        )
+        known = self._own
+        if known is not None and known[0] is backend and known[1] == state:
+            return known[2]
+        own = type(backend)(backend.model)
+        for name, part in parts.items():
+            if part is not None:
+                setattr(own, name, part)
+        own.encode_special_tokens = backend.encode_special_tokens
+        added = sorted(backend.get_added_tokens_decoder().items())
+        for special, tokens in groupby((token for _, token in added), key=lambda token: token.special):
+            (own.add_special_tokens if special else own.add_tokens)(list(tokens))
+        if own.get_added_tokens_decoder().keys() != dict(added).keys():  # ids with gaps, say
+            own = type(backend).from_str(backend.to_str())
+            own.no_padding()
+        if self.max_length is None:
+            own.no_truncation()
+        else:
+            own.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
+        self._own = (backend, state, own)  # in one piece, since other threads read it
+        return own
+
+    def _encode_slow(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
         """For tokenizers written in Python."""
         has_pairs = any(not isinstance(text, str) for text in texts)
-        options = {"truncation": True, "max_length": self.max_length} if self.max_length is not None else {}
-        encoded = self.tokenizer(texts, **options)
-        if self.max_length is not None:
-            lengths = map(len, self.tokenizer(texts, verbose=False)["input_ids"])
-            self.num_truncated += sum(length > self.max_length for length in lengths)
-        return encoded["input_ids"], encoded.get("token_type_ids") if has_pairs else None
+        encoded = self.tokenizer(texts, verbose=False)
+        ids, types = encoded["input_ids"], encoded.get("token_type_ids") if has_pairs else None
+        longer = [] if self.max_length is None else [i for i, x in enumerate(ids) if len(x) > self.max_length]
+        if longer:
+            cut = self.tokenizer([texts[i] for i in longer], truncation=True, max_length=self.max_length)
+            for place, i in enumerate(longer):
+                ids[i] = cut["input_ids"][place]
+                if types is not None:
+                    types[i] = cut["token_type_ids"][place]
+        return ids, types, len(longer)
 
     def _prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt, a closing special token not counted."""
-        if prompt not in self._prompt_lengths:
-            counted = self.num_truncated
+        key = (prompt, self.max_length)
+        if key not in self._prompt_lengths:
             ids = self._encode(prepared([""], prompt, self.do_lower_case))[0][0]
-            self.num_truncated = counted
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
-            self._prompt_lengths[prompt] = len(ids) - closing
-        return self._prompt_lengths[prompt]
+            self._prompt_lengths[key] = len(ids) - closing
+        return self._prompt_lengths[key]
 
 
 class KeptTokens:

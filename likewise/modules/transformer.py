@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from likewise.modules.adapters import base_of_adapter, load_adapter
@@ -15,7 +16,9 @@ from likewise.modules.pretrained import load_model, load_tokenizer, save_model, 
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
+from likewise.packing.features import Padding
 from likewise.packing.layers import use_fast_layers
+from likewise.packing.modes import is_watched_inside
 
 CONFIG_FILES = (
     "sentence_bert_config.json",
@@ -102,7 +105,8 @@ class Transformer(InputModule):
         known: PackedEncoder | None = self.__dict__.get("_encoder")
         if known is None or known.model is not self.auto_model:
             known = PackedEncoder(self.auto_model, self._packed)
-            self.__dict__["_encoder"] = known  # not by attribute: torch's registry holds the model already
+            # Not by attribute: torch's registry holds the model already. Two threads may come here: both trials agree.
+            self.__dict__["_encoder"] = known
         return known
 
     def _longest_sequence(self) -> int | None:
@@ -157,31 +161,38 @@ class Transformer(InputModule):
 
     def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
-        features = padded_features(self.token_sequences(texts, prompt).pack(), self.tokenizer.pad_token_id)
-        return with_token_types(features, self.tokenizer)
+        return self.token_sequences(texts, prompt).pack().to_features(Padding.of(self.tokenizer))
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones.
 
         Where the model's configuration says `output_hidden_states`, `all_layer_embeddings` holds every layer's.
         """
-        if "tokens" in features:
-            layers = self.encoder(features["tokens"], bool(self.auto_model.config.output_hidden_states))
+        encoder, all_layers = self.encoder, bool(self.auto_model.config.output_hidden_states)
+        if "tokens" not in features:
+            layers = self._forward_padded(features, encoder, all_layers)
+        elif is_watched_inside(self.auto_model):  # hooks see what their author's tokenizer gives
+            tokens: TokenBatch = features["tokens"]
+            padded = tokens.to_features(Padding.of(self.tokenizer))
+            layers = self._forward_padded(padded, encoder, all_layers)
+            layers = tuple(tokens.unpad(layer, padded["attention_mask"]) for layer in layers)
         else:
-            layers = self._forward_padded(features)
+            layers = encoder(features["tokens"], all_layers)
         features["token_embeddings"] = layers[-1]
-        if self.auto_model.config.output_hidden_states:
+        if all_layers:
             features["all_layer_embeddings"] = layers
         return features
 
-    def _forward_padded(self, features: Features) -> tuple[Tensor, ...]:
-        """Padded features in, (N, L, D) out; in between the padding is taken off."""
-        ids, mask = features["input_ids"], features["attention_mask"]
-        tokens = TokenBatch.from_padded(
-            ids, mask, features.get("token_type_ids"), features.get("prompt_length")
-        )
-        layers = self.encoder(tokens, bool(self.auto_model.config.output_hidden_states))
-        return tuple(scatter(layer, tokens, mask) for layer in layers)
+    def _forward_padded(
+        self, features: Features, encoder: PackedEncoder | GraphModel, all_layers: bool
+    ) -> tuple[Tensor, ...]:
+        """Padded features in, (N, L, D) out; in between the padding is taken off where that changes nothing."""
+        if isinstance(encoder, PackedEncoder) and encoder.takes_as_given(features):
+            return encoder.as_given(features, all_layers)
+        ids, mask = features["input_ids"], features.get("attention_mask")
+        mask = torch.ones_like(ids) if mask is None else mask
+        tokens = TokenBatch.from_padded(ids, mask, features.get("token_type_ids"))
+        return tuple(scatter(layer, tokens, mask) for layer in encoder(tokens, all_layers))
 
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence_bert_config.json holds."""
@@ -254,21 +265,3 @@ def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
         args |= saved.get("processor_kwargs") or {}
     args.pop("trust_remote_code", None)
     return args
-
-
-def with_token_types(features: dict[str, Tensor], tokenizer: Any) -> dict[str, Tensor]:
-    """Padded features with `token_type_ids`, if the tokenizer gives such; they are left out of packed ones that are all 0."""
-    if "token_type_ids" in getattr(tokenizer, "model_input_names", ()) and "input_ids" in features:
-        features.setdefault("token_type_ids", features["input_ids"].new_zeros(features["input_ids"].shape))
-    return features
-
-
-def padded_features(tokens: TokenBatch, pad_id: int | None) -> dict[str, Tensor]:
-    """A packed batch in padded form: `input_ids`, `attention_mask` (N, L), and whatever else it has."""
-    features = {"input_ids": tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)}
-    features["attention_mask"] = tokens.padded_mask()
-    if tokens.token_type_ids is not None:
-        features["token_type_ids"] = tokens.pad(tokens.token_type_ids)
-    if tokens.prompt_lengths is not None:
-        features["prompt_length"] = tokens.restore(tokens.prompt_lengths)
-    return features

@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from likewise.packing.features import Padding
 from likewise.packing.token_batch import TokenBatch
 
 
@@ -25,12 +26,14 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         num_columns: C.
         ids: (K, B) int64, one row for each id column, equal for equal values of it; None where there are none.
         tasks: The route of each column through a Router, which has an own tokenizer for each; None without one.
+        paddings: How each column's tokenizer pads; none where they are not known, which is zeros on the right.
     """
 
     tokens: TokenBatch
     num_columns: int
     ids: Tensor | None = None
     tasks: tuple[str | None, ...] | None = None
+    paddings: tuple[Padding, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -59,26 +62,26 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
             return [dict(column) for column in self._padded_columns[index]]
         return dict(self._padded_columns[index])  # its own, since a model adds to the features it is given
 
+    def column(self, number: int) -> TokenBatch:
+        """The sequences of one column."""
+        tokens, rows = self.tokens, self.num_rows
+        places = tokens.place[number * rows : (number + 1) * rows]
+        order = places.sort().values  # the column's sequences, by length
+        kept = torch.zeros(len(tokens), dtype=torch.bool)
+        kept[order] = True
+        mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
+        return TokenBatch(
+            input_ids=tokens.input_ids[mask],
+            lengths=tokens.lengths[order],
+            place=places.argsort().argsort(),
+            token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
+            prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
+        )
+
     @cached_property
     def _padded_columns(self) -> list[dict[str, Any]]:
-        tokens = self.tokens
-        mask = self.split(tokens.padded_mask())
-        longest = [int(column.sum(dim=1).max()) for column in mask]
-        padded: dict[str, Any] = {
-            "input_ids": self.split(tokens.pad(tokens.input_ids)),
-            "attention_mask": mask,
-        }
-        if tokens.token_type_ids is not None:
-            padded["token_type_ids"] = self.split(tokens.pad(tokens.token_type_ids))
-        columns: list[dict[str, Any]] = [
-            {name: values[c][:, : longest[c]] for name, values in padded.items()}
-            for c in range(self.num_columns)
-        ]
-        if tokens.prompt_lengths is not None:
-            for column, lengths in zip(
-                columns, self.split(tokens.restore(tokens.prompt_lengths)), strict=True
-            ):
-                column["prompt_length"] = lengths
+        paddings = self.paddings or (Padding(),) * self.num_columns
+        columns = [self.column(c).to_features(paddings[c]) for c in range(self.num_columns)]
         for column, task in zip(columns, self.tasks or (), strict=False):
             column["task"] = task
         return columns

@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import inspect
+import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from likewise.packing import attention
+from likewise.packing.features import Padding
+from likewise.packing.modes import eval_mode, is_watched_inside
 from likewise.packing.mpnet import mpnet_forward
 from likewise.packing.token_batch import TokenBatch
 
+logger = logging.getLogger(__name__)
+
 TRIAL_LENGTHS = (3, 5, 8)
+# One for all models, since several may share their weights: a trial switches the model's attention back and forth.
+_one_trial = Lock()
 
 
 class PackedEncoder:
     """Runs a transformers model on packed batches.
 
     The first batch decides the way: three short sequences go through the model packed and padded, and only if both
-    agree is the packed way taken. A model loaded with an attention implementation of the user's choice stays padded.
+    agree is the packed way taken. A model loaded with an attention implementation of the user's choice stays padded, and
+    so does one while somebody else's hooks are registered inside it: they are written for rows of (N, L, D).
 
     Args:
         model: A transformers encoder or decoder without a head.
         packed: False keeps to the padded way.
 
     Attributes:
-        reason: Why batches are padded, for the user; empty while they are packed or nothing has been tried.
+        reason: Why batches are padded, for the user, whom the log tells once; empty while they are packed or nothing has
+            been tried.
     """
 
     def __init__(self, model: Any, packed: bool = True) -> None:
         self.model = model
         self.reason = "" if packed else "another attention implementation was asked for"
+        self._packed_wanted = packed
         self._tried = not packed
+        self._said: set[str] = set()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
         parameters = inspect.signature(inner.forward).parameters
         self._parameters = frozenset(parameters)
@@ -64,11 +77,42 @@ class PackedEncoder:
         return self._padded(tokens, output_hidden_states)
 
     def packs(self) -> bool:
-        """Whether batches go through packed; tries it on the first call."""
+        """Whether batches go through packed now; tries it on the first call."""
+        if is_watched_inside(self.model):
+            self._say(logging.INFO, "somebody else's hooks are registered inside it")
+            return False
         if not self._tried:
-            self._tried = True
-            self.reason = self._try_packing()
+            with _one_trial:
+                if not self._tried:  # another thread may have done it
+                    self.reason = self._try_packing()
+                    self._tried = True  # only now: until then other threads wait
+        if self.reason:
+            self._say(logging.WARNING if self._packed_wanted else logging.INFO, self.reason)
         return not self.reason
+
+    def _say(self, level: int, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.log(
+                level, "%s gets padded batches, which take longer: %s.", type(self.model).__name__, reason
+            )
+
+    def takes_as_given(self, features: Mapping[str, Any]) -> bool:
+        """Whether padded features go to the model as they are: it is watched, or they hold more than tokens and a mask."""
+        more = (features.keys() & self._parameters) - {"input_ids", "attention_mask", "token_type_ids"}
+        return any(features[key] is not None for key in more) or is_watched_inside(self.model)
+
+    def as_given(self, features: Mapping[str, Any], output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+        """Token embeddings (N, L, D) of padded features, every one of which that the model knows is handed to it.
+
+        Returns:
+            The last layer's; with `output_hidden_states` those of all layers, the input embeddings first.
+        """
+        known = self._parameters | {"input_ids", "attention_mask"}  # a wrapper may name neither
+        given = {key: value for key, value in features.items() if key in known}
+        if "use_cache" in self._parameters:
+            given.setdefault("use_cache", False)
+        return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
 
     @property
     def position_offset(self) -> int:
@@ -87,10 +131,12 @@ class PackedEncoder:
             return f"{type(model).__name__} has its own attention"
         tokens = self._trial_batch()
         usual = model.config._attn_implementation
-        was_training = model.training
-        model.eval()
         try:
-            with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+            with (
+                eval_mode(model),
+                torch.no_grad(),
+                torch.autocast(model.device.type, enabled=False),
+            ):
                 expected = self._padded(tokens)[0]
                 if not own:
                     attention.register()
@@ -99,8 +145,6 @@ class PackedEncoder:
         except Exception as error:
             model.set_attn_implementation(usual)
             return f"{type(model).__name__} cannot run packed ({error})"
-        finally:
-            model.train(was_training)
         exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
         tolerance = 1e-3 if exact else 0.05
         if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
@@ -135,18 +179,13 @@ class PackedEncoder:
         return tuple(layer.squeeze(0) for layer in _layers(outputs, output_hidden_states))
 
     def _padded(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
-        filled = tokens.lengths[tokens.lengths > 0]  # a row of padding alone would attend to nothing
-        tokens = replace(tokens, lengths=filled, place=torch.arange(len(filled)), prompt_lengths=None)
-        mask = tokens.padded_mask()
-        types = None if tokens.token_type_ids is None else tokens.pad(tokens.token_type_ids)
-        padding = self.model.config.pad_token_id
-        outputs = self.model(
-            input_ids=tokens.pad(tokens.input_ids, 0 if padding is None else padding),
-            attention_mask=mask,
-            **self._extras(tokens, types),
-            **self._hidden_states(output_hidden_states),
-        )
-        return tuple(tokens.unpad(layer, mask) for layer in _layers(outputs, output_hidden_states))
+        num_empty = int((tokens.lengths == 0).sum())  # they come first; such a row would attend to nothing
+        place = tokens.place[tokens.place >= num_empty] - num_empty
+        tokens = replace(tokens, lengths=tokens.lengths[num_empty:], place=place, prompt_lengths=None)
+        # Positions of RoBERTa and its kin are counted by the pad token of the configuration, whatever the tokenizer says.
+        features = tokens.to_features(Padding(self.model.config.pad_token_id or 0))
+        layers = self.as_given(features, output_hidden_states)
+        return tuple(tokens.unpad(layer, features["attention_mask"]) for layer in layers)
 
     def _extras(self, tokens: TokenBatch, token_type_ids: Tensor | None) -> dict[str, Any]:
         extras: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}

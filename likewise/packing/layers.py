@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import dropout, gelu
 
+from likewise.packing.modes import is_watched_inside
 from likewise.packing.random import keep_mask
 
 
@@ -37,7 +38,7 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout
         elif type(getattr(module, "intermediate_act_fn", None)).__name__ == "GELUActivation":
-            module.intermediate_act_fn = FastGELU()
+            module.intermediate_act_fn = FastGELU(module)
 
 
 class FastLinear(nn.Linear):
@@ -54,14 +55,26 @@ class FastLinear(nn.Linear):
 
 
 class FastGELU(nn.Module):
-    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output."""
+    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output.
+
+    Args:
+        block: The feed-forward block that it stands in; it overwrites nothing that a hook on the block's `dense` may keep.
+    """
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["block"] = block  # not by attribute, which would make a circle in torch's registry
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        if torch.is_grad_enabled() or input.device.type != "cpu":
+        if torch.is_grad_enabled() or input.device.type != "cpu" or self._is_kept():
             return gelu(input)
         overwritten: Tensor = torch.ops.aten.gelu_(input)
         return overwritten
+
+    def _is_kept(self) -> bool:
+        linear = getattr(self.__dict__["block"], "dense", None)
+        return linear is None or is_watched_inside(linear)
 
 
 class FastDropout(nn.Dropout):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+
+from likewise.packing.features import FEATURES, Padding
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,16 +145,52 @@ class TokenBatch:
             for i in range(len(sizes))
         ]
 
-    def pad(self, per_token: Tensor, value: float = 0) -> Tensor:
-        """(T, ...) in packed order -> (N, L, ...) in the caller's order, padded on the right with `value`."""
+    def to_features(self, padding: Padding, **packed: Any) -> dict[str, Any]:
+        """This batch in padded form, which modules and losses that somebody else wrote expect.
+
+        Args:
+            padding: How their tokenizer pads.
+            **packed: Other features in packed form, by their keys; they are padded too where they are by token.
+
+        Returns:
+            `input_ids` and `attention_mask` (N, L), `token_type_ids` (N, L) and `prompt_length` (N,) where there are any,
+            and the other features.
+        """
+        features = {
+            key: self._padded(value, padding.side)
+            if key in FEATURES and "(T, D)" in str(FEATURES[key].packed)
+            else value
+            for key, value in packed.items()
+        }
+        features["input_ids"] = self.pad(self.input_ids, padding.id, padding.side)
+        features["attention_mask"] = self.padded_mask(padding.side)
+        if self.token_type_ids is not None:
+            features["token_type_ids"] = self.pad(self.token_type_ids, side=padding.side)
+        elif padding.has_types:
+            features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+        if self.prompt_lengths is not None:
+            features["prompt_length"] = self.restore(self.prompt_lengths)
+        return features
+
+    def _padded(self, packed: Any, side: Literal["left", "right"]) -> Any:
+        if isinstance(packed, tuple | list):
+            return tuple(self.pad(layer, side=side) for layer in packed)
+        return self.pad(packed, side=side)
+
+    def pad(self, per_token: Tensor, value: float = 0, side: Literal["left", "right"] = "right") -> Tensor:
+        """(T, ...) in packed order -> (N, L, ...) in the caller's order, padded with `value`."""
         padded = per_token.new_full((len(self), self.longest, *per_token.shape[1:]), value)
-        padded = padded.index_put((self.sequence_of_token, self.positions), per_token)
+        column = self.positions
+        if side == "left":
+            column = column + (self.longest - self.device_lengths)[self.sequence_of_token]
+        padded = padded.index_put((self.sequence_of_token, column), per_token)
         return self.restore(padded)
 
-    def padded_mask(self) -> Tensor:
-        """(N, L) int64 in the caller's order: 1 for tokens, 0 for padding on the right."""
-        lengths = self.restore(self.device_lengths)
-        return (torch.arange(self.longest, device=self.device) < lengths.unsqueeze(1)).long()
+    def padded_mask(self, side: Literal["left", "right"] = "right") -> Tensor:
+        """(N, L) int64 in the caller's order: 1 for tokens, 0 for padding."""
+        lengths = self.restore(self.device_lengths).unsqueeze(1)
+        column = torch.arange(self.longest, device=self.device)
+        return (column < lengths if side == "right" else column >= self.longest - lengths).long()
 
     def unpad(self, padded: Tensor, attention_mask: Tensor) -> Tensor:
         """(N, L, ...) in the caller's order -> (T, ...) in packed order; the mask's ones are the tokens."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.modules.base import padding_of
 from likewise.packing import ColumnBatch, TokenSequences
 from likewise.training.columns import LABEL_COLUMNS, hash_values, is_transformed
 from likewise.training.plan import DataSetPlan, prompt_of
@@ -45,7 +46,8 @@ def collate(
     if model.takes_tokens:
         tokens = tokenise(model, plan, values) if tokens is None else tokens
         ids = id_tensor([values[column] for column in plan.ids]) if plan.ids else None
-        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes)
+        paddings = tuple(padding_of(model[0], route) for route in _routes(plan))
+        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes, paddings)
     else:
         columns = [
             model.padded_inputs(list(values[text]), prompt or None, route)

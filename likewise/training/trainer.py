@@ -24,6 +24,7 @@ from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
 from likewise.modules.text import KeptTokens
+from likewise.packing.modes import eval_mode
 from likewise.training import best_metric, checkpoints, evaluating, loading
 from likewise.training.arguments import SentenceTransformerTrainingArguments
 from likewise.training.columns import LABEL_COLUMNS
@@ -376,15 +377,16 @@ class SentenceTransformerTrainer(Trainer):
     ) -> EvalLoopOutput:
         """The mean loss over a data set, and what the evaluators measure (with the first data set only)."""
         self.trained.to(self.args.device)
-        training = self.model.training
-        self.trained.eval()
-        with torch.no_grad(), half_precision(self.model, None if self.is_in_train else self._half):
+        with (
+            eval_mode(self.trained),
+            torch.no_grad(),
+            half_precision(self.model, None if self.is_in_train else self._half),
+        ):
             means, rows = evaluating.mean_losses(
                 self._evaluation_loss, loading.shared_over_processes(dataloader), self._on_device
             )
             metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
             metrics |= self._evaluators_metrics(metric_key_prefix)
-        self.trained.train(training)
         nothing: Any = None
         return EvalLoopOutput(predictions=nothing, label_ids=nothing, metrics=metrics, num_samples=rows)
 
@@ -412,14 +414,15 @@ class SentenceTransformerTrainer(Trainer):
         folder = os.path.join(str(self.args.output_dir), "eval")
         if write:
             os.makedirs(folder, exist_ok=True)
-        metrics = evaluating.run_evaluator(
-            self.evaluator,
-            self.model,
-            folder if write else None,
-            self.state.epoch or 0,
-            self.state.global_step,
-            self._kept_tokens,
-        )
+        with eval_mode(self.trained):
+            metrics = evaluating.run_evaluator(
+                self.evaluator,
+                self.model,
+                folder if write else None,
+                self.state.epoch or 0,
+                self.state.global_step,
+                self._kept_tokens,
+            )
         best_metric.take_primary(self.args, self.evaluator)  # some know it only now
         return metrics
 
