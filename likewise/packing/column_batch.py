@@ -25,12 +25,15 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         num_columns: C.
         ids: (K, B) int64, one row for each id column, equal for equal values of it; None where there are none.
         tasks: The route of each column through a Router, which has an own tokenizer for each; None without one.
+        pad_id: The tokenizer's id of padding, for padded features; one for each column where routes have tokenizers of
+            their own.
     """
 
     tokens: TokenBatch
     num_columns: int
     ids: Tensor | None = None
     tasks: tuple[str | None, ...] | None = None
+    pad_id: int | tuple[int, ...] = 0
 
     @property
     def num_rows(self) -> int:
@@ -64,8 +67,13 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         tokens = self.tokens
         mask = self.split(tokens.padded_mask())
         longest = [int(column.sum(dim=1).max()) for column in mask]
+        pad_ids = (self.pad_id,) * len(self) if isinstance(self.pad_id, int) else self.pad_id
+        ids = self.split(tokens.pad(tokens.input_ids))
         padded: dict[str, Any] = {
-            "input_ids": self.split(tokens.pad(tokens.input_ids)),
+            "input_ids": [
+                column.masked_fill(own == 0, pad_id) if pad_id else column
+                for column, own, pad_id in zip(ids, mask, pad_ids, strict=True)
+            ],
             "attention_mask": mask,
         }
         if tokens.token_type_ids is not None:

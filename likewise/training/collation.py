@@ -45,7 +45,7 @@ def collate(
     if model.takes_tokens:
         tokens = tokenise(model, plan, values) if tokens is None else tokens
         ids = id_tensor([values[column] for column in plan.ids]) if plan.ids else None
-        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes)
+        columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes, pad_ids(model, plan.routes))
     else:
         columns = [
             model.padded_inputs(list(values[text]), prompt or None, route)
@@ -71,6 +71,18 @@ def tokenise(
             for column, (prompt, route) in zip(plan.texts, ways, strict=True)
         ]
     )
+
+
+def pad_ids(model: SentenceTransformer, routes: Sequence[str | None] | None) -> int | tuple[int, ...]:
+    """The tokenizer's id of padding, 0 where it has none; for a model with a Router that of each column's route."""
+    first: Any = model[0]
+    if routes is not None:
+        return tuple(_pad_id(first.first_module(route)) for route in routes)
+    return _pad_id(first)
+
+
+def _pad_id(module: Any) -> int:
+    return getattr(getattr(module, "tokenizer", None), "pad_token_id", None) or 0
 
 
 def _routes(plan: DataSetPlan) -> tuple[str | None, ...]:
