@@ -107,7 +107,7 @@ class AdaptiveLayerLoss(LossAround):
             chosen = random.sample(chosen, self.n_layers_per_step)
         divergences = []
         for layer in chosen:
-            weight = self.prior_layers_weight * self.layer_weight(layer) / len(chosen)
+            weight = self.prior_layers_weight * self.get_layer_weight(layer) / len(chosen)
             values.append((weight, self.loss.compute(prior[layer], labels, **context)))
             if self.kl_temperature > 0:
                 divergences.append(_divergence(last, prior[layer], self.kl_temperature))
@@ -117,10 +117,10 @@ class AdaptiveLayerLoss(LossAround):
         divergence = torch.stack(divergences).sum() * (self.kl_temperature * self.kl_div_weight)
         return total | {"kl_div": divergence} if isinstance(total, dict) else total + divergence
 
-    def layer_weight(self, layer: int) -> float:
+    def get_layer_weight(self, layer_idx: int) -> float:
         """The weight of an earlier layer's loss."""
         weighting = self.layer_weighting
-        return LAYER_WEIGHTS[weighting](layer) if isinstance(weighting, str) else weighting(layer)
+        return LAYER_WEIGHTS[weighting](layer_idx) if isinstance(weighting, str) else weighting(layer_idx)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +59,7 @@ class Columns:
         most: At most this many text columns in all; None for no limit.
         label: The kind of label.
         label_range: The smallest and largest label that makes sense (inclusive), or None.
-        in_batch_negatives: Whether other rows serve as negatives, so that a batch needs at least two rows.
+        in_batch_negatives: Whether other rows serve as negatives; see `least_rows`.
     """
 
     roles: tuple[str, ...]
@@ -68,6 +68,15 @@ class Columns:
     label: Label = Label.NONE
     label_range: tuple[float, float] | None = None
     in_batch_negatives: bool = False
+
+    def least_rows(self, num_texts: int) -> int:
+        """The rows a batch needs, so that there is something to learn: two where only other rows give negatives, else one.
+
+        Args:
+            num_texts: How many text columns there are; those behind `roles`, where they are negatives, are the row's own.
+        """
+        has_own = self.more == "negative" and num_texts > len(self.roles)
+        return 2 if self.in_batch_negatives and not has_own else 1
 
     def describe(self) -> str:
         """In words, as error messages and the plan say it: 'anchor, positive, any number of negatives; no label'."""
@@ -116,12 +125,29 @@ class Loss(nn.Module, ABC):
     model: SentenceTransformer
     own_run: Run = staticmethod(run_whole)
     """How the encoder meets a batch where the caller does not say; chunks for the `Cached` losses."""
+    names_are_one: bool = True
+    """Whether `compute` and `compute_loss_from_embeddings` are two names of one method."""
     mask_duplicates: bool = False
     """Whether `compute` takes `ids` by which equal values are known (see `likewise.losses.ids`)."""
 
+    never_called: ClassVar[frozenset[str]] = frozenset()
+    """Steps that the reference's loss calls and this one does not have."""
+
     def __init_subclass__(cls) -> None:
-        """Give `compute` both of its names, whichever the subclass wrote."""
+        """Give `compute` both of its names, whichever the subclass wrote.
+
+        Raises:
+            TypeError: The subclass replaces a step that is never called.
+        """
         super().__init_subclass__()
+        lost = sorted(cls.never_called & vars(cls).keys())
+        if lost and cls.forward is cls.__mro__[1].forward:  # type: ignore[attr-defined]
+            raise TypeError(
+                f"`{lost[0]}` of {cls.__name__} would never be called: {cls.__mro__[1].__name__} computes the loss without it. "
+                "Write `compute(embeddings, labels)` in its place, or a whole `forward(sentence_features, labels)`."
+            )
+        if not cls.names_are_one:
+            return
         names = ("compute", "compute_loss_from_embeddings")
         for name, other in (names, names[::-1]):
             if name in vars(cls) and other not in vars(cls):

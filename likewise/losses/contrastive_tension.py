@@ -101,6 +101,9 @@ class ContrastiveTensionLoss(Loss):
 class ContrastiveTensionLossInBatchNegatives(Loss):
     """Texts alone: both copies embed all of a batch, and each text's two embeddings should find each other.
 
+    Rows of two texts, usually a text and itself, are two views of one thing: the copy embeds the first, the model the
+    second.
+
     Args:
         model: The model to train, and the one to keep. A copy is trained along.
         scale: Multiplies the similarities at the start, > 0; it is trained along.
@@ -110,7 +113,10 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
             other. False is the reference's behaviour.
     """
 
-    takes = (Columns(("sentence",), in_batch_negatives=True),)
+    takes = (
+        Columns(("sentence",), in_batch_negatives=True),
+        Columns(("sentence", "same sentence"), in_batch_negatives=True),
+    )
 
     def __init__(
         self,
@@ -139,8 +145,16 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
     def embed(
         self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
     ) -> Sequence[Tensor]:
-        """The copy's embeddings of the texts, and the model's."""
-        return [embed_column(model, columns, 0, run, embedder) for model in (self.model1, self.model)]
+        """The copy's embeddings of the (first) texts, and the model's of the (last) ones."""
+        pairs = zip((self.model1, self.model), (0, len(columns) - 1), strict=True)
+        return [embed_column(model, columns, number, run, embedder) for model, number in pairs]
+
+    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+        """`ids`, where duplicates are masked: those of the first and of the last texts, then of id columns."""
+        context = super().context(columns, run)
+        if "ids" in context and len(columns) == 1:
+            context["ids"] = torch.cat([context["ids"][:1], context["ids"]])
+        return context
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
@@ -150,13 +164,13 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         Args:
             embeddings: The copy's and the model's.
             labels: Not used.
-            ids: (1 or more, B) int64: ids of the texts, then of id columns.
+            ids: (2 or more, B) int64: ids of the texts that each embedded, then of id columns.
         """
         own, similarity = as_dot_products(embeddings, self.similarity_fct)
         joined = join_processes(own, self.gather_across_devices)
         every = joined.tensors
         rows = joined.first + torch.arange(len(own[0]), device=own[0].device)
-        known = find_duplicates(ids, self.mask_duplicates, 1, rows, self.gather_across_devices)
+        known = find_duplicates(ids, self.mask_duplicates, 2, rows, self.gather_across_devices)
         edit = None if known is None else known.hide_rows
         directions = [Direction(own[0], every[1], edit), Direction(own[1], every[0], edit, swapped=True)]
         loss = info_nce(directions, rows, similarity, self.logit_scale.exp(), separate=True)

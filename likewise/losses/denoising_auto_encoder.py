@@ -32,8 +32,7 @@ from likewise.losses.base import (
 )
 from likewise.losses.contrastive_tension import embed_column
 from likewise.losses.input_example import InputExample
-from likewise.packing import ColumnBatch
-from likewise.packing.features import Padding
+from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -78,7 +77,8 @@ class DenoisingAutoEncoderLoss(Loss):
                 "Take a decoder of the model's size."
             )
         decoder: Any = AutoModelForCausalLM.from_pretrained(path, config=config)
-        self.decoder: Any = decoder.to(model.device)
+        # A tied decoder is of one dtype with the encoder, whatever it was loaded in.
+        self.decoder: Any = decoder.to(model.device, encoder.dtype if tie_encoder_decoder else None)
         self.tokenizer_decoder = AutoTokenizer.from_pretrained(path)
         if self.tokenizer_decoder.pad_token is None:
             self.tokenizer_decoder.pad_token = self.tokenizer_decoder.eos_token
@@ -111,16 +111,21 @@ class DenoisingAutoEncoderLoss(Loss):
 
     def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
         """`original`: (B, L) the decoder's tokens of the originals, padded on the right."""
-        read_by = self.model.tokenizer if self.need_retokenization else self.tokenizer_decoder
         if isinstance(columns, ColumnBatch):
-            ids = column_tokens(columns, 1).to_features(Padding(Padding.of(read_by).id))["input_ids"]
+            tokens = column_tokens(columns, 1)
         else:
-            ids = columns[1]["input_ids"]
-        if self.need_retokenization:
-            texts = self.model.tokenizer.batch_decode(ids, skip_special_tokens=True)
-            encoded = self.tokenizer_decoder(texts, padding=True, truncation=True, return_tensors="pt")
-            ids = encoded["input_ids"].to(ids.device)
-        return {"original": ids}
+            tokens = TokenBatch.from_padded(columns[1]["input_ids"], columns[1]["attention_mask"])
+        if not self.need_retokenization:
+            return {"original": tokens.pad(tokens.input_ids, self.tokenizer_decoder.pad_token_id)}
+        padded = tokens.pad(tokens.input_ids, self.model.tokenizer.pad_token_id)
+        return {"original": self.retokenize({"input_ids": padded})["input_ids"]}
+
+    def retokenize(self, sentence_features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The texts of the model's token ids, in the decoder's tokens."""
+        ids = sentence_features["input_ids"]
+        texts = self.model.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        encoded = self.tokenizer_decoder(texts, padding=True, truncation=True, return_tensors="pt")
+        return {name: tensor.to(ids.device) for name, tensor in encoded.items()}
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, original: Tensor | None = None

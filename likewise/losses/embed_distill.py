@@ -44,6 +44,7 @@ class EmbedDistillLoss(Loss):
     """
 
     takes = (Columns(("sentence",), more="sentence", label=Label.EMBEDDING),)
+    names_are_one = False
 
     def __init__(
         self,
@@ -64,7 +65,16 @@ class EmbedDistillLoss(Loss):
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) batches and labels, (B, T) or (B, columns, T) -> scalar, >= 0."""
-        teachers = self._teachers(labels, len(embeddings))
+        return self.compute_loss_from_embeddings(embeddings, self._teachers(labels, len(embeddings)))
+
+    def compute_loss_from_embeddings(  # type: ignore[override]
+        self, embeddings: Sequence[Tensor], teacher_embeddings: Tensor | Sequence[Tensor]
+    ) -> Tensor:
+        """(B, D) batches and the teacher's embeddings, one (B, T) for each, or labels as for `compute` -> scalar, >= 0.
+
+        What a subclass writes here gets one (B, T) for each column.
+        """
+        teachers = self._teachers(teacher_embeddings, len(embeddings))
         losses = [self._distance(u, t) for u, t in zip(embeddings, teachers, strict=True)]
         return torch.stack(losses).mean()
 
@@ -72,13 +82,17 @@ class EmbedDistillLoss(Loss):
         """The first entries of the teacher's embeddings; all of them where a projection leads there."""
         return labels if labels is None or self.projection is not None else labels[..., :size]
 
-    def _teachers(self, labels: Tensor | None, columns: int) -> Sequence[Tensor]:
+    def _teachers(self, labels: Tensor | Sequence[Tensor] | None, columns: int) -> Sequence[Tensor]:
         """One (B, T) for each column."""
-        if labels is not None and labels.dim() == 2:
+        if isinstance(labels, Tensor) and labels.dim() == 2:
             return [labels] * columns
-        if labels is not None and labels.dim() == 3 and labels.shape[1] == columns:
+        if isinstance(labels, Tensor) and labels.dim() == 3 and labels.shape[1] == columns:
             return labels.unbind(dim=1)
-        found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
+        if isinstance(labels, Sequence) and len(labels) == columns:
+            return labels
+        found = "none" if labels is None else f"{len(labels)} of them"
+        if isinstance(labels, Tensor):
+            found = f"labels of shape {tuple(labels.shape)}"
         raise ValueError(
             f"{type(self).__name__} takes the teacher's embeddings for labels, (rows, size) or (rows, {columns}, size) for "
             f"{columns} text columns, but got {found}. Add them with `dataset.add_column('label', teacher.encode(...))`."

@@ -63,6 +63,16 @@ class GISTEmbedLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    never_called = frozenset(
+        {
+            "embed_minibatch",
+            "embed_minibatch_iter",
+            "forward_cached",
+            "calculate_loss",
+            "calculate_loss_and_cache_gradients",
+            "sim_matrix",
+        }
+    )
     guide: SentenceTransformer
 
     def __init__(

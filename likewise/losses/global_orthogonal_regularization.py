@@ -72,7 +72,9 @@ class GlobalOrthogonalRegularizationLoss(Loss):
         """(B, D) batches -> the terms by name, each a scalar >= 0."""
         # Every process computes the terms of all rows: what they derive for a row adds up to its gradient.
         joined = join_processes(embeddings, self.gather_across_devices)
-        terms = torch.stack([self._terms(embedding) for embedding in joined.tensors])  # (columns, 2)
+        terms = torch.stack(
+            [torch.stack(self.compute_gor(embedding)) for embedding in joined.tensors]
+        )  # (columns, 2)
         mean, second_moment = terms.sum(dim=0) if self.aggregation == "sum" else terms.mean(dim=0)
         results = {}
         if self.mean_weight:
@@ -81,14 +83,13 @@ class GlobalOrthogonalRegularizationLoss(Loss):
             results["gor_second_moment"] = self.second_moment_weight * second_moment
         return results
 
-    def _terms(self, embedding: Tensor) -> Tensor:
-        rows, size = embedding.shape
-        itself = torch.eye(rows, dtype=torch.bool, device=embedding.device)
-        scores = self.similarity_fct(embedding, embedding).masked_fill(itself, 0.0)
+    def compute_gor(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+        """One column's (B, D) -> its two terms, without their weights."""
+        rows, size = embeddings.shape
+        itself = torch.eye(rows, dtype=torch.bool, device=embeddings.device)
+        scores = self.similarity_fct(embeddings, embeddings).masked_fill(itself, 0.0)
         pairs = max(rows * (rows - 1), 1)
-        return torch.stack(
-            [(scores.sum() / pairs).square(), relu(scores.square().sum() / pairs - 1.0 / size)]
-        )
+        return (scores.sum() / pairs).square(), relu(scores.square().sum() / pairs - 1.0 / size)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""

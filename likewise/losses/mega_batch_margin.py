@@ -49,6 +49,16 @@ class MegaBatchMarginLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), in_batch_negatives=True),)
+    never_called = frozenset(
+        {
+            "embed_minibatch",
+            "embed_minibatch_iter",
+            "forward_cached",
+            "calculate_loss",
+            "forward_mini_batched",
+            "forward_non_mini_batched",
+        }
+    )
 
     def __init__(
         self,

@@ -69,6 +69,7 @@ class MultipleNegativesRankingLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    never_called = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
 
     def __init__(
         self,

@@ -99,6 +99,8 @@ class SoftmaxLoss(Loss):
             )
         if self.num_labels == 1 or labels.shape != scores.shape:
             labels = labels.view(-1)
+        if isinstance(self.loss_fct, nn.CrossEntropyLoss) and not labels.is_floating_point():
+            labels = labels.long()
         return self.loss_fct(scores, labels)
 
     def forward(

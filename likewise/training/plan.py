@@ -142,9 +142,9 @@ def plan_data_set(
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
         checks.check_labels(rows, label, loss, shape, where)
-    if shape is not None and shape.in_batch_negatives and batch_size == 1:
+    if shape is not None and batch_size is not None and batch_size < shape.least_rows(len(texts)):
         raise ValueError(
-            f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is 1. "
+            f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
             f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
         )
     roles = texts

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import random
 import warnings
 from typing import Any
 
+import pytest
 import torch
 from losses_common import assert_same_gradients, batch_of, gradients, texts
 
@@ -49,6 +51,29 @@ def test_padded_columns_give_the_same_as_packed_ones(model: Any) -> None:
     padded = [model.tokenize(column) | {"extra": torch.ones(6)} for column in columns]
     labels = torch.arange(6) % 2
     torch.testing.assert_close(loss(padded, labels), loss(batch_of(model, columns), labels))
+
+
+def test_rows_of_a_text_and_itself_give_the_references_loss_of_the_first_texts(
+    model: Any, folder: str
+) -> None:
+    (column,) = texts(6, 1)
+    loss = losses.ContrastiveTensionLossInBatchNegatives(model)
+    theirs = ReferenceModel(folder, device="cpu").eval()
+    features = [theirs.preprocess(column) for _ in range(2)]
+    expected = reference.ContrastiveTensionLossInBatchNegatives(theirs)(features, None)
+    torch.testing.assert_close(loss(batch_of(model, [column, column])), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loss(batch_of(model, [column])), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_two_texts_of_a_row_are_two_views_whose_repetitions_can_be_masked(model: Any) -> None:
+    first, second = texts(6, 2)
+    loss = losses.ContrastiveTensionLossInBatchNegatives(model)
+    assert not torch.equal(loss(batch_of(model, [first, second])), loss(batch_of(model, [first, first])))  # type: ignore[arg-type]
+    second[3] = first[0]  # what belongs to row 3 belongs to row 0 too
+    masked = losses.ContrastiveTensionLossInBatchNegatives(model, mask_duplicates=True)
+    same = torch.ones(6, 4)
+    value = masked.compute([same, same], **masked.context(batch_of(model, [first, second])))
+    assert value.item() == pytest.approx((4 * math.log(6) + 2 * math.log(5)) / 6)
 
 
 def test_the_loader_pairs_one_text_with_itself_of_every_so_many_and_uses_each_once() -> None:

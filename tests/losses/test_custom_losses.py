@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +134,80 @@ def test_a_wrapper_takes_a_foreign_loss_that_computes_from_embeddings(model: Any
         TypeError, match="`loss` must be a loss that computes from embeddings, but is a ColumnByColumn"
     ):
         losses.MatryoshkaLoss(model, ColumnByColumn(model), [32])
+
+
+class Watching(ColumnByColumn):
+    """Keeps the features it is handed."""
+
+    seen: list[dict[str, Tensor]]
+
+    def forward(self, sentence_features: Any, labels: Tensor) -> Any:
+        self.seen = list(sentence_features)
+        return super().forward(sentence_features, labels)
+
+
+def test_padding_is_the_tokenizers_own(model: Any, tmp_path: Path) -> None:
+    model.tokenizer.pad_token = "[MASK]"
+    loss = Watching(model)
+    trained(model, loss, tmp_path)
+    padding = model.tokenizer.pad_token_id
+    assert padding != 0
+    for features in loss.seen:
+        assert torch.equal(features["input_ids"] != padding, features["attention_mask"].bool())
+        assert (features["attention_mask"] == 0).any()
+
+
+def test_routes_with_tokenizers_of_their_own_have_their_own_padding(model: Any) -> None:
+    first, second = replace(batch_of(model, texts(4, 2)), pad_id=(7, 0))[:]
+    assert set(first["input_ids"][first["attention_mask"] == 0].tolist()) == {7}
+    assert set(second["input_ids"][second["attention_mask"] == 0].tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "step"),
+    [
+        (losses.BatchHardTripletLoss, "get_triplet_mask"),
+        (losses.CachedMultipleNegativesRankingLoss, "calculate_loss"),
+        (losses.GISTEmbedLoss, "sim_matrix"),
+        (losses.MegaBatchMarginLoss, "forward_mini_batched"),
+    ],
+)
+def test_a_step_that_would_never_be_called_cannot_be_replaced(kind: Any, step: str) -> None:
+    with pytest.raises(TypeError, match=rf"`{step}` of Mine would never be called.* Write `compute\("):
+        type("Mine", (kind,), {step: lambda *arguments: None})
+    type("Mine", (kind,), {step: lambda *arguments: None, "forward": lambda self, features, labels: None})
+
+
+def test_steps_that_the_reference_names_are_called(model: Any) -> None:
+    class Spread(losses.GlobalOrthogonalRegularizationLoss):
+        def compute_gor(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+            return embeddings.sum() * 0 + 2, embeddings.sum() * 0 + 3
+
+    class Layers(losses.AdaptiveLayerLoss):
+        def get_layer_weight(self, layer_idx: int) -> float:
+            return 0.0
+
+    batch = batch_of(model, texts(4, 2))
+    assert [round(v.item()) for v in Spread(model)(batch).values()] == [2, 3]  # type: ignore[union-attr]
+    inner = losses.MultipleNegativesRankingLoss(model)
+    last = Layers(model, inner, n_layers_per_step=-1, kl_temperature=0)(batch)
+    torch.testing.assert_close(last, inner(batch))
+
+
+class Halved(losses.MSELoss):
+    """Overrides what gets a teacher's embeddings for each column."""
+
+    def compute_loss_from_embeddings(self, embeddings: Any, teacher_embeddings: Any) -> Any:
+        assert len(embeddings) == len(teacher_embeddings) == 2
+        return super().compute_loss_from_embeddings(embeddings, teacher_embeddings) / 2
+
+
+def test_a_teachers_embeddings_come_as_one_batch_for_each_column(model: Any) -> None:
+    batch, teacher = batch_of(model, texts(8, 2, seed=1)), torch.randn(8, 32)
+    loss = losses.MSELoss(model)
+    embeddings = loss.embed(batch)
+    expected = loss.compute(embeddings, teacher)
+    torch.testing.assert_close(loss.compute_loss_from_embeddings(embeddings, [teacher, teacher]), expected)
+    torch.testing.assert_close(Halved(model)(batch, teacher), expected / 2)
+    with pytest.raises(ValueError, match="for 2 text columns, but got 1 of them"):
+        loss.compute_loss_from_embeddings(embeddings, [teacher])

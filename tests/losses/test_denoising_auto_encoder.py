@@ -56,6 +56,15 @@ def test_a_tied_decoder_shares_the_encoders_weights_as_they_are_head_included(mo
     assert all("crossattention" in name or "cls" in name for name in own)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_has_a_decoder_in_the_same(dtype: torch.dtype, model: Any) -> None:
+    loss = DenoisingAutoEncoderLoss(model.to(dtype))
+    assert {parameter.dtype for parameter in loss.parameters()} == {dtype}
+    found = loss(batch_of(model, texts(4, 2)))
+    assert found.dtype == torch.float32  # type: ignore[union-attr]
+    assert all(gradient.isfinite().all() for gradient in gradients(found, loss).values())
+
+
 def test_padded_columns_give_the_same_as_packed_ones(model: Any) -> None:
     data = texts(5, 2)
     loss = DenoisingAutoEncoderLoss(model)
@@ -78,6 +87,10 @@ def test_a_decoder_of_another_kind_gets_the_originals_in_its_own_tokens(
     loss = DenoisingAutoEncoderLoss(model, str(tmp_path), tie_encoder_decoder=False)
     assert loss.need_retokenization
     assert loss.tokenizer_decoder.pad_token == "[SEP]"
+    data = [["a cat", "the dog"], ["a cat", "the old dog sees a bird"]]
+    original = loss.context(batch_of(model, data))["original"]
+    wanted = loss.tokenizer_decoder(data[1], padding=True, return_tensors="pt")["input_ids"]
+    assert torch.equal(original, wanted)
     found = gradients(loss(batch_of(model, texts(4, 2))), loss)
     assert any(name.startswith("model.") and gradient.abs().max() > 0 for name, gradient in found.items())
 

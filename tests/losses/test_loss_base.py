@@ -99,6 +99,20 @@ def test_labels_are_declared_by_kind_and_range() -> None:
     assert losses.MultipleNegativesRankingLoss.takes[0].in_batch_negatives
 
 
+def test_a_batch_of_one_is_enough_where_a_row_has_negatives_of_its_own() -> None:
+    for loss in (losses.MultipleNegativesRankingLoss, losses.CachedGISTEmbedLoss):
+        assert [loss.takes[0].least_rows(columns) for columns in (2, 3, 4)] == [2, 1, 1]
+    assert losses.GlobalOrthogonalRegularizationLoss.takes[0].least_rows(3) == 2
+    assert losses.TripletLoss.takes[0].least_rows(3) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int8, torch.bool])
+def test_classes_of_any_whole_number_type_are_taken(dtype: torch.dtype) -> None:
+    loss = losses.SoftmaxLoss(MODEL, 8, 2)
+    embeddings, labels = [torch.randn(4, 8), torch.randn(4, 8)], torch.tensor([0, 1, 1, 0])
+    torch.testing.assert_close(loss.compute(embeddings, labels.to(dtype)), loss.compute(embeddings, labels))
+
+
 def test_the_older_name_of_the_embedding_size_is_taken() -> None:
     loss = losses.SoftmaxLoss(FixedModel(), sentence_embedding_dimension=8, num_labels=3)  # type: ignore[arg-type]
     assert loss.classifier.in_features == 24

@@ -32,8 +32,8 @@ def trainer(example: Example, folder: str, output: Path, seed: int, **arguments:
     return SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(
-            str(output), max_steps=2, per_device_train_batch_size=4, learning_rate=1e-2, lr_scheduler_type="constant",
-            save_steps=1, logging_steps=1, use_cpu=True, report_to="none", disable_tqdm=True, **arguments,
+            str(output), max_steps=2, learning_rate=1e-2, lr_scheduler_type="constant", save_steps=1, logging_steps=1,
+            use_cpu=True, report_to="none", disable_tqdm=True, **({"per_device_train_batch_size": 4} | arguments),
         ),
         train_dataset=Dataset.from_dict(columns | labels),
         loss=example.build(model, guide),
@@ -90,3 +90,13 @@ def test_weights_of_another_loss_are_refused(folder: str, tmp_path: Path) -> Non
     other = trainer(by_name["EmbedDistillLoss"], folder, tmp_path, seed=1)
     with pytest.raises(ValueError, match=r"this run's losses have .*projection.* Resume with the loss"):
         other.train(resume_from_checkpoint=str(tmp_path / "checkpoint-1"))
+
+
+def test_rows_with_a_negative_of_their_own_train_one_at_a_time(folder: str, tmp_path: Path) -> None:
+    example = Example("MultipleNegativesRankingLoss", 3)
+    run = trainer(example, folder, tmp_path, seed=1, per_device_train_batch_size=1, save_strategy="no")
+    before = weights(run)
+    run.train()
+    assert changed(before, weights(run))
+    with pytest.raises(ValueError, match="is 1. Set `per_device_train_batch_size` to 2"):
+        trainer(Example("MultipleNegativesRankingLoss"), folder, tmp_path, 1, per_device_train_batch_size=1)
