@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise.modules.adapters import has_adapters, save_adapter
+from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
 from likewise.modules.base import write_json
+
+HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
 
 def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
@@ -22,9 +24,14 @@ def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) ->
     """
     from safetensors import SafetensorError
     from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
     model_class = encoders_only.get(config.model_type, AutoModel)
+    where = {key: model_args[key] for key in HUB_ARGUMENTS if key in model_args}
+    adapter = find_adapter_config_file(name_or_path, **where)
+    if adapter is not None:  # transformers puts it on without a look at it
+        base_of_adapter(Path(adapter).parent)
     try:
         model, loading = model_class.from_pretrained(
             name_or_path, config=config, output_loading_info=True, **model_args

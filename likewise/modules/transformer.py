@@ -12,6 +12,7 @@ from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel, load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.saved_arguments import check_config, saved_arguments
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -74,8 +75,11 @@ class Transformer(InputModule):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
+        for options in (for_model, for_tokenizer, for_config):
+            options.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = AutoConfig.from_pretrained(base, **for_config)
+        check_config(config, base, for_config, for_model["trust_remote_code"])
         self.backend = backend
         self.auto_model: Any
         if backend == "torch":
@@ -205,14 +209,21 @@ class Transformer(InputModule):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
+        trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> Transformer:
         """Build from a folder, whichever release of the reference wrote it.
 
         Raises:
-            ValueError: It takes something else than plain texts.
+            ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
-        saved = read_config(folder)
+        saved, source = read_config(folder)
+        asked = {
+            kind: saved_arguments(saved, kind, source, trust_remote_code)
+            for kind in ("model", "tokenizer", "config")
+        }
+        if backend != "torch":
+            asked["model"] = {}  # it is for AutoModel; a graph takes nothing of it
         kinds = saved.get("modality_config") or {"text": {}}
         if "text" not in kinds or "message" in kinds:
             raise ValueError(
@@ -223,9 +234,9 @@ class Transformer(InputModule):
             str(folder),
             max_seq_length=saved.get("max_seq_length"),
             do_lower_case=bool(saved.get("do_lower_case", False)),
-            model_args={**_saved_args(saved, "model"), **(model_kwargs or {})},
-            tokenizer_args={**_saved_args(saved, "tokenizer"), **(tokenizer_kwargs or {})},
-            config_args={**_saved_args(saved, "config"), **(config_kwargs or {})},
+            model_args={**asked["model"], **(model_kwargs or {})},
+            tokenizer_args={**asked["tokenizer"], **(tokenizer_kwargs or {})},
+            config_args={**asked["config"], **(config_kwargs or {})},
             backend=backend,
         )
 
@@ -239,21 +250,12 @@ def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: 
         weights[f"{prefix}auto_{name.removeprefix(prefix)}"] = weights.pop(name)
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The settings of a Transformer, from the first of the seven file names that exists."""
+def read_config(folder: str | Path) -> tuple[dict[str, Any], str]:
+    """The settings of a Transformer and their file, the first of the seven names that exists."""
     for name in CONFIG_FILES:
         if (Path(folder) / name).exists():
-            return read_settings(folder, name)
-    return {}
-
-
-def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Keyword arguments that a folder asks for; never the permission to run its code."""
-    args: dict[str, Any] = dict(saved.get(f"{kind}_args") or saved.get(f"{kind}_kwargs") or {})
-    if kind == "tokenizer":
-        args |= saved.get("processor_kwargs") or {}
-    args.pop("trust_remote_code", None)
-    return args
+            return read_settings(folder, name), str(Path(folder) / name)
+    return {}, str(Path(folder) / CONFIG_FILES[0])
 
 
 def with_token_types(features: dict[str, Tensor], tokenizer: Any) -> dict[str, Tensor]:
