@@ -16,8 +16,16 @@ from likewise.modules.base import write_json
 HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
 
-def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
+def load_model(
+    name_or_path: str, config: Any, model_args: Mapping[str, Any], needs_pooler: bool = False
+) -> nn.Module:
     """The encoder of this configuration, without a head.
+
+    Args:
+        name_or_path: Its folder, or its name on the Hub.
+        config: Its configuration.
+        model_args: For `from_pretrained`.
+        needs_pooler: Whether weights of a pooler must be there too.
 
     Raises:
         ValueError: The weights are damaged, or not those of this configuration.
@@ -41,8 +49,8 @@ def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) ->
             f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
             "config.json: copy or download the folder again."
         ) from error
-    # transformers only warns, and goes on with random numbers. A pooler is not used, so it may be missing.
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+    # transformers only warns, and goes on with random numbers. A pooler is seldom used, so it may be missing.
+    missing = sorted(key for key in loading["missing_keys"] if needs_pooler or "pooler" not in key)
     if missing or loading["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
         raise ValueError(
