@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,6 +44,7 @@ class Request:
         device: Where the model is.
         to_cpu: Whether results are moved to the CPU.
         forward_kwargs: Keyword arguments for the modules.
+        reading: Keyword arguments for what reads the texts: `processing_kwargs`, if there are any.
     """
 
     prompt: str | None
@@ -53,6 +54,7 @@ class Request:
     device: torch.device
     to_cpu: bool
     forward_kwargs: dict[str, Any]
+    reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str | None:
@@ -67,7 +69,7 @@ class Request:
             "prompt": self.prompt or "",
             "truncate_dim": self.truncate_dim,
             "normalize": self.normalize,
-            **{name: str(value) for name, value in self.forward_kwargs.items()},
+            **{name: str(value) for name, value in (self.forward_kwargs | self.reading).items()},
         }
 
 
@@ -83,6 +85,12 @@ def sentence_embeddings(
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
     embeddings: Tensor | None = None
     for rows, features in _forward(model, texts, request):
+        if "sentence_embedding" not in features:
+            raise ValueError(
+                f"The modules of this model ({', '.join(type(module).__name__ for module in model)}) give no "
+                "`sentence_embedding`. Add one that makes it, e.g. `models.Pooling`, or ask for "
+                "`output_value='token_embeddings'`."
+            )
         batch: Tensor = features["sentence_embedding"]
         if request.truncate_dim is not None:
             batch = batch[..., : request.truncate_dim]
@@ -230,7 +238,9 @@ def _packed_batches(
     starts = range(0, len(texts), WINDOW)
 
     def tokenize(start: int) -> TokenSequences:
-        return model.token_sequences(texts[start : start + WINDOW], request.prompt, request.task)
+        return model.token_sequences(
+            texts[start : start + WINDOW], request.prompt, request.task, **request.reading
+        )
 
     with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
         pending = ahead.submit(tokenize, 0) if len(texts) else None
@@ -255,7 +265,9 @@ def _padded_batches(
     """For a first module that takes no tokens: batches of the size asked for, sorted by length in characters."""
 
     def make(rows: IntArray) -> Features:
-        features = model.padded_inputs([texts[row] for row in rows], request.prompt, request.task)
+        features = model.padded_inputs(
+            [texts[row] for row in rows], request.prompt, request.task, **request.reading
+        )
         return {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}
 
     per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)

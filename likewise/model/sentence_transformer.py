@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,12 @@ from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
-from likewise.modules.base import Features, is_own, padded_inputs, run_module, takes_tokens
+from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
+from likewise.modules.processing import ProcessingKwargs
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, Tokenization
+from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 from likewise.packing import TokenSequences
 from likewise.packing.modes import is_watched
 from likewise.similarity import Similarity, SimilarityFunction
@@ -73,6 +75,8 @@ class SentenceTransformer(nn.Sequential):
         >>> model.similarity(embeddings, embeddings)  # doctest: +SKIP
     """
 
+    SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
+
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
@@ -96,10 +100,17 @@ class SentenceTransformer(nn.Sequential):
         *,
         processor_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in ("torch", "onnx", "openvino"):
-            raise ValueError(f"`backend` must be 'torch', 'onnx' or 'openvino', but is {backend!r}.")
-        if (model_name_or_path is None) == (modules is None):
-            raise ValueError("Pass either `model_name_or_path` or `modules`.")
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        if model_name_or_path is None and modules is None:
+            raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
+        if model_name_or_path is not None and modules is not None:
+            logger.warning(
+                "Both `model_name_or_path` and `modules` were given; %r is loaded and `modules` are ignored.",
+                os.fspath(model_name_or_path),
+            )
+        if token is not None and use_auth_token is not None:
+            raise ValueError("Pass `token` alone: `use_auth_token` is its older name.")
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         token = use_auth_token if token is None else token
         if model_name_or_path is None:
@@ -134,6 +145,9 @@ class SentenceTransformer(nn.Sequential):
             self.to(device or best_device())
         else:
             self._place_behind_map(device)
+        for module in self:
+            if isinstance(module, Module):
+                module.on_model_ready(self)
 
     @classmethod
     def load(cls, input_path: str | os.PathLike[str]) -> SentenceTransformer:
@@ -168,10 +182,11 @@ class SentenceTransformer(nn.Sequential):
         return bool(first) and is_own(self, "forward", "tokenize", "preprocess") and not is_watched(self)
 
     def padded_inputs(
-        self, texts: Sequence[Any], prompt: str | None, task: str | None
+        self, texts: Sequence[Any], prompt: str | None, task: str | None, **options: Any
     ) -> Mapping[str, Tensor]:
         """The features that `preprocess` or, where somebody has overridden that, `tokenize` gives."""
-        options = {"task": task} if isinstance(self[0], Router) else {}
+        if isinstance(self[0], Router):
+            options["task"] = task
         return padded_inputs(self, texts, prompt, **options)
 
     @property
@@ -195,10 +210,10 @@ class SentenceTransformer(nn.Sequential):
         return super().to(*args, **kwargs)
 
     @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
+    def dtype(self) -> torch.dtype | None:
+        """The type of the weights; None where there are none."""
         parameter = next(self.parameters(), None)
-        return torch.float32 if parameter is None else parameter.dtype
+        return None if parameter is None else parameter.dtype
 
     def _place_behind_map(self, device: str | torch.device | None) -> None:
         """Where `device_map` said where the transformers model goes, put the modules behind it beside it."""
@@ -262,8 +277,19 @@ class SentenceTransformer(nn.Sequential):
 
     @property
     def transformers_model(self) -> Any:
-        """The transformers model, or None where the first module has none."""
-        return getattr(self[0], "auto_model", None)
+        """The transformers model; of a Router the first that there is; None where the first module has none."""
+        found = (getattr(module, "auto_model", None) for module in self[0].modules())
+        return next((model for model in found if model is not None), None)
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model, or None where there is none; then setting it does nothing."""
+        return getattr(self.transformers_model, "config", None)
+
+    @config.setter
+    def config(self, value: Any) -> None:
+        if self.transformers_model is not None:
+            self.transformers_model.config = value
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of what `encode` returns; None where no module says."""
@@ -305,15 +331,27 @@ class SentenceTransformer(nn.Sequential):
 
     # Forward
 
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether these inputs of `encode` are one, whose embedding it returns, rather than a list of them."""
+        return isinstance(inputs, str | Mapping) or not hasattr(inputs, "__iter__")
+
     def preprocess(
-        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None
+        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **kwargs: Any
     ) -> BatchEncoding:
-        """Padded features of texts, as `forward` takes them; a Router cuts them for the route of `task`."""
+        """Padded features of texts, as `forward` takes them.
+
+        Args:
+            inputs: Texts, or what else the first module takes.
+            prompt: Put in front of each.
+            task: What they are for; a Router cuts them for its route.
+            **kwargs: For the first module's method of this name: `processing_kwargs`, `modality` of a Router.
+        """
         from transformers import BatchEncoding
 
         first = self._first_module()
-        options = {"task": task} if isinstance(first, Router) else {}
-        features = BatchEncoding(padded_inputs(first, inputs, prompt, **options))
+        if isinstance(first, Router):
+            kwargs["task"] = task
+        features = BatchEncoding(padded_inputs(first, inputs, prompt, **kwargs))
         self._report_truncation(getattr(first, "tokenization", None))
         return features
 
@@ -322,7 +360,11 @@ class SentenceTransformer(nn.Sequential):
         return self.preprocess(texts, *args, **kwargs)
 
     def token_sequences(
-        self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None
+        self,
+        texts: Sequence[Text],
+        prompt: str | None = None,
+        task: str | None = None,
+        processing_kwargs: ProcessingKwargs | None = None,
     ) -> TokenSequences:
         """Token ids of texts, cut at the maximum length.
 
@@ -330,11 +372,21 @@ class SentenceTransformer(nn.Sequential):
             texts: Strings, or pairs of strings.
             prompt: Put in front of every text.
             task: The route that a Router takes.
+            processing_kwargs: As `encode` takes them.
+
+        Raises:
+            ValueError: `processing_kwargs` are given to a module that takes none.
         """
         first = self._first_module()
         if isinstance(first, Router):
             first = first.first_module(task)
-        sequences: TokenSequences = first.token_sequences(texts, prompt)
+        options = {} if processing_kwargs is None else {"processing_kwargs": processing_kwargs}
+        if options and not isinstance(first, Transformer):
+            raise ValueError(
+                "`processing_kwargs` are for models that read texts with a Transformer, but this one's first module is "
+                f"{type(first).__name__}. Drop them."
+            )
+        sequences: TokenSequences = first.token_sequences(texts, prompt, **options)
         self._report_truncation(getattr(first, "tokenization", None))
         return sequences
 
@@ -410,7 +462,8 @@ class SentenceTransformer(nn.Sequential):
             out: A .npy file to write embeddings to, a few thousand texts at a time; returns it mapped into memory. A call
                 that was stopped, made again, goes on where it was.
             sentences: See `inputs`.
-            **kwargs: Passed on to the modules that declare them; `task` is accepted and used by routers.
+            **kwargs: Passed on to the modules that declare them; `task` is accepted and used by routers, `processing_kwargs`
+                (of a Transformer's tokenizer, e.g. `{"text": {"max_length": 128}}`) by what reads the texts.
 
         Returns:
             (N, D) for a list of texts, (D,) for one; see the arguments for other forms.
@@ -419,11 +472,16 @@ class SentenceTransformer(nn.Sequential):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        texts, single = encoding.as_list(sentences if inputs is None else inputs)
+        inputs = sentences if inputs is None else inputs
+        if not is_own(self, "is_singular_input") and self.is_singular_input(inputs):
+            texts, single = [inputs], True
+        else:
+            texts, single = encoding.as_list(inputs)
         precision = precision or "float32"
         if any(isinstance(module, Router) for module in self):
             texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
         encoding.check_arguments(batch_size, precision, output_value, out is not None)
+        processing_kwargs = kwargs.pop("processing_kwargs", None)
         self._check_known(kwargs)
         self._check_truncate_dim(truncate_dim)
         in_processes = pool is not None or isinstance(device, list | tuple)
@@ -437,6 +495,7 @@ class SentenceTransformer(nn.Sequential):
             device=self.device,
             to_cpu=(not convert_to_tensor and convert_to_numpy) or out is not None,
             forward_kwargs=kwargs,
+            reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
         )
         run = inference.RUNS[output_value]
         # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
@@ -631,11 +690,12 @@ class SentenceTransformer(nn.Sequential):
         Raises:
             ValueError: The first module has none.
         """
-        if self.transformers_model is None:
+        auto_model = getattr(self[0], "auto_model", None)
+        if auto_model is None:
             raise ValueError(
                 f"Adapters are for models with a Transformer module, but the first is {type(self[0]).__name__}."
             )
-        return self.transformers_model
+        return auto_model
 
     def load_adapter(
         self, peft_model_id: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False

@@ -16,6 +16,7 @@ from likewise.modules.base import read_settings
 
 ADAPTER_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
+IMPORTING = ("megatron_config", "adapters")  # of LoRA for Megatron and X-LoRA
 PREFIX = "base_model.model."  # of the names in peft's files
 
 
@@ -23,11 +24,18 @@ def base_of_adapter(folder: str | Path) -> str | None:
     """The model that the adapter in a folder is for; None where there is no adapter.
 
     Raises:
-        ValueError: The adapter does not say.
+        ValueError: The adapter does not say, or would import code that it names.
     """
     if not (Path(folder) / ADAPTER_FILE).is_file():
         return None
-    base = read_settings(folder, ADAPTER_FILE).get("base_model_name_or_path")
+    settings = read_settings(folder, ADAPTER_FILE)
+    for key in IMPORTING:
+        if settings.get(key) is not None:
+            raise ValueError(
+                f"{Path(folder) / ADAPTER_FILE} has `{key}`, by which peft would load code or adapters that the file names. "
+                "That is not followed: take it out there."
+            )
+    base = settings.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise ValueError(
             f"{Path(folder) / ADAPTER_FILE} does not name the model that it adapts: `base_model_name_or_path` is "

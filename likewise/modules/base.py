@@ -6,6 +6,7 @@ take both forms; a `forward` that somebody else wrote, or put a hook on, is hand
 
 from __future__ import annotations
 
+import inspect
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
@@ -46,6 +47,9 @@ class Module(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add to the features, or replace some."""
+
+    def on_model_ready(self, model: Any) -> None:
+        """Called once the model that the module belongs to is whole: a place to look at its tokenizer, say."""
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings that `save` writes and the constructor takes."""
@@ -325,15 +329,34 @@ def takes_tokens(module: nn.Module) -> bool:
 def padded_inputs(
     reader: Any, inputs: Sequence[Any], prompt: str | None, **options: Any
 ) -> dict[str, Tensor]:
-    """What a first module, or a model, makes of inputs, whichever release of the reference it was written for."""
-    features: dict[str, Tensor]
+    """What a first module, or a model, makes of inputs, whichever release of the reference it was written for.
+
+    Args:
+        reader: It has a method `preprocess`, which may take `prompt`, or `tokenize`, which does not.
+        inputs: The inputs.
+        prompt: Goes to a method that takes it by name; else it is put in front of the texts.
+        **options: Further arguments, for a method that takes them. `processing_kwargs` must be taken.
+
+    Raises:
+        ValueError: `processing_kwargs` are not taken.
+    """
     is_older = not hasattr(reader, "preprocess") or (
         is_own(reader, "preprocess") and not is_own(reader, "tokenize")
     )
-    if is_older:
-        features = reader.tokenize(prepared(inputs, prompt) if prompt else inputs, **options)
-    else:
-        features = reader.preprocess(inputs, prompt, **options)
+    method = reader.tokenize if is_older else reader.preprocess
+    parameters = inspect.signature(method).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    given = {name: value for name, value in options.items() if takes_any or name in parameters}
+    if "processing_kwargs" in set(options) - set(given):
+        raise ValueError(
+            f"`processing_kwargs` are for models that read texts with a Transformer, but {type(reader).__name__} takes none. "
+            "Drop them."
+        )
+    if not is_older and (takes_any or "prompt" in parameters):
+        given["prompt"] = prompt
+    elif prompt:
+        inputs = prepared(inputs, prompt)
+    features: dict[str, Tensor] = method(inputs, **given)
     return features
 
 

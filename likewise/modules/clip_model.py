@@ -12,6 +12,7 @@ from torch import Tensor
 from likewise.modules.base import Features, InputModule
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.saved_arguments import check_config
 from likewise.modules.text import Tokenization
 from likewise.packing.features import Padding
 
@@ -56,15 +57,20 @@ class CLIPModel(InputModule):
         from transformers import AutoConfig
 
         name = model_name_or_path or model_name
-        config = AutoConfig.from_pretrained(name, **(config_kwargs or {}))
+        untrusted = {"trust_remote_code": False}  # transformers would ask on the terminal
+        for_model = {**untrusted, **(model_kwargs or {})}
+        for_processor = {**untrusted, **(processor_kwargs or {})}
+        for_config = {**untrusted, **(config_kwargs or {})}
+        config = AutoConfig.from_pretrained(name, **for_config)
+        check_config(config, name, for_config, for_model["trust_remote_code"])
         if config.model_type != "clip":
             raise ValueError(
                 f"CLIPModel takes a model of type 'clip', but {name} is of type {config.model_type!r}. "
                 "Take `models.Transformer` for a model of texts."
             )
-        self.auto_model: Any = load_model(name, config, model_kwargs or {})
-        self.image_processor = load_image_processor(processor_name or name, processor_kwargs or {})
-        tokenizer = load_tokenizer(processor_name or name, processor_kwargs or {})
+        self.auto_model: Any = load_model(name, config, for_model)
+        self.image_processor = load_image_processor(processor_name or name, for_processor)
+        tokenizer = load_tokenizer(processor_name or name, for_processor)
         self.tokenization = Tokenization(tokenizer)
         self.max_seq_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
 

@@ -10,21 +10,36 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise.modules.adapters import has_adapters, save_adapter
+from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
 from likewise.modules.base import write_json
 
+HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
-def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
+
+def load_model(
+    name_or_path: str, config: Any, model_args: Mapping[str, Any], needs_pooler: bool = False
+) -> nn.Module:
     """The encoder of this configuration, without a head.
+
+    Args:
+        name_or_path: Its folder, or its name on the Hub.
+        config: Its configuration.
+        model_args: For `from_pretrained`.
+        needs_pooler: Whether weights of a pooler must be there too.
 
     Raises:
         ValueError: The weights are damaged, or not those of this configuration.
     """
     from safetensors import SafetensorError
     from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
+    from transformers.utils.peft_utils import find_adapter_config_file
 
     encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
     model_class = encoders_only.get(config.model_type, AutoModel)
+    where = {key: model_args[key] for key in HUB_ARGUMENTS if key in model_args}
+    adapter = find_adapter_config_file(name_or_path, **where)
+    if adapter is not None:  # transformers puts it on without a look at it
+        base_of_adapter(Path(adapter).parent)
     try:
         model, loading = model_class.from_pretrained(
             name_or_path, config=config, output_loading_info=True, **model_args
@@ -34,8 +49,8 @@ def load_model(name_or_path: str, config: Any, model_args: Mapping[str, Any]) ->
             f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
             "config.json: copy or download the folder again."
         ) from error
-    # transformers only warns, and goes on with random numbers. A pooler is not used, so it may be missing.
-    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+    # transformers only warns, and goes on with random numbers. A pooler is seldom used, so it may be missing.
+    missing = sorted(key for key in loading["missing_keys"] if needs_pooler or "pooler" not in key)
     if missing or loading["mismatched_keys"]:
         wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
         raise ValueError(

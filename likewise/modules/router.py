@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from likewise.modules import base
-from likewise.modules.base import Features, InputModule, read_settings, run_module, write_json
+from likewise.modules.base import Features, InputModule, Module, read_settings, run_module, write_json
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.text import Text
 from likewise.packing import TokenSequences
+
+logger = logging.getLogger(__name__)
 
 Key = tuple[str | None, str | tuple[str, ...] | None]
 """A task ("query", "document", ...) and a modality ("text", "image"); None stands for any."""
@@ -37,7 +40,6 @@ class Router(InputModule):
 
     config_file_name = "router_config.json"
     save_in_root = False
-    forward_kwargs = frozenset({"task", "modality"})
 
     def __init__(
         self,
@@ -59,6 +61,7 @@ class Router(InputModule):
         self.sub_modules = nn.ModuleDict(
             {route: nn.Sequential(*tower) for route, tower in sub_modules.items()}
         )
+        self._warned_of_sizes = False
         self.default_route = default_route
         self.allow_empty_key = allow_empty_key
         self.route_mappings = {_sorted_key(key): route for key, route in (route_mappings or {}).items()}
@@ -74,6 +77,19 @@ class Router(InputModule):
         """A router of the routes "query" and "document"."""
         towers = {"query": query_modules, "document": document_modules}
         return cls(towers, default_route, allow_empty_key)
+
+    @property
+    def forward_kwargs(self) -> frozenset[str]:  # type: ignore[override]
+        """Keyword arguments of `encode` that the Router or a module of a route takes."""
+        modules = (module for tower in self.sub_modules.values() for module in tower.children())
+        return frozenset({"task", "modality"}).union(*(getattr(m, "forward_kwargs", ()) for m in modules))
+
+    def on_model_ready(self, model: Any) -> None:
+        """Tell the modules of the routes too."""
+        for tower in self.sub_modules.values():
+            for module in tower.children():
+                if isinstance(module, Module):
+                    module.on_model_ready(model)
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -100,9 +116,9 @@ class Router(InputModule):
             "`task`, use `encode_query` or `encode_document`, or set `router_mapping` in training."
         )
 
-    def first_module(self, task: str | None = None) -> Any:
+    def first_module(self, task: str | None = None, modality: str | tuple[str, ...] | None = "text") -> Any:
         """The module that takes a task's texts."""
-        return self.tower(task)[0]
+        return self.tower(task, modality)[0]
 
     def tower(
         self, task: str | None = None, modality: str | tuple[str, ...] | None = "text"
@@ -119,19 +135,33 @@ class Router(InputModule):
         return base.is_own(self, "forward", "tokenize", "preprocess") and all(map(base.takes_tokens, firsts))
 
     def token_sequences(
-        self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None
+        self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None, **options: Any
     ) -> TokenSequences:
-        """Token ids of texts, by the tokenizer of the task's route."""
-        sequences: TokenSequences = self.first_module(task).token_sequences(texts, prompt)
+        """Token ids of texts, by the tokenizer of the task's route, which gets the `options`."""
+        sequences: TokenSequences = self.first_module(task).token_sequences(texts, prompt, **options)
         return sequences
 
     def tokenize(
-        self, texts: Sequence[Any], prompt: str | None = None, task: str | None = None
+        self,
+        texts: Sequence[Any],
+        prompt: str | None = None,
+        task: str | None = None,
+        modality: str | tuple[str, ...] | None = None,
+        **options: Any,
     ) -> dict[str, Tensor]:
-        """Features of texts, as the first module of the task's route gives them, and `task`."""
+        """Features of inputs, as the first module of the route gives them, with `task` and, where it is named, `modality`.
+
+        Args:
+            texts: The inputs.
+            prompt: Put in front of each.
+            task: What they are for.
+            modality: Of what kind they are; None for texts.
+            **options: For the first module's `preprocess`.
+        """
         inputs, task = without_task(texts, task)
-        features: dict[str, Any] = base.padded_inputs(self.first_module(task), inputs, prompt)
-        return {**features, "task": task}
+        first = self.first_module(task, "text" if modality is None else modality)
+        features: dict[str, Any] = base.padded_inputs(first, inputs, prompt, **options)
+        return {**features, "task": task, **({} if modality is None else {"modality": modality})}
 
     def forward(
         self,
@@ -150,12 +180,17 @@ class Router(InputModule):
         return features
 
     def get_sentence_embedding_dimension(self) -> int | None:
-        """The size of what the first route that knows it gives."""
-        for tower in self.sub_modules.values():
-            size = output_dimension(list(tower))  # type: ignore[call-overload]
-            if size is not None:
-                return size
-        return None
+        """The size of what the first route that knows it gives; that others give another is warned about once."""
+        sizes = {route: output_dimension(list(tower)) for route, tower in self.sub_modules.items()}  # type: ignore[call-overload]
+        known = {route: size for route, size in sizes.items() if size is not None}
+        if len(set(known.values())) > 1 and not self._warned_of_sizes:
+            self._warned_of_sizes = True
+            logger.warning(
+                "The routes of the Router give embeddings of different sizes (%s): those of one cannot be compared with those "
+                "of another. The size of the first is taken for the model's.",
+                ", ".join(f"{route}: {size}" for route, size in known.items()),
+            )
+        return next(iter(known.values()), None)
 
     get_embedding_dimension = get_sentence_embedding_dimension
 
@@ -177,7 +212,9 @@ class Router(InputModule):
     def max_seq_length(self, value: int | None) -> None:
         for tower in self.sub_modules.values():
             first: Any = tower[0]  # type: ignore[index]
-            if getattr(type(first), "max_seq_length", property()).fset or "max_seq_length" in vars(first):
+            of_class = getattr(type(first), "max_seq_length", None)
+            is_fixed = isinstance(of_class, property) and of_class.fset is None
+            if hasattr(first, "max_seq_length") and not is_fixed:
                 first.max_seq_length = value
 
     def save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel, load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.processing import (
+    Processing,
+    ProcessingKwargs,
+    check_processing_kwargs,
+    merged,
+    tokenization_by,
+)
+from likewise.modules.saved_arguments import check_config, saved_arguments
 from likewise.modules.text import Text, Tokenization
 from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
@@ -29,6 +38,13 @@ CONFIG_FILES = (
     "sentence_xlm-roberta_config.json",
     "sentence_xlnet_config.json",
 )
+BACKENDS = ("torch", "onnx", "openvino")
+BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
+TASK = "feature-extraction"
+ONLY_HERE = {"transformer_task": TASK, "query_length": None, "document_length": None, "query_expansion": None}
+"""Settings of the reference's Transformer that other families have other values for."""
+LAST_LAYER = ("last_hidden_state",)
+TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 
 
 class Transformer(InputModule):
@@ -44,6 +60,15 @@ class Transformer(InputModule):
         cache_dir: Where downloads are kept.
         do_lower_case: Whether texts are put in lower case first.
         tokenizer_name_or_path: Where the tokenizer is, if not with the model.
+        transformer_task: "feature-extraction", the only one: a model without a head.
+        processing_kwargs: Keyword arguments of the tokenizer's call, e.g. `{"text": {"max_length": 128}}`: `max_length`,
+            `truncation`, `add_special_tokens`, and `padding` and `pad_to_multiple_of` for what `preprocess` returns
+            (`encode` pads nothing). They are saved, and `encode(processing_kwargs=...)` goes over them.
+        modality_config: What of the model's output is taken: `{"text": {"method": "forward", "method_output_name": name}}`,
+            where the name is "last_hidden_state" (the default), `["hidden_states", k]` or another of the output's, e.g.
+            "pooler_output".
+        module_output_name: The feature that it becomes, "token_embeddings" or "sentence_embedding".
+        unpad_inputs: False computes on padded batches; None and True pack wherever that gives the same numbers.
         backend: What computes: "torch", "onnx" (a graph run by onnxruntime) or "openvino". The two take `model_args` of
             their own: `file_name`, `subfolder`, `export`, and `provider` or `ov_config`.
     """
@@ -64,9 +89,26 @@ class Transformer(InputModule):
         processor_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
+        transformer_task: str = TASK,
+        processing_kwargs: ProcessingKwargs | None = None,
+        modality_config: Mapping[str, Any] | None = None,
+        module_output_name: str | None = None,
+        unpad_inputs: bool | None = None,
     ) -> None:
         super().__init__()
         from transformers import AutoConfig
+
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        if transformer_task != TASK:
+            raise ValueError(
+                f"`transformer_task` must be {TASK!r}, but is {transformer_task!r}: a Transformer here has no head. Drop it."
+            )
+        check_processing_kwargs(processing_kwargs or {})
+        self.processing_kwargs: ProcessingKwargs = processing_kwargs or {}
+        self._output = _output_of(modality_config)
+        self.module_output_name = module_output_name or TOKENS
+        self._check_output(backend)
 
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
@@ -77,12 +119,15 @@ class Transformer(InputModule):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
+        for options in (for_model, for_tokenizer, for_config):
+            options.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = AutoConfig.from_pretrained(base, **for_config)
+        check_config(config, base, for_config, for_model["trust_remote_code"])
         self.backend = backend
         self.auto_model: Any
         if backend == "torch":
-            self.auto_model = load_model(base, config, for_model)
+            self.auto_model = load_model(base, config, for_model, needs_pooler=not self._gives_layer)
         else:
             self.auto_model = load_graph_model(backend, base, config, for_model)
         if base != model_name_or_path:
@@ -90,6 +135,7 @@ class Transformer(InputModule):
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
         self.register_load_state_dict_pre_hook(_take_newer_names)  # type: ignore[no-untyped-call]
         self._packed = "attn_implementation" not in for_model
+        self._unpad_inputs = unpad_inputs
         use_fast_layers(self.auto_model)
         self.do_lower_case = do_lower_case
         self.tokenization = Tokenization(tokenizer, do_lower_case)
@@ -104,10 +150,49 @@ class Transformer(InputModule):
             return self.auto_model
         known: PackedEncoder | None = self.__dict__.get("_encoder")
         if known is None or known.model is not self.auto_model:
-            known = PackedEncoder(self.auto_model, self._packed)
+            known = PackedEncoder(self.auto_model, self._packed and self.unpad_inputs is not False)
+            if self.unpad_inputs is False:
+                known.reason = "`unpad_inputs` is False"
             # Not by attribute: torch's registry holds the model already. Two threads may come here: both trials agree.
             self.__dict__["_encoder"] = known
         return known
+
+    @property
+    def unpad_inputs(self) -> bool | None:
+        """Whether batches are packed: False for padded ones; None and True pack wherever that gives the same numbers."""
+        return self._unpad_inputs
+
+    @unpad_inputs.setter
+    def unpad_inputs(self, value: bool | None) -> None:
+        self._unpad_inputs = value
+        self.__dict__.pop("_encoder", None)
+
+    @property
+    def modality_config(self) -> dict[str, dict[str, Any]]:
+        """What of the model's output is taken, by kind of input."""
+        path = self._output
+        return {
+            "text": {"method": "forward", "method_output_name": path[0] if len(path) == 1 else list(path)}
+        }
+
+    @property
+    def _gives_layer(self) -> bool:
+        """Whether what is taken is the output of a layer, which the encoder gives for packed batches too."""
+        return self._output == LAST_LAYER or (self._output[0] == "hidden_states" and len(self._output) == 2)
+
+    def _check_output(self, backend: str) -> None:
+        if self.module_output_name not in (TOKENS, SENTENCE) or (
+            self._gives_layer and self.module_output_name != TOKENS
+        ):
+            raise ValueError(
+                f"A Transformer cannot make {self.module_output_name!r} of {'.'.join(map(str, self._output))!r}: layers become "
+                f"{TOKENS!r}, other outputs that or {SENTENCE!r}. Correct `module_output_name` or `modality_config`."
+            )
+        if backend != "torch" and self._output != LAST_LAYER:
+            raise ValueError(
+                f"A graph gives the last layer only, but {'.'.join(map(str, self._output))!r} is to be taken. Load with "
+                "`backend='torch'`."
+            )
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
@@ -126,6 +211,7 @@ class Transformer(InputModule):
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
         self.tokenization = Tokenization(tokenizer, self.do_lower_case, self.max_seq_length)
+        self.__dict__.pop("_tokenizations", None)
 
     @property
     def max_seq_length(self) -> int | None:
@@ -149,38 +235,105 @@ class Transformer(InputModule):
         return self.auto_model
 
     def get_word_embedding_dimension(self) -> int:
-        """D, the size of a token embedding."""
+        """D, the size of a token embedding, or of what is taken in its place."""
         config = self.auto_model.config
+        if self.module_output_name == SENTENCE and getattr(config, "projection_dim", None):
+            return int(config.projection_dim)
         return int(getattr(config, "hidden_size", None) or config.get_text_config().hidden_size)
 
     get_embedding_dimension = get_word_embedding_dimension
 
-    def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
-        """Token ids of texts (strings, or pairs of strings), cut at the maximum length."""
-        return self.tokenization(texts, prompt)
+    @property
+    def processor(self) -> Any:
+        """The tokenizer: a model of texts has no other processor."""
+        return self.tokenizer
 
-    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
+    @processor.setter
+    def processor(self, processor: Any) -> None:
+        self.tokenizer = processor
+
+    def token_sequences(
+        self,
+        texts: Sequence[Text],
+        prompt: str | None = None,
+        processing_kwargs: ProcessingKwargs | None = None,
+    ) -> TokenSequences:
+        """Token ids of texts (strings, or pairs of strings), cut at the maximum length, or as `processing_kwargs` say."""
+        processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
+        if processing.is_usual:
+            return self.tokenization(texts, prompt)
+        key = (processing, len(self.tokenizer), self.do_lower_case, self.max_seq_length)
+        ways = self.__dict__.setdefault("_tokenizations", {})
+        if key not in ways:
+            ways[key] = tokenization_by(processing, self.tokenizer, self.do_lower_case, self.max_seq_length)
+        sequences: TokenSequences = ways[key](texts, prompt)
+        return sequences
+
+    def tokenize(
+        self,
+        texts: Sequence[Any],
+        prompt: str | None = None,
+        processing_kwargs: ProcessingKwargs | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
-        return self.token_sequences(texts, prompt).pack().to_features(Padding.of(self.tokenizer))
+        tokens = self.token_sequences(texts, prompt, processing_kwargs).pack()
+        padding = Padding.of(self.tokenizer)
+        features = tokens.to_features(padding)
+        processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
+        longest = features["input_ids"].shape[1]
+        missing = processing.width(longest, self.max_seq_length) - longest
+        if missing:
+            sides = (missing, 0) if padding.side == "left" else (0, missing)
+            for name, value in (("input_ids", padding.id), ("attention_mask", 0), ("token_type_ids", 0)):
+                if name in features:
+                    features[name] = torch.nn.functional.pad(features[name], sides, value=value)
+        return features
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
-        """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones.
+        """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones; or what else is to be taken.
 
         Where the model's configuration says `output_hidden_states`, `all_layer_embeddings` holds every layer's.
         """
-        encoder, all_layers = self.encoder, bool(self.auto_model.config.output_hidden_states)
+        if not self._gives_layer:
+            return self._add_output(features)
+        encoder, every = self.encoder, bool(self.auto_model.config.output_hidden_states)
+        wanted = every or self._output != LAST_LAYER
         if "tokens" not in features:
-            layers = self._forward_padded(features, encoder, all_layers)
+            layers = self._forward_padded(features, encoder, wanted)
         elif is_watched_inside(self.auto_model):  # hooks see what their author's tokenizer gives
             tokens: TokenBatch = features["tokens"]
             padded = tokens.to_features(Padding.of(self.tokenizer))
-            layers = self._forward_padded(padded, encoder, all_layers)
+            layers = self._forward_padded(padded, encoder, wanted)
             layers = tuple(tokens.unpad(layer, padded["attention_mask"]) for layer in layers)
         else:
-            layers = encoder(features["tokens"], all_layers)
-        features["token_embeddings"] = layers[-1]
-        if all_layers:
+            layers = encoder(features["tokens"], wanted)
+        features[TOKENS] = layers[-1 if self._output == LAST_LAYER else self._output[1]]  # type: ignore[index]
+        if every:
             features["all_layer_embeddings"] = layers
+        return features
+
+    def _add_output(self, features: Features) -> Features:
+        """Add what the model itself gives by name, computed on a padded batch."""
+        tokens: TokenBatch | None = features.get("tokens")
+        padded: Mapping[str, Any] = features
+        if tokens is not None:
+            padded = tokens.to_features(Padding.of(self.tokenizer))
+        taken = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
+        accepted = inspect.signature(self.auto_model.forward).parameters
+        given = {name: padded[name] for name in taken if name in padded and name in accepted}
+        found: Any = self.auto_model(**given, return_dict=True)
+        for name in self._output:
+            found = found[name]
+        if not isinstance(found, Tensor) or found.ndim != (2 if self.module_output_name == SENTENCE else 3):
+            kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise ValueError(
+                f"{'.'.join(map(str, self._output))!r} of a {type(self.auto_model).__name__} is {kind} and cannot be "
+                f"{self.module_output_name!r}. Correct `modality_config` or `module_output_name`."
+            )
+        if tokens is not None and found.ndim == 3:
+            found = tokens.unpad(found, padded["attention_mask"])
+        features[self.module_output_name] = found
         return features
 
     def _forward_padded(
@@ -195,8 +348,22 @@ class Transformer(InputModule):
         return tuple(scatter(layer, tokens, mask) for layer in encoder(tokens, all_layers))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """What sentence_bert_config.json holds."""
-        return {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
+        """What sentence_bert_config.json holds; what is the default is left out, for readers that do not know it."""
+        config: dict[str, Any] = {
+            "max_seq_length": self.max_seq_length,
+            "do_lower_case": self.do_lower_case,
+        }
+        if self._output != LAST_LAYER:
+            config |= {
+                "transformer_task": TASK,
+                "modality_config": self.modality_config,
+                "module_output_name": self.module_output_name,
+            }
+        if self.processing_kwargs:
+            config["processing_kwargs"] = self.processing_kwargs
+        if self.unpad_inputs is not None:
+            config["unpad_inputs"] = self.unpad_inputs
+        return config
 
     def save(
         self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
@@ -216,32 +383,69 @@ class Transformer(InputModule):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
+        trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> Transformer:
         """Build from a folder, whichever release of the reference wrote it.
 
         Raises:
-            ValueError: It takes something else than plain texts.
+            ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
-        saved = read_config(folder)
+        saved, source = read_config(folder)
+        asked = {
+            kind: saved_arguments(saved, kind, source, trust_remote_code)
+            for kind in ("model", "tokenizer", "config")
+        }
+        if backend != "torch":
+            asked["model"] = {}  # it is for AutoModel; a graph takes nothing of it
         kinds = saved.get("modality_config") or {"text": {}}
         if "text" not in kinds or "message" in kinds:
             raise ValueError(
                 f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
                 "(and images by a CLIP): neither messages in a chat template, nor audio or video."
             )
+        for key, default in ONLY_HERE.items():
+            if saved.get(key) not in (None, default):
+                raise ValueError(
+                    f"{source} has `{key}={saved[key]!r}`, which belongs to a model of another family, not to an embedding "
+                    "model of texts."
+                )
         return cls(
             str(folder),
             max_seq_length=saved.get("max_seq_length"),
             do_lower_case=bool(saved.get("do_lower_case", False)),
-            model_args={**_saved_args(saved, "model"), **(model_kwargs or {})},
-            tokenizer_args={**_saved_args(saved, "tokenizer"), **(tokenizer_kwargs or {})},
-            config_args={**_saved_args(saved, "config"), **(config_kwargs or {})},
+            model_args={**asked["model"], **(model_kwargs or {})},
+            tokenizer_args={**asked["tokenizer"], **(tokenizer_kwargs or {})},
+            config_args={**asked["config"], **(config_kwargs or {})},
             backend=backend,
+            processing_kwargs=saved.get("processing_kwargs"),
+            modality_config=saved.get("modality_config"),
+            module_output_name=saved.get("module_output_name"),
+            unpad_inputs=saved.get("unpad_inputs"),
         )
 
     def __repr__(self) -> str:
         return f"Transformer({self.get_config_dict() | {'architecture': type(self.auto_model).__name__}})"
+
+
+def _output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...]:
+    """What a `modality_config` takes of the model's output for texts, as keys one within the other.
+
+    Raises:
+        ValueError: It says nothing of texts, or names another method than `forward`.
+    """
+    if modality_config is None:
+        return LAST_LAYER
+    of_texts = modality_config.get("text")
+    name = of_texts.get("method_output_name") if isinstance(of_texts, Mapping) else None
+    path = tuple(name) if isinstance(name, list | tuple) else (name,)
+    is_path = isinstance(path[0], str) and all(isinstance(key, str | int) for key in path) if path else False
+    if not (isinstance(of_texts, Mapping) and of_texts.get("method", "forward") == "forward" and is_path):
+        raise ValueError(
+            f"`modality_config` says {of_texts!r} for texts; expected the method 'forward' and the name of one of its outputs, "
+            "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."
+        )
+    return path
 
 
 def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: Any) -> None:
@@ -250,18 +454,9 @@ def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: 
         weights[f"{prefix}auto_{name.removeprefix(prefix)}"] = weights.pop(name)
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The settings of a Transformer, from the first of the seven file names that exists."""
+def read_config(folder: str | Path) -> tuple[dict[str, Any], str]:
+    """The settings of a Transformer and their file, the first of the seven names that exists."""
     for name in CONFIG_FILES:
         if (Path(folder) / name).exists():
-            return read_settings(folder, name)
-    return {}
-
-
-def _saved_args(saved: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """Keyword arguments that a folder asks for; never the permission to run its code."""
-    args: dict[str, Any] = dict(saved.get(f"{kind}_args") or saved.get(f"{kind}_kwargs") or {})
-    if kind == "tokenizer":
-        args |= saved.get("processor_kwargs") or {}
-    args.pop("trust_remote_code", None)
-    return args
+            return read_settings(folder, name), str(Path(folder) / name)
+    return {}, str(Path(folder) / CONFIG_FILES[0])

@@ -13,6 +13,7 @@ from losses_common import batch_of, texts
 from torch import Tensor, nn
 
 from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+from likewise.packing.features import Padding
 
 
 class ColumnByColumn(nn.Module):
@@ -158,7 +159,7 @@ def test_padding_is_the_tokenizers_own(model: Any, tmp_path: Path) -> None:
 
 
 def test_routes_with_tokenizers_of_their_own_have_their_own_padding(model: Any) -> None:
-    first, second = replace(batch_of(model, texts(4, 2)), pad_id=(7, 0))[:]
+    first, second = replace(batch_of(model, texts(4, 2)), paddings=(Padding(7), Padding(0)))[:]
     assert set(first["input_ids"][first["attention_mask"] == 0].tolist()) == {7}
     assert set(second["input_ids"][second["attention_mask"] == 0].tolist()) == {0}
 

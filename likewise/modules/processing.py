@@ -1,0 +1,171 @@
+"""How texts are tokenised beyond the maximum length: `processing_kwargs`, as a module keeps them and as one call gives them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from likewise.modules.text import Text, Tokenization, prepared
+from likewise.packing import TokenSequences
+
+KINDS = ("common", "text", "audio", "image", "video", "chat_template")
+TRUNCATIONS = ("longest_first", "only_first", "only_second")
+NO_TRUNCATION = (False, "do_not_truncate")
+PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
+WITHOUT_EFFECT = ("padding_side", "return_tensors", "return_attention_mask", "verbose")
+KNOWN = ("max_length", "truncation", "add_special_tokens", "padding", "pad_to_multiple_of", *WITHOUT_EFFECT)
+
+ProcessingKwargs = Mapping[str, Mapping[str, Any]]
+"""Keyword arguments of the tokenizer's call by kind of input: `{"text": {"max_length": 128}}`; "common" is for all."""
+
+
+@dataclass(frozen=True)
+class Processing:
+    """What `processing_kwargs` say for texts.
+
+    Attributes:
+        max_length: Texts are cut at this many tokens; None for the module's own limit.
+        truncation: Which text of a pair is cut; None to cut nothing.
+        add_special_tokens: Whether texts get the tokenizer's special tokens.
+        to_max_length: Whether padded features are as wide as the longest that a text may be.
+        multiple: Padded features are a multiple of so many wide.
+    """
+
+    max_length: int | None = None
+    truncation: str | None = "longest_first"
+    add_special_tokens: bool = True
+    to_max_length: bool = False
+    multiple: int = 1
+
+    @classmethod
+    def of(cls, kwargs: ProcessingKwargs) -> Processing:
+        """Read `processing_kwargs`.
+
+        Raises:
+            ValueError: Something in them is unknown, or not for texts without a chat template.
+        """
+        check_processing_kwargs(kwargs)
+        given = {**kwargs.get("common", {}), **kwargs.get("text", {})}
+        truncation = given.get("truncation", True)
+        return cls(
+            given.get("max_length"),
+            None if truncation in NO_TRUNCATION else "longest_first" if truncation is True else truncation,
+            given.get("add_special_tokens", True),
+            given.get("padding") == "max_length",
+            given.get("pad_to_multiple_of") or 1,
+        )
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether texts are tokenised as without any."""
+        return (self.max_length, self.truncation, self.add_special_tokens) == (None, "longest_first", True)
+
+    def limit(self, max_seq_length: int | None) -> int | None:
+        """At how many tokens texts are cut, where the module's own limit is this."""
+        if self.truncation is None:
+            return None
+        return max_seq_length if self.max_length is None else self.max_length
+
+    def width(self, longest: int, max_seq_length: int | None) -> int:
+        """How wide padded features are whose longest text has this many tokens."""
+        fixed = self.max_length if self.max_length is not None else max_seq_length
+        width = max(longest, fixed) if self.to_max_length and fixed is not None else longest
+        return -(-width // self.multiple) * self.multiple
+
+
+def check_processing_kwargs(kwargs: Any) -> None:
+    """Refuse what cannot be honoured.
+
+    Raises:
+        ValueError: A kind or an argument is unknown, or a value not of its kind.
+    """
+    if not isinstance(kwargs, Mapping) or not all(isinstance(part, Mapping) for part in kwargs.values()):
+        raise ValueError(
+            f'`processing_kwargs` must be a dict of dicts, e.g. {{"text": {{"max_length": 128}}}}, but is {kwargs!r}.'
+        )
+    unknown = [kind for kind in kwargs if kind not in KINDS]
+    if unknown:
+        raise ValueError(
+            f"`processing_kwargs` has {', '.join(map(repr, unknown))}; it takes {', '.join(KINDS)}. Put arguments of the "
+            'tokenizer\'s call under "text".'
+        )
+    if kwargs.get("chat_template"):
+        raise ValueError(
+            "`processing_kwargs` has arguments for a chat template, but texts are embedded as they are here. Take "
+            '"chat_template" out.'
+        )
+    fitting = {
+        "max_length": lambda value: value is None or (type(value) is int and value > 0),
+        "truncation": lambda value: value is True or value in (*NO_TRUNCATION, *TRUNCATIONS),
+        "add_special_tokens": lambda value: isinstance(value, bool),
+        "padding": lambda value: value in PADDINGS,
+        "pad_to_multiple_of": lambda value: value is None or (type(value) is int and value > 0),
+    }
+    for key, value in {**kwargs.get("common", {}), **kwargs.get("text", {})}.items():
+        if key not in KNOWN or not fitting.get(key, lambda value: True)(value):
+            raise ValueError(
+                f"`processing_kwargs` has `{key}={value!r}` for texts, which is not known here. It takes max_length, "
+                f"truncation (True, False, {', '.join(TRUNCATIONS)}), add_special_tokens, padding and pad_to_multiple_of."
+            )
+
+
+def merged(own: ProcessingKwargs, of_call: ProcessingKwargs | None) -> ProcessingKwargs:
+    """A module's `processing_kwargs` with those of one call over them, argument by argument."""
+    check_processing_kwargs(of_call or {})
+    kinds = {**own, **(of_call or {})}
+    return {kind: {**own.get(kind, {}), **(of_call or {}).get(kind, {})} for kind in kinds}
+
+
+def tokenization_by(
+    processing: Processing, tokenizer: Any, do_lower_case: bool, max_seq_length: int | None
+) -> Tokenization:
+    """What tokenises texts this way."""
+    limit = processing.limit(max_seq_length)
+    if processing.add_special_tokens and processing.truncation in (None, "longest_first"):
+        return Tokenization(tokenizer, do_lower_case, limit)
+    return _CalledTokenization(tokenizer, do_lower_case, limit, processing)
+
+
+class _CalledTokenization(Tokenization):
+    """Tokenises by the call of a tokenizer of its own, with arguments that `Tokenization` has no use for."""
+
+    def __init__(
+        self, tokenizer: Any, do_lower_case: bool, max_length: int | None, processing: Processing
+    ) -> None:
+        # Each call of a tokenizer sets how it cuts: this one's must not be the model's.
+        super().__init__(copy.deepcopy(tokenizer), do_lower_case, max_length)
+        self.processing = processing
+
+    def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+        wanted = prepared(texts, prompt, self.do_lower_case)
+        has_pairs = any(not isinstance(text, str) for text in wanted)
+        ids, types = self._called(wanted, None)
+        longer = [row for row, found in enumerate(ids) if self.max_length and len(found) > self.max_length]
+        if longer:
+            cut_ids, cut_types = self._called([wanted[row] for row in longer], self.max_length)
+            for place, row in enumerate(longer):
+                ids[row] = cut_ids[place]
+                if types is not None and cut_types is not None:
+                    types[row] = cut_types[place]
+        self.num_texts += len(wanted)
+        self.num_truncated += len(longer)
+        sequences = TokenSequences.from_lists(ids, types if has_pairs else None)
+        if not prompt:
+            return sequences
+        of_prompt = self._called(prepared([""], prompt, self.do_lower_case), self.max_length)[0][0]
+        closed = bool(of_prompt) and of_prompt[-1] in self.tokenizer.all_special_ids
+        lengths = np.full(len(wanted), len(of_prompt) - closed, np.int64)
+        return TokenSequences(sequences.input_ids, sequences.offsets, sequences.token_type_ids, lengths)
+
+    def _called(
+        self, texts: list[Any], max_length: int | None
+    ) -> tuple[list[list[int]], list[list[int]] | None]:
+        cut = {"truncation": self.processing.truncation, "max_length": max_length} if max_length else {}
+        found = self.tokenizer(
+            texts, add_special_tokens=self.processing.add_special_tokens, verbose=False, **cut
+        )
+        return found["input_ids"], found.get("token_type_ids")

@@ -1,0 +1,153 @@
+"""What a model's folder may ask for when it is loaded: a short list of settings that run no code and lead nowhere else.
+
+A folder's files are somebody else's text. Of what they say only these become arguments, unless the user trusts the folder's
+code anyway (`trust_remote_code=True`); the rest is refused by its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+ALLOWED: dict[str, frozenset[str]] = {
+    "model": frozenset(
+        [
+            "add_pooling_layer",
+            "attn_implementation",
+            "dtype",
+            "low_cpu_mem_usage",
+            "output_attentions",
+            "output_hidden_states",
+            "torch_dtype",
+            "use_safetensors",
+        ]
+    ),
+    "tokenizer": frozenset(
+        [
+            "add_bos_token",
+            "add_eos_token",
+            "add_prefix_space",
+            "additional_special_tokens",
+            "bos_token",
+            "clean_up_tokenization_spaces",
+            "cls_token",
+            "do_lower_case",
+            "eos_token",
+            "extra_special_tokens",
+            "fix_mistral_regex",
+            "from_slow",
+            "legacy",
+            "mask_token",
+            "model_max_length",
+            "pad_token",
+            "padding_side",
+            "sep_token",
+            "split_special_tokens",
+            "strip_accents",
+            "tokenize_chinese_chars",
+            "truncation_side",
+            "unk_token",
+            "use_fast",
+        ]
+    ),
+    "config": frozenset(
+        [
+            "attention_dropout",
+            "attention_probs_dropout_prob",
+            "attn_implementation",
+            "dtype",
+            "hidden_dropout_prob",
+            "is_causal",
+            "is_decoder",
+            "max_position_embeddings",
+            "num_labels",
+            "output_attentions",
+            "output_hidden_states",
+            "pad_token_id",
+            "torch_dtype",
+            "use_bidirectional_attention",
+            "use_cache",
+        ]
+    ),
+}
+"""By what they are for, the keyword arguments of `from_pretrained` that a folder may give."""
+PASSED_OVER = ("trust_remote_code", "code_revision", "revision")
+"""Of the Hub, where the folder came from: only the user says whether and which code runs."""
+NEVER = (*PASSED_OVER, "weights_only")
+ATTENTION_KEYS = ("_attn_implementation", "attn_implementation", "_attn_implementation_internal")
+
+
+def saved_arguments(
+    saved: Mapping[str, Any], kind: str, source: str, trusted: bool = False
+) -> dict[str, Any]:
+    """The keyword arguments that a folder's settings give for a model, a tokenizer or a configuration.
+
+    Args:
+        saved: The settings of a Transformer.
+        kind: "model", "tokenizer" or "config".
+        source: Where they stand, for messages.
+        trusted: Whether the folder's code may run; then any argument passes but those that decide over code.
+
+    Raises:
+        ValueError: One may not come from a folder.
+    """
+    names = [f"{kind}_args", f"{kind}_kwargs", *(["processor_kwargs"] if kind == "tokenizer" else [])]
+    given: dict[str, Any] = {}
+    for name in names:
+        part = saved.get(name) or {}
+        if not isinstance(part, Mapping):
+            raise ValueError(f"`{name}` in {source} should be an object, but is {part!r}. Correct it there.")
+        given |= part
+    if trusted:
+        return {key: value for key, value in given.items() if key not in NEVER}
+    given = {key: value for key, value in given.items() if key not in PASSED_OVER}
+    for key, value in given.items():
+        is_plain = isinstance(value, str | int | float | bool | None) or (
+            isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+        )
+        if (
+            key not in ALLOWED[kind]
+            or not is_plain
+            or (key == "attn_implementation" and value not in ATTENTION)
+        ):
+            raise ValueError(
+                f"{source} asks to load its {kind} with `{key}={value!r}`, which a folder may not decide. If you know what "
+                f"it does, take it out there and pass it yourself (`{kind}_kwargs={{{key!r}: ...}}`), or pass "
+                "`trust_remote_code=True`."
+            )
+    return given
+
+
+def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bool = False) -> None:
+    """Refuse a configuration that names attention by a repository, whose code would be fetched and run.
+
+    Args:
+        config: A transformers configuration as it was read.
+        source: Where it was read from.
+        given: What the user asked for, which may be anything.
+        trusted: Whether code that comes with the model may run.
+
+    Raises:
+        ValueError: It does.
+    """
+    asked = [given[key] for key in ATTENTION_KEYS if key in given]
+    wanted = {name for part in asked for name in (part.values() if isinstance(part, Mapping) else [part])}
+    for name in () if trusted else _attentions(config):
+        if not name.isidentifier() and name not in wanted:
+            raise ValueError(
+                f"The configuration of {source} asks for the attention {name!r}, which is code from elsewhere. If you trust "
+                f"it, pass `model_kwargs={{'attn_implementation': {name!r}}}`, else take it out of config.json."
+            )
+
+
+def _attentions(config: Any) -> Iterator[str]:
+    """The attention that a configuration and those within it ask for."""
+    named = getattr(config, "_attn_implementation", None)
+    for value in named.values() if isinstance(named, Mapping) else [named]:
+        if value is not None:
+            yield str(value)
+    for part in getattr(config, "sub_configs", {}):
+        inner = getattr(config, part, None)
+        if inner is not None:
+            yield from _attentions(inner)
