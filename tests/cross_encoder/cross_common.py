@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
-from tests.small import WORDS, small_tokenizer
+from small import WORDS, small_tokenizer
 
 ROBERTA = {"pad_token_id": 1, "bos_token_id": 0, "type_vocab_size": 1}
 DECODER = {"num_key_value_heads": 2, "head_dim": 8}

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cross_common import ARCHITECTURES, pairs_of_texts, reranker_folder
+from small import small_model
 
 from likewise import CrossEncoder
-from tests.cross_encoder.cross_common import ARCHITECTURES, pairs_of_texts, reranker_folder
-from tests.small import small_model
 
 PAIRS = pairs_of_texts(12)
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small import WORDS, small_tokenizer
 
 from likewise.cross_encoder.pairs import PairTokenization, kept_lengths, learned_template
-from tests.small import WORDS, small_tokenizer
 
 
 def bert_like(side: str = "right") -> Any:

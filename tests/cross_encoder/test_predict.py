@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cross_common import pairs_of_texts, reranker_folder
 
 from likewise import CrossEncoder
 from likewise.model import inference
-from tests.cross_encoder.cross_common import pairs_of_texts, reranker_folder
 
 PAIRS = pairs_of_texts(30)
 
@@ -242,9 +242,9 @@ def test_ranking_says_what_it_ignores(model: CrossEncoder, caplog: pytest.LogCap
 
 def test_mining_takes_a_cross_encoder(model: CrossEncoder, tmp_path: Path) -> None:
     import datasets
+    from small import sentences, small_model
 
     from likewise import mine_hard_negatives
-    from tests.small import sentences, small_model
 
     dense = small_model(tmp_path)
     questions, answers = sentences(20, 1), sentences(20, 2)

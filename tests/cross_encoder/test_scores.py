@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cross_common import ARCHITECTURES, PADDED, pairs_of_texts, reranker_folder
+from small import small_tokenizer
 
 from likewise import CrossEncoder
 from likewise.cross_encoder.modules import Dense, LogitScore, Pooling, Transformer
-from tests.cross_encoder.cross_common import ARCHITECTURES, PADDED, pairs_of_texts, reranker_folder
-from tests.small import small_tokenizer
 
 PAIRS = pairs_of_texts(40)
 
