@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         export_static_quantized_openvino_model,
     )
     from likewise.card import SentenceTransformerModelCardData
+    from likewise.cross_encoder import CrossEncoder
     from likewise.model import SentenceTransformer
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.similarity import SimilarityFunction
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
+    "CrossEncoder": "likewise.cross_encoder.model",
     "DefaultBatchSampler": "likewise.training.samplers",
     "InputExample": "likewise.training.readers",
     "LoggingHandler": "likewise.util.logging",
@@ -51,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "CrossEncoder",
     "DefaultBatchSampler",
     "InputExample",
     "LoggingHandler",
@@ -89,6 +92,7 @@ def __getattr__(name: str) -> Any:
 _SUBMODULES = frozenset(
     {
         "backend",
+        "cross_encoder",
         "datasets",
         "evaluation",
         "losses",

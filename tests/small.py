@@ -107,7 +107,7 @@ def small_tokenizer(**kwargs: Any) -> Any:
     names = dict(
         zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
     )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names, **kwargs)
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(names | kwargs))
 
 
 def small_model_folder(path: str | Path, architecture: str = "bert", seed: int = 0, **config: Any) -> str:

@@ -46,6 +46,7 @@ class Label(Enum):
     BINARY = "0 or 1 per row"
     CLASS = "one whole number (the class) per row"
     NUMBERS = "one number or a list of numbers per row"
+    PER_DOCUMENT = "a list with one number for each document per row"
     EMBEDDING = "one vector (or one per text column) per row"
 
 

@@ -84,7 +84,7 @@ def sentence_embeddings(
 ) -> Tensor:
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
     embeddings: Tensor | None = None
-    for rows, features in _forward(model, texts, request):
+    for rows, features in run_batches(model, texts, request):
         if "sentence_embedding" not in features:
             raise ValueError(
                 f"The modules of this model ({', '.join(type(module).__name__ for module in model)}) give no "
@@ -114,7 +114,7 @@ def all_features(
     """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
     results: list[dict[str, Any]] = [{}] * len(texts)
     first: Any = model[0]
-    for rows, features in _forward(model, texts, request):
+    for rows, features in run_batches(model, texts, request):
         padded = to_padded(features, padding_of(first, request.task))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
@@ -137,7 +137,7 @@ def token_embeddings(
 ) -> list[Tensor]:
     """The embeddings of each text's tokens, (its tokens, D)."""
     results: list[Tensor] = [torch.empty(0)] * len(texts)
-    for rows, features in _forward(model, texts, request):
+    for rows, features in run_batches(model, texts, request):
         if "token_embeddings" not in features:
             raise ValueError(
                 "`output_value='token_embeddings'` is for models whose first module embeds tokens, but this one's is "
@@ -196,7 +196,7 @@ Make = Callable[[IntArray], Features]
 """The features of some of a window's texts, by their numbers in it."""
 
 
-def _forward(
+def run_batches(
     model: SentenceTransformer, texts: Sequence[Any], request: Request
 ) -> Iterator[tuple[IntArray, Features]]:
     """Run the model over all texts: (which texts, their features) batch by batch."""

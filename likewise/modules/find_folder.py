@@ -32,17 +32,19 @@ def find_folder(
     token: bool | str | None = None,
     backend: str = "torch",
     model_kwargs: Mapping[str, Any] | None = None,
+    organisation: str = HUB_ORGANISATION,
 ) -> Path:
     """The folder of a model, downloaded from the Hub where it is not one already.
 
     Args:
-        name_or_path: A folder, a Hub name, or a bare name (looked for under `sentence-transformers/` first).
+        name_or_path: A folder, a Hub name, or a bare name (looked for under the organisation first).
         cache_folder: Where downloads are kept; None for Hugging Face's usual place.
         revision: A branch, tag or commit.
         local_files_only: Whether only what was downloaded before may be used.
         token: The access token for the Hub.
         backend: Which of the repository's files are needed: for onnx and openvino its graph, if it has one.
         model_kwargs: These may name the graph.
+        organisation: Where on the Hub a bare name is looked for first.
 
     Raises:
         NotADirectoryError: The path is a file.
@@ -64,7 +66,7 @@ def find_folder(
     ):
         raise FileNotFoundError(f"There is no folder {name}. Check the path, or pass a name on the Hub.")
     cache_folder = cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    names = [name] if "/" in name else [f"{HUB_ORGANISATION}/{name}", name]
+    names = [name] if "/" in name else [f"{organisation}/{name}", name]
     problems = []
     for candidate in names:
         try:

@@ -1,0 +1,236 @@
+"""Loss: what every loss of a CrossEncoder has in common.
+
+A loss says which pairs it wants scored, and computes a number from their scores. All pairs of a batch, of whatever column
+and row, go through the model together; how (at once, or in chunks that are recomputed) is not the loss's business.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from likewise.losses.base import Columns, Label, Run, run_whole
+from likewise.losses.feature_batch import FeatureBatch
+from likewise.packing import TokenBatch
+
+Labels: TypeAlias = Tensor | Sequence[Any] | None
+
+
+@dataclass(frozen=True)
+class PairLists:
+    """B rows, each with a list of pairs to score.
+
+    Attributes:
+        pairs: The T pairs of texts, row by row.
+        lengths: (B,) int64, on the CPU, how many pairs each row has.
+    """
+
+    pairs: Sequence[tuple[Any, Any]]
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """The same, tokenised ahead: what a data collator hands to a loss.
+
+    Attributes:
+        tokens: The T pairs.
+        lengths: (B,) int64, on the CPU, how many pairs each row has.
+    """
+
+    tokens: TokenBatch
+    lengths: Tensor
+
+
+class Loss(nn.Module, ABC):
+    """A loss over the scores of pairs.
+
+    A subclass sets `takes` and writes `pairs` and `compute`.
+
+    Args:
+        model: The CrossEncoder that is trained.
+        activation_fn: Applied to the scores; None for none. The model's own activation plays no part in training.
+
+    Raises:
+        ValueError: The model gives another number of scores to a pair than the loss takes.
+    """
+
+    takes: tuple[Columns, ...]
+    """The shapes of data this loss takes, the usual one first."""
+    num_labels: int | None = 1
+    """How many scores a pair must have; None for any number."""
+    own_run: Run = staticmethod(run_whole)
+    """How the model meets a batch where the caller does not say; chunks where a `mini_batch_size` is set."""
+
+    def __init__(self, model: Any, activation_fn: nn.Module | None = None) -> None:
+        super().__init__()
+        if self.num_labels is not None and model.num_labels != self.num_labels:
+            raise ValueError(
+                f"{type(self).__name__} takes a model with {self.num_labels} score a pair, but this one gives "
+                f"{model.num_labels}. Load it with `num_labels={self.num_labels}`, or choose CrossEntropyLoss."
+            )
+        self.model = model
+        self.activation_fn: nn.Module = nn.Identity() if activation_fn is None else activation_fn
+
+    @abstractmethod
+    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+        """The pairs to score, from the columns of a batch, each a list with an entry for each row.
+
+        Raises:
+            ValueError: The columns are not those that the loss takes.
+        """
+
+    @abstractmethod
+    def compute(self, scores: Tensor, labels: Labels, lengths: Tensor) -> Tensor:
+        """(T, labels) scores of the pairs, labels, and (B,) pairs of each row -> a scalar."""
+
+    def lengths_of(self, labels: Labels, num_pairs: int) -> Tensor:
+        """How many pairs each row has, where only their features are given.
+
+        Raises:
+            ValueError: That cannot be told.
+        """
+        raise ValueError(
+            f"{type(self).__name__} chooses the pairs that are scored, so it takes columns of texts, not features."
+        )
+
+    def forward(
+        self,
+        inputs: PairBatch | Mapping[str, Tensor] | Sequence[Sequence[Any]],
+        labels: Labels = None,
+        prompt: str | None = None,
+        task: str | None = None,
+        run: Run = run_whole,
+    ) -> Tensor:
+        """Score the pairs and compute the loss.
+
+        Args:
+            inputs: The columns of a batch, as lists of texts; a PairBatch; or padded features of the pairs.
+            labels: The labels, as `takes` says.
+            prompt: Put in front of each pair's first text.
+            task: For modules that go by it.
+            run: How the model meets the batch.
+
+        Raises:
+            ValueError: The columns or labels do not fit the loss.
+        """
+        run = self.own_run if run is run_whole else run
+        if isinstance(inputs, PairBatch):
+            scores, lengths = score(self.model, inputs.tokens, run), inputs.lengths
+        elif isinstance(inputs, Mapping):
+            scores = score(self.model, inputs, run)
+            lengths = self.lengths_of(labels, len(scores))
+        else:
+            lists = self.pairs(inputs)
+            scores, lengths = (
+                score(self.model, read(self.model, lists.pairs, prompt, task), run),
+                lists.lengths,
+            )
+        return self.compute(scores, labels, lengths)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments of this loss, for the model card."""
+        return {"activation_fn": full_name(self.activation_fn)}
+
+    @property
+    def citation(self) -> str:
+        """BibTeX of the paper, for the model card; empty where there is none."""
+        return ""
+
+
+def read(
+    model: Any, pairs: Sequence[tuple[Any, Any]], prompt: str | None = None, task: str | None = None
+) -> TokenBatch | Mapping[str, Tensor]:
+    """The pairs as the model takes them: packed tokens, or padded features where its first module knows no others."""
+    if getattr(model, "takes_tokens", False):
+        packed: TokenBatch = model.token_sequences(pairs, prompt, task).pack()
+        return packed.to(model.device, non_blocking=True)
+    options = {} if task is None else {"task": task}
+    features = model.preprocess(list(pairs), prompt=prompt, **options)
+    return {
+        name: value.to(model.device) if isinstance(value, Tensor) else value
+        for name, value in features.items()
+    }
+
+
+def score(model: Any, batch: TokenBatch | Mapping[str, Any], run: Run = run_whole) -> Tensor:
+    """The scores of a batch of pairs, (T, labels), in the caller's order; float32 at least."""
+    if isinstance(batch, Mapping) and getattr(model, "takes_tokens", False) and "attention_mask" in batch:
+        batch = TokenBatch.from_padded(
+            batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")
+        )
+    if isinstance(batch, TokenBatch):
+        scores = run(lambda tokens: model({"tokens": tokens})["scores"], batch)
+    elif run is run_whole:
+        scores = model(dict(batch))["scores"]
+    else:
+        first = next(iter(model.children()), None)
+        scores = run(lambda part: model(dict(part.features))["scores"], FeatureBatch(batch, first))  # type: ignore[arg-type]
+    return scores if scores.dtype == torch.float64 else scores.float()
+
+
+def two_columns(loss: Loss, inputs: Sequence[Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]]:
+    """The two columns of a loss that takes just these.
+
+    Raises:
+        ValueError: There are more or less, or their lengths differ.
+    """
+    if len(inputs) != 2:
+        raise ValueError(
+            f"{type(loss).__name__} takes {loss.takes[0].describe()}; but got {len(inputs)} columns beside the label."
+        )
+    check_rows(loss, inputs)
+    return inputs[0], inputs[1]
+
+
+def check_rows(loss: Loss, columns: Sequence[Sequence[Any]]) -> None:
+    """Refuse columns of different lengths."""
+    lengths = [len(column) for column in columns]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"The columns of {type(loss).__name__} should have a value for each row, but have {lengths}."
+        )
+
+
+def by_length(lengths: Tensor) -> Iterator[Tensor]:
+    """Lists of equal length together: for each length n, (rows, n) places of their pairs among all; nothing is padded."""
+    starts = lengths.cumsum(0) - lengths
+    for length in lengths.unique().tolist():
+        if length:
+            yield starts[lengths == length].unsqueeze(1) + torch.arange(length)
+
+
+def numbers(values: Labels, like: Tensor) -> Tensor:
+    """Labels as one float tensor on the device of `like`: a tensor, numbers, or a tensor (or list) for each row."""
+    if isinstance(values, Tensor):
+        return values.to(like.device, like.dtype)
+    assert values is not None
+    parts = [torch.as_tensor(part).to(like.device, like.dtype).reshape(-1) for part in values]
+    return torch.cat(parts) if parts else like.new_zeros(0)
+
+
+def full_name(thing: Any) -> str:
+    """The dotted name of a thing's class, as model cards show it."""
+    kind = type(thing)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+__all__ = [
+    "Columns",
+    "Label",
+    "Loss",
+    "PairBatch",
+    "PairLists",
+    "by_length",
+    "check_rows",
+    "full_name",
+    "numbers",
+    "read",
+    "score",
+    "two_columns",
+]

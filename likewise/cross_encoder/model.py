@@ -1,0 +1,703 @@
+"""CrossEncoder: a model that reads two texts together and scores the pair."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from likewise.cross_encoder import storage
+from likewise.cross_encoder.activations import (
+    Activation,
+    default_activation,
+    name_of_activation,
+    named_activation,
+)
+from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.cross_encoder.pairs import Pair
+from likewise.model import hub, inference, placement
+from likewise.model.encoding import progress_of
+from likewise.modules import Dense
+from likewise.modules.base import Features, padded_inputs, run_module, takes_tokens
+from likewise.modules.device import best_device
+from likewise.modules.find_folder import find_folder
+from likewise.packing import TokenSequences
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding
+
+logger = logging.getLogger(__name__)
+
+# Names of arguments in older releases of the reference, and what they are called now.
+OLDER_ARGUMENTS = {
+    "model_name": "model_name_or_path",
+    "automodel_args": "model_kwargs",
+    "model_args": "model_kwargs",
+    "tokenizer_args": "processor_kwargs",
+    "tokenizer_kwargs": "processor_kwargs",
+    "config_args": "config_kwargs",
+    "cache_dir": "cache_folder",
+    "default_activation_function": "activation_fn",
+    "default_activation_fn": "activation_fn",
+}
+OLDER_PREDICT_ARGUMENTS = {"sentences": "inputs", "activation_fct": "activation_fn"}
+
+
+class CrossEncoder(nn.Sequential):
+    """Scores pairs of texts: how relevant a document is to a query, or which of several labels a pair has.
+
+    Args:
+        model_name_or_path: A folder, or a name on the Hub (a bare one is looked for under `cross-encoder/` first). An
+            encoder without a head gets a new one.
+        num_labels: How many scores a pair gets; None for what the model was saved with, or else one.
+        max_length: Pairs are cut at this many tokens; None for the smaller of what tokenizer and model allow.
+        activation_fn: Applied to the scores by `predict`; None for the saved one, or else Sigmoid for one label and
+            nothing for several.
+        device: Where it computes; None for the best device at hand.
+        modules: The modules, in order, to build a model from scratch; the last sets `scores`.
+        prompts: Named texts to put in front of each pair's first text.
+        default_prompt_name: The prompt that `predict` uses when none is asked for; a key of the prompts.
+        cache_folder: Where downloads are kept.
+        trust_remote_code: Whether code that comes with the model may run.
+        revision: Branch, tag or commit on the Hub.
+        local_files_only: Whether only what was downloaded before may be used.
+        token: Access token for the Hub.
+        model_kwargs: For transformers' `from_pretrained` of the model. With `attn_implementation` the model pads.
+        processor_kwargs: For `AutoTokenizer.from_pretrained`.
+        config_kwargs: For `AutoConfig.from_pretrained`, e.g. `classifier_dropout`.
+        model_card_data: What the model card says.
+        backend: What computes; "torch".
+        truncation: What is cut of a pair that is too long: "longest_first" the longer text, then both; "only_second" the
+            second alone, so that the query stays whole. None for the saved one, or else "longest_first".
+        **older: The names that older releases of the reference gave to arguments (`automodel_args`, `tokenizer_args`,
+            `default_activation_function`, `classifier_dropout`, ...).
+
+    Raises:
+        FileNotFoundError: There is no such model.
+        ValueError: The folder is damaged or not trusted, or an argument does not fit the model.
+
+    Examples:
+        >>> model = CrossEncoder("cross-encoder/ms-marco-MiniLM-L6-v2")  # doctest: +SKIP
+        >>> scores = model.predict([("How many people live in Berlin?", "3.5 million.")])  # doctest: +SKIP
+        >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
+    """
+
+    default_huggingface_organization = storage.ORGANISATION
+
+    def __init__(
+        self,
+        model_name_or_path: str | os.PathLike[str] | None = None,
+        num_labels: int | None = None,
+        max_length: int | None = None,
+        activation_fn: Activation | str | None = None,
+        device: str | torch.device | None = None,
+        *,
+        modules: Sequence[nn.Module] | OrderedDict[str, nn.Module] | None = None,
+        prompts: Mapping[str, str] | None = None,
+        default_prompt_name: str | None = None,
+        cache_folder: str | None = None,
+        trust_remote_code: bool = False,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        token: bool | str | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        model_card_data: Any = None,
+        backend: str = "torch",
+        truncation: str | None = None,
+        **older: Any,
+    ) -> None:
+        if older:
+            self.__init__(**_renamed(locals(), older))  # type: ignore[misc]
+            return
+        if isinstance(activation_fn, str | torch.device):  # the fourth argument of release 3.0
+            device, activation_fn = activation_fn, None
+        config_kwargs = dict(config_kwargs or {})
+        processor_kwargs = dict(processor_kwargs or {})
+        if num_labels is not None:
+            config_kwargs["num_labels"] = _positive(num_labels, "num_labels")
+        if max_length is not None:
+            processor_kwargs["model_max_length"] = _positive(max_length, "max_length")
+        if model_name_or_path is None:
+            if not modules:
+                raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
+            stored = storage.StoredCrossEncoder(_named(modules))
+        else:
+            if modules is not None:
+                logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
+            folder = find_folder(
+                model_name_or_path,
+                cache_folder,
+                revision,
+                local_files_only,
+                token,
+                backend,
+                model_kwargs,
+                organisation=storage.ORGANISATION,
+            )
+            stored = storage.load(
+                folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
+            )
+        super().__init__(OrderedDict(stored.modules))
+        settings = stored.settings
+        self.trust_remote_code = trust_remote_code
+        self.prompts: dict[str, str] = {
+            name: text or "" for name, text in {**(settings.get("prompts") or {}), **(prompts or {})}.items()
+        }
+        self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
+        if self.default_prompt_name is not None:
+            self._prompt_named(self.default_prompt_name)
+        self.activation_fn: Activation = (
+            activation_fn if activation_fn is not None else self._saved_activation(settings)
+        )
+        if isinstance(self[0], Transformer):
+            self[0].tokenization.truncation = truncation or settings.get("truncation") or "longest_first"
+            if max_length is not None:
+                self.max_seq_length = max_length
+        self.model_card_data = model_card_data
+        self._model_card_text = stored.card
+        self._reported_truncation = False
+        if not (model_kwargs or {}).get("device_map"):
+            self.to(device or best_device())
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "activation_fn":  # no submodule: it is named in the settings, and has no weights to save
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def _saved_activation(self, settings: Mapping[str, Any]) -> Activation:
+        config = self.config
+        section = getattr(config, "sentence_transformers", None) or {}
+        names = (
+            settings.get("activation_fn"),
+            section.get("activation_fn"),
+            getattr(config, storage.OLD_ACTIVATION, None),
+        )
+        if hasattr(config, storage.OLD_ACTIVATION):
+            delattr(config, storage.OLD_ACTIVATION)
+        name = next((name for name in names if name is not None), None)
+        found = None if name is None else named_activation(name, self.trust_remote_code)
+        return default_activation(self.num_labels) if found is None else found
+
+    # Settings
+
+    @property
+    def num_labels(self) -> int:
+        """How many scores a pair gets."""
+        for module in reversed(list(self)):
+            if isinstance(module, Dense) and module.module_output_name == "scores":
+                return module.out_features
+            if isinstance(module, LogitScore):
+                return 1
+            if isinstance(module, Transformer):
+                return int(module.config.num_labels)
+        return 1
+
+    @property
+    def transformers_model(self) -> Any:
+        """The transformers model, or None where the first module has none."""
+        return getattr(self[0], "auto_model", None)
+
+    @property
+    def model(self) -> Any:
+        """The transformers model; the same as `transformers_model`."""
+        return self.transformers_model
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model; None where there is none."""
+        return getattr(self.transformers_model, "config", None)
+
+    @property
+    def tokenizer(self) -> Any:
+        """The first module's tokenizer."""
+        return cast(Any, self[0]).tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, value: Any) -> None:
+        cast(Any, self[0]).tokenizer = value
+
+    @property
+    def processor(self) -> Any:
+        """The tokenizer, by another name."""
+        return self.tokenizer
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Pairs are cut at this many tokens."""
+        limit: int | None = cast(Any, self[0]).max_seq_length
+        return limit
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        cast(Any, self[0]).max_seq_length = value
+
+    @property
+    def max_length(self) -> int | None:
+        """The older name of `max_seq_length`."""
+        return self.max_seq_length
+
+    @max_length.setter
+    def max_length(self, value: int | None) -> None:
+        self.max_seq_length = value
+
+    @property
+    def truncation(self) -> str:
+        """What is cut of a pair that is too long, "longest_first" or "only_second"."""
+        return str(cast(Any, self[0]).tokenization.truncation)
+
+    @truncation.setter
+    def truncation(self, value: str) -> None:
+        cast(Any, self[0]).tokenization.truncation = value
+
+    @property
+    def default_activation_function(self) -> Activation:
+        """The older name of `activation_fn`."""
+        return self.activation_fn
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is; of one that is spread over devices, where it takes its inputs."""
+        parameter = next(self.parameters(), None)
+        here = torch.device("cpu") if parameter is None else parameter.device
+        return placement.spread_over(self.transformers_model) or here
+
+    def to(self, *args: Any, **kwargs: Any) -> CrossEncoder:  # type: ignore[override]
+        """Move the model to a device, or convert it to a type, as torch's method of this name does.
+
+        Raises:
+            RuntimeError: It is spread over devices.
+        """
+        placement.refuse_spread(self, "be moved or converted")
+        return super().to(*args, **kwargs)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        parameter = next(self.parameters(), None)
+        return torch.float32 if parameter is None else parameter.dtype
+
+    @property
+    def modalities(self) -> list[str]:
+        """The kinds of inputs: "text"."""
+        return ["text"]
+
+    def supports(self, modality: str) -> bool:
+        """Whether the model takes inputs of this kind."""
+        return modality in self.modalities
+
+    def get_backend(self) -> str:
+        """What computes: "torch"."""
+        return str(getattr(self[0], "backend", "torch"))
+
+    @property
+    def backend(self) -> str:
+        """What computes: "torch"."""
+        return self.get_backend()
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Recompute the layers' activations in the backward pass instead of keeping them."""
+        model = self.transformers_model
+        enable = (
+            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+        )
+        enable(gradient_checkpointing_kwargs, **options)
+
+    activation_checkpointing_enable = gradient_checkpointing_enable
+
+    # Forward
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether the first module takes packed token ids; one that somebody else wrote does not."""
+        return takes_tokens(self[0])
+
+    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None) -> BatchEncoding:
+        """Padded features of pairs, as `forward` takes them."""
+        from transformers import BatchEncoding
+
+        features = BatchEncoding(padded_inputs(self[0], inputs, prompt))
+        self._report_truncation()
+        return features
+
+    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> BatchEncoding:
+        """The older name of `preprocess`."""
+        return self.preprocess(texts, *args, **kwargs)
+
+    def padded_inputs(
+        self, texts: Sequence[Any], prompt: str | None, task: str | None
+    ) -> Mapping[str, Tensor]:
+        """The features that `preprocess` gives."""
+        return self.preprocess(texts, prompt)
+
+    def token_sequences(
+        self, texts: Sequence[Pair], prompt: str | None = None, task: str | None = None
+    ) -> TokenSequences:
+        """Token ids of pairs, cut at the maximum length.
+
+        Args:
+            texts: Pairs of strings.
+            prompt: Put in front of each pair's first text.
+            task: For modules that go by it.
+        """
+        sequences: TokenSequences = cast(Any, self[0]).token_sequences(texts, prompt)
+        self._report_truncation()
+        return sequences
+
+    def _report_truncation(self) -> None:
+        tokenization: Any = getattr(self[0], "tokenization", None)
+        if tokenization is not None and tokenization.num_truncated and not self._reported_truncation:
+            self._reported_truncation = True
+            logger.warning(
+                "%d of the first %d pairs are longer than %d tokens and were cut there (%s). Raise `model.max_length`, set "
+                "`model.truncation` or split the texts if their ends matter.",
+                tokenization.num_truncated,
+                tokenization.num_texts,
+                tokenization.max_length,
+                tokenization.truncation,
+            )
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:  # type: ignore[override]
+        """Run the modules.
+
+        Args:
+            features: Packed, `{"tokens": TokenBatch}`, or padded, as `preprocess` returns them.
+            **kwargs: Passed on to the modules that declare them.
+
+        Returns:
+            The features, with `scores` (N, labels) among them, before any activation.
+        """
+        for module in self:
+            features = run_module(module, features, kwargs)
+        return features
+
+    # Predict
+
+    def predict(
+        self,
+        inputs: Any = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Activation | None = None,
+        apply_softmax: bool | None = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+        device: str | torch.device | None = None,
+        **older: Any,
+    ) -> Any:
+        """Score pairs of texts.
+
+        Args:
+            inputs: A pair, or many: a list, an array or anything to iterate over, such as a generator. `sentences` is the
+                older name.
+            prompt_name: The prompt to use, a key of `prompts`.
+            prompt: The prompt itself, put in front of each pair's first text; it wins over `prompt_name`.
+            batch_size: How much goes through the model at once. The work is cut by tokens, not by pairs: a batch holds
+                about `batch_size` pairs of 32 tokens on the CPU and of 512 tokens elsewhere.
+            show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
+            activation_fn: Applied to the scores, in place of the model's own.
+            apply_softmax: Whether the scores of a pair's labels are made to sum to 1.
+            convert_to_numpy: Whether to return one array; otherwise a list of tensors.
+            convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
+            device: Where to compute; None for where the model is.
+            **older: `sentences`, `activation_fct`, and `num_workers`, which has no effect.
+
+        Returns:
+            (N,) scores, or (N, labels) where there are several; for one pair its score, or its (labels,) scores.
+
+        Raises:
+            TypeError: Something is not a text.
+            ValueError: A pair has more or less than two texts, or an argument is out of its range or unknown.
+        """
+        if older:
+            inputs, activation_fn = _older_predict_arguments(inputs, activation_fn, older)
+        if isinstance(prompt_name, int):  # the second argument up to release 5.3
+            prompt_name, batch_size = None, prompt_name
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        if isinstance(device, list | tuple):
+            raise ValueError(
+                f"`device` must be one device, but is {device!r}: pairs are scored in one process."
+            )
+        pairs, single = as_pairs(inputs)
+        if device is not None:
+            self.to(device)
+        request = inference.Request(
+            prompt=self._resolve_prompt(prompt, prompt_name),
+            token_budget=inference.token_budget(batch_size, cast(Any, self)),
+            truncate_dim=None,
+            normalize=False,
+            device=self.device,
+            to_cpu=convert_to_numpy and not convert_to_tensor,
+            forward_kwargs={},
+        )
+        activation = self.activation_fn if activation_fn is None else activation_fn
+        self.eval()
+        with progress_of(len(pairs), show_progress_bar) as progress:
+            scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
+        if convert_to_tensor:
+            found: Any = scores
+        elif convert_to_numpy:
+            found = scores.cpu().numpy() if len(pairs) else np.array([])
+        else:
+            found = list(scores)
+        return found[0] if single else found
+
+    def _scores(
+        self,
+        pairs: Sequence[Any],
+        request: inference.Request,
+        activation: Activation,
+        apply_softmax: bool,
+        progress: Any,
+    ) -> Tensor:
+        """Scores of the pairs in their order, (N,) or (N, labels)."""
+        scores: Tensor | None = None
+        for rows, features in inference.run_batches(cast(Any, self), pairs, request):
+            batch: Tensor = features["scores"]
+            if batch.is_floating_point() and torch.finfo(batch.dtype).bits < 32:
+                batch = batch.float()  # in half precision many scores would be equal
+            batch = activation(batch)
+            if self.num_labels == 1 and batch.ndim > 1:
+                batch = batch.squeeze(-1)
+            if apply_softmax and batch.ndim > 1:
+                batch = batch.softmax(dim=1)
+            if scores is None:
+                target = torch.device("cpu") if request.to_cpu else batch.device
+                scores = torch.empty(len(pairs), *batch.shape[1:], dtype=batch.dtype, device=target)
+            scores[torch.from_numpy(rows).to(scores.device)] = batch.to(scores.device)
+            progress(len(rows))
+        return (
+            torch.tensor([], device="cpu" if request.to_cpu else request.device) if scores is None else scores
+        )
+
+    def rank(
+        self,
+        query: str,
+        documents: Iterable[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Activation | None = None,
+        device: str | torch.device | None = None,
+        **older: Any,
+    ) -> list[dict[str, Any]]:
+        """Order documents by their relevance to a query.
+
+        Args:
+            query: The query.
+            documents: The documents.
+            top_k: How many of the best to return; None for all.
+            return_documents: Whether to return their texts too.
+            prompt_name: See `predict`.
+            prompt: See `predict`.
+            batch_size: See `predict`.
+            show_progress_bar: See `predict`.
+            activation_fn: See `predict`.
+            device: See `predict`.
+            **older: `activation_fct`; and `apply_softmax`, `convert_to_numpy`, `convert_to_tensor` and `num_workers`, which
+                have no effect.
+
+        Returns:
+            One dict for each document, best first, with `corpus_id` (its place in `documents`), `score` and, if asked for,
+            `text`. Documents with equal scores keep their order.
+
+        Raises:
+            TypeError: The query or a document is not a text.
+            ValueError: The model gives several scores to a pair.
+        """
+        if self.num_labels != 1:
+            raise ValueError(
+                f"`rank` orders documents by one score each, but this model gives {self.num_labels} (`num_labels`). Use "
+                "`predict`, and choose a label."
+            )
+        without_effect = {"apply_softmax", "convert_to_numpy", "convert_to_tensor"} & set(older)
+        for name in without_effect:
+            older.pop(name)
+        if without_effect:
+            logger.warning("`rank` ignores %s.", ", ".join(f"`{name}`" for name in sorted(without_effect)))
+        if older:
+            _, activation_fn = _older_predict_arguments((), activation_fn, older)
+        if not isinstance(query, str):
+            raise TypeError(f"`query` must be a text, but is {query!r} ({type(query).__name__}).")
+        if isinstance(documents, str):
+            raise TypeError(
+                f"`documents` must be a list of texts, but is one text. Pass [{documents[:40]!r}]."
+            )
+        documents = list(documents)
+        scores = self.predict(
+            [(query, document) for document in documents],
+            prompt_name,
+            prompt,
+            batch_size,
+            show_progress_bar,
+            activation_fn,
+            convert_to_tensor=True,
+            device=device,
+        ).tolist()
+        order = sorted(range(len(scores)), key=lambda place: scores[place], reverse=True)[:top_k]
+        results: list[dict[str, Any]] = [{"corpus_id": place, "score": scores[place]} for place in order]
+        if return_documents:
+            for result in results:
+                result["text"] = documents[result["corpus_id"]]
+        return results
+
+    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str | None:
+        if prompt is not None:
+            if prompt_name is not None:
+                logger.warning("Both `prompt` and `prompt_name` were given; `prompt_name` is ignored.")
+            return prompt
+        name = self.default_prompt_name if prompt_name is None else prompt_name
+        return None if name is None else self._prompt_named(name)
+
+    def _prompt_named(self, name: str) -> str:
+        if name not in self.prompts:
+            known = ", ".join(self.prompts) or "none"
+            raise ValueError(
+                f"There is no prompt named {name!r}. This model has: {known}. "
+                f"Choose one of these, or add it: `prompts={{{name!r}: ...}}`."
+            )
+        return self.prompts[name]
+
+    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
+        """Measure the model: `evaluator(model, output_path)`, after making the folder."""
+        if output_path is not None:
+            os.makedirs(output_path, exist_ok=True)
+        return evaluator(self, output_path)
+
+    # Save
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write the model to a folder, so that every release of the reference reads it.
+
+        Args:
+            path: The folder; made if it does not exist.
+            model_name: What the model card calls the model.
+            create_model_card: Whether to write README.md.
+            train_datasets: Data sets that the model card names.
+            safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
+        """
+        settings: dict[str, Any] = {
+            "activation_fn": name_of_activation(self.activation_fn),
+            "default_prompt_name": self.default_prompt_name,
+            "prompts": self.prompts,
+        }
+        if isinstance(self[0], Transformer) and self.truncation != "longest_first":
+            settings["truncation"] = self.truncation
+        storage.save(dict(self.named_children()), settings, Path(path), safe_serialization)
+        if create_model_card:
+            self._write_card(Path(path), model_name, train_datasets)
+
+    def _write_card(self, folder: Path, model_name: str | None, train_datasets: list[str] | None) -> None:
+        """Write the card that the model came with; one that is made from `model_card_data` takes its place."""
+        if self._model_card_text is not None:
+            (folder / hub.CARD_FILE).write_text(self._model_card_text, encoding="utf8")
+
+    def save_pretrained(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """The same as `save`."""
+        self.save(path, *args, **kwargs)
+
+
+def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
+    """The inputs as a list of pairs, and whether there was just one.
+
+    Raises:
+        TypeError: They are neither a pair nor pairs.
+    """
+    if inputs is None:
+        raise TypeError("predict() needs a pair of texts or a list of pairs, but got None.")
+    if isinstance(inputs, str):
+        return [inputs], True
+    if isinstance(inputs, np.ndarray):
+        if inputs.dtype.kind not in "UO":
+            raise TypeError(f"predict() needs pairs of texts, but got an array of {inputs.dtype}.")
+        single = inputs.ndim < 2 and inputs.size > 0
+        return [inputs.tolist()] if single else inputs.tolist(), single
+    if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
+        raise TypeError(
+            f"predict() needs a pair of texts or a list of pairs, but got {type(inputs).__name__}: {inputs!r}."
+        )
+    is_sequence = hasattr(inputs, "__getitem__")
+    listed = inputs if isinstance(inputs, list) else list(inputs)
+    if is_sequence and listed and isinstance(listed[0], str):
+        return [listed], True
+    return listed, False
+
+
+def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
+    if isinstance(modules, Mapping):
+        return dict(modules)
+    return {str(number): module for number, module in enumerate(modules)}
+
+
+def _positive(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
+    return value
+
+
+def _renamed(given: Mapping[str, Any], older: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments, with older names put in today's places.
+
+    Raises:
+        TypeError: A name is not known, or given in both spellings.
+    """
+    arguments = {
+        name: value
+        for name, value in given.items()
+        if name not in ("self", "older", "__class__") and value is not None
+    }
+    for name, value in older.items():
+        if name == "classifier_dropout":
+            if value is not None:
+                arguments["config_kwargs"] = {**arguments.get("config_kwargs", {}), name: value}
+        elif name not in OLDER_ARGUMENTS:
+            raise TypeError(f"CrossEncoder() takes no argument `{name}`. Check the spelling, or drop it.")
+        elif value is not None:
+            if OLDER_ARGUMENTS[name] in arguments:
+                raise TypeError(
+                    f"CrossEncoder() got both `{name}` and `{OLDER_ARGUMENTS[name]}`, which are the same. Drop one."
+                )
+            arguments[OLDER_ARGUMENTS[name]] = value
+    return arguments
+
+
+def _older_predict_arguments(
+    inputs: Any, activation_fn: Activation | None, older: dict[str, Any]
+) -> tuple[Any, Activation | None]:
+    """`inputs` and `activation_fn`, by whichever name they were given.
+
+    Raises:
+        TypeError: A name is not known.
+    """
+    unknown = set(older) - set(OLDER_PREDICT_ARGUMENTS) - {"num_workers"}
+    if unknown:
+        raise TypeError(
+            f"predict() takes no argument {', '.join(f'`{name}`' for name in sorted(unknown))}. Check the spelling, or drop it."
+        )
+    if "num_workers" in older:
+        logger.warning("`num_workers` has no effect: pairs are tokenised in a thread ahead of the model.")
+    return older.get("sentences", inputs), older.get("activation_fct", activation_fn)

@@ -1,0 +1,298 @@
+"""Transformer: pairs of texts to scores, to a language model's logits, or to token embeddings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from likewise.cross_encoder.heads import known_head, vocabulary_head
+from likewise.cross_encoder.pairs import Pair, PairTokenization
+from likewise.cross_encoder.scorer import PackedScorer
+from likewise.modules.adapters import base_of_adapter, load_adapter
+from likewise.modules.base import Features, InputModule, scatter, write_json
+from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.transformer import CONFIG_FILES, read_config
+from likewise.packing import TokenBatch, TokenSequences
+from likewise.packing.encoder import PackedEncoder
+from likewise.packing.features import Padding
+from likewise.packing.layers import use_fast_layers
+
+logger = logging.getLogger(__name__)
+
+# By task, what the model gives by transformers' name, and what the features call it.
+TASKS = {
+    "sequence-classification": ("logits", "scores"),
+    "text-generation": ("logits", "causal_logits"),
+    "feature-extraction": ("last_hidden_state", "token_embeddings"),
+}
+
+
+class Transformer(InputModule):
+    """A transformers model as the first module of a CrossEncoder.
+
+    Args:
+        model_name_or_path: A folder, or a name on the Hub.
+        transformer_task: "sequence-classification" for a model whose logits are the scores, "text-generation" for a
+            language model (LogitScore follows), "feature-extraction" for token embeddings (Pooling and Dense follow).
+        max_seq_length: Pairs are cut at this many tokens; None for the smaller of what tokenizer and model allow.
+        model_kwargs: For transformers' `from_pretrained` of the model (`model_args` is the same).
+        processor_kwargs: For `AutoTokenizer.from_pretrained` (`tokenizer_args` and `tokenizer_kwargs` are the same).
+        config_kwargs: For `AutoConfig.from_pretrained` (`config_args` is the same).
+        cache_dir: Where downloads are kept.
+        backend: What computes; "torch".
+
+    Raises:
+        ValueError: The task or the backend is not known, or the folder is damaged.
+        RuntimeError: The weights have another number of labels.
+    """
+
+    def __init__(
+        self,
+        model_name_or_path: str,
+        *,
+        transformer_task: str = "sequence-classification",
+        max_seq_length: int | None = None,
+        model_kwargs: Mapping[str, Any] | None = None,
+        processor_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        cache_dir: str | None = None,
+        backend: str = "torch",
+        model_args: Mapping[str, Any] | None = None,
+        tokenizer_args: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        from transformers import AutoConfig
+
+        if transformer_task not in TASKS:
+            raise ValueError(
+                f"`transformer_task` must be one of {', '.join(TASKS)}, but is {transformer_task!r}."
+            )
+        if backend != "torch":
+            raise ValueError(
+                f"A CrossEncoder computes with torch, but `backend` is {backend!r}. Drop it to load the model's weights."
+            )
+        cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
+        for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
+        for_tokenizer = {
+            **cache,
+            **(tokenizer_args or {}),
+            **(tokenizer_kwargs or {}),
+            **(processor_kwargs or {}),
+        }
+        for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
+        base = base_of_adapter(model_name_or_path) or model_name_or_path
+        config = AutoConfig.from_pretrained(base, **for_config)
+        if transformer_task == "sequence-classification" and "num_labels" not in for_config:
+            architectures = getattr(config, "architectures", None) or [""]
+            if not architectures[0].endswith("ForSequenceClassification"):
+                config.num_labels = 1
+        self.transformer_task = transformer_task
+        self.backend = backend
+        self.model: Any = _load(transformer_task, base, config, for_model)
+        if base != model_name_or_path:
+            load_adapter(self.model, model_name_or_path)
+        self._packed = "attn_implementation" not in for_model
+        use_fast_layers(self.model)
+        tokenizer = load_tokenizer(model_name_or_path, for_tokenizer)
+        self.tokenization = PairTokenization(tokenizer)
+        self.max_seq_length = self._longest_sequence() if max_seq_length is None else max_seq_length
+
+    @property
+    def auto_model(self) -> Any:
+        """The transformers model; the older name of `model`."""
+        return self.model
+
+    @property
+    def runner(self) -> PackedScorer | PackedEncoder:
+        """Runs `model` on packed batches; made anew when `model` has been replaced (by an adapter, say)."""
+        known: PackedScorer | PackedEncoder | None = self.__dict__.get("_runner")
+        if known is None or known.model is not self.model:
+            if self.transformer_task == "feature-extraction":
+                known = PackedEncoder(self.model, self._packed)
+            else:
+                causal = self.transformer_task == "text-generation"
+                known = PackedScorer(
+                    self.model, vocabulary_head if causal else known_head(self.model), self._packed
+                )
+            self.__dict__["_runner"] = known  # not by attribute: torch's registry holds the model already
+        return known
+
+    def _longest_sequence(self) -> int | None:
+        """The smaller of the tokenizer's and the model's limits; None where neither has one."""
+        limits = [self.tokenizer.model_max_length]
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if positions is not None and positions > 0:
+            limits.append(positions - PackedEncoder(self.model).position_offset)
+        limit = min(limits)
+        return int(limit) if limit < 1_000_000_000 else None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.tokenization.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.tokenization = PairTokenization(tokenizer, self.max_seq_length, self.tokenization.truncation)
+
+    @property
+    def processor(self) -> Any:
+        """The tokenizer, by another name."""
+        return self.tokenizer
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Pairs are cut at this many tokens, the special ones counted in."""
+        return self.tokenization.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"`max_length` must be a whole number of at least 1, but is {value!r}.")
+        self.tokenization.max_length = value
+        if value is not None:
+            self.tokenizer.model_max_length = value
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model."""
+        return self.model.config
+
+    def get_word_embedding_dimension(self) -> int:
+        """D, the size of a token embedding."""
+        return int(self.config.get_text_config().hidden_size)
+
+    get_embedding_dimension = get_word_embedding_dimension
+
+    def token_sequences(self, inputs: Sequence[Pair], prompt: str | None = None) -> TokenSequences:
+        """Token ids of pairs, cut at the maximum length."""
+        return self.tokenization(inputs, prompt)
+
+    def tokenize(self, texts: Sequence[Any], prompt: str | None = None) -> dict[str, Tensor]:
+        """Padded features of pairs: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
+        return self.token_sequences(texts, prompt).pack().to_features(Padding.of(self.tokenizer))
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Add `scores` (N, labels), `causal_logits` (N, 1, V) or `token_embeddings`, as the task has it."""
+        runner = self.runner
+        tokens = features.get("tokens")
+        if tokens is None:
+            tokens = TokenBatch.from_padded(
+                features["input_ids"], features["attention_mask"], features.get("token_type_ids")
+            )
+        if isinstance(runner, PackedScorer):
+            features[TASKS[self.transformer_task][1]] = runner(tokens)
+            return features
+        hidden = runner(tokens)[-1]
+        if "tokens" not in features:
+            hidden = scatter(hidden, tokens, features["attention_mask"])
+        features["token_embeddings"] = hidden
+        return features
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What sentence_bert_config.json holds."""
+        method_output, feature = TASKS[self.transformer_task]
+        return {
+            "transformer_task": self.transformer_task,
+            "modality_config": {"text": {"method": "forward", "method_output_name": method_output}},
+            "module_output_name": feature,
+        }
+
+    def save(
+        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
+    ) -> None:
+        """Write model, tokenizer and settings as transformers and the reference read them."""
+        folder = Path(output_path)
+        save_model(self.model, folder, safe_serialization)
+        self.tokenizer.save_pretrained(folder)
+        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+        write_json(folder / CONFIG_FILES[0], self.get_config_dict())
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: str | Path,
+        model_kwargs: Mapping[str, Any] | None = None,
+        tokenizer_kwargs: Mapping[str, Any] | None = None,
+        config_kwargs: Mapping[str, Any] | None = None,
+        backend: str = "torch",
+        **kwargs: Any,
+    ) -> Transformer:
+        """Build from a folder that has the module's own settings.
+
+        Raises:
+            ValueError: It takes something else than plain texts.
+        """
+        saved, _ = read_config(folder)
+        kinds = saved.get("modality_config") or {"text": {}}
+        if "text" not in kinds or "message" in kinds:
+            raise ValueError(
+                f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only pairs of texts are "
+                "taken here: neither messages in a chat template, nor images, audio or video."
+            )
+        return cls(
+            str(folder),
+            transformer_task=saved.get("transformer_task", "feature-extraction"),
+            max_seq_length=saved.get("max_seq_length"),
+            model_kwargs=model_kwargs,
+            processor_kwargs=tokenizer_kwargs,
+            config_kwargs=config_kwargs,
+            backend=backend,
+        )
+
+    def __repr__(self) -> str:
+        settings = {"max_seq_length": self.max_seq_length, "architecture": type(self.model).__name__}
+        return f"Transformer({ {'transformer_task': self.transformer_task} | settings })"
+
+
+def _load(task: str, name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
+    """The model of this configuration with the head that the task needs.
+
+    Raises:
+        ValueError: The weights are damaged, or not those of this configuration.
+        RuntimeError: The head has another number of labels.
+    """
+    if task == "feature-extraction":
+        return load_model(name_or_path, config, model_args)
+    from safetensors import SafetensorError
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    auto: Any = AutoModelForCausalLM if task == "text-generation" else AutoModelForSequenceClassification
+    try:
+        model, loading = auto.from_pretrained(
+            name_or_path, config=config, output_loading_info=True, **model_args
+        )
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        if "ignore_mismatched_sizes" in str(error):
+            raise RuntimeError(
+                f"The weights in {name_or_path} are of another shape than config.json and `num_labels` say ({config.num_labels} "
+                'labels): drop `num_labels`, or pass `model_kwargs={"ignore_mismatched_sizes": True}` for a new head.'
+            ) from error
+        raise ValueError(
+            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
+            "config.json: copy or download the folder again."
+        ) from error
+    missing = sorted(loading["missing_keys"])
+    in_encoder = [
+        key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key
+    ]
+    if in_encoder or (task == "text-generation" and missing):
+        wrong = (in_encoder or missing)[0]
+        raise ValueError(
+            f"The weights in {name_or_path} do not fit its config.json: {len(missing)} are missing, e.g. {wrong}. Copy or "
+            "download the folder again."
+        )
+    if missing:
+        logger.warning(
+            "%s has no weights for the head (%s): it starts at random. Train it before you trust its scores.",
+            name_or_path,
+            ", ".join(missing),
+        )
+    loaded: nn.Module = model
+    return loaded

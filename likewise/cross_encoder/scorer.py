@@ -1,0 +1,125 @@
+"""How a transformers model with a head meets a batch: packed where that gives the very same logits, padded elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from threading import RLock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.cross_encoder.heads import Head
+from likewise.packing import TokenBatch
+from likewise.packing.encoder import TRIAL_LENGTHS, PackedEncoder
+
+logger = logging.getLogger(__name__)
+
+
+class PackedScorer:
+    """Runs a transformers model with a head on packed batches.
+
+    The encoder goes over the packed tokens and the head over the one token of each sequence that it reads. The first batch
+    decides whether this is done: three short sequences go this way and through the whole model, padded, and only if the
+    logits agree is it taken. Otherwise the whole model gets every batch padded.
+
+    Args:
+        model: The model.
+        head: What comes behind the encoder; None where it is not known.
+        packed: False keeps to the padded way.
+
+    Attributes:
+        reason: Why batches are padded, for the user; empty while they are packed or nothing has been tried.
+    """
+
+    def __init__(self, model: Any, head: Head | None, packed: bool = True) -> None:
+        self.model = model
+        self.head = head
+        self.encoder = PackedEncoder(model.base_model, packed)
+        self.reason = ""
+        self._tried = False
+        self._lock = RLock()
+        parameters = inspect.signature(model.forward).parameters
+        self._takes = frozenset(parameters)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
+
+    def __call__(self, tokens: TokenBatch) -> Tensor:
+        """The logits of a batch: (N, labels), or (N, 1, V) of a language model, in the caller's order."""
+        if self.packs():
+            return tokens.restore(self._packed(tokens))
+        return self._padded(tokens)
+
+    def packs(self) -> bool:
+        """Whether batches go through packed; tries it on the first call."""
+        with self._lock:
+            if not self._tried:
+                self.reason = self._try_packing()
+                self._tried = True
+                name = type(self.model).__name__
+                if self.reason:
+                    logger.info("%s scores pairs in padded batches: %s.", name, self.reason)
+                else:
+                    logger.info("%s scores pairs packed, without padding.", name)
+        return not self.reason
+
+    def _try_packing(self) -> str:
+        """Pack and pad three short sequences; why packing cannot be used, or an empty string."""
+        model, name = self.model, type(self.model).__name__
+        if self.head is None:
+            return f"it is not known which tokens the head of {name} reads"
+        if not self.encoder.packs():
+            return self.encoder.reason
+        tokens = self._trial_batch()
+        was_training = [(module, module.training) for module in model.modules()]
+        model.eval()
+        try:
+            with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+                found, expected = tokens.restore(self._packed(tokens)), self._padded(tokens)
+        except Exception as error:  # whatever an unknown head stumbles over
+            return f"{name} cannot run packed ({error})"
+        finally:
+            for module, training in was_training:
+                module.training = training
+        exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+        tolerance = 1e-3 if exact else 0.05
+        if found.shape != expected.shape or not torch.allclose(
+            found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
+        ):
+            return f"{name} gives other scores when packed"
+        return ""
+
+    def _trial_batch(self) -> TokenBatch:
+        lengths = torch.tensor(TRIAL_LENGTHS)
+        generator = torch.Generator().manual_seed(0)
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        ids = torch.randint(min(3, vocabulary - 1), vocabulary, (int(lengths.sum()),), generator=generator)
+        types = None
+        if "token_type_ids" in self._takes and getattr(self.model.config, "type_vocab_size", 0) > 1:
+            types = torch.randint(0, 2, ids.shape, generator=generator)
+        return TokenBatch(ids, lengths, torch.arange(len(lengths)), types).to(self.model.device)
+
+    def _packed(self, tokens: TokenBatch) -> Tensor:
+        assert self.head is not None
+        return self.head(self.model, self.encoder(tokens)[-1], tokens)
+
+    def _padded(self, tokens: TokenBatch) -> Tensor:
+        """The whole model on padded rows; one by one where it has no padding token, which classifying decoders refuse."""
+        pad_id = getattr(self.model.config.get_text_config(), "pad_token_id", None)
+        if pad_id is None and len(tokens) > 1:
+            return tokens.restore(torch.cat([self._padded(one) for one in tokens.chunks(1)]))
+        mask = tokens.padded_mask()
+        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in self._takes else {}
+        if tokens.token_type_ids is not None and "token_type_ids" in self._takes:
+            extras["token_type_ids"] = tokens.pad(tokens.token_type_ids)
+        ids = tokens.pad(tokens.input_ids, 0 if pad_id is None else pad_id)
+        logits: Tensor = self.model(input_ids=ids, attention_mask=mask, **extras).logits
+        if logits.ndim == 3:  # a language model's, of every token
+            last = mask.sum(dim=1) - 1
+            logits = logits[torch.arange(len(last), device=last.device), last].unsqueeze(1)
+        return logits

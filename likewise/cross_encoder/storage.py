@@ -1,0 +1,212 @@
+"""CrossEncoders in folders: read in every saved form, written so that every reader understands them.
+
+Releases of the reference up to 5.3 read a transformers folder, with the activation in config.json; since 5.4 there are
+modules.json and two files of settings beside it. Both are written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.model.storage import MODULES_FILE, SETTINGS_FILE
+from likewise.modules.base import read_json, read_settings, write_json
+from likewise.modules.classes import OWN_PACKAGES, ModuleReader, save_module
+
+logger = logging.getLogger(__name__)
+
+MODEL_TYPE = "CrossEncoder"
+ORGANISATION = "cross-encoder"  # where a bare name is looked for first
+READABLE_SINCE = {
+    "modules": "5.4.0",
+    "config": "4.0.0",
+}  # the oldest releases of the reference that read the two forms
+TYPE_NAMES: dict[type[nn.Module], str] = {
+    Transformer: "sentence_transformers.base.modules.transformer.Transformer",
+    LogitScore: "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+}
+OWN = {module_class.__name__: module_class for module_class in TYPE_NAMES}
+OLD_ACTIVATION = "sbert_ce_default_activation_function"
+
+
+@dataclass
+class StoredCrossEncoder:
+    """What a folder holds.
+
+    Attributes:
+        modules: The modules by name, in order.
+        settings: Prompts and activation, of a folder that was saved as a CrossEncoder since 5.4; else empty.
+        card: The text of README.md, if there is one.
+    """
+
+    modules: dict[str, nn.Module]
+    settings: dict[str, Any] = field(default_factory=dict)
+    card: str | None = None
+
+
+class PairModuleReader(ModuleReader):
+    """Reads the modules of CrossEncoders, whose Transformer is another than that of embedding models."""
+
+    def find_class(self, type_name: str) -> Any:
+        """The class that a name in a file stands for."""
+        package, _, class_name = type_name.rpartition(".")
+        if package.split(".")[0] in OWN_PACKAGES and class_name in OWN:
+            return OWN[class_name]
+        return super().find_class(type_name)
+
+
+def load(
+    folder: Path,
+    trust_remote_code: bool = False,
+    model_kwargs: Mapping[str, Any] | None = None,
+    processor_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+    backend: str = "torch",
+) -> StoredCrossEncoder:
+    """Load a CrossEncoder's modules from a folder; a plain transformers model gets a head where it has none.
+
+    Raises:
+        FileNotFoundError: The folder holds no model, or a file is missing.
+        ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
+    """
+    trust = {"trust_remote_code": True} if trust_remote_code else {}
+    options = {
+        "model_kwargs": {**trust, **(model_kwargs or {})},
+        "tokenizer_kwargs": {**trust, **(processor_kwargs or {})},
+        "config_kwargs": {**trust, **(config_kwargs or {})},
+        "backend": backend,
+    }
+    readme = folder / "README.md"
+    card = readme.read_text(encoding="utf8", errors="replace") if readme.is_file() else None
+    listing = folder / MODULES_FILE
+    if listing.exists():
+        settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+        if settings.get("model_type") == MODEL_TYPE:
+            _check_settings(settings, folder)
+            reader = PairModuleReader(folder, listing, trust_remote_code, options)
+            return StoredCrossEncoder(_listed(reader), settings, card)
+        kind = settings.get("model_type") or "SentenceTransformer"
+        logger.warning(
+            "%s holds a %s, which does not score pairs: its encoder is taken, and gets a head where it has none. Train it "
+            "before you trust its scores.",
+            folder,
+            kind,
+        )
+    if not ((folder / "config.json").exists() or (folder / "adapter_config.json").exists()):
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} holds no model that could score pairs: expected config.json (a transformers model) or a saved "
+            f"CrossEncoder, found {found}. Check the path."
+        )
+    return StoredCrossEncoder(_default_modules(folder, options), {}, card)
+
+
+def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:
+    prompts = settings.get("prompts")
+    fits = {
+        "prompts": isinstance(prompts, dict)
+        and all(isinstance(text, str | None) for text in prompts.values()),
+        "default_prompt_name": isinstance(settings.get("default_prompt_name"), str),
+        "activation_fn": isinstance(settings.get("activation_fn"), str),
+    }
+    for name, is_right in fits.items():
+        if settings.get(name) is not None and not is_right:
+            raise ValueError(
+                f"`{name}` in {folder / SETTINGS_FILE} should be {'an object of texts' if name == 'prompts' else 'a text'}, "
+                f"but is {settings[name]!r}. Correct it there."
+            )
+
+
+def _listed(reader: PairModuleReader) -> dict[str, nn.Module]:
+    listing = read_json(reader.named_in)
+    if not (
+        isinstance(listing, list)
+        and listing
+        and all(isinstance(entry, dict) and isinstance(entry.get("type"), str) for entry in listing)
+    ):
+        raise ValueError(
+            f"{reader.named_in} should list the model's modules, one JSON object with a `type` each. Save the model again."
+        )
+    return {
+        str(entry.get("name", index)): reader.read(entry["type"], str(entry.get("path", "")))
+        for index, entry in enumerate(listing)
+    }
+
+
+def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """A transformers folder: its own head; a language model's words for yes and no; or a new head."""
+    kwargs = {
+        "model_kwargs": options["model_kwargs"],
+        "processor_kwargs": options["tokenizer_kwargs"],
+        "config_kwargs": options["config_kwargs"],
+        "backend": options["backend"],
+    }
+    config = read_settings(folder, "config.json") if (folder / "config.json").exists() else {}
+    if not str((config.get("architectures") or [""])[0]).endswith("ForCausalLM"):
+        return {"0": Transformer(str(folder), transformer_task="sequence-classification", **kwargs)}
+    transformer = Transformer(str(folder), transformer_task="text-generation", **kwargs)
+    if getattr(transformer.tokenizer, "chat_template", None):
+        raise ValueError(
+            f"The tokenizer in {folder} has a chat template, by which the reference would show each pair to the model; that is "
+            "not done here. Remove `chat_template` to score plain pairs."
+        )
+    known = transformer.tokenizer.get_vocab()
+    if not {"yes", "no"} <= set(known):
+        raise ValueError(
+            f"The tokenizer in {folder} has no tokens 'yes' and 'no', whose logits would be a language model's score of a "
+            "pair. Pass `modules=[Transformer(...), LogitScore(true_token_id, false_token_id)]` with tokens of your choice."
+        )
+    return {"0": transformer, "1": LogitScore(known["yes"], known["no"])}
+
+
+def save(
+    modules: Mapping[str, nn.Module],
+    settings: Mapping[str, Any],
+    folder: Path,
+    safe_serialization: bool = True,
+) -> None:
+    """Write a model's modules and settings to a folder, in both forms.
+
+    Args:
+        modules: The modules by name, in order.
+        settings: Prompts and activation.
+        folder: Made if it does not exist.
+        safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
+    """
+    import transformers
+
+    from likewise.version import __version__
+
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {
+        "likewise": __version__,
+        "sentence_transformers": READABLE_SINCE["modules"],
+        "transformers": transformers.__version__,
+    }
+    write_json(folder / SETTINGS_FILE, {"__version__": versions, "model_type": MODEL_TYPE, **settings})
+    listing = []
+    for index, (name, module) in enumerate(modules.items()):
+        in_root = index == 0 and getattr(module, "save_in_root", False)
+        path = "" if in_root else f"{index}_{type(module).__name__}"
+        type_name = save_module(module, folder / path, safe_serialization)
+        type_name = TYPE_NAMES.get(type(module), type_name)
+        listing.append({"idx": index, "name": name, "path": path, "type": type_name})
+    write_json(folder / MODULES_FILE, listing)
+    if (folder / "config.json").exists():  # an adapter has none
+        _write_activation(folder, settings["activation_fn"])
+
+
+def _write_activation(folder: Path, activation: str | None) -> None:
+    """Name the activation in config.json, where readers up to 5.3 and servers look for it."""
+    config = read_settings(folder, "config.json")
+    config.pop(OLD_ACTIVATION, None)
+    config["sentence_transformers"] = {"version": READABLE_SINCE["config"]}
+    if activation is not None:
+        config["sentence_transformers"]["activation_fn"] = activation
+    write_json(folder / "config.json", config)
