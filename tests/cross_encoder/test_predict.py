@@ -184,7 +184,7 @@ def test_the_model_is_left_in_eval_mode_and_the_random_state_as_it_was(folder: s
     before = torch.get_rng_state()
     first = model.predict(PAIRS)
     assert not model.training
-    assert model.model.training
+    assert not model.model.training
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(model.predict(PAIRS), first)
 
