@@ -1,4 +1,4 @@
-"""The package as a whole: what it imports and when, which way its layers depend, and its public names."""
+"""The package as a whole: what it imports and when, and its public names."""
 
 from __future__ import annotations
 
@@ -21,52 +21,10 @@ MODULES = sorted(
     module.name for module in walk_packages([str(PACKAGE)], "likewise.") if module.name != "likewise.__main__"
 )
 
-# From the bottom to the top. What stands further down never imports what stands further up, but inside of a function.
-LAYERS = (
-    {"version", "checked_yaml", "compat", "processes"},
-    {"similarity", "maxsim", "packing"},
-    {"modules"},
-    {"model", "retrieval", "card"},
-    {"losses", "evaluation"},
-    {"training"},
-    {"recipe"},
-    {"cli"},
-)
 THIN_PATHS = {  # the reference's import paths: names from other layers and nothing else
     "backend", "datasets", "models", "model_card", "quantization", "readers", "sampler", "similarity_functions", "trainer",
     "training_args", "util",
 }  # fmt: skip
-
-
-def imported_at_load(path: Path) -> set[str]:
-    """The parts of the package that a file imports when it is loaded itself."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    typing_only = {
-        id(inner)
-        for node in ast.walk(tree)
-        if (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-        or isinstance(node, ast.FunctionDef)
-        for inner in ast.walk(node)
-    }
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if id(node) in typing_only:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("likewise.") and name.count(".")}
-
-
-def test_no_layer_imports_one_above_it() -> None:
-    height = {name: level for level, names in enumerate(LAYERS) for name in names}
-    for path in PACKAGE.rglob("*.py"):
-        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if part in ("__init__", "__main__") or part in THIN_PATHS:
-            continue
-        for other in imported_at_load(path):
-            assert height[other] <= height[part], f"{path.relative_to(PACKAGE)} imports likewise.{other}"
 
 
 @pytest.mark.parametrize("name", sorted(THIN_PATHS - {"util", "backend"}))

@@ -14,10 +14,13 @@ from weakref import ref
 
 from likewise.card import training_log
 from likewise.card.data_sets import with_inner
+from likewise.card.environment import emissions
 from likewise.card.markdown import listed
-from likewise.card.results import Result, result_of
+from likewise.card.results import Result, eval_results, result_of
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
     from likewise.model.sentence_transformer import SentenceTransformer
 
 logger = logging.getLogger(__name__)
@@ -276,14 +279,35 @@ class SentenceTransformerModelCardData:
 
     def to_dict(self) -> dict[str, Any]:
         """The card's metadata, by the Hub's rules."""
-        from likewise.card.metadata import metadata
-
-        card: Any = metadata(self)
+        card: Any = _metadata(self)
         found: dict[str, Any] = card.to_dict()
         return found
 
     def to_yaml(self, line_break: str | None = None) -> str:
         """The card's metadata as YAML."""
-        from likewise.card.metadata import metadata
+        return str(_metadata(self).to_yaml(line_break))
 
-        return str(metadata(self).to_yaml(line_break))
+
+def _metadata(data: SentenceTransformerModelCardData) -> ModelCardData:
+    """The card's metadata, from which the Hub makes its filters, widget and tables of results; checked by huggingface_hub."""
+    from huggingface_hub import ModelCardData
+
+    results = eval_results(data.results)
+    measured = list(dict.fromkeys(key for result in data.results for key in result.metrics))
+    more: dict[str, Any] = {
+        "widget": data.widget or None,
+        "co2_eq_emissions": emissions(data.code_carbon_callback),
+    }
+    return ModelCardData(
+        language=list(data.language or ()) or None,
+        license=data.license,
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=list(data.tags),
+        base_model=data.base_model,
+        datasets=list(dict.fromkeys(part["id"] for part in data.train_datasets if part.get("id"))) or None,
+        metrics=measured or None,
+        model_name=data.title() if results else None,
+        eval_results=results or None,
+        **{key: value for key, value in more.items() if value is not None},
+    )

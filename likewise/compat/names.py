@@ -29,11 +29,11 @@ FILES = {
         tokenizer.WhitespaceTokenizer tokenizer.WordTokenizer""",
     "readers": """InputExample LabelSentenceReader NLIDataReader PairedFilesReader STSDataReader TripletReader input_example
         label_sentence nli_data paired_files sts_data triplet""",
-    "util": "hard_negatives quantization retrieval similarity",
+    "util": "dataset file_io hard_negatives quantization retrieval similarity",
 }
 HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for file in files.split()} | {
     "LoggingHandler": "util",
-    "data_collator": "training.data_collator",
+    "data_collator": "training.data.data_collator",
     "modules.input_module": "models",
     "modules.module": "models",
     "modules.tokenizer": "models",

@@ -1,6 +1,6 @@
 """Module: what the parts of a model have in common: features in, features out, saved to a folder, loaded from it.
 
-Features travel as a dict in one of two forms, packed or padded; `likewise/packing/features.py` lists the keys. Own modules
+Features travel as a dict in one of two forms, packed or padded; `likewise/engine/features.py` lists the keys. Own modules
 take both forms; a `forward` that somebody else wrote, or put a hook on, is handed the padded one.
 """
 
@@ -16,15 +16,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from likewise import hub
+from likewise.engine import TokenBatch
+from likewise.engine.features import Padding
+from likewise.engine.modes import is_watched
 from likewise.modules.text import prepared
-from likewise.packing import TokenBatch
-from likewise.packing.features import Padding
-from likewise.packing.modes import is_watched
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Features = dict[str, Any]
+MODULES: dict[str, type[Module]] = {}
+"""The library's own modules by name, for saved folders; each puts itself here."""
 HUB_OPTIONS = ("token", "cache_folder", "revision", "local_files_only")
 
 
@@ -43,6 +46,11 @@ class Module(nn.Module, ABC):
     """Whether the module's files stand in the model's root folder when it comes first."""
     forward_kwargs: ClassVar[Collection[str]] = frozenset()
     """Keyword arguments of `encode` that `forward` takes."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.__module__.startswith(f"{__package__}."):
+            MODULES[cls.__name__] = cls
 
     @abstractmethod
     def forward(self, features: Features, **kwargs: Any) -> Features:
@@ -146,16 +154,12 @@ class Module(nn.Module, ABC):
         model_name_or_path: str | Path, filename: str, subfolder: str = "", **where: Any
     ) -> str | None:
         """The path of a model's file, downloaded if need be; None where there is no such file. Arguments as of `load`."""
-        from likewise.util import load_file_path
-
-        return load_file_path(str(model_name_or_path), filename, subfolder, **where)
+        return hub.load_file_path(str(model_name_or_path), filename, subfolder, **where)
 
     @staticmethod
     def load_dir_path(model_name_or_path: str | Path, subfolder: str = "", **where: Any) -> str | None:
         """The path of a model's folder, downloaded if need be; None where there is no such folder. Arguments as of `load`."""
-        from likewise.util import load_dir_path
-
-        return load_dir_path(str(model_name_or_path), subfolder, **where)
+        return hub.load_dir_path(str(model_name_or_path), subfolder, **where)
 
 
 class InputModule(Module):

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from likewise.modules.base import Module, is_own, read_settings
+from likewise.modules.base import MODULES, Module, is_own, read_settings
 
 OWN_PACKAGES = ("sentence_transformers", "likewise")
 
@@ -50,12 +50,10 @@ class ModuleReader:
 
     def find_class(self, type_name: str) -> Any:
         """The class that a name in a file stands for, whichever release of the reference wrote it."""
-        from likewise import modules as own
-
         package, _, class_name = type_name.rpartition(".")
         if package.split(".")[0] in OWN_PACKAGES:
-            found = getattr(own, class_name, None) if class_name in own.__all__ else None
-            if not (isinstance(found, type) and issubclass(found, Module) and not inspect.isabstract(found)):
+            found = MODULES.get(class_name)
+            if found is None or inspect.isabstract(found):
                 raise ValueError(
                     f"{self.named_in} names the class {type_name}, which is not known here. "
                     "Update with `pip install -U likewise`, or check the name."
@@ -102,11 +100,9 @@ class ModuleReader:
 
 def _class_for(module_class: type[Module], folder: Path) -> type[Module]:
     """The class that takes what is in a folder: the reference saves a CLIP as a Transformer too, since 5.4."""
-    from likewise.modules import CLIPModel, Transformer
-
-    may_be = module_class is Transformer and (folder / "config.json").exists()
+    may_be = module_class is MODULES["Transformer"] and (folder / "config.json").exists()
     is_clip = may_be and read_settings(folder, "config.json").get("model_type") == "clip"
-    return CLIPModel if is_clip else module_class
+    return MODULES["CLIPModel"] if is_clip else module_class
 
 
 def untrusted(type_name: str, named_in: Path) -> ValueError:
@@ -152,10 +148,8 @@ def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
 
 def _type_name(module: nn.Module, folder: Path) -> str:
     """The class path for the listing; code that came from a folder is copied along."""
-    from likewise import modules as own
-
     module_class = type(module)
-    if getattr(own, module_class.__name__, None) is module_class:
+    if MODULES.get(module_class.__name__) is module_class:
         return f"sentence_transformers.models.{module_class.__name__}"
     if module_class.__module__.startswith("transformers_modules."):
         from transformers.dynamic_module_utils import get_relative_import_files

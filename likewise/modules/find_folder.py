@@ -112,7 +112,7 @@ def _not_needed(files: Sequence[str], backend: str, model_kwargs: Mapping[str, A
     """The files of a repository that nobody will read."""
     graph: set[str] = set()
     if backend != "torch" and not model_kwargs.get("export"):
-        from likewise.modules.graph_model import graph_classes, graph_places
+        from likewise.modules.graphs import graph_classes, graph_places
 
         place = next(filter(files.__contains__, graph_places(graph_classes()[backend], model_kwargs)), None)
         if place is not None:  # with what is beside it: model.onnx_data, openvino_model.bin

@@ -1,16 +1,9 @@
-"""GraphModel: a transformers encoder as a graph in a file; found in a model's folder, or exported to one."""
+"""GraphModel: a transformers encoder as a graph in a file."""
 
 from __future__ import annotations
 
-import copy
-import importlib.util
-import logging
-import shutil
-import tempfile
-import warnings
-import weakref
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from likewise.modules.pretrained import load_model
-from likewise.packing import TokenBatch, TokenSequences
+from likewise.engine import TokenBatch
 
-logger = logging.getLogger(__name__)
-
-OPSET = 18
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 OUTPUTS = ("last_hidden_state", "token_embeddings")  # as exporters name what is looked for here
-LONGEST_CHECK = 300  # tokens: longer than the windows of local attention
 
 
 class GraphModel(nn.Module):
@@ -110,178 +98,3 @@ class GraphModel(nn.Module):
     @abstractmethod
     def copy_files(source: Path, target: Path) -> None:
         """Write the graph to another file, and whatever it keeps in files beside it."""
-
-
-def graph_classes() -> dict[str, type[GraphModel]]:
-    """What runs graphs, by the backend's name."""
-    from likewise.modules.onnx_model import OnnxModel
-    from likewise.modules.openvino_model import OpenVinoModel
-
-    return {kind.backend: kind for kind in (OnnxModel, OpenVinoModel)}
-
-
-def load_graph_model(
-    backend: str, name_or_path: str, config: Any, model_kwargs: Mapping[str, Any]
-) -> GraphModel:
-    """The graph in a model's folder. Where there is none it is exported from the weights, to a temporary folder.
-
-    Args:
-        backend: onnx or openvino.
-        name_or_path: The model's folder, or its name on the Hub.
-        config: Its configuration.
-        model_kwargs: `file_name` and `subfolder` of the graph (it is also looked for in the backend's folder there),
-            `export` (True exports anyway, False never), and what runs it takes: `provider`, `provider_options` and
-            `session_options` of onnxruntime, `ov_config` and `device` of OpenVINO.
-
-    Raises:
-        FileNotFoundError: The file that is asked for does not exist.
-        ImportError: A package of the backend is not installed.
-        ValueError: An option is unknown, the file is damaged, or what was exported computes something else.
-    """
-    kind = graph_classes()[backend]
-    allowed = ("file_name", "subfolder", "export", *kind.options)
-    unknown = set(model_kwargs) - {*allowed, "trust_remote_code", "cache_dir"}
-    if unknown:
-        raise ValueError(
-            f"`model_kwargs` has {', '.join(sorted(unknown))}, which the backend {backend!r} does not take. "
-            f"It takes {', '.join(allowed)}."
-        )
-    options = {name: model_kwargs[name] for name in kind.options if name in model_kwargs}
-    folder = Path(name_or_path)
-    found = find_graph(kind, folder, model_kwargs)
-    if found is not None and not model_kwargs.get("export"):
-        return kind(found, config, **options)
-    temporary = tempfile.mkdtemp(prefix="likewise-")
-    try:
-        graph = _exported(kind, name_or_path, config, model_kwargs, options, Path(temporary))
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    weakref.finalize(graph, shutil.rmtree, temporary, ignore_errors=True)
-    logger.warning(
-        "%s has no graph for the backend %r: one was exported. Save the model to keep it.",
-        name_or_path,
-        backend,
-    )
-    return graph
-
-
-def _exported(
-    kind: type[GraphModel],
-    name_or_path: str,
-    config: Any,
-    model_kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    folder: Path,
-) -> GraphModel:
-    """Export a graph to a folder, and load it."""
-    trust = {name: model_kwargs[name] for name in ("trust_remote_code", "cache_dir") if name in model_kwargs}
-    plain = {**trust, "attn_implementation": "eager", "dtype": torch.float32}
-    model = load_model(name_or_path, copy.deepcopy(config), plain).eval()
-    onnx_file = folder / "model.onnx"
-    export(model, onnx_file)
-    target = onnx_file.with_name(kind.file)
-    if target != onnx_file:
-        kind.copy_files(onnx_file, target)
-    graph = kind(target, config, **options)
-    check_export(graph, model)
-    return graph
-
-
-def find_graph(kind: type[GraphModel], folder: Path, model_kwargs: Mapping[str, Any]) -> Path | None:
-    """The graph's file, in the folder or in the backend's folder there; None where it is to be exported.
-
-    Raises:
-        FileNotFoundError: One is asked for by name, or exporting is ruled out, and there is none.
-    """
-    places = graph_places(kind, model_kwargs)
-    found = next((folder / place for place in places if (folder / place).is_file()), None)
-    asked = "file_name" in model_kwargs or model_kwargs.get("export", True) is False
-    if found is None and asked and not model_kwargs.get("export"):
-        pattern = "*" + Path(kind.file).suffix
-        there = sorted(path.relative_to(folder).as_posix() for path in folder.rglob(pattern))
-        raise FileNotFoundError(
-            f"{folder} has neither {' nor '.join(places)}. It has {', '.join(there) or f'no {pattern} at all'}: name one by "
-            '`model_kwargs={"file_name": ...}`, or leave it out to export one.'
-        )
-    return found
-
-
-def graph_places(kind: type[GraphModel], model_kwargs: Mapping[str, Any]) -> list[str]:
-    """Where in a model's folder its graph may be, in the order in which they are looked at."""
-    name, subfolder = model_kwargs.get("file_name", kind.file), model_kwargs.get("subfolder") or ""
-    return [(Path(subfolder) / part / name).as_posix() for part in ("", kind.backend)]
-
-
-def export(model: nn.Module, target: Path) -> None:
-    """Write the ONNX graph of a transformers model in float32.
-
-    It is traced: graphs by torch's newer exporter take twenty times as long, and onnxruntime finds no attention to
-    fuse in them.
-
-    Raises:
-        ImportError: onnx is not installed.
-    """
-    if importlib.util.find_spec("onnx") is None:
-        raise ImportError('Exporting a graph needs onnx. Install it: pip install "likewise[onnx]".')
-    config: Any = model.config
-    ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]) % config.vocab_size
-    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
-    typed = (getattr(config, "type_vocab_size", 0) or 0) > 1
-    arguments = (ids, mask, torch.zeros_like(mask)) if typed else (ids, mask)
-    names = INPUTS[: len(arguments)]
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the exporter's own, and of what tracing makes constant: see check_export
-        torch.onnx.export(
-            _LastLayer(model).eval(),
-            arguments,
-            target,
-            input_names=list(names),
-            output_names=[OUTPUTS[0]],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in (*names, OUTPUTS[0])},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-
-
-def check_export(graph: GraphModel, model: nn.Module) -> None:
-    """Compare a graph with its model on a batch of another shape than the one that was traced.
-
-    Raises:
-        ValueError: They differ.
-    """
-    longest = (
-        getattr(graph.config, "max_position_embeddings", None) or LONGEST_CHECK
-    ) - graph.position_offset
-    lengths = [min(longest, length) for length in (LONGEST_CHECK, 7, 1)]
-    generator = torch.Generator().manual_seed(0)
-    batch = TokenSequences.from_lists(
-        [torch.randint(graph.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
-    ).pack()
-    mask = batch.padded_mask()
-    ids = batch.pad(batch.input_ids, graph.config.pad_token_id or 0)
-    with torch.inference_mode():
-        expected = batch.unpad(_LastLayer(model)(ids, mask), mask)
-        difference = (graph(batch)[0] - expected).abs().max()
-    if difference > 1e-3 * expected.abs().max():
-        raise ValueError(
-            f"The graph that was exported from a {type(model).__name__} computes something else: it differs by "
-            f"{difference:.1g}. This architecture cannot be exported; load it with `backend='torch'`."
-        )
-
-
-class _LastLayer(nn.Module):
-    """A transformers model with positional arguments and one output."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        output: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
-        return output

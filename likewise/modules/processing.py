@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from likewise.engine import TokenSequences
 from likewise.modules.text import Text, Tokenization, prepared
-from likewise.packing import TokenSequences
 
 KINDS = ("common", "text", "audio", "image", "video", "chat_template")
 TRUNCATIONS = ("longest_first", "only_first", "only_second")

@@ -10,11 +10,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.engine import TokenSequences
 from likewise.modules import base
-from likewise.modules.base import Features, InputModule, Module, read_settings, run_module, write_json
+from likewise.modules.base import (
+    MODULES,
+    Features,
+    InputModule,
+    Module,
+    read_settings,
+    run_module,
+    write_json,
+)
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.text import Text
-from likewise.packing import TokenSequences
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +281,7 @@ class Router(InputModule):
         return nn.Module.__repr__(self)
 
 
-Asym = Router
+Asym = MODULES["Asym"] = Router
 """The name of Router before 5.0 of the reference."""
 
 

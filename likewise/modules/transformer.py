@@ -10,9 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.engine import TokenBatch, TokenSequences
+from likewise.engine.encoder import PackedEncoder
+from likewise.engine.features import Padding
+from likewise.engine.layers import use_fast_layers
+from likewise.engine.modes import is_watched_inside
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
-from likewise.modules.graph_model import GraphModel, load_graph_model
+from likewise.modules.graph_model import GraphModel
+from likewise.modules.graphs import load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.processing import (
     Processing,
@@ -23,11 +29,6 @@ from likewise.modules.processing import (
 )
 from likewise.modules.saved_arguments import check_config, saved_arguments
 from likewise.modules.text import Text, Tokenization
-from likewise.packing import TokenBatch, TokenSequences
-from likewise.packing.encoder import PackedEncoder
-from likewise.packing.features import Padding
-from likewise.packing.layers import use_fast_layers
-from likewise.packing.modes import is_watched_inside
 
 CONFIG_FILES = (
     "sentence_bert_config.json",

@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenSequences
 from likewise.modules.base import Features, InputModule, read_settings, read_weights, save_weights, write_json
+from likewise.modules.classes import foreign_class, untrusted
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
     WORD_TOKENIZERS,
@@ -19,7 +21,6 @@ from likewise.modules.word_tokenizers import (
     WhitespaceTokenizer,
     WordTokenizer,
 )
-from likewise.packing import TokenSequences
 
 PADDING_WORD = "PADDING_TOKEN"  # number 0, a vector of zeros
 
@@ -210,8 +211,6 @@ def _tokenizer_class(name: str, trusted: bool, folder: str | Path) -> type[WordT
     package, _, class_name = name.rpartition(".")
     if package.split(".")[0] in ("sentence_transformers", "likewise") and class_name in WORD_TOKENIZERS:
         return WORD_TOKENIZERS[class_name]
-    from likewise.modules.classes import foreign_class, untrusted
-
     if not trusted:
         raise untrusted(name, Path(folder) / WordEmbeddings.config_file_name)
     found: type[WordTokenizer] = foreign_class(

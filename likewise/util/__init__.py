@@ -9,16 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from likewise.hub import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
     from likewise.losses.base import function_name as similarity_fct_name
     from likewise.losses.teacher_targets import check_teacher_targets
     from likewise.maxsim import maxsim, maxsim_pairwise, mean_maxsim, mean_maxsim_pairwise
     from likewise.model.requirements import check_version_requirements
     from likewise.modules.device import best_device as get_device_name
+    from likewise.precision import quantize_embeddings
     from likewise.processes import get_rank, get_world_size, is_dist_initialized
     from likewise.retrieval.community_detection import community_detection
     from likewise.retrieval.hard_negatives import mine_hard_negatives
     from likewise.retrieval.paraphrase_mining import paraphrase_mining, paraphrase_mining_embeddings
-    from likewise.retrieval.quantization import quantize_embeddings
     from likewise.retrieval.quantized_search import semantic_search_faiss, semantic_search_usearch
     from likewise.retrieval.semantic_search import information_retrieval, semantic_search
     from likewise.similarity import (
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         pairwise_manhattan_sim,
         pytorch_cos_sim,
     )
-    from likewise.training.resolve_ids import resolve_ids
+    from likewise.training.data.resolve_ids import resolve_ids
     from likewise.util.distributed import (
         all_gather,
         all_gather_padded,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         is_datasets_available,
         is_training_available,
     )
-    from likewise.util.file_io import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
     from likewise.util.logging import LoggingHandler, disable_logging, install_logger
     from likewise.util.misc import (
         append_to_last_row,
@@ -95,7 +95,7 @@ _HOMES = {
     "get_device_name": "likewise.modules.device:best_device",
     "get_rank": "likewise.processes",
     "get_world_size": "likewise.processes",
-    "http_get": "likewise.util.file_io",
+    "http_get": "likewise.hub",
     "import_from_string": "likewise.util.misc",
     "import_module_class": "likewise.util.misc",
     "information_retrieval": "likewise.retrieval",
@@ -103,10 +103,10 @@ _HOMES = {
     "is_accelerate_available": "likewise.util.environment",
     "is_datasets_available": "likewise.util.environment",
     "is_dist_initialized": "likewise.processes",
-    "is_sentence_transformer_model": "likewise.util.file_io",
+    "is_sentence_transformer_model": "likewise.hub",
     "is_training_available": "likewise.util.environment",
-    "load_dir_path": "likewise.util.file_io",
-    "load_file_path": "likewise.util.file_io",
+    "load_dir_path": "likewise.hub",
+    "load_file_path": "likewise.hub",
     "manhattan_sim": "likewise.similarity",
     "maxsim": "likewise.maxsim",
     "maxsim_pairwise": "likewise.maxsim",
@@ -124,7 +124,7 @@ _HOMES = {
     "pytorch_cos_sim": "likewise.similarity",
     "quantize_embeddings": "likewise.retrieval",
     "repad_flattened_features": "likewise.util.tensor",
-    "resolve_ids": "likewise.training.resolve_ids",
+    "resolve_ids": "likewise.training.data.resolve_ids",
     "select_max_active_dims": "likewise.util.tensor",
     "semantic_search": "likewise.retrieval",
     "semantic_search_faiss": "likewise.retrieval",

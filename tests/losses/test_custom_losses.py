@@ -13,7 +13,7 @@ from losses_common import batch_of, texts
 from torch import Tensor, nn
 
 from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
-from likewise.packing.features import Padding
+from likewise.engine.features import Padding
 
 
 class ColumnByColumn(nn.Module):

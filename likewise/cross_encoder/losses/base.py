@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch
 from likewise.losses.base import Columns, Label, Run, run_whole
 from likewise.losses.feature_batch import FeatureBatch
-from likewise.packing import TokenBatch
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 

@@ -1,0 +1,161 @@
+"""The house: what a file may import, by the floor its room lies on; and no circle of files anywhere."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import likewise
+
+PACKAGE = Path(likewise.__file__).parent
+
+# From the ground up: what each floor's rooms are for is told in docs/architecture.md. A file imports from lower floors
+# and from its own room, whether for types, inside of functions or when it is loaded.
+FLOORS = (
+    {
+        "checked_yaml",
+        "hub",
+        "input_example",
+        "maxsim",
+        "precision",
+        "processes",
+        "similarity",
+        "tables",
+        "types",
+        "version",
+    },
+    {"engine"},
+    {"modules"},
+    {"model"},
+    {"backend", "card", "losses", "retrieval"},
+    {"evaluation"},
+    {"training"},
+    {"legacy"},
+    {"cross_encoder", "sentence_transformer"},
+    {"compat", "recipe"},
+    {"cli"},
+)
+# Names from other rooms and nothing of their own: the package's face, the reference's paths, and its name.
+FACES = {
+    "__init__", "__main__", "data_collator", "datasets", "model_card", "models", "quantization", "readers", "sampler",
+    "similarity_functions", "trainer", "training_args", "util",
+}  # fmt: skip
+
+
+def files_of(package: Path) -> dict[str, Path]:
+    """Each file by its dotted name below the package; a folder's `__init__` by the folder's."""
+    names = {}
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
+    return names
+
+
+def imports_of(path: Path, files: Mapping[str, Path], root: str) -> set[str]:
+    """The package's files that a file imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} imports by dots"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            first, _, rest = name.partition(".")
+            if first == root:
+                while rest and rest not in files:  # a name in a file, or in a folder's `__init__`
+                    rest = rest.rpartition(".")[0]
+                found.add(rest or "__init__")
+    return found
+
+
+def graph_of(package: Path) -> dict[str, set[str]]:
+    """Each file's imports."""
+    files = files_of(package)
+    return {name: imports_of(path, files, package.name) - {name} for name, path in files.items()}
+
+
+def breaches(graph: Mapping[str, set[str]]) -> Iterator[str]:
+    """Every import of a room that does not lie lower, in words."""
+    floor_of = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    for name, imported in graph.items():
+        room = name.partition(".")[0]
+        if room in FACES:
+            continue
+        if room not in floor_of:
+            yield f"{name} is in no room of the house"
+            continue
+        for other in imported:
+            other_room = other.partition(".")[0]
+            if other_room != room and not floor_of.get(other_room, len(FLOORS)) < floor_of[room]:
+                yield f"{name} imports {other}"
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Files that import each other in a circle, or an empty list."""
+    done: set[str] = set()
+
+    def visit(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return way[way.index(name) :]
+        if name in done:
+            return []
+        for other in sorted(graph.get(name, ())):
+            circle = visit(other, [*way, name])
+            if circle:
+                return circle
+        done.add(name)
+        return []
+
+    return next((circle for name in sorted(graph) if (circle := visit(name, []))), [])
+
+
+def test_every_file_imports_from_lower_floors_and_its_own_room_only() -> None:
+    assert sorted(breaches(graph_of(PACKAGE))) == []
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    assert circle_in(graph_of(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("engine/attention.py", "from likewise.modules import base"),
+        ("losses/cosent.py", "from likewise.retrieval.topk import top_k"),
+        ("losses/cosent.py", "from likewise import util"),
+        (
+            "model/model.py",
+            "if TYPE_CHECKING:\n    from likewise.card import SentenceTransformerModelCardData",
+        ),
+        ("similarity.py", "def late() -> None:\n    import likewise.engine.attention"),
+        ("nowhere.py", "x = 1"),
+    ],
+)
+def test_a_planted_breach_is_seen(tmp_path: Path, file: str, line: str) -> None:
+    package = tmp_path / "likewise"
+    for name in ("engine/attention", "modules/base", "losses/cosent", "retrieval/topk", "card/data", "similarity", "util", file.removesuffix(".py")):  # fmt: skip
+        path = package / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+        (path.parent / "__init__.py").touch()
+    assert list(breaches(graph_of(package))) in ([], ["nowhere is in no room of the house"])
+    (package / file).write_text(line)
+    assert len(list(breaches(graph_of(package)))) == 1
+
+
+@pytest.mark.parametrize("late", ["", "def later() -> None:\n    "])
+def test_a_planted_circle_is_seen(tmp_path: Path, late: str) -> None:
+    package = tmp_path / "likewise"
+    package.mkdir()
+    (package / "a.py").write_text("from likewise.b import x")
+    (package / "b.py").write_text("import likewise.c")
+    (package / "c.py").write_text("")
+    assert circle_in(graph_of(package)) == []
+    (package / "c.py").write_text(f"{late}from likewise import a")
+    assert circle_in(graph_of(package)) == ["a", "b", "c"]
