@@ -9,9 +9,12 @@ gives the public names of the place where they live here. After `install()` that
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +59,8 @@ HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for
     "modules.tokenizer.word": "models",
 }
 
+_ALIASING = RLock()
+
 
 def install() -> None:
     """Let `import sentence_transformers` give this package, for code that imports it by name.
@@ -70,6 +75,34 @@ def install() -> None:
             "sentence_transformers was imported already. Call `likewise.compat.install()` before the first import of it."
         )
     find_paths_of("sentence_transformers", 0)
+
+
+@contextmanager
+def aliased() -> Iterator[None]:
+    """Within this context `import sentence_transformers` gives this package; afterwards it is as it was.
+
+    For code that comes with a model: it imports the reference by name, which need not be installed, and must not be mixed in
+    where it is.
+    """
+    name = "sentence_transformers"
+    with _ALIASING:
+        if any(isinstance(finder, OldPaths) and finder.root == name for finder in sys.meta_path):
+            yield
+            return
+        aside = _taken_out(name)
+        find_paths_of(name, 0)
+        try:
+            yield
+        finally:
+            sys.meta_path[:] = [f for f in sys.meta_path if not (isinstance(f, OldPaths) and f.root == name)]
+            _taken_out(name)
+            sys.modules.update(aside)
+
+
+def _taken_out(package: str) -> dict[str, ModuleType]:
+    """The modules of a package that were imported, which are then as if they had not been."""
+    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 def find_paths_of(root: str, place: int) -> None:
