@@ -76,7 +76,7 @@ def load(
         ImportError: The model needs other versions of packages.
     """
     trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options = {
+    options: dict[str, Any] = {
         "model_kwargs": {**trust, **(model_kwargs or {})},
         "tokenizer_kwargs": {**trust, **(tokenizer_kwargs or {})},
         "config_kwargs": {**trust, **(config_kwargs or {})},
