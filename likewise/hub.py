@@ -11,6 +11,8 @@ from urllib.request import urlopen
 
 __all__ = ["http_get", "is_sentence_transformer_model", "load_dir_path", "load_file_path"]
 
+TIMEOUT_S = 60.0  # without a single byte
+
 
 def is_sentence_transformer_model(
     model_name_or_path: str,
@@ -109,7 +111,8 @@ def http_get(url: str, path: str | os.PathLike[str]) -> None:
     """Download a file, with a progress bar. The folder is made if it does not exist; a file is there whole or not at all.
 
     Raises:
-        OSError: The server refuses (`urllib.error.HTTPError`) or is not reached, or the file cannot be written.
+        OSError: The server refuses (`urllib.error.HTTPError`), is not reached or sends nothing for a minute
+            (`TimeoutError`), or the file cannot be written.
     """
     from tqdm.auto import tqdm
 
@@ -117,7 +120,7 @@ def http_get(url: str, path: str | os.PathLike[str]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f"{target.name}_part")
     try:
-        with urlopen(url) as response, unfinished.open("wb") as file:
+        with urlopen(url, timeout=TIMEOUT_S) as response, unfinished.open("wb") as file:
             size = response.headers.get("Content-Length")
             total = int(size) if size else None
             with tqdm.wrapattr(file, "write", total=total, desc=target.name, leave=False) as counted:

@@ -17,6 +17,7 @@ PACKAGE = Path(likewise.__file__).parent
 FLOORS = (
     {
         "checked_yaml",
+        "compat",
         "hub",
         "input_example",
         "maxsim",
@@ -35,7 +36,7 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "sentence_transformer"},
-    {"compat", "recipe"},
+    {"recipe"},
     {"cli"},
 )
 # Names from other rooms and nothing of their own: the package's face, the reference's paths, and its name.

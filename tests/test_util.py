@@ -378,6 +378,15 @@ def test_a_download_is_whole_or_not_there(
     assert "data.txt" in capsys.readouterr().err
 
 
+def test_a_download_from_a_server_that_says_nothing_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.hub.TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError):
+        util.http_get(f"http://127.0.0.1:{silent.getsockname()[1]}/data.txt", tmp_path / "data.txt")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 def hub_with_a_file() -> Any:
     with running_hub() as hub:

@@ -117,8 +117,12 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
     ) -> list[dict[str, Any]]:
         """The data sets, with what their owner told of them where that is as many."""
         told = known if len(known) == len(data_sets) else [{}] * len(data_sets)
+        mapping = self.trainer.args.router_mapping or {}
+        routes = {name: mapping.get(name, mapping) for name in data_sets}  # of each data set, or of all
         return [
-            describe(dataset, self.trainer.trained.loss_of(name), self.trainer.model, facts, name)
+            describe(
+                dataset, self.trainer.trained.loss_of(name), self.trainer.model, facts, name, routes[name]
+            )
             for (name, dataset), facts in zip(data_sets.items(), told, strict=True)
         ] or known
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.card.markdown import class_name
-from likewise.modules import CLIPModel
+from likewise.modules import CLIPModel, Router
 from likewise.modules.images import is_picture
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def describe(
     model: SentenceTransformer,
     known: Mapping[str, Any] | None = None,
     name: str = "",
+    routes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Everything the card tells of a data set.
 
@@ -40,6 +41,7 @@ def describe(
         model: Whose tokens are counted.
         known: What its owner told of it, such as its `name` and `id`; wins over what is found.
         name: Its key in a dict of data sets.
+        routes: The routes of a Router that columns take.
 
     Returns:
         `name`, `id` and `revision` on the Hub, as far as they are known; `size`, `columns`, `stats` by column,
@@ -49,7 +51,9 @@ def describe(
     rows = _first_rows(dataset) if hasattr(dataset, "__len__") else {}
     if rows:
         described["size"] = len(dataset)
-        described["stats"] = {column: statistics(values, model) for column, values in rows.items()}
+        described["stats"] = {
+            column: statistics(values, model, (routes or {}).get(column)) for column, values in rows.items()
+        }
         described["examples"] = {column: list(values[:SAMPLES]) for column, values in rows.items()}
     described["columns"] = list(rows or dataset.column_names or ())
     described["loss"] = describe_loss(loss)
@@ -92,11 +96,11 @@ def origin(dataset: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def statistics(values: Sequence[Any], model: SentenceTransformer) -> dict[str, Any]:
+def statistics(values: Sequence[Any], model: SentenceTransformer, route: str | None = None) -> dict[str, Any]:
     """What kind of values these are (`dtype`, `modality`), and the numbers worth telling of them (`data`)."""
     first = values[0]
     if isinstance(first, str):
-        return {"dtype": "string", "modality": "text", "data": _lengths_of_texts(values, model)}
+        return {"dtype": "string", "modality": "text", "data": _lengths_of_texts(values, model, route)}
     if isinstance(first, bool | int):
         return {"dtype": type(first).__name__, "modality": "", "data": _shares(values)}
     if isinstance(first, float):
@@ -110,9 +114,11 @@ def statistics(values: Sequence[Any], model: SentenceTransformer) -> dict[str, A
     return {"dtype": type(first).__name__, "modality": "", "data": {}}
 
 
-def _lengths_of_texts(texts: Sequence[str], model: SentenceTransformer) -> dict[str, str]:
+def _lengths_of_texts(texts: Sequence[str], model: SentenceTransformer, route: str | None) -> dict[str, str]:
     """In tokens, as the model reads them (cut at its limit); in characters if it has no tokens."""
     first = model._first_module()
+    if isinstance(first, Router):
+        first = first.first_module(route)
     if model.takes_tokens or isinstance(first, CLIPModel):
         count = first.token_sequences if model.takes_tokens else first.tokenization
         return _spread(count(list(texts)).lengths.tolist(), " tokens")

@@ -12,7 +12,7 @@ import typer
 from likewise.cli import console
 from likewise.cli.docstrings import Described, installed_packages, standard_library
 from likewise.cli.index import Index
-from likewise.cli.models import DEFAULT_MODEL, find_model
+from likewise.cli.models import DEFAULT_MODEL
 from likewise.cli.train import command, run
 
 if TYPE_CHECKING:
@@ -55,15 +55,14 @@ def quickstart(
     """Train a model on this machine's own text, and see that it helped.
 
     Teaches a model to find Python functions by what they do. It learns from the docstrings of the packages that are
-    installed here, and is measured on the standard library, which it does not see in training. Nothing is downloaded;
+    installed here, and is measured on the standard library, which it does not see in training. Nothing but the model is downloaded;
     two CPU cores need a few minutes.
     """
-    folder = find_model(model)
     held_out = standard_library()
     train = installed_packages(pairs, seed, held_out)
     if len(train) < 2:
         raise ValueError("The installed packages have no docstrings to train on. Install some, e.g. numpy.")
-    recipe = _write_data(out, folder, train, held_out, seed)
+    recipe = _write_data(out, model, train, held_out, seed)
     _introduce(model, train, held_out)
 
     from likewise.recipe import read_recipe

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import find_model, hub_name
+from likewise.cli.models import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
@@ -93,7 +93,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         data_sets = {name: part.source.load() for name, part in recipe.train.items()}
         dev = {name: part.load() for name, part in recipe.dev.items()}
         test = {name: part.load() for name, part in recipe.test.items()}
-        model = recipe.model.load(find_model(model_name or recipe.model.name))
+        model = recipe.model.load(model_name)
         name_origins(model, model_name or recipe.model.name, list(data_sets))
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
 from importlib.metadata import Distribution, DistributionFinder
 from os import PathLike
 from pathlib import Path
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -24,12 +26,40 @@ from likewise.compat.names import API_VERSION, HOMES, MISSING, MISSING_FAMILIES,
 PACKAGE = Path(__file__).parents[1]
 ALIAS = "sentence_transformers"
 MISSING_HOME = "likewise.compat.missing"
+_ALIASING = RLock()
 
 
 def find_paths_of(root: str, place: int) -> None:
     """Let the reference's paths below a package be found, once, at this place among the ways to find modules."""
     if not any(isinstance(finder, OldPaths) and finder.root == root for finder in sys.meta_path):
         sys.meta_path.insert(place, OldPaths(root))
+
+
+@contextmanager
+def aliased() -> Iterator[None]:
+    """Within this context `import sentence_transformers` gives this package; afterwards it is as it was.
+
+    For code that comes with a model: it imports the reference by name, which need not be installed, and must not be mixed in
+    where it is.
+    """
+    with _ALIASING:
+        if any(isinstance(finder, OldPaths) and finder.root == ALIAS for finder in sys.meta_path):
+            yield
+            return
+        aside = _taken_out(ALIAS)
+        find_paths_of(ALIAS, 0)
+        try:
+            yield
+        finally:
+            sys.meta_path[:] = [f for f in sys.meta_path if not (isinstance(f, OldPaths) and f.root == ALIAS)]
+            _taken_out(ALIAS)
+            sys.modules.update(aside)
+
+
+def _taken_out(package: str) -> dict[str, ModuleType]:
+    """The modules of a package that were imported, which are then as if they had not been."""
+    names = [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
+    return {name: sys.modules.pop(name) for name in names}
 
 
 class OldPaths:

@@ -18,7 +18,8 @@ Answer = TypeVar("Answer")
 
 CARD_FILE = "README.md"
 WAITS_S = (1.0, 4.0, 15.0)  # before each further attempt
-TIMED_OUT, TOO_MANY = 408, 429
+TIMED_OUT, CONFLICT, TOO_MANY = 408, 409, 429
+FILES_OF_NEW = {".gitattributes"}  # which the Hub puts into a new repository
 
 
 def push(
@@ -48,10 +49,7 @@ def push(
             f"`local_model_path` must be a folder, but is {str(local_model_path)!r}. Check the path."
         )
     api = HfApi(token=token)
-    repo_id = with_retries(
-        lambda: api.create_repo(repo_id, private=private, exist_ok=exist_ok or create_pr).repo_id,
-        f"creating {repo_id}",
-    )
+    repo_id = _create(api, repo_id, private, exist_ok or create_pr)
     if revision is not None:
         with_retries(
             lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
@@ -73,6 +71,33 @@ def push(
             commit_description=f"A {kind}, saved by Likewise:\n```\n{model}\n```" if create_pr else None,
         )
     return str(commit.pr_url if create_pr else commit.commit_url)
+
+
+def _create(api: Any, repo_id: str, private: bool | None, exist_ok: bool) -> str:
+    """Make a repository, and return its full name.
+
+    Where the answer to an attempt was lost, the next one finds the repository that the first has made: an empty one is
+    taken for that.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    attempts = 0
+
+    def create() -> str:
+        nonlocal attempts
+        attempts += 1
+        try:
+            return str(api.create_repo(repo_id, private=private, exist_ok=exist_ok).repo_id)
+        except HfHubHTTPError as error:
+            is_there = getattr(error.response, "status_code", 0) == CONFLICT
+            if attempts == 1 or not is_there:
+                raise
+            made = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            if not set(api.list_repo_files(made)) <= FILES_OF_NEW:
+                raise
+            return str(made)
+
+    return with_retries(create, f"creating {repo_id}")
 
 
 def with_organization(repo_id: str, organization: str | None) -> str:

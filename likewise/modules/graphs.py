@@ -92,7 +92,7 @@ def _exported(
     plain = {**trust, "attn_implementation": "eager", "dtype": torch.float32}
     model = load_model(name_or_path, copy.deepcopy(config), plain).eval()
     onnx_file = folder / "model.onnx"
-    export(model, onnx_file)
+    export(model, onnx_file, kind.backend)
     target = onnx_file.with_name(kind.file)
     if target != onnx_file:
         kind.copy_files(onnx_file, target)
@@ -126,7 +126,7 @@ def graph_places(kind: type[GraphModel], model_kwargs: Mapping[str, Any]) -> lis
     return [(Path(subfolder) / part / name).as_posix() for part in ("", kind.backend)]
 
 
-def export(model: nn.Module, target: Path) -> None:
+def export(model: nn.Module, target: Path, extra: str = "onnx") -> None:
     """Write the ONNX graph of a transformers model in float32.
 
     It is traced: graphs by torch's newer exporter take twenty times as long, and onnxruntime finds no attention to
@@ -136,7 +136,7 @@ def export(model: nn.Module, target: Path) -> None:
         ImportError: onnx is not installed.
     """
     if importlib.util.find_spec("onnx") is None:
-        raise ImportError('Exporting a graph needs onnx. Install it: pip install "likewise[onnx]".')
+        raise ImportError(f'Exporting a graph needs onnx. Install it: pip install "likewise[{extra}]".')
     config: Any = model.config
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]) % config.vocab_size
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])

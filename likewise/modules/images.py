@@ -30,19 +30,26 @@ def is_picture(value: Any) -> bool:
 
 
 def names_image(text: str) -> bool:
-    """Whether a text is the address of an image: a data URI, a URL or the path of a file that ends like one."""
-    if text.startswith(DATA_URI):
-        return True
+    """Whether a text stands for an image: a data URI, a URL or the path of a file that ends like one."""
+    return (
+        text.startswith(DATA_URI)
+        or is_address(text)
+        or (text.lower().endswith(EXTENSIONS) and Path(text).is_file())
+    )
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is the URL of an image on the network."""
     if text.startswith(("http://", "https://")) and " " not in text:
         try:
             return urlparse(text).path.lower().endswith(EXTENSIONS)
         except ValueError:
             return False
-    return text.lower().endswith(EXTENSIONS) and Path(text).is_file()
+    return False
 
 
 def opened(image: Any) -> Any:
-    """A PIL image with its pixels read; `image` is one, or a text that `names_image`.
+    """A PIL image with its pixels read; `image` is one, or a text that says where one is.
 
     Raises:
         ValueError: It cannot be had, or is damaged.

@@ -45,6 +45,11 @@ def load_model(
             name_or_path, config=config, output_loading_info=True, **model_args
         )
     except (SafetensorError, RuntimeError, EOFError) as error:
+        damaged = _damaged_file(Path(name_or_path))
+        if damaged is not None:
+            raise ValueError(
+                f"{damaged} cannot be read ({error}). It may be cut short: copy or download it again."
+            ) from error
         raise ValueError(
             f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
             "config.json: copy or download the folder again."
@@ -59,6 +64,19 @@ def load_model(
         )
     loaded: nn.Module = model
     return loaded
+
+
+def _damaged_file(folder: Path) -> Path | None:
+    """The first safetensors file in a folder that is cut short or none at all."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return path
+    return None
 
 
 def load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:

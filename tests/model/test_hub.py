@@ -229,3 +229,23 @@ def test_the_older_name_uploads_too(
     assert "`save_to_hub` is deprecated" in caplog.text
     with pytest.raises(ValueError, match="Drop `organization`"):
         model.save_to_hub("you/mine", "me", token=TOKEN)
+
+
+@pytest.mark.parametrize("answer_lost", [False, True])
+def test_making_a_repository_is_tried_again_where_the_answer_was_lost(
+    model: SentenceTransformer, hub: Hub, answer_lost: bool
+) -> None:
+    hub.drop, hub.drops, hub.answer_lost = "POST .*create", 1, answer_lost
+    model.push_to_hub("me/mine", token=TOKEN)
+    assert "modules.json" in hub.files("me/mine")
+
+
+def test_a_repository_with_files_is_no_repository_that_was_just_made(
+    model: SentenceTransformer, hub: Hub
+) -> None:
+    model.push_to_hub("me/mine", token=TOKEN)
+    before = dict(hub.files("me/mine"))
+    hub.drop, hub.drops = "POST .*create", 1
+    with pytest.raises(HfHubHTTPError, match="409"):
+        model.push_to_hub("me/mine", token=TOKEN)
+    assert hub.files("me/mine") == before

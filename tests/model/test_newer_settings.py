@@ -227,3 +227,14 @@ def test_a_model_on_onnx_refuses_what_a_graph_does_not_give(plain_folder: Path) 
         Transformer(str(plain_folder), modality_config=config, backend="onnx")
     with pytest.raises(ValueError, match="`backend` must be 'torch', 'onnx' or 'openvino', but is 'onxx'"):
         Transformer(str(plain_folder), backend="onxx")
+
+
+def test_weights_load_under_the_names_of_every_release(plain_folder: Path, tmp_path: Path) -> None:
+    """`0.auto_model.*` before 5.4 and here, `0.model.*` since."""
+    other = Path(small_model_folder(tmp_path / "other", seed=1))
+    theirs, ours = Reference(str(other), device="cpu"), SentenceTransformer(other, device="cpu")
+    assert {name.split(".")[1] for name in theirs.state_dict()} == {"model"}
+    for state in (theirs.state_dict(), ours.state_dict()):
+        model = SentenceTransformer(plain_folder, device="cpu")
+        model.load_state_dict(state)
+        np.testing.assert_array_equal(model.encode(TEXTS), ours.encode(TEXTS))

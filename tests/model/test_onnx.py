@@ -20,6 +20,7 @@ from likewise import (
     export_static_quantized_openvino_model,
 )
 from likewise.backend import OptimizationConfig, QuantizationConfig
+from likewise.modules import graph_model
 from likewise.similarity import pairwise_cos_sim
 
 TEXTS = [*sentences(12), ""]
@@ -286,3 +287,12 @@ def test_what_graphs_cannot_do_is_named(folder: str, exported: Path, tmp_path: P
     (tmp_path / "cut" / "onnx" / "model.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"model\.onnx cannot be read"):
         load(tmp_path / "cut", "onnx")
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_what_lacks_for_exporting_is_named_by_the_backends_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf'pip install "likewise\[{backend}\]"'):
+        graph_model.export(torch.nn.Linear(1, 1), tmp_path / "model.onnx", backend)

@@ -119,6 +119,30 @@ def test_a_path_and_a_data_uri_stand_for_the_image(model: SentenceTransformer, t
     assert no_file["image_text_info"].tolist() == [1, 1, 1]
 
 
+def test_an_address_is_fetched_only_where_that_was_allowed(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, fetched = "https://example.org/a cat.png".replace(" ", "-"), []
+
+    def load_image(where: str) -> Any:
+        fetched.append(where)
+        return IMAGES[0]
+
+    monkeypatch.setattr("transformers.image_utils.load_image", load_image)
+    with pytest.raises(
+        ValueError, match=r"An input is the address of an image, 'https://example.*fetch_urls = True"
+    ):
+        model.encode(["a cat", address])
+    as_text = model.encode([{"text": address}])
+    assert not fetched
+    as_image = model.encode([{"image": address}])
+    np.testing.assert_allclose(as_image, model.encode(IMAGES[:1]), atol=1e-6)
+    assert np.abs(as_text - as_image).max() > 1e-3
+    monkeypatch.setattr(model[0], "fetch_urls", True)
+    np.testing.assert_array_equal(model.encode([address]), as_image)
+    assert fetched == [address] * 2
+
+
 def test_prompts_go_before_texts_alone(model: SentenceTransformer) -> None:
     np.testing.assert_allclose(model.encode(["cat"], prompt="a "), model.encode(["a cat"]), atol=1e-6)
     np.testing.assert_array_equal(model.encode(IMAGES, prompt="a "), model.encode(IMAGES))

@@ -14,7 +14,13 @@ from sentence_transformers import SentenceTransformer as Reference
 from sentence_transformers.sentence_transformer import modules as reference
 from small import sentences, small_model_folder, small_tokenizer
 
-from likewise import SentenceTransformer, models
+from likewise import (
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+    losses,
+    models,
+)
 
 TEXTS = sentences(10)
 D = 32
@@ -189,3 +195,80 @@ def test_a_training_step_equals_the_towers_by_hand(model: SentenceTransformer) -
 def test_wrong_arguments_are_named(arguments: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         models.Router(*arguments)
+
+
+class Scaled(models.InputModule):
+    """Takes `scale` from `encode`, and has a limit that is its class's."""
+
+    forward_kwargs = frozenset({"scale"})
+    max_seq_length = 7
+    ready = False
+
+    def tokenize(self, texts: Any, *args: Any, **kwargs: Any) -> Any:
+        return {"input_ids": torch.zeros(len(texts), 1, dtype=torch.long)}
+
+    def forward(self, features: Any, scale: float = 1, **kwargs: Any) -> Any:
+        return {**features, "sentence_embedding": torch.ones(len(features["input_ids"]), 4) * scale}
+
+    def on_model_ready(self, model: Any) -> None:
+        self.ready = True
+
+
+def test_keywords_of_modules_within_a_route_are_taken() -> None:
+    router = models.Router({"query": [Scaled()], "document": [Scaled()]})
+    model = SentenceTransformer(modules=[router], device="cpu")
+    np.testing.assert_array_equal(model.encode(["a"], task="query", scale=3), np.full((1, 4), 3.0))
+    assert model.get_model_kwargs() == ["modality", "scale", "task"]
+    assert router.first_module("query").ready
+    with pytest.raises(ValueError, match="got size, which no module"):
+        model.encode(["a"], size=3)
+
+
+def test_a_limit_that_is_a_class_attribute_can_be_set(plain: str) -> None:
+    router = models.Router({"query": [Scaled()], "document": [models.Transformer(plain), models.Pooling(D)]})
+    model = SentenceTransformer(modules=[router], device="cpu")
+    assert model.max_seq_length == 64
+    model.max_seq_length = 5
+    assert (router.first_module("query").max_seq_length, model.max_seq_length, Scaled.max_seq_length) == (
+        5,
+        5,
+        7,
+    )
+
+
+def test_a_router_names_its_transformers_model_and_takes_a_modality(
+    model: SentenceTransformer, other: Any
+) -> None:
+    assert type(model.transformers_model) is type(other.transformers_model)
+    assert model.config.hidden_size == D
+    features = model[0].preprocess(TEXTS, task="query", modality="text")
+    assert features["modality"] == "text"
+    found = model(dict(features))["sentence_embedding"].detach()
+    np.testing.assert_allclose(found, model.encode_query(TEXTS), atol=2e-6)
+    with pytest.raises(ValueError, match="Adapters are for models with a Transformer module"):
+        model.active_adapters()
+
+
+def test_routes_of_different_sizes_are_warned_about_once(
+    plain: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tower = [models.Transformer(plain), models.Pooling(D)]
+    router = models.Router({"query": [*tower, models.Dense(D, 8)], "document": tower})
+    model = SentenceTransformer(modules=[router], device="cpu")
+    assert [model.get_embedding_dimension() for _ in range(2)] == [8, 8]
+    assert caplog.text.count("different sizes (query: 8, document: 32)") == 1
+
+
+def test_the_card_of_a_router_without_a_default_route_shows_its_data(plain: str, tmp_path: Path) -> None:
+    tower = [models.Transformer(plain), models.Pooling(D)]
+    router = models.Router({"query": tower, "document": tower}, allow_empty_key=False)
+    model = SentenceTransformer(modules=[router], device="cpu")
+    data = Dataset.from_dict({"question": TEXTS[:4], "answer": TEXTS[4:8]})
+    arguments = SentenceTransformerTrainingArguments(
+        str(tmp_path / "run"), max_steps=1, report_to="none", save_strategy="no", use_cpu=True, disable_tqdm=True,
+        router_mapping={"question": "query", "answer": "document"},
+    )  # fmt: skip
+    loss = losses.MultipleNegativesRankingLoss(model)
+    SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=loss).train()
+    model.save_pretrained(tmp_path / "saved")
+    assert f"<code>{TEXTS[0]}</code>" in (tmp_path / "saved" / "README.md").read_text(encoding="utf8")
