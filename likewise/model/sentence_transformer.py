@@ -22,9 +22,8 @@ from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
 from likewise.modules.base import Features, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import Text, Tokenization
+from likewise.modules.text import Text, Tokenization, check_texts
 from likewise.packing import TokenSequences
-from likewise.packing.modes import is_watched
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
@@ -165,7 +164,7 @@ class SentenceTransformer(nn.Sequential):
     def takes_tokens(self) -> bool:
         """Whether the first module takes packed token ids; one that somebody else wrote does not, nor does such a model."""
         first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
-        return bool(first) and is_own(self, "forward", "tokenize", "preprocess") and not is_watched(self)
+        return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
 
     def padded_inputs(
         self, texts: Sequence[Any], prompt: str | None, task: str | None
@@ -438,6 +437,8 @@ class SentenceTransformer(nn.Sequential):
             to_cpu=(not convert_to_tensor and convert_to_numpy) or out is not None,
             forward_kwargs=kwargs,
         )
+        if self.takes_tokens:  # others may take anything
+            check_texts(texts)
         run = inference.RUNS[output_value]
         # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
         self.eval()

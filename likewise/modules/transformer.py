@@ -6,11 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from likewise.modules.adapters import base_of_adapter, load_adapter
-from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
+from likewise.modules.base import (
+    Features,
+    InputModule,
+    mask_of,
+    read_settings,
+    scatter,
+    write_json,
+)
 from likewise.modules.graph_model import GraphModel, load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Text, Tokenization
@@ -189,9 +195,13 @@ class Transformer(InputModule):
         """Padded features in, (N, L, D) out; in between the padding is taken off where that changes nothing."""
         if isinstance(encoder, PackedEncoder) and encoder.takes_as_given(features):
             return encoder.as_given(features, all_layers)
-        ids, mask = features["input_ids"], features.get("attention_mask")
-        mask = torch.ones_like(ids) if mask is None else mask
-        tokens = TokenBatch.from_padded(ids, mask, features.get("token_type_ids"))
+        if "input_ids" not in features:
+            raise ValueError(
+                f"The features hold {', '.join(map(repr, features)) or 'nothing'}, but neither `input_ids` nor `inputs_embeds`. "
+                "Take them from `model.tokenize(texts)`."
+            )
+        mask = mask_of(features)
+        tokens = TokenBatch.from_padded(features["input_ids"], mask, features.get("token_type_ids"))
         return tuple(scatter(layer, tokens, mask) for layer in encoder(tokens, all_layers))
 
     def get_config_dict(self) -> dict[str, Any]:
