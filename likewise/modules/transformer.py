@@ -24,7 +24,6 @@ from likewise.packing import TokenBatch, TokenSequences
 from likewise.packing.encoder import PackedEncoder
 from likewise.packing.features import Padding
 from likewise.packing.layers import use_fast_layers
-from likewise.packing.modes import is_watched_inside
 
 CONFIG_FILES = (
     "sentence_bert_config.json",
@@ -177,11 +176,8 @@ class Transformer(InputModule):
         encoder, all_layers = self.encoder, bool(self.auto_model.config.output_hidden_states)
         if "tokens" not in features:
             layers = self._forward_padded(features, encoder, all_layers)
-        elif is_watched_inside(self.auto_model):  # hooks see what their author's tokenizer gives
-            tokens: TokenBatch = features["tokens"]
-            padded = tokens.to_features(Padding.of(self.tokenizer))
-            layers = self._forward_padded(padded, encoder, all_layers)
-            layers = tuple(tokens.unpad(layer, padded["attention_mask"]) for layer in layers)
+        elif isinstance(encoder, PackedEncoder):
+            layers = encoder(features["tokens"], all_layers, Padding.of(self.tokenizer))
         else:
             layers = encoder(features["tokens"], all_layers)
         features["token_embeddings"] = layers[-1]

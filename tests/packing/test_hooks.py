@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -166,3 +167,24 @@ def test_the_trial_leaves_every_module_in_its_mode(model: Any) -> None:
     model(dict(model.tokenize(TEXTS)))
     assert not frozen.training
     assert model[0].auto_model.encoder.layer[1].training
+
+
+def test_a_model_that_pads_says_so_once_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 32, "is_encoder_decoder": False}
+    model = small_model(tmp_path, "t5", **sizes)
+    packed = small_model(tmp_path)
+    with caplog.at_level(logging.INFO, "likewise.packing.encoder"):
+        for _ in range(3):
+            model.encode(TEXTS)
+            packed.encode(TEXTS)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "T5EncoderModel gets padded batches, which take longer: " in caplog.text
+        assert "takes no positions" in caplog.text
+        caplog.clear()
+        with hooked(packed, lambda module, inputs, output: None):
+            packed.encode(TEXTS)
+            packed.encode(TEXTS)
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "somebody else's hooks" in caplog.text
