@@ -35,7 +35,11 @@ __all__ = [
 
 
 def to_float_tensor(embeddings: Embeddings) -> Tensor:
-    """The embeddings as one tensor of at least float32; a tensor that is one already is returned as it is."""
+    """The embeddings as one tensor of at least float32; a tensor that is one already is returned as it is.
+
+    Raises:
+        TypeError: They are bytes, which hold eight bits each, or a step on a scale of each dimension's own.
+    """
     if isinstance(embeddings, Tensor):
         tensor = embeddings
     elif isinstance(embeddings, np.ndarray):
@@ -46,6 +50,14 @@ def to_float_tensor(embeddings: Embeddings) -> Tensor:
         tensor = torch.from_numpy(np.asarray(embeddings))
     else:  # Python's own numbers count as float32, as in torch.tensor
         tensor = torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
+    if tensor.dtype in (torch.int8, torch.uint8):
+        name = str(tensor.dtype).removeprefix("torch.")
+        raise TypeError(
+            f"The embeddings are {name}, as `precision` in `encode` makes them, so that they are not numbers to compare. Bits "
+            "(binary, ubinary) compare by Hamming distance: `semantic_search_faiss` and `semantic_search_usearch` do so, or "
+            "unpack both sides, `np.unpackbits(x.view(np.uint8) ^ 128 if x.dtype == np.int8 else x, axis=-1)`, and turn them "
+            "into floats. Of int8 and uint8, `x.astype(np.float32)` compares the steps."
+        )
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
 
 

@@ -56,12 +56,15 @@ class PackedEncoder:
         self.__dict__.update(state)
         attention.register()  # in the process that unpickles it
 
-    def __call__(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+    def __call__(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
+    ) -> tuple[Tensor, ...]:
         """Token embeddings of a batch.
 
         Args:
             tokens: The batch.
             output_hidden_states: Whether to return every layer's output.
+            padding: How the tokenizer pads, for whoever watches the model; None for zeros or the model's own pad token.
 
         Returns:
             The last layer's (T, D) in packed order; with `output_hidden_states` those of all layers, the input
@@ -72,15 +75,24 @@ class PackedEncoder:
                 tokens.input_ids.new_ones(1), torch.ones(1, dtype=torch.long), torch.zeros(1).long()
             )
             return tuple(layer[:0] for layer in self(one, output_hidden_states))
-        if self.packs():
+        if self.is_watched():
+            return self._padded(tokens, output_hidden_states, padding)
+        if self._can_pack():
             return self._packed(tokens, output_hidden_states)
         return self._padded(tokens, output_hidden_states)
 
     def packs(self) -> bool:
         """Whether batches go through packed now; tries it on the first call."""
-        if is_watched_inside(self.model):
+        return not self.is_watched() and self._can_pack()
+
+    def is_watched(self) -> bool:
+        """Whether somebody else's hooks are registered inside the model, which are written for padded rows."""
+        watched = is_watched_inside(self.model)
+        if watched:
             self._say(logging.INFO, "somebody else's hooks are registered inside it")
-            return False
+        return watched
+
+    def _can_pack(self) -> bool:
         if not self._tried:
             with _one_trial:
                 if not self._tried:  # another thread may have done it
@@ -100,7 +112,7 @@ class PackedEncoder:
     def takes_as_given(self, features: Mapping[str, Any]) -> bool:
         """Whether padded features go to the model as they are: it is watched, or they hold more than tokens and a mask."""
         more = (features.keys() & self._parameters) - {"input_ids", "attention_mask", "token_type_ids"}
-        return any(features[key] is not None for key in more) or is_watched_inside(self.model)
+        return any(features[key] is not None for key in more) or self.is_watched()
 
     def as_given(self, features: Mapping[str, Any], output_hidden_states: bool = False) -> tuple[Tensor, ...]:
         """Token embeddings (N, L, D) of padded features, every one of which that the model knows is handed to it.
@@ -178,12 +190,14 @@ class PackedEncoder:
         )
         return tuple(layer.squeeze(0) for layer in _layers(outputs, output_hidden_states))
 
-    def _padded(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+    def _padded(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
+    ) -> tuple[Tensor, ...]:
         num_empty = int((tokens.lengths == 0).sum())  # they come first; such a row would attend to nothing
         place = tokens.place[tokens.place >= num_empty] - num_empty
         tokens = replace(tokens, lengths=tokens.lengths[num_empty:], place=place, prompt_lengths=None)
         # Positions of RoBERTa and its kin are counted by the pad token of the configuration, whatever the tokenizer says.
-        features = tokens.to_features(Padding(self.model.config.pad_token_id or 0))
+        features = tokens.to_features(padding or Padding(self.model.config.pad_token_id or 0))
         layers = self.as_given(features, output_hidden_states)
         return tuple(tokens.unpad(layer, features["attention_mask"]) for layer in layers)
 

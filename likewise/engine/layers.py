@@ -8,12 +8,13 @@ stay as they are.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import dropout, gelu
+from torch.nn.functional import dropout, gelu, linear
 
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
@@ -34,24 +35,23 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
     one_dnn = has_fast_one_dnn() if one_dnn is None else one_dnn
     for module in model.modules():
         if type(module) is nn.Linear and one_dnn:
-            module.__class__ = FastLinear
+            # Not by a class of its own, as for dropout: who looks for linear layers (torch's quantisation, say) asks for
+            # this very type.
+            module.forward = partial(fast_linear, module)
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout
         elif type(getattr(module, "intermediate_act_fn", None)).__name__ == "GELUActivation":
             module.intermediate_act_fn = FastGELU(module)
 
 
-class FastLinear(nn.Linear):
-    """A linear layer by oneDNN."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
-        if not _is_fast(input) or self.weight.dtype != torch.float32 or input.numel() == 0:
-            return super().forward(input)
-        if torch.is_grad_enabled():
-            output: Tensor = _Linear.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
-            return output
-        return _one_dnn_linear(input, self.weight, self.bias)
+def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
+    """What a linear layer makes of (..., in_features), by oneDNN: (..., out_features)."""
+    if not _is_fast(input) or layer.weight.dtype != torch.float32 or input.numel() == 0:
+        return linear(input, layer.weight, layer.bias)
+    if torch.is_grad_enabled():
+        output: Tensor = _Linear.apply(input, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
+        return output
+    return _one_dnn_linear(input, layer.weight, layer.bias)
 
 
 class FastGELU(nn.Module):
@@ -73,8 +73,8 @@ class FastGELU(nn.Module):
         return overwritten
 
     def _is_kept(self) -> bool:
-        linear = getattr(self.__dict__["block"], "dense", None)
-        return linear is None or is_watched_inside(linear)
+        dense = getattr(self.__dict__["block"], "dense", None)
+        return dense is None or is_watched_inside(dense)
 
 
 class FastDropout(nn.Dropout):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,11 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
         raise ValueError(
             f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
         )
+    if output_value != "sentence_embedding" and precision != "float32":
+        raise ValueError(
+            f"`precision={precision!r}` is for sentence embeddings, but `output_value` is {output_value!r}. Drop one of them, "
+            "or quantise what you get: `quantize_embeddings(embeddings, precision=...)`."
+        )
     if to_file and output_value != "sentence_embedding":
         raise ValueError("`out` is for sentence embeddings only. Drop `out` or `output_value`.")
     if to_file and precision in ("int8", "uint8"):
@@ -44,22 +49,38 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
 
 
 def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
-    """The inputs as something to index and cut, and whether there was just one text or image."""
+    """The inputs as something to index and cut, and whether there was just one text or image.
+
+    Lists, tuples, arrays and columns of a data set are taken as the reference takes them; beside them whatever else has its
+    items in one order: iterators, a dict's keys and values, pandas' Series, pyarrow's arrays.
+
+    Raises:
+        TypeError: It is something else, which would be read as texts that nobody meant: a set in any order, a frame as the
+            names of its columns, bytes as numbers.
+    """
     if isinstance(inputs, str) or is_picture(inputs):
         return [inputs], True
-    if inputs is None:
-        raise TypeError("encode() needs a text or a list of texts, but got None.")
-    if isinstance(inputs, np.ndarray):
-        if inputs.dtype.kind not in "UO":
-            raise TypeError(f"encode() needs texts, but got an array of {inputs.dtype}.")
-        return inputs.tolist(), False
+    if isinstance(inputs, list):
+        return inputs, False
     if isinstance(inputs, Mapping) and len(inputs) == 1:  # one text with its task or its kind
         return [inputs], True
-    if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
-        raise TypeError(
-            f"encode() needs a text or a list of texts, but got {type(inputs).__name__}: {inputs!r}."
-        )
-    return inputs if isinstance(inputs, list) else list(inputs), False
+    shown = type(inputs).__name__
+    if inputs is None or isinstance(inputs, Mapping | bytes | bytearray | memoryview):
+        fix = "Pass its texts as a list."
+    elif isinstance(inputs, Set) and not isinstance(inputs, KeysView):
+        fix = "A set has no order to return embeddings in. Pass `sorted(...)` or a list."
+    elif isinstance(inputs, np.ndarray) and (inputs.dtype.kind not in "UO" or not inputs.ndim):
+        shown = f"an array of {inputs.dtype}" + ("" if inputs.ndim else " without an axis")
+        fix = "Pass a list or array of texts."
+    elif isinstance(inputs, np.ndarray) or hasattr(inputs, "to_pylist"):  # of numpy; of pyarrow
+        return (inputs.tolist() if isinstance(inputs, np.ndarray) else inputs.to_pylist()), False
+    elif (
+        isinstance(inputs, Sequence | Iterator | KeysView | ValuesView) or getattr(inputs, "ndim", None) == 1
+    ):
+        return list(inputs), False
+    else:
+        fix = "Pass one column of it as a list."
+    raise TypeError(f"encode() needs a text or a list of texts, but got {shown}: {inputs!r:.60}. {fix}")
 
 
 @contextmanager

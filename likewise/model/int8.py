@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from likewise.engine.layers import FastLinear
 from likewise.similarity import pairwise_cos_sim
 
 if TYPE_CHECKING:
@@ -139,27 +138,23 @@ def probe(
         raise ValueError("`texts` is empty. Pass some hundred texts like those to be embedded.")
     sample = list(texts[:PROBE_TEXTS])
     layers = {
-        layer: type(layer)
+        cast(nn.Linear, layer): vars(layer).get("forward")  # the faster form in float32, on some processors
         for layer in model.modules()
-        if type(layer) in (nn.Linear, FastLinear, Int8Linear)
-        and cast(nn.Linear, layer).weight.numel() >= SMALLEST
+        if type(layer) in (nn.Linear, Int8Linear) and cast(nn.Linear, layer).weight.numel() >= SMALLEST
     }
     if not layers:
         return Int8Probe(False, 1.0, 1.0, "the model has no large linear layers")
-    plain: dict[nn.Module, type[nn.Linear]] = {
-        layer: FastLinear if kind is FastLinear else nn.Linear for layer, kind in layers.items()
-    }
     times: dict[bool, float] = {False: float("inf"), True: float("inf")}
     embeddings: dict[bool, Any] = {}
     try:
         for int8 in (False, True) * ROUNDS:
-            _switch(layers, int8, plain)
+            _switch(layers, int8)
             model.encode(sample[:8], show_progress_bar=False)  # packs the weights
             start = time.perf_counter()
             embeddings[int8] = model.encode(sample, show_progress_bar=False)
             times[int8] = min(times[int8], time.perf_counter() - start)
     except BaseException as error:
-        _switch(layers, False, plain)
+        _switch(layers, False)
         if not isinstance(error, RuntimeError | NotImplementedError | AttributeError):
             raise
         return Int8Probe(False, 1.0, 1.0, f"this torch cannot multiply in int8 on this processor ({error})")
@@ -172,13 +167,14 @@ def probe(
     else:
         reason = f"{speedup:.2f} times as fast, cosine {cosine:.4f} or more on {len(sample)} texts"
     used = cosine >= min_cosine and speedup >= min_speedup
-    _switch(layers, used, plain)
+    _switch(layers, used)
     logger.info("Int8 weights are %s: %s.", "used" if used else "not used", reason)
     return Int8Probe(used, speedup, cosine, reason)
 
 
-def _switch(layers: Any, int8: bool, plain: dict[nn.Module, type[nn.Linear]]) -> None:
-    for layer in layers:
-        layer.__class__ = Int8Linear if int8 else plain[layer]
-        if not int8:
-            layer.__dict__.pop("_int8", None)
+def _switch(layers: Mapping[nn.Linear, Any], int8: bool) -> None:
+    for layer, forward in layers.items():
+        layer.__class__ = Int8Linear if int8 else nn.Linear
+        vars(layer).pop("forward" if int8 else "_int8", None)
+        if forward is not None and not int8:
+            vars(layer)["forward"] = forward

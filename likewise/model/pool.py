@@ -5,9 +5,11 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -28,12 +30,14 @@ CPU_WORKERS = 4
 class WorkerPool:
     """Processes that hold a copy of the model each. Made by `model.start_multi_process_pool`.
 
+    Threads may share it; their calls wait for one another.
+
     Args:
         model: The model.
         devices: A device for each process.
 
     Raises:
-        RuntimeError: A process died while it started, or the model is spread over devices.
+        RuntimeError: A process died while it started, as it does without a main guard; or the model is spread over devices.
     """
 
     def __init__(self, model: SentenceTransformer, devices: Sequence[str]) -> None:
@@ -41,20 +45,31 @@ class WorkerPool:
 
         refuse_spread(model, "be copied to processes")
         context = torch.multiprocessing.get_context("spawn")
+        if getattr(context.current_process(), "_inheriting", False):
+            sys.exit(
+                1
+            )  # a process of a script without a main guard, which runs it again: the first one says what is wrong
+        self._one_call = RLock()
         self.devices = list(devices)
         self.processes: list[Any] = []
         self.connections: list[Connection] = []
         bare = copy.copy(model)
         bare._model_card_data = None  # it points back to the model, and no process writes a card
         content = pickle.dumps(bare)
-        for device in self.devices:
-            own, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, device), daemon=True)
-            process.start()
-            theirs.close()
-            self.processes.append(process)
-            self.connections.append(own)
-            own.send_bytes(content)
+        try:
+            for device in self.devices:
+                own, theirs = context.Pipe()
+                process = context.Process(target=_work, args=(theirs, device), daemon=True)
+                process.start()
+                theirs.close()
+                self.processes.append(process)
+                self.connections.append(own)
+                self._send(len(self.processes) - 1, content, "while it started")
+            for worker in range(len(self.processes)):
+                self._receive(worker, "while it started")
+        except BaseException:
+            self.stop(at_once=True)
+            raise
 
     @property
     def closed(self) -> bool:
@@ -104,8 +119,19 @@ class WorkerPool:
             What `encode` gave for each shard, in order.
 
         Raises:
-            RuntimeError: A process died, or `encode` failed in one; the message names the texts it had.
+            RuntimeError: A process died, which ends the pool, or `encode` failed in one, which does not; the message names the
+                texts it had.
         """
+        with self._one_call:
+            return self._map(texts, options, chunk_size, progress)
+
+    def _map(
+        self,
+        texts: Sequence[Any],
+        options: dict[str, Any],
+        chunk_size: int | None,
+        progress: Callable[[int], object],
+    ) -> list[Any]:
         if self.closed:
             raise RuntimeError("The pool has been stopped. Start another with `start_multi_process_pool()`.")
         size = chunk_size or min(-(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD)
@@ -113,63 +139,70 @@ class WorkerPool:
         results: list[Any] = [None] * len(shards)
         held: dict[int, int] = {}  # which shard a worker has
         waiting = iter(range(len(shards)))
+        failed: RuntimeError | None = None
+
+        def give(worker: int) -> None:
+            number = None if failed else next(waiting, None)
+            if number is not None:
+                message = pickle.dumps((texts[shards[number]], options))
+                held[worker] = number
+                self._send(worker, message, _having(shards[number]))
+
         try:
             for worker in range(len(self.processes)):
-                self._give(worker, next(waiting, None), shards, texts, options, held)
-            while held:
+                give(worker)
+            while held:  # also after a failure: what is still sent would be taken for the next call's
                 for worker in self._ready(held):
                     number = held.pop(worker)
-                    results[number] = self._receive(worker, shards[number])
-                    progress(shards[number].stop - shards[number].start)
-                    self._give(worker, next(waiting, None), shards, texts, options, held)
+                    having = _having(shards[number])
+                    results[number], error = self._receive(worker, having)
+                    if error is None:
+                        progress(shards[number].stop - shards[number].start)
+                    else:
+                        texts_it_had = f"texts {shards[number].start} to {shards[number].stop - 1}"
+                        failed = failed or RuntimeError(
+                            f"Encoding {texts_it_had} failed in the process on {self.devices[worker]}:\n{error}"
+                        )
+                    give(worker)
         except BaseException:
-            self.stop(at_once=True)  # what the others still send would be taken for the next call's
+            self.stop(at_once=True)
             raise
+        if failed is not None:
+            raise failed
         return results
 
-    def _give(
-        self,
-        worker: int,
-        number: int | None,
-        shards: Sequence[slice],
-        texts: Sequence[Any],
-        options: dict[str, Any],
-        held: dict[int, int],
-    ) -> None:
-        if number is None:
-            return
-        held[worker] = number
+    def _send(self, worker: int, message: bytes, doing: str) -> None:
         try:
-            self.connections[worker].send_bytes(pickle.dumps((texts[shards[number]], options)))
+            self.connections[worker].send_bytes(message)
         except OSError:
-            raise self._died(worker, shards[number]) from None
+            raise self._died(worker, doing) from None
 
     def _ready(self, held: dict[int, int]) -> list[int]:
         ready = wait([self.connections[worker] for worker in held])
         return [worker for worker in held if self.connections[worker] in ready]
 
-    def _receive(self, worker: int, shard: slice) -> Any:
+    def _receive(self, worker: int, doing: str) -> tuple[Any, str | None]:
         try:
-            result, error = pickle.loads(self.connections[worker].recv_bytes())
+            answer: tuple[Any, str | None] = pickle.loads(self.connections[worker].recv_bytes())
         except (EOFError, OSError):
-            raise self._died(worker, shard) from None
-        if error is not None:
-            raise RuntimeError(
-                f"Encoding texts {shard.start} to {shard.stop - 1} failed in the process on {self.devices[worker]}:\n{error}"
-            )
-        return result
+            raise self._died(worker, doing) from None
+        return answer
 
-    def _died(self, worker: int, shard: slice) -> RuntimeError:
+    def _died(self, worker: int, doing: str) -> RuntimeError:
         process = self.processes[worker]
         process.join(timeout=5)
         return RuntimeError(
-            f"The process on {self.devices[worker]} (pid {process.pid}) died with exit code {process.exitcode} while it "
-            f"had the texts {shard.start} to {shard.stop - 1}. If memory ran out, use fewer processes or a smaller `batch_size`; "
-            "a script that starts processes must guard its work with `if __name__ == '__main__':`."
+            f"The process on {self.devices[worker]} (pid {process.pid}) died with exit code {process.exitcode} {doing}. A "
+            "script that starts processes must guard its work with `if __name__ == '__main__':`; if memory ran out, use fewer "
+            "processes or a smaller `batch_size`."
         )
 
     def stop(self, at_once: bool = False) -> None:
-        """End the processes: after what they are doing, or at once."""
+        """End the processes: after what they are doing (another thread's call among it), or at once."""
+        with self._one_call:
+            self._stop(at_once)
+
+    def _stop(self, at_once: bool) -> None:
         for connection in self.connections:
             if not at_once:
                 try:
@@ -194,6 +227,10 @@ class WorkerPool:
         self.stop(at_once=error[0] is not None)
 
 
+def _having(shard: slice) -> str:
+    return f"while it had the texts {shard.start} to {shard.stop - 1}"
+
+
 def default_devices() -> list[str]:
     """Every GPU (or other accelerator); four times the CPU where there is none."""
     for kind in ("cuda", "npu", "xpu"):
@@ -209,6 +246,7 @@ def _work(connection: Connection, device: str) -> None:
         torch.set_num_threads(1)
     try:
         model = pickle.loads(connection.recv_bytes()).to(device)
+        connection.send_bytes(pickle.dumps((None, None)))
         while True:
             message = pickle.loads(connection.recv_bytes())
             if message is None:

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
-from likewise.engine.modes import is_watched
 from likewise.model import encoding, hub, inference, placement, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
@@ -25,7 +24,7 @@ from likewise.modules.base import Features, Module, is_own, padded_inputs, run_m
 from likewise.modules.device import best_device as best_device
 from likewise.modules.processing import ProcessingKwargs
 from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import Text, Tokenization
+from likewise.modules.text import Text, Tokenization, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 from likewise.similarity import Similarity, SimilarityFunction
 
@@ -179,7 +178,7 @@ class SentenceTransformer(nn.Sequential):
     def takes_tokens(self) -> bool:
         """Whether the first module takes packed token ids; one that somebody else wrote does not, nor does such a model."""
         first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
-        return bool(first) and is_own(self, "forward", "tokenize", "preprocess") and not is_watched(self)
+        return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
 
     def padded_inputs(
         self, texts: Sequence[Any], prompt: str | None, task: str | None, **options: Any
@@ -498,6 +497,8 @@ class SentenceTransformer(nn.Sequential):
             forward_kwargs=kwargs,
             reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
         )
+        if self.takes_tokens:  # others may take anything
+            check_texts(texts)
         run = inference.RUNS[output_value]
         # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
         self.eval()

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise.compat import aliased
+from likewise.compat.paths import aliased
 from likewise.model.requirements import check_version_requirements
 from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json

@@ -291,6 +291,12 @@ def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
     return tokens, tokens.unpad(token_embeddings, mask)
 
 
+def mask_of(features: Features) -> Tensor:
+    """The mask of padded features (N, L), int64; all ones where there is none."""
+    mask = features.get("attention_mask")
+    return torch.ones_like(features["input_ids"]) if mask is None else cast(Tensor, mask)
+
+
 def put_token_embeddings(features: Features, tokens: TokenBatch, values: Tensor) -> Features:
     """Put (T, D) token embeddings back, in the form that the features are in; beside `to_packed`."""
     if "tokens" not in features:

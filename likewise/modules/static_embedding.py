@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.modules.base import Features, InputModule, read_weights, save_weights
+from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights
 from likewise.modules.find_folder import find_folder
 from likewise.modules.text import Text, prepared
 
@@ -111,14 +111,14 @@ class StaticEmbedding(InputModule):
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `sentence_embedding`, (N, D), in the caller's order; zeros for a text without tokens.
 
-        Takes packed features, those of `tokenize`, or padded ones with an `attention_mask`.
+        Takes packed features, those of `tokenize`, or padded ones, where all ids are tokens without an `attention_mask`.
         """
         if "offsets" in features:
             features["sentence_embedding"] = self._means(features["input_ids"], features["offsets"])
             return features
         tokens: TokenBatch | None = features.get("tokens")
         if tokens is None:
-            tokens = TokenBatch.from_padded(features["input_ids"], features["attention_mask"])
+            tokens = TokenBatch.from_padded(features["input_ids"], mask_of(features))
         starts = tokens.starts.to(tokens.device, non_blocking=True)
         features["sentence_embedding"] = tokens.restore(self._means(tokens.input_ids, starts))
         return features

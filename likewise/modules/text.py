@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -199,14 +199,20 @@ def keeping_tokens(modules: Iterable[Any], kept: KeptTokens) -> Iterator[None]:
 def prepared(
     texts: Sequence[Text], prompt: str | None = None, do_lower_case: bool = False
 ) -> list[str | tuple[str, str]]:
-    """The texts with a prompt in front (of a pair: of its first text), in lower case if asked for.
+    """The texts (or `{"text": ...}`) with a prompt in front (of a pair: of its first text), in lower case if asked for.
 
     Raises:
         TypeError: Something is neither a string nor a pair of strings.
     """
+    if isinstance(texts, str):  # whose letters would be taken for texts
+        raise TypeError(f"Expected a list of texts, but got the text {texts!r:.60}. Pass it in a list.")
     prompt = prompt or ""
     ready: list[str | tuple[str, str]] = []
     for row, text in enumerate(texts):
+        if isinstance(text, Mapping) and text.keys() == {
+            "text"
+        }:  # a text with its kind, as models of several take them
+            text = text["text"]
         if isinstance(text, str):
             ready.append((prompt + text).lower() if do_lower_case else prompt + text)
         elif (
@@ -215,8 +221,26 @@ def prepared(
             first, second = prompt + text[0], text[1]
             ready.append((first.lower(), second.lower()) if do_lower_case else (first, second))
         else:
-            raise TypeError(
-                f"Text {row} is {text!r} ({type(text).__name__}); expected a string or a pair of strings. "
-                "Convert or drop it before encoding."
-            )
+            raise _refused(row, text)
     return ready
+
+
+def check_texts(texts: Sequence[Text]) -> None:
+    """Refuse what `prepared` would, before anything is done.
+
+    Raises:
+        TypeError: Something is neither a string nor a pair of strings.
+    """
+    for row, text in enumerate(texts):
+        if type(text) is not str:
+            try:
+                prepared([text])
+            except TypeError:
+                raise _refused(row, text) from None
+
+
+def _refused(row: int, text: Any) -> TypeError:
+    return TypeError(
+        f"Text {row} is {text!r} ({type(text).__name__}); expected a string or a pair of strings. "
+        "Convert or drop it before encoding."
+    )

@@ -7,16 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
-from likewise.engine.modes import is_watched_inside
 from likewise.modules.adapters import base_of_adapter, load_adapter
-from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
+from likewise.modules.base import Features, InputModule, mask_of, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
@@ -302,11 +300,8 @@ class Transformer(InputModule):
         wanted = every or self._output != LAST_LAYER
         if "tokens" not in features:
             layers = self._forward_padded(features, encoder, wanted)
-        elif is_watched_inside(self.auto_model):  # hooks see what their author's tokenizer gives
-            tokens: TokenBatch = features["tokens"]
-            padded = tokens.to_features(Padding.of(self.tokenizer))
-            layers = self._forward_padded(padded, encoder, wanted)
-            layers = tuple(tokens.unpad(layer, padded["attention_mask"]) for layer in layers)
+        elif isinstance(encoder, PackedEncoder):
+            layers = encoder(features["tokens"], wanted, Padding.of(self.tokenizer))
         else:
             layers = encoder(features["tokens"], wanted)
         features[TOKENS] = layers[-1 if self._output == LAST_LAYER else self._output[1]]  # type: ignore[index]
@@ -343,9 +338,13 @@ class Transformer(InputModule):
         """Padded features in, (N, L, D) out; in between the padding is taken off where that changes nothing."""
         if isinstance(encoder, PackedEncoder) and encoder.takes_as_given(features):
             return encoder.as_given(features, all_layers)
-        ids, mask = features["input_ids"], features.get("attention_mask")
-        mask = torch.ones_like(ids) if mask is None else mask
-        tokens = TokenBatch.from_padded(ids, mask, features.get("token_type_ids"))
+        if "input_ids" not in features:
+            raise ValueError(
+                f"The features hold {', '.join(map(repr, features)) or 'nothing'}, but neither `input_ids` nor `inputs_embeds`. "
+                "Take them from `model.tokenize(texts)`."
+            )
+        mask = mask_of(features)
+        tokens = TokenBatch.from_padded(features["input_ids"], mask, features.get("token_type_ids"))
         return tuple(scatter(layer, tokens, mask) for layer in encoder(tokens, all_layers))
 
     def get_config_dict(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from likewise.modules.base import Features, Module
+from likewise.modules.base import Features, Module, mask_of
 
 
 class WordWeights(Module):
@@ -42,7 +42,7 @@ class WordWeights(Module):
             sums = weights.new_zeros(len(tokens), 1).index_add(0, tokens.sequence_of_token, weights)
             features["token_weights_sum"] = tokens.restore(sums.squeeze(1))
         else:
-            mask = features["attention_mask"].unsqueeze(-1)
+            mask = mask_of(features).unsqueeze(-1)
             weights = self.emb_layer(features["input_ids"]) * mask  # (N, L, 1)
             features["token_weights_sum"] = weights.sum(dim=(1, 2))
         features["token_embeddings"] = features["token_embeddings"] * weights

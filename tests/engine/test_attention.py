@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from likewise.engine.attention import (
     register,
 )
 from likewise.engine.blocks import blocks_of
-from likewise.engine.layers import FastDropout, FastGELU, FastLinear, use_fast_layers
+from likewise.engine.layers import FastDropout, FastGELU, use_fast_layers
 from likewise.engine.random import keep_mask
 
 LENGTHS = (12, 3, 20, 7, 7, 1, 0, 20, 70, 130)
@@ -156,8 +159,8 @@ def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
     plain, fast = Feed().eval(), Feed().eval()
     fast.load_state_dict(plain.state_dict())
     use_fast_layers(fast, one_dnn)
-    linear = FastLinear if one_dnn else torch.nn.Linear
-    assert [type(m) for m in fast.children()] == [linear, FastGELU, FastDropout]
+    assert [type(m) for m in fast.children()] == [torch.nn.Linear, FastGELU, FastDropout]
+    assert ("forward" in vars(fast.dense)) == one_dnn
     for shape in ((3, 6), (2, 3, 6), (0, 6)):
         x = torch.randn(shape, requires_grad=True)
         with torch.no_grad():
@@ -171,6 +174,30 @@ def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
         ):
             torch.testing.assert_close(ours, theirs)
     assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_a_copy_of_a_fast_linear_layer_computes_with_its_own_weights() -> None:
+    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)
+    for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert vars(copied)["forward"].args == (copied,)
+        with torch.no_grad():
+            copied.weight.zero_()
+            copied.bias.fill_(2.0)
+            assert (copied(x) == 2).all()
+            assert not (layer(x) == 2).any()
+
+
+def test_torchs_quantisation_finds_the_linear_layers_of_a_model_with_fast_ones() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.Linear(32, 8)).eval()
+    use_fast_layers(model, one_dnn=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch moves it to another package
+        quantised = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+    assert all(type(layer).__module__.startswith("torch.ao") for layer in quantised)
+    x = torch.randn(5, 64)
+    torch.testing.assert_close(quantised(x), model(x), atol=0.1, rtol=0)
+    assert not torch.equal(quantised(x), model(x))
 
 
 def test_fast_layers_follow_autocast() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -112,7 +113,7 @@ def test_hooks_of_every_kind_are_seen_and_those_that_run_models_are_not(model: A
 def test_a_hook_on_a_module_of_the_model_sees_padded_features(model: Any) -> None:
     expected = model.encode(TEXTS)
     seen: list[dict[str, Any]] = []
-    for module in (model, model[0], model[1]):
+    for module in (model[0], model[1]):
         seen.clear()
         handle = module.register_forward_pre_hook(lambda _, inputs: seen.append(dict(inputs[0])))
         np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
@@ -166,3 +167,24 @@ def test_the_trial_leaves_every_module_in_its_mode(model: Any) -> None:
     model(dict(model.tokenize(TEXTS)))
     assert not frozen.training
     assert model[0].auto_model.encoder.layer[1].training
+
+
+def test_a_model_that_pads_says_so_once_with_the_reason(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sizes = {"d_model": 32, "d_kv": 8, "num_heads": 4, "d_ff": 32, "is_encoder_decoder": False}
+    model = small_model(tmp_path, "t5", **sizes)
+    packed = small_model(tmp_path)
+    with caplog.at_level(logging.INFO, "likewise.engine.encoder"):
+        for _ in range(3):
+            model.encode(TEXTS)
+            packed.encode(TEXTS)
+        assert [record.levelname for record in caplog.records] == ["WARNING"]
+        assert "T5EncoderModel gets padded batches, which take longer: " in caplog.text
+        assert "takes no positions" in caplog.text
+        caplog.clear()
+        with hooked(packed, lambda module, inputs, output: None):
+            packed.encode(TEXTS)
+            packed.encode(TEXTS)
+        assert [record.levelname for record in caplog.records] == ["INFO"]
+        assert "somebody else's hooks" in caplog.text

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
+from datasets import Dataset
 from sentence_transformers import SentenceTransformer as Reference
 from small import WORDS, sentences, small_model
 
@@ -104,7 +107,12 @@ def test_no_texts_give_no_embeddings(model: SentenceTransformer) -> None:
 def test_arrays_and_iterators_of_texts_are_taken(model: SentenceTransformer) -> None:
     expected = model.encode(TEXTS)
     np.testing.assert_array_equal(model.encode(np.array(TEXTS)), expected)
-    np.testing.assert_array_equal(model.encode(iter(TEXTS)), expected)  # type: ignore[arg-type]
+    others: tuple[Any, ...] = (
+        iter(TEXTS), (text for text in TEXTS), tuple(TEXTS), pd.Series(TEXTS, index=[5, 4, 3, 2, 1]), pa.array(TEXTS),
+        dict.fromkeys(TEXTS).keys(), Dataset.from_dict({"text": TEXTS})["text"], [{"text": text} for text in TEXTS],
+    )  # fmt: skip
+    for texts in others:
+        np.testing.assert_array_equal(model.encode(texts), expected)
 
 
 def test_the_batch_of_a_text_changes_its_embedding_by_less_than_a_millionth(
@@ -179,6 +187,19 @@ def test_cut_texts_are_reported_once(model: SentenceTransformer, caplog: pytest.
         ({"inputs": ["a", None]}, TypeError, "Text 1 is None"),
         ({"inputs": ["a", ["b", 3]]}, TypeError, "Text 1 is"),
         ({"inputs": np.zeros(3)}, TypeError, "array of float64"),
+        ({"inputs": np.array("a cat")}, TypeError, "array of <U5 without an axis"),
+        ({"inputs": {"a cat", "a dog"}}, TypeError, "set.*has no order"),
+        ({"inputs": {"a": "cat", "b": "dog"}}, TypeError, "dict.*as a list"),
+        ({"inputs": b"a cat"}, TypeError, "got bytes: b'a cat'"),
+        ({"inputs": pd.DataFrame({"text": ["a"]})}, TypeError, "(?s)DataFrame.*one column of it"),
+        ({"inputs": Dataset.from_dict({"text": ["a"]})}, TypeError, "(?s)Dataset.*one column of it"),
+        ({"inputs": ["a", b"b"]}, TypeError, "Text 1 is b'b'"),
+        (
+            {"inputs": "a", "output_value": "token_embeddings", "precision": "int8"},
+            ValueError,
+            "quantize_embeddings",
+        ),
+        ({"inputs": "a", "output_value": None, "precision": "float16"}, ValueError, "'float16'.*is None"),
         ({"inputs": "a", "batch_size": 0}, ValueError, "`batch_size` must be at least 1"),
         ({"inputs": "a", "precision": "int4"}, ValueError, "`precision` must be one of"),
         ({"inputs": "a", "output_value": "vectors"}, ValueError, "`output_value` must be"),
@@ -203,6 +224,43 @@ def test_encode_leaves_the_model_in_eval_mode_as_the_reference_does(
         assert not any(module.training for module in either.modules())
 
 
+def test_a_text_far_down_a_list_is_named_by_its_row(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.model.inference.WINDOW", 4)
+    with pytest.raises(TypeError, match="Text 9 is 3"):
+        model.encode(["a cat"] * 9 + [3])  # type: ignore[list-item]
+
+
+def test_a_single_text_in_place_of_a_list_is_refused_by_tokenize(model: SentenceTransformer) -> None:
+    with pytest.raises(TypeError, match="got the text 'a cat'"):
+        model.tokenize("a cat")
+
+
+@pytest.mark.parametrize("precision", ["binary", "ubinary", "int8", "uint8"])
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean", "manhattan"])
+def test_quantised_embeddings_are_not_compared_as_numbers(
+    model: SentenceTransformer, name: str, precision: Any
+) -> None:
+    model.similarity_fn_name = name
+    found = model.encode(sentences(120), precision=precision)
+    for compare in (model.similarity, model.similarity_pairwise):
+        for embeddings in (found, torch.from_numpy(found), list(found)):
+            with pytest.raises(TypeError, match=f"{found.dtype}.*Hamming.*unpack"):
+                compare(embeddings, embeddings)
+
+
+def test_the_way_that_is_named_compares_bits(model: SentenceTransformer) -> None:
+    full = model.encode(sentences(20))
+    signs = np.where(full > 0, 1.0, -1.0)
+    for precision in ("binary", "ubinary"):
+        x: Any = model.encode(sentences(20), precision=precision)  # type: ignore[call-overload]
+        bits = np.unpackbits(x.view(np.uint8) ^ 128 if x.dtype == np.int8 else x, axis=-1)
+        np.testing.assert_array_equal(bits, full > 0)
+        expected = signs @ signs.T
+        np.testing.assert_allclose(model.similarity(2.0 * bits - 1, 2.0 * bits - 1) * 32, expected, atol=1e-5)
+
+
 def test_similarity_follows_the_function_that_is_set(model: SentenceTransformer, tmp_path: Path) -> None:
     reference = Reference(str(tmp_path / "bert-0"), device="cpu")
     embeddings = model.encode(TEXTS)
@@ -217,6 +275,33 @@ def test_similarity_follows_the_function_that_is_set(model: SentenceTransformer,
         )
     with pytest.raises(ValueError, match="hamming"):
         model.similarity_fn_name = "hamming"
+
+
+def test_forward_takes_what_the_transformers_model_takes(model: SentenceTransformer, tmp_path: Path) -> None:
+    reference = Reference(str(tmp_path / "bert-0"), device="cpu").eval()
+    model.eval()
+    features = dict(model.tokenize(["a cat sees the house", "the dog"]))
+    ids, mask = features["input_ids"], features["attention_mask"]
+    words = model.transformers_model.get_input_embeddings()(ids).detach().requires_grad_()
+    places = torch.arange(ids.shape[1]).flip(0).expand_as(ids)
+    for given in (
+        {"input_ids": ids},
+        {"input_ids": ids[:1]},
+        {"inputs_embeds": words, "attention_mask": mask},
+        {"inputs_embeds": words},
+        {"input_ids": ids, "attention_mask": mask, "position_ids": places},
+    ):
+        found, expected = (either(dict(given))["sentence_embedding"] for either in (model, reference))
+        torch.testing.assert_close(found, expected, atol=2e-6, rtol=0)
+    found = model({"inputs_embeds": words, "attention_mask": mask})["sentence_embedding"]
+    np.testing.assert_allclose(
+        found.detach().numpy(), model.encode(["a cat sees the house", "the dog"]), atol=1e-6
+    )
+    found[:, 0].sum().backward()
+    assert words.grad is not None
+    assert (words.grad.abs().sum(-1) > 0).equal(mask.bool())
+    with pytest.raises(ValueError, match="'labels', but neither `input_ids` nor `inputs_embeds`"):
+        model({"labels": mask})
 
 
 def test_the_padded_features_of_tokenize_run_through_forward(model: SentenceTransformer) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,25 +104,81 @@ def deadly(model: SentenceTransformer) -> SentenceTransformer:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("never", r"process on cpu \(pid \d+\) died with exit code -9 while it had the texts 4 to 5"),
-        ("often", r"(?s)texts 4 to 5 failed in the process on cpu:.*ArithmeticError: so often"),
-    ],
-)
-def test_a_process_that_dies_or_fails_is_reported_with_the_texts_it_had(
-    model: SentenceTransformer, word: str, message: str
-) -> None:
-    texts = ["a cat"] * 8
-    texts[5] = word
+def test_a_process_that_fails_or_dies_is_reported_with_the_texts_it_had(model: SentenceTransformer) -> None:
+    texts = ["a cat", "a dog", "the old ship", "rain", "a red house", "sun", "a child runs", "snow"]
     doomed = deadly(model)
-    pool = doomed.start_multi_process_pool(["cpu"])
-    with pytest.raises(RuntimeError, match=message):
-        doomed.encode(texts, pool=pool, chunk_size=2)
+    pool = doomed.start_multi_process_pool(["cpu", "cpu"])
+    failing = [*texts[:5], "often", *texts[6:]]
+    with pytest.raises(
+        RuntimeError, match=r"(?s)texts 4 to 5 failed in the process on cpu:.*ArithmeticError: so often"
+    ):
+        doomed.encode(failing, pool=pool, chunk_size=2)
+    found = doomed.encode(texts, pool=pool, chunk_size=2)  # the pool goes on, and owes nobody anything
+    np.testing.assert_allclose(found, model.encode(texts), atol=1e-6)
+    deadly_texts = [*texts[:5], "never", *texts[6:]]
+    with pytest.raises(
+        RuntimeError, match=r"process on cpu \(pid \d+\) died with exit code -9 while it had the texts 4 to 5"
+    ):
+        doomed.encode(deadly_texts, pool=pool, chunk_size=2)
     with pytest.raises(RuntimeError, match="pool has been stopped"):
         doomed.encode(texts, pool=pool)
     SentenceTransformer.stop_multi_process_pool(pool)
+
+
+def test_a_bad_text_is_refused_before_anything_is_sent(
+    model: SentenceTransformer, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[int] = []
+    send = WorkerPool._send
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            WorkerPool,
+            "_send",
+            lambda self, worker, *rest: (sent.append(worker), send(self, worker, *rest))[1],
+        )
+        with pytest.raises(TypeError, match="Text 22 is None"):
+            model.encode([*TEXTS[:22], None, "a cat"], pool=pool, chunk_size=3)  # type: ignore[list-item]
+    assert not sent
+    np.testing.assert_allclose(model.encode(TEXTS, pool=pool), model.encode(TEXTS), atol=1e-6)
+
+
+def test_what_cannot_be_sent_leaves_no_process_with_half_a_call(model: SentenceTransformer) -> None:
+    with WorkerPool(model, ["cpu"]) as started:
+        with pytest.raises((AttributeError, pickle.PicklingError, TypeError)):
+            started.map(TEXTS, {"prompt": lambda: None}, 3, lambda done: None)
+        assert started.closed
+
+
+def test_threads_that_share_a_pool_get_their_own_embeddings(
+    model: SentenceTransformer, pool: WorkerPool
+) -> None:
+    texts = sentences(48, seed=5)
+    expected = model.encode(texts)
+
+    def work(number: int) -> float:
+        own = slice(number * 8, number * 8 + 8)
+        found = [model.encode(texts[own], pool=pool, chunk_size=3) for _ in range(3)]
+        return max(float(np.abs(each - expected[own]).max()) for each in found)
+
+    with ThreadPoolExecutor(6) as threads:
+        assert max(threads.map(work, range(6))) < 1e-6
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_so_and_leaves_no_process(
+    model: SentenceTransformer, tmp_path: Path
+) -> None:
+    model.save(str(tmp_path / "model"), create_model_card=False)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from likewise import SentenceTransformer\n"
+        f"model = SentenceTransformer({str(tmp_path / 'model')!r}, device='cpu')\n"
+        "pool = model.start_multi_process_pool(['cpu', 'cpu'])\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "must guard its work with `if __name__ == '__main__':`" in done.stderr.splitlines()[-1]
 
 
 def test_the_words_that_end_a_process_are_the_ones_meant(model: SentenceTransformer) -> None:

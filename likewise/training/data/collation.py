@@ -198,7 +198,7 @@ class DataSetReader:
 
 @contextmanager
 def seeded(rows: Sequence[int]) -> Iterator[None]:
-    """Within this context, global random numbers depend on the rows alone.
+    """Within this context, the global random numbers of Python, numpy and torch's CPU depend on the rows alone.
 
     A transform that draws from them so gives the same in a run that was resumed as in one that never stopped.
     """
@@ -208,7 +208,8 @@ def seeded(rows: Sequence[int]) -> Iterator[None]:
         try:
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002
-            torch.manual_seed(seed)
+            # Not `torch.manual_seed`, which seeds every device too: the model may be drawing dropout there at this moment.
+            torch.default_generator.manual_seed(seed)
             yield
         finally:
             random.setstate(states[0])
