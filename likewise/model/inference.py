@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.model.fingerprint import plain
 from likewise.modules.base import Features, to_padded
 from likewise.modules.transformer import with_token_types
 from likewise.packing import TokenSequences
@@ -67,8 +68,8 @@ class Request:
         return {
             "prompt": self.prompt or "",
             "truncate_dim": self.truncate_dim,
-            "normalize": self.normalize,
-            **{name: str(value) for name, value in self.forward_kwargs.items()},
+            "normalize_embeddings": self.normalize,
+            **{name: plain(value) for name, value in self.forward_kwargs.items()},
         }
 
 
