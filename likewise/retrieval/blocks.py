@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,8 +9,6 @@ from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
-import torch
-from torch import nn
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -80,22 +77,3 @@ class StoredBlocks(Sequence[Array]):
             return [np.load(path, mmap_mode="r") for path in self.paths[index]]
         found: Array = np.load(self.paths[index], mmap_mode="r")
         return found
-
-
-def digest(*parts: Any) -> str:
-    """A short name for what results depend on."""
-    sha = hashlib.sha256()
-    for part in parts:
-        for line in part if isinstance(part, list) else [part]:
-            sha.update(repr(line).encode() + b"\n")
-        sha.update(b"\0")
-    return sha.hexdigest()[:16]
-
-
-def weights_digest(model: nn.Module) -> str:
-    """A short name for a model's weights: a model that was trained further gets another."""
-    sha = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return sha.hexdigest()[:16]
