@@ -142,9 +142,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
                 documents = self.embed(corpus_model, self.corpus[part], "document", **corpus_prompt)
             else:
                 documents = corpus_embeddings[part]
-            refuse_not_finite(
-                documents, lambda row, part=part: f"The embedding of document {self.corpus_ids[part][row]!r}"
-            )
+            named = [f"The embedding of document {document!r}" for document in self.corpus_ids[part]]
+            refuse_not_finite(documents, named.__getitem__)
             for search in searches.values():
                 search.add(documents, self._judgements.places[part])
         return {name: search.result() for name, search in searches.items()}

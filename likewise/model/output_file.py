@@ -96,7 +96,7 @@ def _digest(texts: Sequence[Any]) -> str:
 def _bytes(text: Any) -> bytes:
     """A text, a pair, a picture or a dict of such, as bytes that no other has."""
     if is_picture(text):
-        return f"{text.mode} {text.size} ".encode() + text.tobytes()
+        return f"{text.mode} {text.size} ".encode() + bytes(text.tobytes())
     if isinstance(text, Mapping):
         return b"".join(repr(key).encode() + _bytes(value) for key, value in text.items())
     return repr(text).encode("utf8", errors="surrogatepass")
