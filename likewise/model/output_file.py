@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.model.kept import refuse_other, written_whole
 from likewise.modules.images import is_picture
 
 Rows = np.ndarray[Any, Any]
@@ -49,14 +50,7 @@ class OutputFile:
                 record = json.loads(self.record_path.read_text(encoding="utf8"))
             except ValueError:
                 record = {}
-        made_of = record.get("made_of", {})
-        others = [name for name, value in self.made_of.items() if made_of.get(name) != value]
-        if others or not made_of:
-            raise ValueError(
-                f"{self.path} exists, but was not made of these texts with this model and these settings"
-                + (f": other {', '.join(others)}. " if made_of else ". ")
-                + "Delete it, or write to another file."
-            )
+        refuse_other(self.path, record.get("made_of"), self.made_of)
         self.done = int(record["done"])
         self._rows = np.load(self.path, mmap_mode="r+")
 
@@ -73,9 +67,8 @@ class OutputFile:
         self._record()
 
     def _record(self) -> None:
-        written = Path(f"{self.record_path}.new")
-        written.write_text(json.dumps({"made_of": self.made_of, "done": self.done, "of": self.num_rows}))
-        written.replace(self.record_path)
+        with written_whole(self.record_path) as path:
+            path.write_text(json.dumps({"made_of": self.made_of, "done": self.done, "of": self.num_rows}))
 
     def result(self) -> Rows:
         """All rows, read from the file as they are needed."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
+
+from likewise.model.kept import written_whole
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -45,10 +46,8 @@ class Blocks:
         def write(part: slice) -> None:
             path = stored.paths[part.start // self.size]
             if not path.is_file():
-                unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-                with unfinished.open("wb") as file:
+                with written_whole(path) as aside, aside.open("wb") as file:
                     np.save(file, compute(part))
-                unfinished.replace(path)  # a file with the final name is complete
 
         for _ in map(write, missing) if self.run is None else self.run(write, missing):
             pass

@@ -175,7 +175,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     again = weighted(GivenEmbeddings)
     assert_same_rows(mine_hard_negatives(PAIRS, again, verbose=False, **options), expected)
     assert again.calls == []
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_model_that_was_trained_further_does_not_find_its_old_embeddings(tmp_path: Path) -> None:
