@@ -25,10 +25,10 @@ from peak import in_process, measured
 class GivenEmbeddings:
     """A model whose text "q i" or "d i" has the i-th embedding; both libraries mine with it."""
 
-    similarity_fn_name = "cosine"
     device = torch.device("cpu")
 
-    def __init__(self, num_pairs: int) -> None:
+    def __init__(self, num_pairs: int, similarity: Any, similarity_pairwise: Any) -> None:
+        self.similarity, self.similarity_pairwise = similarity, similarity_pairwise  # the library's own
         self.documents = torch.nn.functional.normalize(clustered(num_pairs, seed=2), dim=1).numpy()
         noise = clustered(num_pairs, seed=3)
         self.queries = torch.nn.functional.normalize(
@@ -43,31 +43,19 @@ class GivenEmbeddings:
         """The embeddings of documents."""
         return self.documents[[int(text[2:]) for text in texts]]
 
-    def similarity(self, a: Any, b: Any) -> torch.Tensor:
-        """Cosines, as the reference computes them."""
-        from sentence_transformers.util import cos_sim
-
-        return cos_sim(a, b)
-
-    def similarity_pairwise(self, a: Any, b: Any) -> torch.Tensor:
-        """Cosines of pairs, as the reference computes them."""
-        from sentence_transformers.util import pairwise_cos_sim
-
-        return pairwise_cos_sim(a, b)
-
 
 def mine(side: str, num_pairs: int) -> dict[str, Any]:
     """Mine 3 negatives for each pair, and measure it; what was mined comes as a number that tells results apart."""
     from datasets import Dataset
 
     if side == "ours":
-        from likewise.retrieval import mine_hard_negatives
+        from likewise.util import cos_sim, mine_hard_negatives, pairwise_cos_sim
     else:
-        from sentence_transformers.util import mine_hard_negatives
+        from sentence_transformers.util import cos_sim, mine_hard_negatives, pairwise_cos_sim
     pairs = Dataset.from_dict(
         {"question": [f"q {i}" for i in range(num_pairs)], "answer": [f"d {i}" for i in range(num_pairs)]}
     )
-    model = GivenEmbeddings(num_pairs)
+    model = GivenEmbeddings(num_pairs, cos_sim, pairwise_cos_sim)
 
     def work() -> Any:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):

@@ -219,7 +219,11 @@ def _num_tokens(queries: Sequence[_Item], device: torch.device) -> Tensor:
 
 
 def _tensor(values: Any) -> Tensor:
-    return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    """A tensor or an array as it is; of lists, float32, as in `torch.tensor`."""
+    if isinstance(values, Tensor):
+        return values
+    is_array = isinstance(values, np.ndarray)
+    return torch.from_numpy(values if is_array else np.asarray(values, dtype=np.float32))
 
 
 def _device(*sides: Texts) -> torch.device:

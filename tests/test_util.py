@@ -104,6 +104,14 @@ def test_maxsim_of_lists_tensors_arrays_and_one_text(
     assert util.maxsim_pairwise([], []).shape == (0,)
 
 
+def test_maxsim_takes_lists_of_numbers_beside_tensors_as_float32() -> None:
+    tensors, lists = [torch.eye(2)], [[[1.0, 0.0], [0.0, 1.0]]]
+    for a, b in ((tensors, lists), (lists, tensors), (lists, lists)):
+        assert torch.equal(util.maxsim(a, b), theirs.maxsim(a, b))
+        assert util.maxsim_pairwise(a, b).tolist() == [2.0]
+    assert util.maxsim(lists, tensors, a_mask=[[1, 0]]).tolist() == [[1.0]]
+
+
 def test_maxsim_with_masks_and_means() -> None:
     a, b = vectors(3, 5, 8), vectors(4, 6, 8, seed=1)
     a_mask = torch.tensor([[1, 1, 1, 0, 0], [1, 0.5, 1, 1, 2], [1, 0, 0, 0, 0]])
@@ -210,6 +218,9 @@ def in_a_process(rank: int, port: int, folder: str, out: str) -> None:
     with util.distributed_evaluation(model) as runs:
         assert runs
         results["embeddings"] = torch.from_numpy(model.encode(texts))
+        results["halves"] = model.encode(texts, convert_to_tensor=True, precision="float16")
+        results["bits"] = torch.from_numpy(model.encode(texts, precision="ubinary"))
+        results["list"] = torch.stack(model.encode(texts, convert_to_numpy=False))
     results["alone"] = torch.from_numpy(model.encode(texts))
     with util.distributed_evaluation(model, enabled=False) as runs:
         assert runs
@@ -232,6 +243,9 @@ def test_two_processes_gather_as_in_the_reference_and_share_an_evaluation(
                 torch.testing.assert_close(found, expected)
         assert results["uneven"].tolist() == [0, 1, 1]
         torch.testing.assert_close(results["embeddings"], results["alone"], rtol=0, atol=1e-6)
+        torch.testing.assert_close(results["list"], results["alone"], rtol=0, atol=1e-6)
+        assert torch.equal(results["halves"], results["embeddings"].half())
+        assert results["bits"].tolist() == np.packbits(results["embeddings"] > 0, axis=1).tolist()
 
 
 def test_a_single_process_gathers_nothing() -> None:
@@ -601,7 +615,7 @@ def test_what_cannot_be_resolved_is_refused() -> None:
         ({"query_ids": [["q1"]], "query_id": ["q3"]}, KeyError, r"no id 'q3' in lookups\['query_id'\]"),
         ({"query_ids": [["q1"], ["q1", "q2"]], "query_id": ["q1", "q1"]}, ValueError, "have 1, 2 entries"),
         ({"query_ids": [["q1"]], "query_id": ["q1"], "query_1": [3]}, ValueError, "would be named 'query_1'"),
-        ({"query_ids": np.array([["q1"]]), "query_id": ["q1"]}, TypeError, "with_format"),
+        ({"query_ids": {"q1"}, "query_id": ["q1"]}, TypeError, "with_format"),
     ):
         with pytest.raises(kind, match=message):
             resolve(batch)
@@ -625,3 +639,17 @@ def test_resolved_rows_train_a_model(folder: str, tmp_path: Path) -> None:
     )
     trainer.train()
     assert trainer.state.global_step == 2
+
+
+def test_tuples_of_ids_count_as_lists_and_formatted_data_as_plain_data() -> None:
+    documents = Dataset.from_dict({"id": [1, 2, 3], "text": ["a", "b", "c"]})
+    resolve = util.resolve_ids({"document_ids": documents}, max_list_length=2)
+    expected = {"document_1": ["a", "b"], "document_2": ["b", "c"]}
+    assert resolve({"document_ids": [(1, 2), (2, 3, 1)]}) == expected
+    rows = Dataset.from_dict({"document_ids": [[1, 2], [2, 3]], "label": [[0.5, 1.0], [0.0, 0.25]]})
+    for form in ("torch", "numpy", "pandas", None):
+        found = rows.with_format(form).map(resolve, batched=True, remove_columns=["document_ids"])
+        assert found.with_format(None)[:] == expected | {"label": [[0.5, 1.0], [0.0, 0.25]]}
+    uneven = Dataset.from_dict({"document_ids": [[1], [2, 3]]}).with_format("torch")
+    lists = util.resolve_ids({"document_ids": documents}, output_format="lists")
+    assert lists(uneven[:]) == {"documents": [["a"], ["b", "c"]]}

@@ -98,7 +98,7 @@ def _encode_shards(folder: Path, out: Path, work: EncodeShard, workers: int) -> 
         raise ValueError(f"With `--ray` `--out` must be a folder, but is {out}. Drop its ending.")
     shards = shards_in(folder)
     out.mkdir(parents=True, exist_ok=True)
-    left = [shard.resolve() for shard in shards if not (out / shard.name).exists()]
+    left = [shard.resolve() for shard in shards if not work.is_done(shard)]
     start = time.perf_counter()
     done = each_on_ray(work, left, workers)
     for _ in tqdm(done, "Shards", len(left), disable=not console.err.is_terminal):

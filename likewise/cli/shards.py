@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from likewise.cli.models import load_model
 from likewise.cli.texts import read_texts
+from likewise.model.fingerprint import digest
+from likewise.model.kept import refuse_other, written_whole
 
 if TYPE_CHECKING:
     from likewise.model import SentenceTransformer
+
+RECORD = b"likewise"  # in a file's metadata: what it was made of
 
 
 @dataclass
 class EncodeShard:
     """Embeds the texts of a file, and writes it with the column `embedding` to another folder.
 
-    A file that is there already is complete, and left alone.
+    A file that is there already is complete, and left alone; it says what it was made of.
 
     Attributes:
         out: The folder to write to.
@@ -38,28 +42,51 @@ class EncodeShard:
     def _model(self) -> SentenceTransformer:
         return load_model(self.model_name)
 
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        """What decides the embedding of a text."""
+        options = {name: value for name, value in self.options.items() if name != "batch_size"}
+        return {"fingerprint": self._model.fingerprint(), **options}
+
     def __getstate__(self) -> dict[str, Any]:
         """Without the model, which each process loads for itself."""
-        return {name: value for name, value in vars(self).items() if name != "_model"}
+        return {name: value for name, value in vars(self).items() if name not in ("_model", "_settings")}
+
+    def is_done(self, shard: Path) -> bool:
+        """Whether the file's embeddings are there.
+
+        Raises:
+            ValueError: They are those of other texts, of another model or of other settings.
+        """
+        import pyarrow.parquet as pq
+
+        finished = self.out / shard.name
+        if not finished.exists():
+            return False
+        recorded = (pq.read_schema(finished).metadata or {}).get(RECORD)
+        made_of = self._made_of(read_texts(shard, self.column))
+        refuse_other(finished, None if recorded is None else json.loads(recorded), made_of)
+        return True
+
+    def _made_of(self, texts: list[str]) -> dict[str, Any]:
+        return {"texts": digest(texts), **self._settings}
 
     def __call__(self, shard: Path) -> None:
         """Embed one file."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        finished = self.out / shard.name
-        if finished.exists():
+        if self.is_done(shard):
             return
-        table = pq.read_table(shard)
-        embeddings = self._model.encode_document(
-            read_texts(shard, self.column), show_progress_bar=False, **self.options
-        )
+        table, texts = pq.read_table(shard), read_texts(shard, self.column)
+        embeddings = self._model.encode_document(texts, show_progress_bar=False, **self.options)
         size = self._model.truncate_dim or self._model.get_sentence_embedding_dimension()
         size = embeddings.shape[1] if len(embeddings) else size
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), size)
-        unfinished = self.out / f".{shard.name}.{os.getpid()}"
-        pq.write_table(table.append_column("embedding", vectors), unfinished)
-        unfinished.replace(finished)
+        table = table.append_column("embedding", vectors)
+        record = {RECORD: json.dumps(self._made_of(texts))}
+        with written_whole(self.out / shard.name) as path:
+            pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **record}), path)
 
 
 def shards_in(folder: Path) -> list[Path]:

@@ -8,8 +8,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from likewise.model.fingerprint import quick_key
 from likewise.similarity import to_float_tensor
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Task = Literal["query", "document"]
 SHARED_BYTES = 2**30  # at most this much is kept for other evaluators
+WITHOUT_EFFECT = {"batch_size", "show_progress_bar"}  # on embeddings
 _shared: ContextVar[_SharedEmbeddings | None] = ContextVar("_shared", default=None)
 
 
@@ -70,9 +72,11 @@ class _SharedEmbeddings:
         self, texts: Sequence[Any], task: Task | None, truncate_dim: int | None, encode_kwargs: dict[str, Any]
     ) -> Tensor:
         size = self.model.truncate_dim if truncate_dim is None else truncate_dim
-        if not _are_hashable(texts):
+        # What else is asked for may change embeddings in ways that are not known here, so these are not shared.
+        if not _are_hashable(texts) or encode_kwargs.keys() - WITHOUT_EFFECT - {"prompt_name", "prompt"}:
             return _embed(self.model, texts, task, truncate_dim=size, **encode_kwargs)
-        key = self.model.way_of_embedding(task, encode_kwargs.get("prompt_name"), encode_kwargs.get("prompt"))
+        way = self.model.way_of_embedding(task, encode_kwargs.get("prompt_name"), encode_kwargs.get("prompt"))
+        key = (way, quick_key(self.model) if isinstance(self.model, nn.Module) else None)
         places, embeddings = self.kept.get(key, ({}, None))
         missing = [text for text in dict.fromkeys(texts) if text not in places]
         if missing:

@@ -17,6 +17,7 @@ from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import check_text, checked_function, file_name
 from likewise.evaluation.measurement import Array, Measurement
+from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.topk import Ranking, StreamingTopK
 from likewise.similarity import Similarity, SimilarityFunction
 
@@ -130,6 +131,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         query_prompt: dict[str, Any] = {"prompt_name": self.query_prompt_name, "prompt": self.query_prompt}
         corpus_prompt: dict[str, Any] = {"prompt_name": self.corpus_prompt_name, "prompt": self.corpus_prompt}
         queries = self.embed(model, self.queries, "query", **query_prompt)
+        refuse_not_finite(queries, lambda row: f"The embedding of query {self.queries_ids[row]!r}")
         searches = {
             name: StreamingTopK(queries, self._max_k(), function)
             for name, function in self._score_functions(model).items()
@@ -140,6 +142,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
                 documents = self.embed(corpus_model, self.corpus[part], "document", **corpus_prompt)
             else:
                 documents = corpus_embeddings[part]
+            named = [f"The embedding of document {document!r}" for document in self.corpus_ids[part]]
+            refuse_not_finite(documents, named.__getitem__)
             for search in searches.values():
                 search.add(documents, self._judgements.places[part])
         return {name: search.result() for name, search in searches.items()}

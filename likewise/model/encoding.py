@@ -121,18 +121,7 @@ def encode_to_file(
     precision: str,
     window: int,
 ) -> Any:
-    """Embed what an output file lacks, a window at a time.
-
-    Raises:
-        ValueError: What it holds was made by another model.
-    """
-    first = output.first_row()
-    if first is not None:
-        again = converted(embed(texts[:1]), precision, True, False)[0]
-        if not np.allclose(first, again, rtol=1e-2, atol=1e-2 * max(1e-6, float(np.abs(again).max()))):
-            raise ValueError(
-                f"{output.path} exists, but was made by another model. Delete it, or write to another file."
-            )
+    """Embed what an output file lacks, a window at a time."""
     for start in range(output.done, len(texts), window):
         output.write(converted(embed(texts[start : start + window]), precision, True, False))
     return output.result()

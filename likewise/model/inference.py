@@ -19,6 +19,7 @@ from torch import Tensor
 
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
+from likewise.model.fingerprint import plain
 from likewise.modules.base import Features, padding_of, to_padded
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class Request:
         return {
             "prompt": self.prompt or "",
             "truncate_dim": self.truncate_dim,
-            "normalize": self.normalize,
-            **{name: str(value) for name, value in (self.forward_kwargs | self.reading).items()},
+            "normalize_embeddings": self.normalize,
+            **{name: plain(value) for name, value in (self.forward_kwargs | self.reading).items()},
         }
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from likewise.model.kept import refuse_other, written_whole
 from likewise.modules.images import is_picture
 
 Rows = np.ndarray[Any, Any]
@@ -19,22 +20,24 @@ Rows = np.ndarray[Any, Any]
 class OutputFile:
     """The file that `encode(out=...)` fills.
 
-    Beside `vectors.npy` lies `vectors.npy.json`, which says of which texts and settings it is, and how many rows are done.
+    Beside `vectors.npy` lies `vectors.npy.json`, which says what it is made of, and how many rows are done.
 
     Args:
         path: The .npy file.
         texts: All texts.
-        settings: What else decides the embeddings.
+        made_of: What else decides the embeddings, part by part: numbers, texts and lists of them.
 
     Raises:
-        ValueError: The file is of other texts or settings, or not of this making.
+        ValueError: The file is made of something else, or not of this making.
     """
 
-    def __init__(self, path: str | os.PathLike[str], texts: Sequence[Any], settings: dict[str, Any]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], texts: Sequence[Any], made_of: Mapping[str, Any]
+    ) -> None:
         self.path = Path(path)
         self.record_path = Path(f"{self.path}.json")
         self.num_rows = len(texts)
-        self.fingerprint = _fingerprint(texts, settings)
+        self.made_of = {"texts": _digest(texts), **made_of}
         self.done = 0
         self._rows: Rows | None = None
         if self.path.exists():
@@ -47,17 +50,9 @@ class OutputFile:
                 record = json.loads(self.record_path.read_text(encoding="utf8"))
             except ValueError:
                 record = {}
-        if record.get("fingerprint") != self.fingerprint:
-            raise ValueError(
-                f"{self.path} exists, but was not made of these texts with these settings. "
-                "Delete it, or write to another file."
-            )
+        refuse_other(self.path, record.get("made_of"), self.made_of)
         self.done = int(record["done"])
         self._rows = np.load(self.path, mmap_mode="r+")
-
-    def first_row(self) -> Rows | None:
-        """The first row that an earlier run wrote, if there is one."""
-        return None if self._rows is None or not self.done else self._rows[0]
 
     def write(self, rows: Rows) -> None:
         """Add the next rows; once this returns they are safe."""
@@ -72,11 +67,8 @@ class OutputFile:
         self._record()
 
     def _record(self) -> None:
-        written = Path(f"{self.record_path}.new")
-        written.write_text(
-            json.dumps({"fingerprint": self.fingerprint, "done": self.done, "of": self.num_rows})
-        )
-        written.replace(self.record_path)
+        with written_whole(self.record_path) as path:
+            path.write_text(json.dumps({"made_of": self.made_of, "done": self.done, "of": self.num_rows}))
 
     def result(self) -> Rows:
         """All rows, read from the file as they are needed."""
@@ -86,9 +78,18 @@ class OutputFile:
         return rows
 
 
-def _fingerprint(texts: Sequence[Any], settings: dict[str, Any]) -> str:
-    digest = hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+def _digest(texts: Sequence[Any]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
     for text in texts:
-        part = text.tobytes() if is_picture(text) else str(text).encode("utf8", errors="surrogatepass")
+        part = _bytes(text)
         digest.update(len(part).to_bytes(8, "little") + part)
     return digest.hexdigest()
+
+
+def _bytes(text: Any) -> bytes:
+    """A text, a pair, a picture or a dict of such, as bytes that no other has."""
+    if is_picture(text):
+        return f"{text.mode} {text.size} ".encode() + bytes(text.tobytes())
+    if isinstance(text, Mapping):
+        return b"".join(repr(key).encode() + _bytes(value) for key, value in text.items())
+    return repr(text).encode("utf8", errors="surrogatepass")

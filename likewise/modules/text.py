@@ -58,8 +58,17 @@ class Tokenization:
         """
         if self.kept is None:
             return self._tokenized(texts, prompt)
-        way = (id(self.tokenizer), self.max_length, self.do_lower_case, prompt or "")
-        return self.kept.get(way, texts, lambda: self._tokenized(texts, prompt))
+        return self.kept.get((*self.state, prompt or ""), texts, lambda: self._tokenized(texts, prompt))
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What decides the token ids of a text: the tokenizer, what may be changed in it, and how it is used."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        parts = [
+            repr(getattr(backend, name, None)) for name in ("normalizer", "pre_tokenizer", "post_processor")
+        ]
+        side = getattr(self.tokenizer, "truncation_side", None)
+        return (_Same(self.tokenizer), len(self.tokenizer), side, *parts, self.max_length, self.do_lower_case)
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
@@ -152,6 +161,19 @@ class Tokenization:
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
             self._prompt_lengths[key] = len(ids) - closing
         return self._prompt_lengths[key]
+
+
+class _Same:
+    """Equal to itself alone, by its object; which lives as long, so that no other can take its place."""
+
+    def __init__(self, thing: Any) -> None:
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.thing is self.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 class KeptTokens:

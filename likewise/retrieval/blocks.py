@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
-import torch
-from torch import nn
+
+from likewise.model.kept import written_whole
 
 Array: TypeAlias = np.ndarray[Any, Any]
 
@@ -48,10 +46,8 @@ class Blocks:
         def write(part: slice) -> None:
             path = stored.paths[part.start // self.size]
             if not path.is_file():
-                unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-                with unfinished.open("wb") as file:
+                with written_whole(path) as aside, aside.open("wb") as file:
                     np.save(file, compute(part))
-                unfinished.replace(path)  # a file with the final name is complete
 
         for _ in map(write, missing) if self.run is None else self.run(write, missing):
             pass
@@ -80,22 +76,3 @@ class StoredBlocks(Sequence[Array]):
             return [np.load(path, mmap_mode="r") for path in self.paths[index]]
         found: Array = np.load(self.paths[index], mmap_mode="r")
         return found
-
-
-def digest(*parts: Any) -> str:
-    """A short name for what results depend on."""
-    sha = hashlib.sha256()
-    for part in parts:
-        for line in part if isinstance(part, list) else [part]:
-            sha.update(repr(line).encode() + b"\n")
-        sha.update(b"\0")
-    return sha.hexdigest()[:16]
-
-
-def weights_digest(model: nn.Module) -> str:
-    """A short name for a model's weights: a model that was trained further gets another."""
-    sha = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        sha.update(name.encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return sha.hexdigest()[:16]

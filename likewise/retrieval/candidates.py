@@ -11,7 +11,7 @@ import torch
 
 from likewise.retrieval.blocks import Array, Blocks
 from likewise.retrieval.topk import StreamingTopK
-from likewise.similarity import SimilarityFunction
+from likewise.similarity import Similarity
 
 PAIRS_AT_A_TIME = 2**16
 
@@ -69,7 +69,7 @@ def find_candidates(
     pairs: Pairs,
     queries: Sequence[Array],
     documents: Sequence[Array],
-    similarity: str,
+    similarity: tuple[Similarity, Similarity],
     k: int,
     exclude_positives: bool,
     device: torch.device,
@@ -83,7 +83,7 @@ def find_candidates(
         pairs: The queries, documents and positives.
         queries: The queries' embeddings, in blocks of `blocks.size` rows.
         documents: The documents' embeddings, in blocks of `blocks.size` rows.
-        similarity: The name of the similarity function.
+        similarity: Scores of all pairs, and scores row by row.
         k: How many documents per query.
         exclude_positives: Whether a query's positives are left out.
         device: Where to compute.
@@ -96,14 +96,14 @@ def find_candidates(
     total = len(pairs.queries) * len(pairs.documents)
     bar = tqdm(total=total, desc="Searching", unit=" pairs", unit_scale=True, disable=not show_progress_bar)
     report = bar.update if show_progress_bar else None
+    all_pairs, pairwise = similarity
     query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
 
     def search(part: slice) -> Array:
         inside = (query >= part.start) & (query < part.stop)
         excluded = (query[inside] - part.start, positive[inside]) if exclude_positives else None
         embeddings = torch.from_numpy(np.array(queries[part.start // blocks.size])).to(device)
-        similarity_fn = SimilarityFunction.to_similarity_fn(similarity)
-        search = StreamingTopK(embeddings, k, similarity_fn, excluded, report=report)
+        search = StreamingTopK(embeddings, k, all_pairs, excluded, report=report)
         for block in documents:
             search.add(block)
         found = search.result()
@@ -112,12 +112,16 @@ def find_candidates(
 
     with bar:
         found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
-    pairwise = SimilarityFunction.to_similarity_pairwise_fn(similarity)
     positive_scores = [
-        pairwise(
-            _rows(queries, pairs.query[part], blocks.size),
-            _rows(documents, pairs.positive[part], blocks.size),
+        torch.as_tensor(
+            pairwise(
+                _rows(queries, pairs.query[part], blocks.size).to(device),
+                _rows(documents, pairs.positive[part], blocks.size).to(device),
+            )
         )
+        .detach()
+        .float()
+        .cpu()
         for part in _parts(len(pairs.query))
     ]
     return Candidates(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from likewise.retrieval.finite import refuse_not_finite
 from likewise.similarity import Embeddings, to_float_tensor
 
 
@@ -39,6 +40,7 @@ def community_detection(
     if not len(embeddings):
         return []
     rows = to_float_tensor(embeddings)
+    refuse_not_finite(rows, lambda row: f"Row {row} of `embeddings`")
     units = torch.nn.functional.normalize(rows.unsqueeze(0) if rows.dim() == 1 else rows, dim=-1)
     sizes = torch.cat(
         [

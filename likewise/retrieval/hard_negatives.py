@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.retrieval.blocks import Array, Blocks, digest, weights_digest
+from likewise.model.fingerprint import digest
+from likewise.retrieval.blocks import Array, Blocks
 from likewise.retrieval.candidates import (
     Candidates,
     Pairs,
@@ -20,9 +21,12 @@ from likewise.retrieval.candidates import (
     score_with_cross_encoder,
     within_rank,
 )
+from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.mined_columns import FORMATS, as_columns
 from likewise.retrieval.negatives import Choice, Negatives, choose
 from likewise.retrieval.on_ray import each_on_ray
+from likewise.retrieval.products import is_known
+from likewise.similarity import to_float_tensor
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -77,7 +81,8 @@ def mine_hard_negatives(
 
     Args:
         dataset: Pairs of texts. All positives of equal queries count as positives of each.
-        model: Embeds queries and documents, which are compared by its similarity function.
+        model: Embeds queries and documents, which are compared by its `similarity` and `similarity_pairwise`. Anything with
+            these, `encode_query`, `encode_document` and `device`; with a `cache_folder` also `fingerprint`.
         anchor_column_name: The column of queries; by default the first.
         positive_column_name: The column of positives; by default the second.
         corpus: More documents, besides all positives, to find negatives in.
@@ -107,7 +112,8 @@ def mine_hard_negatives(
         use_faiss: Accepted, without effect: the search is exact and needs no index.
         use_multi_process: Whether to embed in several processes, or on which devices.
         verbose: Whether to print what was found and to show progress.
-        cache_folder: Keep embeddings and candidates here. They are told apart by the model's weights and the texts.
+        cache_folder: Keep embeddings and candidates here. They are told apart by the model's fingerprint, the
+            prompts and the texts.
         as_triplets: Older form of `output_format`: "triplet" or "n-tuple".
         margin: The older name of `absolute_margin`.
         output_ids: Whether to add `ids` (`id`): the documents' places among the distinct texts of `corpus`, followed by
@@ -224,23 +230,17 @@ def _mine(
         )
     # What results depend on is in the names of their files.
     key = digest if cache_folder is not None else lambda *_: ""
-    weights = weights_digest(model) if cache_folder is not None else ""
-    query_name = key(weights, prompts.query_name, prompts.query, pairs.queries)
-    document_name = key(weights, prompts.document_name, prompts.document, pairs.documents)
+    fingerprint = _fingerprint(model) if cache_folder is not None else ""
+    query_name = key("query", fingerprint, prompts.query_name, prompts.query, pairs.queries)
+    document_name = key("document", fingerprint, prompts.document_name, prompts.document, pairs.documents)
 
     def embed_queries(part: slice) -> Array:
-        texts = pairs.queries[part]
-        found: Array = model.encode_query(
-            texts, prompt_name=prompts.query_name, prompt=prompts.query, **settings
-        )
-        return found
+        return _embedded(model.encode_query, pairs.queries[part], prompts.query_name, prompts.query, settings)
 
     def embed_documents(part: slice) -> Array:
-        texts = pairs.documents[part]
-        found: Array = model.encode_document(
-            texts, prompt_name=prompts.document_name, prompt=prompts.document, **settings
+        return _embedded(
+            model.encode_document, pairs.documents[part], prompts.document_name, prompts.document, settings
         )
-        return found
 
     try:
         queries = blocks.compute(f"query_embeddings_{query_name}", len(pairs.queries), embed_queries)
@@ -250,13 +250,14 @@ def _mine(
     finally:
         if use_multi_process:
             pools.stop_multi_process_pool(settings["pool"])
-    similarity = model.similarity_fn_name
-    name = key(query_name, document_name, similarity, k, include_positives, pairs.positive.tolist())
+    name = key(query_name, document_name, k, include_positives, pairs.query.tolist(), pairs.positive.tolist())
+    if not is_known(model.similarity):
+        blocks = Blocks(None, BLOCK_ROWS, None)  # what decides its scores is not in the name
     found = find_candidates(
         pairs,
         queries,
         documents,
-        similarity,
+        (model.similarity, model.similarity_pairwise),
         k,
         not include_positives,
         model.device,
@@ -265,6 +266,24 @@ def _mine(
         show_progress_bar=verbose and ray_workers is None,
     )
     return found if include_positives else within_rank(pairs, found, k)
+
+
+def _fingerprint(model: Any) -> str:
+    if not hasattr(model, "fingerprint"):
+        raise ValueError(
+            f"`cache_folder` needs to know which embeddings are whose, but {type(model).__name__} has no method `fingerprint`. "
+            "Give it one that returns a text which changes whenever its embeddings do, or drop `cache_folder`."
+        )
+    return str(model.fingerprint())
+
+
+def _embedded(
+    encode: Callable[..., Any], texts: list[str], name: str | None, prompt: str | None, settings: Any
+) -> Array:
+    """The embeddings of texts, (N, D), whatever the encoder returns them in."""
+    found = to_float_tensor(encode(texts, prompt_name=name, prompt=prompt, **settings)).detach().cpu()
+    refuse_not_finite(found, lambda row: f"The embedding of the text {texts[row][:80]!r}")
+    return found.numpy()
 
 
 def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:

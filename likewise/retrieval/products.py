@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from likewise.similarity import Similarity, cos_sim, dot_score, euclidean_sim, pytorch_cos_sim
+from likewise.similarity import Similarity, cos_sim, dot_score, euclidean_sim, manhattan_sim, pytorch_cos_sim
 
 
 class Products:
@@ -110,6 +110,14 @@ class Distances(Products):
     @staticmethod
     def _with_last(vectors: Tensor, last: Tensor) -> Tensor:
         return pad(torch.cat([vectors, last], dim=1), (0, -(vectors.shape[1] + 1) % 16))
+
+
+def is_known(score_function: Similarity) -> bool:
+    """Whether this is one of the library's own similarities, which depend on the embeddings alone."""
+    return any(
+        score_function is function
+        for function in (pytorch_cos_sim, cos_sim, dot_score, euclidean_sim, manhattan_sim)
+    )
 
 
 def products_of(score_function: Similarity) -> Products | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from likewise.precision import (
     Array,
@@ -17,6 +18,7 @@ from likewise.precision import (
     dequantize_embeddings,
     quantize_embeddings,
 )
+from likewise.retrieval.finite import refuse_not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class SearchLibrary:
         build: (corpus, precision, exact) -> index.
         find: (index, queries, precision, k, exact) -> (Q, k) scores, (Q, k) ids, -1 where there are fewer.
         fetch: (index, (N,) ids, precision) -> the N embeddings as they were added.
+        size: index -> how many embeddings it has.
     """
 
     name: str
@@ -38,6 +41,7 @@ class SearchLibrary:
     build: Callable[[Array, Precision, bool], Any]
     find: Callable[[Any, Array, Precision, int, bool], tuple[Array, Array]]
     fetch: Callable[[Any, Array, Precision], Array]
+    size: Callable[[Any], int]
 
     def search(
         self,
@@ -77,8 +81,13 @@ class SearchLibrary:
             ImportError: The library is not installed.
             ValueError: The precision is not one of the library's, or there is not one corpus.
         """
-        self._check(corpus_embeddings, corpus_index, corpus_precision)
+        self._check(corpus_embeddings, corpus_index, corpus_precision, top_k)
         queries, precision = query_embeddings, corpus_precision
+        refuse_not_finite(torch.from_numpy(queries), lambda row: f"Row {row} of `query_embeddings`")
+        if corpus_embeddings is not None:
+            refuse_not_finite(
+                torch.from_numpy(corpus_embeddings), lambda row: f"Row {row} of `corpus_embeddings`"
+            )
         index = corpus_index
         if corpus_embeddings is not None:
             index = self.build(corpus_embeddings, precision, exact)
@@ -91,10 +100,13 @@ class SearchLibrary:
             ranges = calibration_ranges(queries if calibration_embeddings is None else calibration_embeddings)
         quantized = quantize_embeddings(queries, precision, ranges) if is_float else queries
         start = time.perf_counter()
-        scores, ids = self.find(
-            index, quantized, precision, top_k * (rescore_multiplier if scores_again else 1), exact
-        )
-        if scores_again:
+        num_candidates = top_k * (rescore_multiplier if scores_again else 1)
+        if num_candidates and self.size(index):
+            scores, ids = self.find(index, quantized, precision, num_candidates, exact)
+        else:  # the libraries ask for a document and for a place
+            scores, ids = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+        if scores_again and ids.size:
+            # Where fewer were found the first document is fetched, and not looked at.
             found = self.fetch(index, np.maximum(ids, 0).reshape(-1), precision)
             documents = dequantize_embeddings(found, precision, queries.shape[1], ranges)
             scores, ids = rescored(queries, documents.reshape(*ids.shape, -1), ids, top_k)
@@ -109,9 +121,11 @@ class SearchLibrary:
         ]
         return (hits, seconds, index) if output_index else (hits, seconds)
 
-    def _check(self, corpus: Array | None, index: Any, precision: Precision) -> None:
+    def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> None:
         if (corpus is None) == (index is None):
             raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
+        if top_k < 0:
+            raise ValueError(f"`top_k` must be at least 0, but is {top_k}. Pass a positive number.")
         if precision not in self.precisions:
             raise ValueError(
                 f"`corpus_precision` must be one of {', '.join(self.precisions)} for {self.name}, but is {precision!r}."
@@ -198,8 +212,13 @@ def _library(name: str, package: str) -> Any:
 
 
 semantic_search_faiss = SearchLibrary(
-    "faiss", ("float32", "uint8", "ubinary"), _faiss_build, _faiss_find, _faiss_fetch
+    "faiss",
+    ("float32", "uint8", "ubinary"),
+    _faiss_build,
+    _faiss_find,
+    _faiss_fetch,
+    lambda index: int(index.ntotal),
 ).search
 semantic_search_usearch = SearchLibrary(
-    "usearch", ("float32", "int8", "binary", "ubinary"), _usearch_build, _usearch_find, _usearch_fetch
+    "usearch", ("float32", "int8", "binary", "ubinary"), _usearch_build, _usearch_find, _usearch_fetch, len
 ).search

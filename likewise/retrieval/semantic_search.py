@@ -20,10 +20,10 @@ def semantic_search(
 
     Args:
         query_embeddings: (Q, D), or (D,) for a single query.
-        corpus_embeddings: (M, D). A numpy array may be a memory map.
+        corpus_embeddings: (M, D), or (D,) for a single document. A numpy array may be a memory map.
         query_chunk_size: At most this many queries at a time.
         corpus_chunk_size: At most this many documents at a time. Lower both if memory is short.
-        top_k: How many documents per query.
+        top_k: How many documents per query; 0 for none.
         score_function: (A, D), (B, D) -> (A, B), larger is better.
 
     Returns:
@@ -35,6 +35,8 @@ def semantic_search(
     """
     queries = to_float_tensor(query_embeddings)
     queries = queries.unsqueeze(0) if queries.dim() == 1 else queries
+    if getattr(corpus_embeddings, "ndim", 2) == 1:
+        corpus_embeddings = corpus_embeddings[None]  # type: ignore[call-overload]
     return as_hits(
         _top_k(queries, corpus_embeddings, top_k, score_function, None, query_chunk_size, corpus_chunk_size)
     )

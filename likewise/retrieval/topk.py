@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from likewise.retrieval.excluded import Excluded, Hidden
+from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.products import Products, products_of
 from likewise.retrieval.ranking_keys import (
     LOWEST,
@@ -109,14 +110,17 @@ class StreamingTopK:
         documents_per_tile: int = TILE_ELEMENTS,
         report: Callable[[int], object] | None = None,
     ) -> None:
-        if min(k, queries_per_tile, documents_per_tile) < 1:
-            sizes = {"k": k, "queries per tile": queries_per_tile, "documents per tile": documents_per_tile}
+        if k < 0:
+            raise ValueError(f"`k` must be at least 0, but is {k}. Pass a positive number.")
+        if min(queries_per_tile, documents_per_tile) < 1:
+            sizes = {"queries per tile": queries_per_tile, "documents per tile": documents_per_tile}
             raise ValueError(f"A search takes sizes of at least 1, but got {sizes}. Pass positive numbers.")
         self.k = k
         self.score_function = score_function
         self.products = products_of(score_function)
         self.size = queries.shape[1]
         queries = to_float_tensor(queries.detach()).float()
+        refuse_not_finite(queries, lambda row: f"The embedding of query {row}")
         self.queries = self.products.queries(queries) if self.products else queries  # (Q, F)
         self.device = queries.device
         self.best = no_keys(len(queries), k, self.device)
@@ -153,7 +157,7 @@ class StreamingTopK:
                 "Embed both with the same model and the same `truncate_dim`."
             )
         rows = torch.arange(len(self.queries), device=self.device)
-        if len(rows):
+        if len(rows) and self.k:
             self._search(documents, ids.to(self.device), rows, self.dtypes)
 
     def result(self) -> Ranking:
@@ -185,11 +189,19 @@ class StreamingTopK:
 
     def _search_by_function(self, chunk: _Chunk, rows: Tensor) -> None:
         """Search a chunk with the scores that the score function gives."""
+        for tile in self._tiles(len(chunk), 1):
+            self._refuse_not_finite(chunk, tile)
         for part in torch.split(rows, self.queries_per_tile):
             queries, best = self.queries[part], BestKeys(self.best[part])
             hidden = None if chunk.hidden is None else chunk.hidden.of(part)
             for tile in self._tiles(len(chunk), len(part)):
-                scores = self.score_function(queries, chunk.rows(tile)).detach().float()
+                scores = torch.as_tensor(self.score_function(queries, chunk.rows(tile))).detach().float()
+                if bool(scores.isnan().any()):
+                    row, column = scores.isnan().nonzero()[0].tolist()
+                    raise ValueError(
+                        f"`score_function` returned NaN for query {int(part[row])} and document "
+                        f"{int(chunk.ids[tile][column])}, with which nothing can be ranked. Return a number for every pair."
+                    )
                 if hidden is not None:
                     hidden.mask(scores, tile.start)
                 row, column = best.places(scores, best.worst())
@@ -238,7 +250,10 @@ class StreamingTopK:
         for part in self._parts(chunk):
             factors = products.documents(chunk.rows(part))
             values[part] = factors
-            longest = max(longest, float(factors.norm(dim=1).max()))
+            norm = float(factors.norm(dim=1).max())
+            if not math.isfinite(norm):
+                self._refuse_not_finite(chunk, part)
+            longest = max(longest, norm)
             if dtype != torch.float32:
                 residual = max(residual, float((factors - values[part]).norm(dim=1).max()))
         expected = self.k * size / len(chunk)
@@ -298,6 +313,11 @@ class StreamingTopK:
             scores = products.scores(queries[part].unsqueeze(1), vectors)
             keys[part, : found.shape[1]] = pack(scores, chunk.ids[found]).masked_fill_(found < 0, NO_KEY)
         return keys
+
+    def _refuse_not_finite(self, chunk: _Chunk, part: slice) -> None:
+        refuse_not_finite(
+            chunk.rows(part), lambda row: f"The embedding of document {int(chunk.ids[part][row])}"
+        )
 
     def _parts(self, chunk: _Chunk) -> Iterator[slice]:
         """A chunk's documents, a few at a time."""

@@ -14,10 +14,12 @@ import likewise
 import likewise.evaluation as ours
 from likewise.evaluation import (
     EmbeddingSimilarityEvaluator,
+    SentenceEvaluator,
     SequentialEvaluator,
     TripletEvaluator,
 )
 from likewise.evaluation.embedding import sharing_embeddings
+from likewise.evaluation.measurement import Measurement
 
 FIRST, SECOND, THIRD = (sentences(30, seed=seed) for seed in (1, 2, 3))
 SCORES = [float(i % 7) for i in range(30)]
@@ -97,6 +99,36 @@ def test_several_matryoshka_dimensions_embed_once_and_measure_as_if_apart(
             at(size)(model)[f"{size}_spearman_cosine"], abs=1e-9
         )
     assert len({together[f"{size}_spearman_cosine"] for size in sizes}) == 4
+
+
+def test_what_is_asked_for_or_is_otherwise_is_embedded_otherwise(model_folder: str) -> None:
+    model: Any = likewise.SentenceTransformer(model_folder, device="cpu")
+
+    class Norms(SentenceEvaluator):
+        primary = "norm"
+
+        def __init__(self, name: str, change: Any = lambda: None, **options: Any) -> None:
+            self.name, self.change, self.options = name, change, options
+
+        def measure(self, model: Any) -> dict[str, Measurement]:
+            self.change()
+            return {"norm": Measurement((self.embed(model, FIRST, **self.options).norm(dim=1).numpy(),))}
+
+    made = [
+        Norms("plain"),
+        Norms("scaled", normalize_embeddings=True),
+        Norms("short", lambda: setattr(model, "max_seq_length", 3)),
+        Norms("prompted", prompt="a red "),
+        Norms("default", lambda: setattr(model, "default_prompt_name", "query")),
+        Norms("halved", lambda: next(model.parameters()).detach().mul_(0.5)),
+        Norms("cls", lambda: setattr(model[1], "modes", ("cls",))),
+    ]
+    model.prompts["query"] = "the cold "
+    together = SequentialEvaluator(made)(model)
+    assert together["scaled_norm"] == pytest.approx(1)
+    values = [together[f"{evaluator.name}_norm"] for evaluator in made]
+    assert len(set(values)) == len(values)
+    assert made[-1](model)["cls_norm"] == values[-1]
 
 
 def test_evaluations_share_embeddings_only_while_asked_to(counts: WordCounts) -> None:

@@ -71,3 +71,10 @@ def test_progress_is_shown_on_request(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_arguments_have_the_references_names_order_and_defaults() -> None:
     assert parameters(community_detection) == parameters(util.community_detection)
+
+
+def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:
+    rows = torch.eye(4)
+    rows[2, 1] = torch.nan
+    with pytest.raises(ValueError, match="Row 2 of `embeddings` holds NaN or infinity"):
+        community_detection(rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -174,7 +175,7 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path: Path, monkeypatch: py
     again = weighted(GivenEmbeddings)
     assert_same_rows(mine_hard_negatives(PAIRS, again, verbose=False, **options), expected)
     assert again.calls == []
-    assert not list(tmp_path.glob("*.tmp"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_model_that_was_trained_further_does_not_find_its_old_embeddings(tmp_path: Path) -> None:
@@ -188,10 +189,105 @@ def test_a_model_that_was_trained_further_does_not_find_its_old_embeddings(tmp_p
     assert [kind for kind, *_ in prompted.calls] == ["query"]
 
 
+def test_what_changes_a_models_answers_is_not_answered_from_the_folder(model: Any, tmp_path: Path) -> None:
+    texts = sentences(60, seed=1)
+    pairs = Dataset.from_dict({"a": texts[:30], "b": texts[30:]})
+    options = {"verbose": False, "output_scores": True, "num_negatives": 2}
+    kept = {"cache_folder": str(tmp_path)}
+    mine_hard_negatives(pairs, model, **options, **kept)
+    for change in (
+        lambda: setattr(model, "truncate_dim", 8),
+        lambda: setattr(model, "max_seq_length", 4),
+        lambda: model.prompts.__setitem__("query", "the red house sees "),
+        lambda: model.prompts.__setitem__("document", "a cold "),
+        lambda: setattr(model[1], "modes", ("cls",)),
+        lambda: setattr(model, "similarity_fn_name", "euclidean"),
+        lambda: next(model.parameters()).data.mul_(1.5),
+    ):
+        before = set(tmp_path.iterdir())
+        change()
+        found = mine_hard_negatives(pairs, model, **options, **kept)
+        assert_same_rows(found, mine_hard_negatives(pairs, model, **options))
+        assert set(tmp_path.iterdir()) > before
+
+
+def test_the_folder_is_for_encoders_that_say_who_they_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"GivenEmbeddings has no method `fingerprint`. Give it one that"):
+        mined({"cache_folder": str(tmp_path)})
+
+
+class LastIsBest:
+    """What the reference calls and no more: documents score by their number, as a tensor or an array."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, as_array: bool) -> None:
+        self.model_card_data = SimpleNamespace(base_model=None)
+        self.as_array = as_array
+
+    def encode_query(self, texts: list[str], **_: Any) -> Any:
+        rows = torch.tensor([[float(text.split()[1][1:])] for text in texts])
+        return rows.numpy() if self.as_array else rows
+
+    encode_document = encode_query
+
+    def similarity(self, a: Any, b: Any) -> Any:
+        return torch.as_tensor(b)[:, 0].repeat(len(a), 1)
+
+    def similarity_pairwise(self, a: Any, b: Any) -> Any:
+        return torch.as_tensor(b)[:, 0]
+
+    def fingerprint(self) -> str:
+        return "last"
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_an_encoders_own_similarity_decides(as_array: bool, tmp_path: Path) -> None:
+    options = {"num_negatives": 2, "output_scores": True, "verbose": False}
+    found = mine_hard_negatives(PAIRS, LastIsBest(as_array), cache_folder=str(tmp_path), **options)
+    assert {text.split()[1] for text in found["negative"]} <= {"d79", "d78", "d77", "d76"}
+    assert_same_rows(found, util.mine_hard_negatives(PAIRS, LastIsBest(as_array), **options))
+    # What decides its scores is not known, so only the embeddings are kept.
+    assert sorted({path.name.split("_")[0] for path in tmp_path.iterdir()}) == ["corpus", "query"]
+
+
+def test_a_models_overridden_similarity_decides(model_folder: str) -> None:
+    from sentence_transformers import SentenceTransformer as Theirs
+
+    from likewise import SentenceTransformer
+
+    def farthest(library: Any) -> Any:
+        class Farthest(library):  # type: ignore[misc]
+            def similarity(self, a: Any, b: Any) -> Any:
+                return torch.cdist(torch.as_tensor(a), torch.as_tensor(b))
+
+            def similarity_pairwise(self, a: Any, b: Any) -> Any:
+                return (torch.as_tensor(a) - torch.as_tensor(b)).norm(dim=-1)
+
+        return Farthest(model_folder, device="cpu")
+
+    texts = sentences(40, seed=3)
+    pairs = Dataset.from_dict({"a": texts[:20], "b": texts[20:]})
+    options = {"verbose": False, "output_scores": True, "relative_margin": -0.5}
+    found = mine_hard_negatives(pairs, farthest(SentenceTransformer), **options)
+    assert_same_rows(found, util.mine_hard_negatives(pairs, farthest(Theirs), **options))
+
+
+def test_an_embedding_that_is_not_finite_is_refused_by_its_text() -> None:
+    class Broken(GivenEmbeddings):
+        def encode_document(self, texts: Any, **settings: Any) -> Any:
+            rows = super().encode_document(texts, **settings)
+            rows[texts.index("5 d5"), 0] = np.nan
+            return rows
+
+    with pytest.raises(ValueError, match="The embedding of the text '5 d5' holds NaN or infinity"):
+        mine_hard_negatives(PAIRS, Broken(), verbose=False)
+
+
 def weighted(kind: type[GivenEmbeddings], value: float = 1.0) -> Any:
     """A model with weights, as far as the cache is concerned."""
     model: Any = kind()
-    model.state_dict = lambda: {"weight": torch.tensor([value])}
+    model.fingerprint = lambda: str(value)
     return model
 
 

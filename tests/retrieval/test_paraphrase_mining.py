@@ -94,11 +94,21 @@ def test_arrays_and_lists_are_taken() -> None:
 def test_none_or_one_embedding_has_no_pairs() -> None:
     assert paraphrase_mining_embeddings(torch.empty(0, 4)) == []
     assert paraphrase_mining_embeddings(torch.ones(1, 4)) == []
+    assert (
+        paraphrase_mining_embeddings(ROWS, top_k=0) == paraphrase_mining_embeddings(ROWS, max_pairs=0) == []
+    )
+
+
+def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:
+    rows = ROWS.clone()
+    rows[5, 0] = torch.nan
+    with pytest.raises(ValueError, match="Row 5 of the embeddings holds NaN or infinity"):
+        paraphrase_mining_embeddings(rows, query_chunk_size=3)
 
 
 @pytest.mark.parametrize("name", ["query_chunk_size", "corpus_chunk_size", "max_pairs", "top_k"])
 def test_sizes_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}`.*at least 1, but is -1"):
+    with pytest.raises(ValueError, match=f"`{name}`.*at least [01], but is -1"):
         paraphrase_mining_embeddings(ROWS, **{name: -1})
 
 

@@ -103,3 +103,36 @@ def test_candidates_are_ordered_by_their_products_and_missing_ones_last() -> Non
 def test_arguments_have_the_references_names_order_and_defaults(library: str) -> None:
     own, other = (parameters(search) for search in SEARCHES[library])
     assert own == other
+
+
+@pytest.mark.parametrize(("library", "precision"), CASES)
+def test_no_documents_and_no_places_give_no_hits(library: str, precision: Any) -> None:
+    needs(library)
+    search = SEARCHES[library][0]
+    corpus = quantize_embeddings(CORPUS, precision, RANGES)
+    empty, _, index = search(
+        QUERIES,
+        corpus[:0],
+        corpus_precision=precision,
+        ranges=RANGES,
+        rescore=precision != "float32",
+        output_index=True,
+    )
+    assert empty == [[] for _ in QUERIES]
+    again, _ = search(QUERIES, corpus_index=index, corpus_precision=precision, ranges=RANGES, rescore=False)
+    assert again == empty
+    none, _ = search(QUERIES, corpus, corpus_precision=precision, ranges=RANGES, top_k=0, rescore=False)
+    assert none == empty
+    with pytest.raises(ValueError, match="`top_k` must be at least 0, but is -1"):
+        search(QUERIES, corpus, corpus_precision=precision, ranges=RANGES, top_k=-1)
+
+
+@pytest.mark.parametrize("library", ["faiss", "usearch"])
+def test_a_row_that_is_not_finite_is_refused_by_its_number(library: str) -> None:
+    needs(library)
+    rows = CORPUS.copy()
+    rows[7, 3] = np.nan
+    with pytest.raises(ValueError, match="Row 7 of `corpus_embeddings` holds NaN or infinity"):
+        SEARCHES[library][0](QUERIES, rows, rescore=False)
+    with pytest.raises(ValueError, match="Row 7 of `query_embeddings` holds NaN or infinity"):
+        SEARCHES[library][0](rows, CORPUS, rescore=False)

@@ -112,7 +112,15 @@ def test_arguments_have_the_references_names_and_order() -> None:
     assert differing == {"query_chunk_size", "score_function"}
 
 
-@pytest.mark.parametrize("name", ["top_k", "query_chunk_size", "corpus_chunk_size"])
+def test_a_single_document_no_hits_at_all_and_fewer() -> None:
+    for corpus in (CORPUS[:1], CORPUS[0], CORPUS[0].numpy(), [CORPUS[0]]):
+        assert semantic_search(QUERIES, corpus) == semantic_search(QUERIES, CORPUS[:1])
+    assert semantic_search(QUERIES, CORPUS, top_k=0) == [[] for _ in QUERIES]
+    with pytest.raises(ValueError, match="must be at least 0, but is -1"):
+        semantic_search(QUERIES, CORPUS, top_k=-1)
+
+
+@pytest.mark.parametrize("name", ["query_chunk_size", "corpus_chunk_size"])
 def test_sizes_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"at least 1, but got .*: 0.*Pass positive numbers"):
         semantic_search(QUERIES, CORPUS, **{name: 0})

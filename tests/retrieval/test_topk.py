@@ -258,7 +258,6 @@ def test_nothing_to_search_gives_empty_places() -> None:
 @pytest.mark.parametrize(
     ("sizes", "message"),
     [
-        ({"k": 0}, "'k': 0"),
         ({"k": 1, "queries_per_tile": 0}, "'queries per tile': 0"),
         ({"k": 1, "documents_per_tile": -2}, "'documents per tile': -2"),
     ],
@@ -266,6 +265,43 @@ def test_nothing_to_search_gives_empty_places() -> None:
 def test_sizes_below_one_are_refused(sizes: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=f"{message}.*Pass positive numbers"):
         top_k(torch.ones(1, 2), torch.ones(1, 2), **sizes)
+
+
+def test_none_are_found_where_none_are_asked_for_and_fewer_cannot_be() -> None:
+    assert top_k(torch.ones(2, 3), torch.ones(4, 3), 0).ids.shape == (2, 0)
+    with pytest.raises(ValueError, match="`k` must be at least 0, but is -1"):
+        top_k(torch.ones(1, 2), torch.ones(1, 2), -1)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_row_that_is_not_finite_is_refused_by_its_number(
+    function: Callable[[Tensor, Tensor], Tensor], value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topk, "CHUNK_BYTES", 2**12)
+    queries, documents = vectors(3, 8, 0), vectors(900, 8, 1)
+    documents[701, 3] = value
+    search = StreamingTopK(queries, 4, function)
+    search.add(documents[:100])
+    with pytest.raises(ValueError, match=r"embedding of document 701 holds NaN or infinity.*Drop that row"):
+        search.add(documents[100:])
+    with pytest.raises(ValueError, match="embedding of query 1 holds NaN or infinity"):
+        top_k(torch.cat([queries[:1], documents[701:702]]), documents[:9], 4, function)
+
+
+def test_large_numbers_are_no_infinity() -> None:
+    large = torch.full((3, 8), 3e38)
+    assert top_k(large[:1], large, 2, manhattan_sim).ids.tolist() == [[0, 1]]
+
+
+def test_a_function_that_returns_nan_is_told_for_which_pair() -> None:
+    def broken(a: Tensor, b: Tensor) -> Tensor:
+        return (a @ b.T).masked_fill(b[:, 0] == 7, torch.nan)
+
+    documents = vectors(20, 4, 0)
+    documents[13, 0] = 7
+    with pytest.raises(ValueError, match="`score_function` returned NaN for query 0 and document 13"):
+        top_k(vectors(2, 4, 1), documents, 3, broken)
 
 
 def test_embeddings_of_two_sizes_are_refused() -> None:

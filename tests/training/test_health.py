@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
+from likewise.models import Router
 from likewise.training.data.collation import SentenceTransformerDataCollator
 from likewise.training.run.health import embedding_figures
 
@@ -117,6 +118,30 @@ def test_token_ids_are_kept_for_the_next_run(
     assert list((tmp_path / "tokens").iterdir()) == [kept]
     with pytest.raises(AssertionError, match="tokenised again"):
         run(**cache, prompts="the ")
+
+
+def test_kept_token_ids_are_of_their_route_and_are_found_after_other_texts(
+    folder: str, arguments: Arguments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(query: str, document: str, **changes: Any) -> list[float]:
+        short, long = (list(SentenceTransformer(folder, device="cpu")) for _ in range(2))
+        short[0].max_seq_length = 4
+        model = SentenceTransformer(modules=[Router({"short": short, "long": long})], device="cpu")
+        if changes:  # leaves its own cutting and padding behind in the tokenizer
+            model.encode(["a cat"] * 3, task="long")
+            model.tokenize(["a cat", "a dog and a bird"], task="short")
+        mapping = {"anchor": query, "positive": document, "negative": document}
+        trainer = trainer_of(model, arguments(max_steps=3, router_mapping=mapping, **changes))
+        trainer.train()
+        return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+    cache = {"token_cache_dir": str(tmp_path / "tokens")}
+    for ways in (("short", "long"), ("long", "short")):
+        assert run(*ways, **cache) == run(*ways)
+    kept = set((tmp_path / "tokens").iterdir())
+    assert len(kept) == 2
+    run("short", "long", **cache)
+    assert set((tmp_path / "tokens").iterdir()) == kept
 
 
 def test_a_collator_of_ones_own_makes_the_batches(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenSequences
+from likewise.model.fingerprint import digest, tokenizers_digest
 from likewise.modules.base import padding_of
 from likewise.training.data.columns import LABEL_COLUMNS, hash_values, is_transformed
 from likewise.training.data.plan import DataSetPlan, prompt_of
@@ -158,13 +158,11 @@ class DataSetReader:
         return store
 
     def _fingerprint(self) -> str:
-        """What token ids depend on: the rows, the columns, the prompts, the tokenizer and its settings."""
-        first: Any = self.model[0]
-        backend = getattr(first.tokenizer, "backend_tokenizer", None)
-        tokenizer = repr(first.tokenizer) if backend is None else backend.to_str()
-        settings: list[Any] = [self.dataset._fingerprint, self.plan.texts, self.plan.prompts, tokenizer]
-        settings += [self.model.max_seq_length, getattr(first, "do_lower_case", None)]
-        return hashlib.sha256(repr(settings).encode()).hexdigest()[:32]
+        """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
+        plan = self.plan
+        return digest(
+            self.dataset._fingerprint, plan.texts, plan.prompts, _routes(plan), tokenizers_digest(self.model)
+        )
 
     def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
         """The batch that the user's collator makes: `{column}_{key}` for each column's features, and `label`."""

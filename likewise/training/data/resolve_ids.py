@@ -134,7 +134,7 @@ class _Resolve:
         resolved: dict[str, Any] = {}
         for column, table in self.tables.items():
             ids = _values(batch, column)
-            if not (ids and isinstance(ids[0], list)):
+            if not (ids and isinstance(ids[0], list | tuple)):
                 _add(resolved, _name(column), table.find(column, ids))
                 continue
             lists = [row[: self.max_list_length] for row in ids]
@@ -178,10 +178,14 @@ def _rows_by_id(ids: Dataset, name: str) -> dict[Hashable, int]:
 def _values(batch: Mapping[str, Any], column: str) -> list[Any]:
     """A column's values; of lists that were saved as texts, the lists."""
     values = batch[column]
-    if not isinstance(values, list):
+    if hasattr(values, "tolist"):  # of a data set that is formatted as tensors, arrays or a data frame
+        values = values.tolist()
+    if not isinstance(values, list | tuple):
         raise TypeError(
             f"The column {column!r} comes as {type(values).__name__}. Call `dataset.with_format(None)` first."
         )
+    # Lists of several lengths come as a list of tensors or arrays.
+    values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     if values and isinstance(values[0], str) and values[0].lstrip().startswith("["):
         try:
             values = [list(ast.literal_eval(value)) for value in values]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from likewise.engine import TokenSequences
+from likewise.model.kept import written_whole
 
 IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
 
@@ -71,16 +71,13 @@ class TokenStore:
 
 def save_tokens(store: TokenStore, path: Path) -> None:
     """Write a store to a file, which appears only when it is complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"end": store._end, "length": store._length, "ids": store._ids[: store._filled]}
     if store._types is not None:
         arrays["types"] = store._types[: store._filled]
     if store._prompt_length is not None:
         arrays["prompt_length"] = store._prompt_length
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
+    with written_whole(path) as aside, aside.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
-    aside.replace(path)
 
 
 def load_tokens(path: Path) -> TokenStore:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, distributed
 
+from likewise.losses.gather import join_processes
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.collation import Batch
@@ -78,7 +79,9 @@ def encode_shared(model: SentenceTransformer) -> Iterator[None]:
         if isinstance(inputs, str) or inputs is None or len(inputs) < world:
             return encode(inputs, *args, **kwargs)
         own = encode(list(inputs[rank::world]), *args, **kwargs)
-        return _interleaved(over_processes(_on_cpu(own)), own)
+        if isinstance(own, Tensor | np.ndarray):
+            return _all_rows(own, len(inputs), model.device)
+        return _interleaved(over_processes(_on_cpu(own)))
 
     model.encode = shared  # type: ignore[method-assign]
     try:
@@ -93,16 +96,24 @@ def _on_cpu(values: Any) -> Any:
     return [_on_cpu(value) for value in values] if isinstance(values, list) else values
 
 
-def _interleaved(shares: Sequence[Any], like: Any) -> Any:
+def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:
     """The shares' rows, row i of all being row i // W of share i % W."""
     world, total = len(shares), sum(map(len, shares))
-    if isinstance(like, list):
-        return [shares[i % world][i // world] for i in range(total)]
-    is_array = isinstance(like, np.ndarray)
-    joined: Any = (np if is_array else torch).empty((total, *like.shape[1:]), dtype=like.dtype)
-    for rank, share in enumerate(shares):
-        joined[rank::world] = share
-    return joined if is_array else joined.to(like.device)
+    return [shares[i % world][i // world] for i in range(total)]
+
+
+def _all_rows(own: Any, total: int, device: torch.device) -> Any:
+    """The rows (total, D) that the processes hold in turns, of which this one has its own: a tensor or an array, as those are."""
+    world = get_world_size()
+    # As bytes, since not every way between processes takes every type of number; and where such ways begin.
+    rows = torch.as_tensor(own).contiguous()
+    sent = rows.view(torch.uint8).to("cpu" if distributed.get_backend() == "gloo" else device)
+    everyone = join_processes([sent]).tensors[0].to(rows.device)
+    found = torch.empty(total, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
+    sizes = [len(range(rank, total, world)) for rank in range(world)]
+    for rank, share in enumerate(everyone.split(sizes)):
+        found[rank::world] = share.view(rows.dtype)
+    return found.numpy() if isinstance(own, np.ndarray) else found
 
 
 def run_evaluator(

@@ -1,0 +1,182 @@
+"""One key for what a model would say: whatever keeps embeddings or tokens is named by it.
+
+It covers the weights by their bytes, the modules and their settings, the tokenizers and their limits, and the prompts by
+their text; not the device, nor what only training uses. Two models with equal fingerprints give equal embeddings.
+
+Nothing of it is remembered from one call to the next. Torch counts the changes of a tensor, but a change through `.data` or
+through an array that shares its memory goes by uncounted, and a key that is wrong once is worth nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.modules.graph_model import GraphModel
+from likewise.modules.text import Tokenization
+from likewise.modules.word_tokenizers import WordTokenizer
+
+# The model's own settings by which it resolves what `encode` is asked for.
+SETTINGS = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
+# No settings: they change nothing, or are looked at elsewhere.
+_IGNORED = frozenset({*SETTINGS, "training", "trust_remote_code", "path"})
+# peft's layers keep in these which adapters count.
+_PRIVATE = ("_active_adapter", "_disable_adapters")
+
+
+def fingerprint(model: nn.Module) -> str:
+    """32 hexadecimal digits: equal for models that embed equally, and for no others."""
+    settings = {name: plain(getattr(model, name, None)) for name in SETTINGS}
+    return digest(embedding_parts(model), settings)
+
+
+def embedding_parts(model: nn.Module) -> dict[str, str]:
+    """What decides the embedding of a text with a given prompt, each part by its digest: so one can tell which differs."""
+    return {
+        "weights": _weights(model),
+        "modules": _modules(model),
+        "tokenizer": tokenizers_digest(model),
+    }
+
+
+def quick_key(model: nn.Module) -> tuple[Any, ...]:
+    """As the fingerprint, in microseconds rather than the time it takes to read all weights.
+
+    It goes by torch's counters of changes, and takes tokenizers to be the same objects as before: for what is kept within one
+    evaluation, not on a disk.
+    """
+    settings = {name: plain(getattr(model, name, None)) for name in SETTINGS}
+    versions = [(value.data_ptr(), _version(value)) for value in model.parameters()]
+    held = [getattr(module, "tokenization", None) for module in model.modules()]
+    states = [tokenization.state for tokenization in held if isinstance(tokenization, Tokenization)]
+    return _modules(model), json.dumps(settings), tuple(versions), tuple(states)
+
+
+def tokenizers_digest(model: nn.Module) -> str:
+    """What decides the token ids of a text with a given prompt and route."""
+    found = {}
+    for name, module in model.named_modules():
+        held = {key: _tokenizer(value) for key, value in vars(module).items() if _is_tokenizer(value)}
+        if held:
+            found[name] = [_class(module), held, getattr(module, "max_seq_length", None)]
+    return digest(_class(model), found)
+
+
+def digest(*parts: Any) -> str:
+    """32 hexadecimal digits for values: numbers, texts, lists and dicts of them."""
+    return _hash(json.dumps(plain(parts)).encode())
+
+
+def _weights(model: nn.Module) -> str:
+    from xxhash import xxh3_128
+
+    found = xxh3_128()
+    for name, value in model.state_dict().items():
+        shape = f" {value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else ""
+        found.update(f"{name}{shape}".encode())
+        found.update(_bytes(value))
+    for name, module in model.named_modules():
+        if isinstance(module, GraphModel):  # its weights are in files: the graph, and what lies beside it
+            for path in sorted(module.path.parent.glob(f"{module.path.stem}*")):
+                found.update(f"{name} {path.name}".encode())
+                found.update(path.read_bytes())
+    return found.hexdigest()
+
+
+def _bytes(value: Any) -> Any:
+    """The bytes of a part of a state dict; of what is no common tensor (quantised, packed), those of its file."""
+    if type(value) in (Tensor, nn.Parameter) and not value.is_quantized and value.layout == torch.strided:
+        return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    file = BytesIO()
+    torch.save(value, file)
+    return file.getvalue()
+
+
+def _modules(model: nn.Module) -> str:
+    """The modules by name: their classes and settings, and functions that are called before, after or in place of theirs."""
+    described = {name: _described(module) for name, module in model.named_modules()}
+    return digest(described)
+
+
+def _described(module: nn.Module) -> list[Any]:
+    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    settings = {
+        name: plain(value)
+        for name, value in vars(module).items()
+        if (not name.startswith("_") or name in _PRIVATE)
+        and name not in _IGNORED
+        and not _is_tokenizer(value)
+    }
+    if type(module).__module__.startswith("transformers."):
+        # Those of a transformers module follow from its configuration; what else it holds changes as it is used.
+        settings = {name: value for name, value in settings.items() if name == "config"}
+    return [_class(module), module.extra_repr(), settings, [plain(hook) for hook in hooks]]
+
+
+def _is_tokenizer(value: Any) -> bool:
+    return isinstance(value, Tokenization | WordTokenizer) or (
+        hasattr(value, "to_str") or hasattr(value, "get_vocab") or hasattr(value, "image_mean")
+    )
+
+
+def _tokenizer(value: Any) -> Any:
+    """A tokenizer, or what prepares images, as plain values."""
+    if isinstance(value, Tokenization):
+        return [_tokenizer(value.tokenizer), value.do_lower_case, value.max_length]
+    if isinstance(value, WordTokenizer):
+        return [_class(value), plain(value.get_config_dict())]
+    if hasattr(value, "to_str"):  # of the tokenizers library
+        state = json.loads(value.to_str())
+        # How it cuts and pads is set anew before each use, and so tells only what it was used for last.
+        return {key: part for key, part in state.items() if key not in ("truncation", "padding")}
+    if not hasattr(value, "get_vocab"):
+        return [_class(value), plain(value.to_dict()) if hasattr(value, "to_dict") else repr(value)]
+    names = ("truncation_side", "model_input_names", "special_tokens_map", "do_lower_case")
+    backend = getattr(value, "backend_tokenizer", None)
+    vocabulary = plain(value.get_vocab()) if backend is None else _tokenizer(backend)
+    return [_class(value), [plain(getattr(value, name, None)) for name in names], vocabulary]
+
+
+def plain(value: Any) -> Any:
+    """A value as what JSON knows: numbers, texts and lists of them; of an object that is none of these, its class."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Enum | torch.dtype | Path | bytes):
+        return str(value)
+    if isinstance(value, Tensor):
+        return [str(value.dtype), list(value.shape), _hash(_bytes(value))]
+    if isinstance(value, Mapping):
+        pairs = sorted(([str(key), plain(part)] for key, part in value.items()), key=lambda pair: pair[0])
+        return [pair for pair in pairs if pair[1] != []]  # an empty list and none say the same
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, Sequence):
+        return [plain(part) for part in value]
+    if hasattr(value, "to_diff_dict"):  # a configuration of transformers; names and versions decide nothing
+        ignored = ("transformers_version", "dtype", "architectures")
+        settings = value.to_dict()
+        return plain({k: v for k, v in settings.items() if not k.startswith("_") and k not in ignored})
+    return _class(value)
+
+
+def _class(value: Any) -> str:
+    """The name of a function or a class, or of an object's class."""
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _hash(value: Any) -> str:
+    from xxhash import xxh3_128
+
+    return xxh3_128(value).hexdigest()
+
+
+def _version(value: Tensor) -> int:
+    return -1 if value.is_inference() else value._version
