@@ -60,6 +60,7 @@ class Columns:
         label: The kind of label.
         label_range: The smallest and largest label that makes sense (inclusive), or None.
         in_batch_negatives: Whether other rows serve as negatives, so that a batch needs at least two rows.
+        own_negatives: Whether a hard negative of a row's own does as well, so that a batch with them may have one row.
     """
 
     roles: tuple[str, ...]
@@ -68,6 +69,11 @@ class Columns:
     label: Label = Label.NONE
     label_range: tuple[float, float] | None = None
     in_batch_negatives: bool = False
+    own_negatives: bool = False
+
+    def needs_other_rows(self, num_columns: int) -> bool:
+        """Whether a batch of so many text columns needs at least two rows, or there is nothing to learn from."""
+        return self.in_batch_negatives and not (self.own_negatives and num_columns > len(self.roles))
 
     def describe(self) -> str:
         """In words, as error messages and the plan say it: 'anchor, positive, any number of negatives; no label'."""

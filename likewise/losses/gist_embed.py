@@ -61,7 +61,7 @@ class GISTEmbedLoss(Loss):
         ValueError: The margin strategy is unknown, the temperature is not positive, or a model has no tokenizer.
     """
 
-    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True, own_negatives=True),)
     guide: SentenceTransformer
 
     def __init__(

@@ -68,7 +68,7 @@ class MultipleNegativesRankingLoss(Loss):
         ValueError: An argument is not among those described.
     """
 
-    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True, own_negatives=True),)
 
     def __init__(
         self,

@@ -62,6 +62,21 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
     return by_number[0]
 
 
+def roles_of(loss: nn.Module, number: int) -> tuple[str, ...] | None:
+    """What a loss takes each of so many text columns for; None where it declares nothing, or takes no such number."""
+    shape = next(
+        (shape for shape in getattr(loss, "takes", None) or () if _takes_number(shape, number)), None
+    )
+    return None if shape is None else roles_in(shape, number)
+
+
+def roles_in(shape: Columns, number: int) -> tuple[str, ...]:
+    """The roles of so many text columns in a shape of data."""
+    known = shape.roles.count(str(shape.more))
+    numbers = range(known + 1, known + 1 + number - len(shape.roles))
+    return (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
+
+
 def _takes_number(shape: Columns, number: int) -> bool:
     fewest = len(shape.roles)
     most = fewest if shape.more is None else shape.most
@@ -82,14 +97,22 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
     Raises:
         ValueError: A name is reserved, or nothing is left to embed.
     """
-    for column in (*texts, label):
-        if column in RESERVED_COLUMNS:
-            raise ValueError(
-                f"Column {column!r} of {where} has a reserved name. Rename it: "
-                f"`dataset.rename_column({column!r}, ...)`."
-            )
+    check_reserved((*texts, *([label] if label else [])), where)
     if not texts:
         raise ValueError(f"{where} has no text column, only {_listed([label] if label else [])}. Add one.")
+    warn_of_order(texts, where)
+    for column in texts:
+        if column == "id" or column.endswith(("_id", "_ids", "_idx")):
+            logger.warning(
+                "Column %r of %s looks like ids, but is embedded as text. Remove it with "
+                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
+                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
+                column, where, column,
+            )  # fmt: skip
+
+
+def warn_of_order(texts: Sequence[str], where: str) -> None:
+    """Warn where the names of text columns hint at another order."""
     for place, column in enumerate(texts):
         expected = USUAL_PLACES.get(column.lower(), place)
         if place != expected and expected < len(texts):
@@ -98,13 +121,20 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
                 "their names. Put them in order with `dataset.select_columns([...])`.",
                 column, where, place + 1, expected + 1,
             )  # fmt: skip
-        if column == "id" or column.endswith(("_id", "_ids", "_idx")):
-            logger.warning(
-                "Column %r of %s looks like ids, but is embedded as text. Remove it with "
-                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
-                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
-                column, where, column,
-            )  # fmt: skip
+
+
+def check_reserved(columns: Iterable[str], where: str) -> None:
+    """Refuse names that batches use for something else.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for column in columns:
+        if column in RESERVED_COLUMNS:
+            raise ValueError(
+                f"Column {column!r} of {where} has a reserved name. Rename it: "
+                f"`dataset.rename_column({column!r}, ...)`."
+            )
 
 
 def first_rows(dataset: Dataset | IterableDataset) -> Dataset:

@@ -14,6 +14,7 @@ from likewise.modules import Router
 from likewise.training import checks
 from likewise.training.arguments import BatchSamplers
 from likewise.training.columns import LABEL_COLUMNS, column_names, holds_images
+from likewise.training.metadata import metadata_warnings
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -37,6 +38,8 @@ class DataSetPlan:
         num_rows: How many rows there are; None where that is not known.
         ids: The id columns.
         routes: The route of each text column through a Router; None for a model without one.
+        is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
+        warnings: What looks wrong, in sentences.
     """
 
     name: str
@@ -49,6 +52,8 @@ class DataSetPlan:
     num_rows: int | None
     ids: tuple[str, ...] = ()
     routes: tuple[str | None, ...] | None = None
+    is_collated: bool = False
+    warnings: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line: rows, columns with their roles, and the loss."""
@@ -60,7 +65,8 @@ class DataSetPlan:
         if self.uses_label:
             columns.append(f"label={self.label}" if self.label != "label" else "label")
         columns += [f"id={column}" for column in self.ids]
-        return f"{rows}: {', '.join(columns)} -> {self.loss}"
+        by_whom = " -> the data collator" if self.is_collated else ""
+        return f"{rows}: {', '.join(columns)}{by_whom} -> {self.loss}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,7 @@ class TrainingPlan:
         lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
         lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
         lines += list(self.settings.items())
+        lines += [("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings]
         width = max(len(title) for title, _ in lines)
         return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])
 
@@ -96,6 +103,7 @@ def plan_data_set(
     modalities: Collection[str] = ("text",),
     id_columns: Sequence[str] = (),
     router_mapping: Any = None,
+    is_collated: bool = False,
 ) -> DataSetPlan:
     """Settle what a data set's columns are, and check that they fit the loss.
 
@@ -110,6 +118,8 @@ def plan_data_set(
         modalities: What the model takes, so that cells can be looked at: "text", "image"; none where that is not known.
         id_columns: Columns that are ids, where the data set has them.
         router_mapping: The argument `router_mapping`, for a model with a Router; None for others.
+        is_collated: Whether a data collator of the user's makes the batches: what it returns decides, so that neither the
+            columns nor the label are held against the loss.
 
     Raises:
         TypeError: It is no data set.
@@ -126,32 +136,40 @@ def plan_data_set(
     num_rows = len(dataset) if isinstance(dataset, Dataset) else None
     if num_rows == 0:
         raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())
-    columns = column_names(dataset)
+    # Of several data sets the rows may tell the name, as `add_dataset_name_column` has them do.
+    columns = [column for column in column_names(dataset) if not (name and column == "dataset_name")]
     ids = tuple(column for column in id_columns if column in columns)
     label = next((column for column in label_columns if column in columns and column not in ids), None)
     texts = tuple(column for column in columns if column != label and column not in ids)
+    if is_collated:
+        checks.check_reserved(columns, where)
+        return DataSetPlan(
+            name, texts, label, tuple(prompt_of(prompts, name, column) for column in texts), texts, label is not None,
+            type(loss).__name__, num_rows, is_collated=True,
+        )  # fmt: skip
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.check_ids(rows, column, where)
+    read = []
     for column in texts:
         if "image" in modalities and holds_images(rows, column):
             checks.check_images(rows, column, where)
         elif "text" in modalities:
             checks.check_texts(rows, column, where)
+            read.append(column)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
         checks.check_labels(rows, label, loss, shape, where)
-    if shape is not None and shape.in_batch_negatives and batch_size == 1:
+    if shape is not None and shape.needs_other_rows(len(texts)) and batch_size == 1:
         raise ValueError(
             f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is 1. "
             f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
         )
-    roles = texts
-    if shape is not None:
-        known = shape.roles.count(str(shape.more))
-        numbers = range(known + 1, known + 1 + len(texts) - len(shape.roles))
-        roles = (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
+    roles = texts if shape is None else checks.roles_in(shape, len(texts))
+    warnings = tuple(metadata_warnings(rows, texts, where)) if read == list(texts) else ()
+    for warning in warnings:
+        logger.warning("%s", warning)
     return DataSetPlan(
         name=name,
         texts=texts,
@@ -163,6 +181,7 @@ def plan_data_set(
         num_rows=num_rows,
         ids=ids,
         routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
+        warnings=warnings,
     )
 
 
@@ -228,6 +247,7 @@ def plan_data_sets(
     split: str,
     model: Any = None,
     label_columns: Sequence[str] = LABEL_COLUMNS,
+    is_collated: bool = False,
 ) -> list[DataSetPlan]:
     """Settle and check all data sets of a split.
 
@@ -239,6 +259,7 @@ def plan_data_sets(
         split: "training" or "evaluation".
         model: The model; where it takes other things than texts, cells are not looked at.
         label_columns: Names that a label column may have.
+        is_collated: Whether a data collator of the user's makes the batches.
     """
     if data and split == "training":
         checks.check_id_columns(args.id_columns, dict(data))
@@ -260,6 +281,7 @@ def plan_data_sets(
         plan_data_set(
             dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
+            is_collated=is_collated,
         )
         for name, dataset in data.items()
     ]  # fmt: skip

@@ -122,10 +122,6 @@ def test_data_that_does_not_fit_is_refused_when_the_trainer_is_made(
 
 
 BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
-    "a batch of one": (
-        {"per_device_train_batch_size": 1},
-        r"other rows of a batch as negatives.*`per_device_train_batch_size` to 2",
-    ),
     "a prompt for no column": ({"prompts": {"ancor": "q: "}}, r"prompt for 'ancor'.*Did you mean 'anchor'"),
     "a prompt for no data set": (
         {"prompts": {"nli": {"anchor": "q: "}}},
