@@ -52,7 +52,8 @@ def collate(
         ]
     batch = Batch({"columns": columns, "dataset_name": values.get("dataset_name", [plan.name])[0]})
     if plan.uses_label:
-        batch["label"] = label_tensor(values[str(plan.label)])
+        label = label_tensor(values[str(plan.label)])
+        batch["label"] = label.long() if plan.has_classes else label
     return batch
 
 

@@ -28,13 +28,19 @@ class SentenceTransformerDataCollator:
         valid_label_columns: Names that a label column may have; the first found counts.
         router_mapping: The route of each column, or of each column by data set.
         prompts: One for all columns, by column, by data set, or by data set and column.
+        max_length: None: the model has a limit of its own, `max_seq_length`.
         tokenize_fn: The older name of `preprocess_fn`.
+
+    Raises:
+        TypeError: There is no `preprocess_fn`.
+        ValueError: There is a `max_length`.
     """
 
     preprocess_fn: Callable[..., Mapping[str, Any]] | None = None
     valid_label_columns: Sequence[str] = field(default_factory=lambda: list(LABEL_COLUMNS))
     router_mapping: Mapping[str, Any] | None = field(default_factory=dict, repr=False)
     prompts: Any = field(default_factory=dict, repr=False)
+    max_length: int | Mapping[str, int] | None = field(default=None, repr=False)
     tokenize_fn: Callable[..., Mapping[str, Any]] | None = field(default=None, repr=False)
     _warned_columns: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
 
@@ -42,6 +48,10 @@ class SentenceTransformerDataCollator:
         self.preprocess_fn = self.preprocess_fn or self.tokenize_fn
         if self.preprocess_fn is None:
             raise TypeError("A data collator needs `preprocess_fn`, which is usually `model.preprocess`.")
+        if self.max_length is not None:
+            raise ValueError(
+                f"`max_length={self.max_length}` has no effect on texts of one vector. Set `model.max_seq_length`, and drop it."
+            )
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Rows -> a batch."""

@@ -38,6 +38,7 @@ class DataSetPlan:
         num_rows: How many rows there are; None where that is not known.
         ids: The id columns.
         routes: The route of each text column through a Router; None for a model without one.
+        has_classes: Whether the loss takes the label for a class, so that 1.0 and True are 1.
         is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
         warnings: What looks wrong, in sentences.
     """
@@ -52,6 +53,7 @@ class DataSetPlan:
     num_rows: int | None
     ids: tuple[str, ...] = ()
     routes: tuple[str | None, ...] | None = None
+    has_classes: bool = False
     is_collated: bool = False
     warnings: tuple[str, ...] = ()
 
@@ -130,12 +132,12 @@ def plan_data_set(
     where = f"the {split} data set {name!r}" if name else f"the {split} data"
     if not isinstance(dataset, Dataset | IterableDataset):
         raise TypeError(
-            f"{where} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
+            f"T{where[1:]} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
             "`Dataset.from_list(rows)` makes one of dicts, `Dataset.from_dict(columns)` one of columns."
         )
     num_rows = len(dataset) if isinstance(dataset, Dataset) else None
-    if num_rows == 0:
-        raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())
+    if num_rows == 0 or (num_rows is None and next(iter(dataset), None) is None):
+        raise ValueError(f"T{where[1:]} is empty. Check the filters or files it comes from.")
     # Of several data sets the rows may tell the name, as `add_dataset_name_column` has them do.
     columns = [column for column in column_names(dataset) if not (name and column == "dataset_name")]
     ids = tuple(column for column in id_columns if column in columns)
@@ -160,7 +162,7 @@ def plan_data_set(
             read.append(column)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
-        checks.check_labels(rows, label, loss, shape, where)
+        checks.check_labels(rows, label, loss, shape, len(texts), where)
     if shape is not None and shape.needs_other_rows(len(texts)) and batch_size == 1:
         raise ValueError(
             f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is 1. "
@@ -181,6 +183,7 @@ def plan_data_set(
         num_rows=num_rows,
         ids=ids,
         routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
+        has_classes=shape is not None and shape.label is Label.CLASS,
         warnings=warnings,
     )
 

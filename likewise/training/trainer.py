@@ -269,6 +269,12 @@ class SentenceTransformerTrainer(Trainer):
     @property
     def _evaluator(self) -> Any:
         several = isinstance(self.evaluator, list | tuple)
+        for each in self.evaluator if several else [self.evaluator]:
+            if each is not None and not callable(each):
+                raise TypeError(
+                    f"`evaluator` is {each!r}, but should be an evaluator, or a list of them: "
+                    "`EmbeddingSimilarityEvaluator(sentences1, sentences2, scores)`."
+                )
         return SequentialEvaluator(list(self.evaluator)) if several else self.evaluator
 
     @property
@@ -620,7 +626,7 @@ class SentenceTransformerTrainer(Trainer):
     def _evaluation_loader(self, data: dict[str, Any]) -> DataLoader[Any]:
         known = {plan.name: plan for plan in self._plans_of("eval", _by_name(self.eval_dataset))}
         mine = _by_name(self.eval_dataset)
-        is_known = all(mine.get(name) is dataset for name, dataset in data.items())
+        is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
         plans = [known[name] for name in data] if is_known else self._plans_of("other", data)
         samplers = (
             self._samplers
@@ -882,6 +888,10 @@ def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, p
             )
     if model is None and model_init is None:
         raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
+    if model is not None and not isinstance(model, nn.Module):
+        raise TypeError(
+            f"`model` is {model!r}, but should be a SentenceTransformer. Load it: `SentenceTransformer({model!r})`."
+        )
     if model is not None:
         refuse_spread(model, "be trained")
     if model is not None and model_init is not None:

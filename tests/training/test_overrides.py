@@ -209,7 +209,7 @@ class Events(TrainerCallback):
 
         def noted(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             told = sorted(kwargs.get("metrics") or kwargs.get("logs") or {})
-            told = [key for key in told if key.endswith(("loss", "accuracy"))]
+            told = [key for key in told if key.endswith(("loss", "eval_accuracy"))]
             self.events.append(" ".join([name, *told]))
 
         return noted
