@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,8 @@ class SentenceTransformerTrainer(Trainer):
     model_wrapped: Any
     evaluator: Any
     loss: Any
+    data_collator: Any
+    optimizer: Any
     model_card_callback_class: Any = SentenceTransformerModelCardCallback
     data_collator_class: Any = SentenceTransformerDataCollator
     training_args_class: Any = SentenceTransformerTrainingArguments
@@ -158,9 +161,9 @@ class SentenceTransformerTrainer(Trainer):
         self._kept_tokens = KeptTokens()
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
-        self._planned: dict[str, tuple[Any, list[DataSetPlan]]] = {}
+        self._planned: dict[str, _Planned] = {}
         self._evaluated: Mapping[str, Any] = {}
-        self._optimizer_of: Objective | None = None
+        self._optimizer_made: tuple[Any, Any] = (None, None)
         self._objective: Objective | None = None
         self._loss_given = self.get_default_loss if loss is None else loss
         self.loss = self._loss_made = self._prepared(self._loss_given, self.model)
@@ -235,16 +238,17 @@ class SentenceTransformerTrainer(Trainer):
         )
         state = copy.deepcopy((args.prompts, args.router_mapping, args.id_columns, list(self._label_columns)))
         data_sets = [
-            (name, dataset, getattr(dataset, "_fingerprint", None)) for name, dataset in data.items()
+            (name, id(dataset), getattr(dataset, "_fingerprint", None)) for name, dataset in data.items()
         ]
         asked = (data_sets, batch_size, state, args.batch_sampler, collator is None, trained)
-        if split not in self._planned or self._planned[split][0] != asked:
+        known = self._planned.get(split)
+        if known is None or known.asked != asked:
             plans = plan_data_sets(
                 data, self.loss, args, batch_size, "training" if is_training else "evaluation", trained.model,
                 self._label_columns, collator is not None,
             )  # fmt: skip
-            self._planned[split] = asked, plans
-        return self._planned[split][1]
+            known = self._planned[split] = _Planned(asked, plans, list(data.values()))
+        return known.plans
 
     def _check_run(self) -> None:
         """Refuse what cannot be trained or evaluated as everything is set now."""
@@ -343,19 +347,22 @@ class SentenceTransformerTrainer(Trainer):
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """The optimiser over the model's weights and those of the losses."""
-        if self._optimizer_of not in (None, self.trained):
-            self.optimizer = None  # it was made for weights that were exchanged
-        if self.optimizer is None:
-            self._optimizer_of = self.trained
-            if self.args.learning_rate_mapping and self.optimizer_cls_and_kwargs is not None:
-                kind, options = self.optimizer_cls_and_kwargs
-                self.optimizer = kind(self._parameter_groups(), **options)
+        before, made = self._optimizer_made
+        if made is not None and before is not self.trained and made is _unwrapped(self.optimizer):
+            self.optimizer = None  # it is for weights that were exchanged
+        is_given = self.optimizer is not None
+        if not is_given and self.args.learning_rate_mapping and self.optimizer_cls_and_kwargs is not None:
+            kind, options = self.optimizer_cls_and_kwargs
+            self.optimizer = kind(self._parameter_groups(), **options)
         optimizer: torch.optim.Optimizer = super().create_optimizer(self.trained)
+        if not is_given:
+            self._optimizer_made = self.trained, optimizer
         return optimizer
 
     def get_optimizer_cls_and_kwargs(self, args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:  # type: ignore[override]
         """The optimiser's class and its arguments; with `learning_rate_mapping` among them the groups of parameters."""
-        kind, options = super().get_optimizer_cls_and_kwargs(args, self.trained if model is None else model)
+        weights: Any = self.trained if model is None else model
+        kind, options = super().get_optimizer_cls_and_kwargs(args, weights)
         if args.learning_rate_mapping:
             if {"params", "model", "optimizer_dict"} & set(options):
                 raise ValueError(
@@ -382,7 +389,7 @@ class SentenceTransformerTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """The loss of a batch; its named parts are averaged until the next log."""
-        name = inputs.pop("dataset_name", "")
+        name = inputs.pop("dataset_name", None) or ""
         features, label = self.collect_features(inputs)
         features = with_ids(self.model, features, inputs)
         loss_module = self._loss_for(name)
@@ -423,7 +430,9 @@ class SentenceTransformerTrainer(Trainer):
 
     @property
     def _text_columns(self) -> list[str]:
-        return [column for plans in self._planned.values() for plan in plans[1] for column in plan.texts]
+        return [
+            column for planned in self._planned.values() for plan in planned.plans for column in plan.texts
+        ]
 
     def track_loss_components(self, loss: Mapping[str, torch.Tensor]) -> None:
         """Keep the named parts of a loss for the next log, or for the evaluation's means."""
@@ -540,9 +549,9 @@ class SentenceTransformerTrainer(Trainer):
     def add_dataset_name_column(self, dataset: Any, dataset_name: str | None = None) -> Any:
         """The data set, or each of several, with its name in every row that is read, as the column `dataset_name`."""
         if isinstance(dataset, Mapping):
-            return type(dataset)(
-                {name: self.add_dataset_name_column(each, name) for name, each in dataset.items()}
-            )
+            named = {name: self.add_dataset_name_column(each, name) for name, each in dataset.items()}
+            kind: Any = type(dataset)
+            return kind(named)
         if dataset_name is None:
             return dataset
         if loading.is_stream(dataset):
@@ -874,6 +883,15 @@ class SentenceTransformerTrainer(Trainer):
             self.is_in_train = False
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """Plans, and what they were made of; the data sets are held so that no other one gets the id of one of them."""
+
+    asked: Any
+    plans: list[DataSetPlan]
+    data: list[Any]
+
+
 def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any) -> None:
     """Refuse arguments of the trainer that cannot be, or cannot take effect."""
     if not isinstance(args, SentenceTransformerTrainingArguments):
@@ -905,6 +923,10 @@ def _check_losses_follow(loss: Any, model_init: Any) -> None:
             "With `model_init` every run has a model of its own, but the `loss` belongs to one. Pass a function: "
             "`loss=lambda model: MultipleNegativesRankingLoss(model)`, or the class itself."
         )
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    return getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around one
 
 
 def _same(objective: Objective, loss: Any, args: Any) -> bool:
