@@ -39,14 +39,17 @@ def check(
     from likewise.recipe import loss_classes
     from likewise.training.data import checks
     from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.metadata import metadata_warnings
     from likewise.training.data.sources import Source
 
     rows = Source(data, columns=split_names(columns)).load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
-    for column in rows.column_names:
-        if column != label:
-            checks.check_texts(rows, column, Path(data).name)
+    texts = [column for column in rows.column_names if column != label]
+    for column in texts:
+        checks.check_texts(rows, column, Path(data).name)
     console.say(f"{Path(data).name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
+    for warning in metadata_warnings(rows, texts, Path(data).name):
+        console.say(warning, style="bold")
     # Losses that wrap another take what that one takes.
     losses = {
         name: loss for name, loss in loss_classes().items() if isinstance(getattr(loss, "takes", None), tuple)

@@ -60,6 +60,7 @@ class Columns:
         most: At most this many text columns in all; None for no limit.
         label: The kind of label.
         label_range: The smallest and largest label that makes sense (inclusive), or None.
+        fewer_numbers: The lengths that a list of numbers may have, as so many fewer than there are text columns; none for any.
         in_batch_negatives: Whether other rows serve as negatives; see `least_rows`.
     """
 
@@ -68,6 +69,7 @@ class Columns:
     most: int | None = None
     label: Label = Label.NONE
     label_range: tuple[float, float] | None = None
+    fewer_numbers: tuple[int, ...] = ()
     in_batch_negatives: bool = False
 
     def least_rows(self, num_texts: int) -> int:

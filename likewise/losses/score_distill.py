@@ -42,7 +42,11 @@ class MarginMSELoss(Loss):
             teacher's scores; cosines do not.
     """
 
-    takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
+    takes = (
+        Columns(
+            ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
+        ),
+    )
 
     def __init__(self, model: SentenceTransformer, similarity_fct: Similarity = pairwise_dot_score) -> None:
         super().__init__(model)
@@ -95,7 +99,9 @@ class DistillKLDivLoss(Loss):
         ValueError: A temperature is not positive and finite; or, with the first batch, a score is NaN.
     """
 
-    takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
+    takes = (
+        Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1,)),
+    )
 
     def __init__(
         self,

@@ -7,10 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from datasets import Dataset
+import torch
+from datasets import Dataset, IterableDataset
+from small import sentences
 from training_common import scored_pairs, triplets
+from transformers import TrainerCallback
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
+from likewise.evaluation import SentenceEvaluator
 
 pytestmark = pytest.mark.usefixtures("model")
 
@@ -247,3 +251,209 @@ def test_sharding_that_accelerate_launch_asks_for_is_refused(
     monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
     with pytest.raises(ValueError, match=f"`{name}` is not supported"):
         arguments()
+
+
+def with_labels(label: list[Any], number: int = 2) -> Dataset:
+    texts = sentences(3 * len(label))
+    columns = {name: texts[i::3] for i, name in enumerate(("anchor", "positive", "negative")[:number])}
+    return Dataset.from_dict(columns | {"label": label})
+
+
+BAD_LABELS: dict[str, tuple[Any, Dataset, str]] = {
+    "texts": (
+        losses.CosineSimilarityLoss,
+        with_labels(["0.5", "1"]),
+        r"holds string, not numbers \(row 0: '0.5'\)",
+    ),
+    "none": (losses.CosineSimilarityLoss, with_labels([0.5, None]), r"no label \(None\) in row 1"),
+    "NaN": (losses.CosineSimilarityLoss, with_labels([0.5, float("nan")]), "holds nan in row 1"),
+    "lists of unequal length": (
+        losses.MarginMSELoss,
+        with_labels([[1.0, 2.0], [1.0]], 3),
+        r"lists of unequal length, 2 and 1 \(rows 0 and 1\)",
+    ),
+    "lists of another length": (
+        losses.MarginMSELoss,
+        with_labels([[1.0, 2.0, 3.0]] * 2, 3),
+        "holds 3 numbers in a list, but MarginMSELoss takes.*: 1 or 2 for 3 text columns",
+    ),
+    "one number for several documents": (
+        losses.DistillKLDivLoss,
+        with_labels([1.0, 2.0], 3),
+        "holds one number, but DistillKLDivLoss takes.*: 2 for 3 text columns",
+    ),
+    "vectors of unequal length": (losses.MSELoss, with_labels([[1.0] * 32, [1.0] * 31], 1), "32 and 31"),
+    "numbers in place of vectors": (
+        losses.MSELoss,
+        with_labels([1.0, 2.0], 1),
+        "holds single numbers, but MSELoss takes",
+    ),
+    "halves of classes": (
+        losses.BatchAllTripletLoss,
+        with_labels([0.5, 1.0], 1),
+        "holds 0.5 in row 0.*whole numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LABELS)
+def test_labels_that_do_not_fit_are_refused_when_the_trainer_is_made(
+    name: str, model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    loss, data, message = BAD_LABELS[name]
+    for options in (
+        {"train_dataset": data},
+        {"eval_dataset": data},
+        {"train_dataset": data.to_iterable_dataset()},
+    ):
+        with pytest.raises(ValueError, match=message):
+            SentenceTransformerTrainer(model, arguments(), loss=loss, **options)
+
+
+@pytest.mark.parametrize("label", [[0.0, 1.0, 2.0, 1.0], [True, False, True, False]])
+def test_whole_floats_and_truths_are_classes(
+    label: list[Any], folder: str, arguments: Callable[..., Any]
+) -> None:
+    found = []
+    for values in (label, [int(value) for value in label]):
+        model = SentenceTransformer(folder, device="cpu")
+        torch.manual_seed(0)
+        loss = losses.SoftmaxLoss(model, 32, num_labels=3)
+        trainer = SentenceTransformerTrainer(model, arguments(), train_dataset=with_labels(values), loss=loss)
+        trainer.train()
+        found.append(trainer.state.log_history[0]["loss"])
+    assert found[0] == found[1]
+
+
+def test_a_run_with_nothing_to_train_is_refused(
+    model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    model.requires_grad_(False)
+    loss = losses.MultipleNegativesRankingLoss(model)
+    with pytest.raises(ValueError, match=r"nothing to train.*`model\[0\].requires_grad_\(True\)`"):
+        SentenceTransformerTrainer(model, arguments(), train_dataset=triplets(8), loss=loss)
+    SentenceTransformerTrainer(model, arguments(), eval_dataset=triplets(8), loss=loss).evaluate()
+    head = losses.SoftmaxLoss(model, 32, num_labels=2)
+    SentenceTransformerTrainer(model, arguments(), train_dataset=with_labels([0, 1]), loss=head).train()
+
+
+def test_empty_data_is_named(model: SentenceTransformer, arguments: Callable[..., Any]) -> None:
+    def trainer(**options: Any) -> Any:
+        loss = losses.MultipleNegativesRankingLoss(model)
+        return SentenceTransformerTrainer(model, arguments(), loss=loss, **options)
+
+    data, nothing = triplets(8), triplets(8).select([])
+    for options, message in (
+        ({"train_dataset": nothing}, "The training data is empty. Check"),
+        ({"train_dataset": {"NLI": data, "FAQ": nothing}}, "The training data set 'FAQ' is empty"),
+        ({"train_dataset": data, "eval_dataset": {"Dev": nothing}}, "The evaluation data set 'Dev' is empty"),
+        ({"train_dataset": IterableDataset.from_generator(lambda: iter([]))}, "The training data is empty"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            trainer(**options)
+    for train_dataset, message in ((None, "but it is None"), ({}, "but it is an empty dict")):
+        with pytest.raises(ValueError, match=f"Training needs a `train_dataset`, {message}"):
+            trainer(train_dataset=train_dataset).train()
+    with pytest.raises(ValueError, match="`eval_dataset` is an empty dict"):
+        trainer(train_dataset=data, eval_dataset={}).evaluate()
+    with pytest.raises(ValueError, match="Evaluation needs an `eval_dataset` or an `evaluator`"):
+        trainer(train_dataset=data).evaluate()
+    with pytest.raises(ValueError, match="no evaluation data set 'test', only 'dev'"):
+        trainer(eval_dataset={"dev": data}).evaluate("test")
+
+
+def test_predict_measures_other_data(model: SentenceTransformer, arguments: Callable[..., Any]) -> None:
+    loss = losses.MultipleNegativesRankingLoss(model)
+    trainer = SentenceTransformerTrainer(model, arguments(), eval_dataset=triplets(16), loss=loss)
+    found = trainer.predict(triplets(16))
+    assert found.metrics["test_loss"] == trainer.evaluate()["eval_loss"]
+    assert found.predictions is None
+    both = trainer.predict({"first": triplets(16), "second": triplets(16)})
+    assert both.metrics["test_loss"] == pytest.approx(found.metrics["test_loss"])
+    with pytest.raises(TypeError, match="The evaluation data is a NoneType"):
+        trainer.predict(None)
+    with pytest.raises(ValueError, match="the evaluation data has 1 text columns"):
+        trainer.predict(triplets(4).select_columns(["anchor"]))
+
+
+def test_what_is_no_model_and_no_evaluator_is_refused(
+    model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    with pytest.raises(TypeError, match="`model` is 'bert', but should be a SentenceTransformer"):
+        SentenceTransformerTrainer("bert", arguments(), triplets(8))  # type: ignore[arg-type]
+    for evaluator in ("sts", ["sts"]):
+        with pytest.raises(TypeError, match="`evaluator` is 'sts', but should be an evaluator"):
+            SentenceTransformerTrainer(model, arguments(), evaluator=evaluator)  # type: ignore[arg-type]
+
+
+def test_data_sets_of_a_dict_go_to_the_losses_of_their_names(
+    model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    given = {
+        "a": losses.MultipleNegativesRankingLoss(model),
+        "b": losses.MultipleNegativesRankingLoss(model, scale=1.0),
+    }
+    data = {"a": triplets(16), "b": triplets(16)}
+    trainer = SentenceTransformerTrainer(
+        model, arguments(), train_dataset=data, eval_dataset=data, loss=given
+    )
+    known, other = trainer.evaluate(), trainer.evaluate({"a": triplets(16), "b": triplets(16)})
+    for name in ("eval_a_loss", "eval_b_loss"):
+        assert known[name] == other[name]
+    assert known["eval_a_loss"] != known["eval_b_loss"]
+    with pytest.raises(ValueError, match=r"`loss` is a dict .*but the evaluation data is one data set"):
+        trainer.evaluate(triplets(16, seed=1))
+
+
+def test_a_metric_that_is_nan_is_never_the_best(
+    model: SentenceTransformer, arguments: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    values = iter([float("nan"), 0.2, float("nan"), 0.1])
+
+    class Failing(SentenceEvaluator):
+        primary_metric = "score"
+        greater_is_better = True
+
+        def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+            return {"score": next(values)}
+
+    args = arguments(
+        max_steps=4,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        load_best_model_at_end=True,
+    )
+    loss = losses.MultipleNegativesRankingLoss(model)
+    trainer = SentenceTransformerTrainer(model, args, triplets(), loss=loss, evaluator=Failing())
+    bests: list[Any] = []
+
+    class Watching(TrainerCallback):
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            bests.append(state.best_metric)
+
+    trainer.add_callback(Watching())
+    trainer.train()
+    assert bests == [None, 0.2, 0.2, 0.2]
+    assert trainer.state.best_global_step == 2
+    assert "'eval_score' that tells the best checkpoint is NaN at step 1" in caplog.text
+
+
+def test_an_evaluation_that_fails_leaves_the_mode_as_it_was(
+    model: SentenceTransformer, arguments: Callable[..., Any]
+) -> None:
+    class Failing(SentenceEvaluator):
+        def __call__(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
+            assert not model.training
+            raise RuntimeError("no such file")
+
+    loss = losses.MultipleNegativesRankingLoss(model)
+    trainer = SentenceTransformerTrainer(
+        model, arguments(), triplets(8), triplets(8), loss=loss, evaluator=Failing()
+    )
+    for training in (True, False):
+        model.train(training)
+        with pytest.raises(RuntimeError, match="no such file"):
+            trainer.evaluate()
+        assert model.training is training

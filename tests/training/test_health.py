@@ -14,7 +14,7 @@ from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.models import Router
-from likewise.training.data.collation import SentenceTransformerDataCollator
+from likewise.training.data.data_collator import SentenceTransformerDataCollator
 from likewise.training.run.health import embedding_figures
 
 Arguments = Callable[..., Any]
@@ -163,5 +163,5 @@ def test_a_collator_of_ones_own_makes_the_batches(
 
     assert run(Counting(model.tokenize)) == pytest.approx(run(None), abs=1e-5)
     assert set(calls) == {8}
-    with pytest.raises(ValueError, match=r"`data_collator` returned 'x', but no features of every column"):
+    with pytest.raises(ValueError, match=r"The batch has 'x', but no features: a `data_collator` calls them"):
         run(lambda rows: {"x": torch.ones(1)})

@@ -62,6 +62,21 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
     return by_number[0]
 
 
+def roles_of(loss: nn.Module, number: int) -> tuple[str, ...] | None:
+    """What a loss takes each of so many text columns for; None where it declares nothing, or takes no such number."""
+    shape = next(
+        (shape for shape in getattr(loss, "takes", None) or () if _takes_number(shape, number)), None
+    )
+    return None if shape is None else roles_in(shape, number)
+
+
+def roles_in(shape: Columns, number: int) -> tuple[str, ...]:
+    """The roles of so many text columns in a shape of data."""
+    known = shape.roles.count(str(shape.more))
+    numbers = range(known + 1, known + 1 + number - len(shape.roles))
+    return (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
+
+
 def _takes_number(shape: Columns, number: int) -> bool:
     fewest = len(shape.roles)
     most = fewest if shape.more is None else shape.most
@@ -82,14 +97,22 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
     Raises:
         ValueError: A name is reserved, or nothing is left to embed.
     """
-    for column in (*texts, label):
-        if column in RESERVED_COLUMNS:
-            raise ValueError(
-                f"Column {column!r} of {where} has a reserved name. Rename it: "
-                f"`dataset.rename_column({column!r}, ...)`."
-            )
+    check_reserved((*texts, *([label] if label else [])), where)
     if not texts:
         raise ValueError(f"{where} has no text column, only {_listed([label] if label else [])}. Add one.")
+    warn_of_order(texts, where)
+    for column in texts:
+        if column == "id" or column.endswith(("_id", "_ids", "_idx")):
+            logger.warning(
+                "Column %r of %s looks like ids, but is embedded as text. Remove it with "
+                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
+                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
+                column, where, column,
+            )  # fmt: skip
+
+
+def warn_of_order(texts: Sequence[str], where: str) -> None:
+    """Warn where the names of text columns hint at another order."""
     for place, column in enumerate(texts):
         expected = USUAL_PLACES.get(column.lower(), place)
         if place != expected and expected < len(texts):
@@ -98,13 +121,20 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
                 "their names. Put them in order with `dataset.select_columns([...])`.",
                 column, where, place + 1, expected + 1,
             )  # fmt: skip
-        if column == "id" or column.endswith(("_id", "_ids", "_idx")):
-            logger.warning(
-                "Column %r of %s looks like ids, but is embedded as text. Remove it with "
-                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
-                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
-                column, where, column,
-            )  # fmt: skip
+
+
+def check_reserved(columns: Iterable[str], where: str) -> None:
+    """Refuse names that batches use for something else.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for column in columns:
+        if column in RESERVED_COLUMNS:
+            raise ValueError(
+                f"Column {column!r} of {where} has a reserved name. Rename it: "
+                f"`dataset.rename_column({column!r}, ...)`."
+            )
 
 
 def first_rows(dataset: Dataset | IterableDataset) -> Dataset:
@@ -235,8 +265,10 @@ def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> No
             )
 
 
-def check_labels(dataset: Dataset, column: str, loss: nn.Module, shape: Columns, where: str) -> None:
-    """Refuse labels that the loss does not take.
+def check_labels(
+    dataset: Dataset, column: str, loss: nn.Module, shape: Columns, num_texts: int, where: str
+) -> None:
+    """Refuse labels that the loss does not take, with so many text columns.
 
     Raises:
         ValueError: They are missing, of another kind, or out of range.
@@ -245,9 +277,17 @@ def check_labels(dataset: Dataset, column: str, loss: nn.Module, shape: Columns,
         _check_unused(dataset, column, loss, shape, where)
         return
     takes = f"{type(loss).__name__} takes {shape.label.value}"
+    first_width: int | None = None
     for start, chunk in _chunks(dataset, column, where):
         _refuse_missing(chunk, start, column, where, "no label")
         values, width = _numbers(chunk, column, takes, where, start)
+        first_width = width if first_width is None else first_width
+        if width != first_width:
+            raise ValueError(
+                f"Label column {column!r} of {where} holds lists of unequal length, {first_width} and {width} (rows 0 and "
+                f"{start}). Make them alike."
+            )
+        _check_width(width, shape, num_texts, takes, column, where)
         if width and shape.label in (Label.NUMBER, Label.BINARY, Label.CLASS):
             raise ValueError(
                 f"Label column {column!r} of {where} holds {chunk.type}, but {takes}. Put one number in each row."
@@ -265,6 +305,7 @@ def _numbers(chunk: pa.Array, column: str, takes: str, where: str, start: int) -
         or pa.types.is_large_list(values.type)
         or pa.types.is_fixed_size_list(values.type)
     ):
+        _refuse_uneven(values, column, where, start if values is chunk else None)
         values, lists = values.flatten(), True
     kind = values.type
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
@@ -278,6 +319,37 @@ def _numbers(chunk: pa.Array, column: str, takes: str, where: str, start: int) -
     return numbers if numbers.dtype.kind == "f" else numbers.astype(float), max(
         len(values) // len(chunk), 1
     ) if lists else 0
+
+
+def _refuse_uneven(lists: pa.Array, column: str, where: str, start: int | None) -> None:
+    """Refuse lists of unequal length; `start` is the number of the first row, or None for lists within lists."""
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(lists).to_numpy(zero_copy_only=False)
+    other = lengths != lengths[0] if len(lengths) else lengths
+    if other.any():
+        place = int(other.argmax())
+        rows = "" if start is None else f" (rows {start} and {start + place})"
+        raise ValueError(
+            f"Label column {column!r} of {where} holds lists of unequal length, {lengths[0]:g} and {lengths[place]:g}"
+            f"{rows}. Make them alike, e.g. with `dataset.filter(lambda row: len(row[{column!r}]) == {lengths[0]:g})`."
+        )
+
+
+def _check_width(width: int, shape: Columns, num_texts: int, takes: str, column: str, where: str) -> None:
+    """Refuse lists of a length that the loss does not take; `width` is 0 where labels are no lists."""
+    if shape.label is Label.EMBEDDING and not width:
+        raise ValueError(
+            f"Label column {column!r} of {where} holds single numbers, but {takes}. Put a list into each row, e.g. with "
+            f"`dataset.add_column({column!r}, list(teacher.encode(texts)))`."
+        )
+    lengths = sorted(num_texts - fewer for fewer in shape.fewer_numbers)
+    if lengths and max(width, 1) not in lengths:
+        raise ValueError(
+            f"Label column {column!r} of {where} holds {f'{width} numbers in a list' if width else 'one number'}, but {takes}: "
+            f"{' or '.join(map(str, lengths))} for {num_texts} text columns. Correct the labels, or choose the columns with "
+            "`dataset.select_columns([...])`."
+        )
 
 
 def _check_values(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,16 +16,15 @@ from torch import Tensor
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.model.fingerprint import digest, tokenizers_digest
 from likewise.modules.base import padding_of
-from likewise.training.data.columns import LABEL_COLUMNS, hash_values, is_transformed
-from likewise.training.data.plan import DataSetPlan, prompt_of
+from likewise.training.data.batch import Batch, by_column
+from likewise.training.data.columns import hash_values, is_transformed
+from likewise.training.data.plan import DataSetPlan
 from likewise.training.data.tokens import TokenStore, load_tokens, save_tokens
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
-Batch = dict[str, Any]
-"""`columns` (a ColumnBatch, or one dict of padded features a column), `label` if there is one, and `dataset_name`."""
 
 
 def collate(
@@ -53,9 +52,10 @@ def collate(
             model.padded_inputs(list(values[text]), prompt or None, route)
             for text, prompt, route in zip(plan.texts, plan.prompts, _routes(plan), strict=True)
         ]
-    batch = {"columns": columns, "dataset_name": plan.name}
+    batch = Batch({"columns": columns, "dataset_name": values.get("dataset_name", [plan.name])[0]})
     if plan.uses_label:
-        batch["label"] = label_tensor(values[str(plan.label)])
+        label = label_tensor(values[str(plan.label)])
+        batch["label"] = label.long() if plan.has_classes else label
     return batch
 
 
@@ -104,6 +104,7 @@ class DataSetReader:
         keep_tokens: Whether token ids are kept for the next epoch.
         collator: Makes a batch of rows in place of `collate`, as the reference's data collators do.
         token_cache_dir: Where token ids are kept for the next run; None for nowhere.
+        by_name: Whether batches have `{column}_input_ids` and so on, for methods that are written for the reference.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class DataSetReader:
         keep_tokens: bool,
         collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
         token_cache_dir: str | None = None,
+        by_name: bool = False,
     ) -> None:
         from datasets import Dataset
 
@@ -121,6 +123,7 @@ class DataSetReader:
         self.plan = plan
         self.model = model
         self.collator = collator
+        self.by_name = by_name
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.store: TokenStore | None = None
         keeps = keep_tokens and model.takes_tokens and collator is None and not self.is_made_anew
@@ -129,10 +132,16 @@ class DataSetReader:
         elif keeps:
             self.store = TokenStore(len(dataset), len(plan.texts))
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
+        if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
+            self._others.append("dataset_name")
         self._without_texts = dataset.select_columns(self._others) if self.store is not None else None
 
     def __call__(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
+        batch = self._batch(rows)
+        return by_column(batch, self.plan.texts) if self.by_name and self.collator is None else batch
+
+    def _batch(self, rows: Sequence[int]) -> Batch:
         if self.store is None:
             with seeded(rows) if self.is_made_anew else nullcontext():
                 values = self.dataset[rows]
@@ -165,33 +174,21 @@ class DataSetReader:
         )
 
     def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
-        """The batch that the user's collator makes: `{column}_{key}` for each column's features, and `label`."""
+        """What the user's collator makes of the rows, with all their columns; it decides."""
         assert self.collator is not None
-        names = [*self.plan.texts, *([self.plan.label] if self.plan.label else [])]
         named = {"dataset_name": self.plan.name} if self.plan.name else {}
-        rows = [
-            dict(zip(names, row, strict=True)) | named
-            for row in zip(*(values[name] for name in names), strict=True)
-        ]
+        rows = [named | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
         made = self.collator(rows)
-        columns = []
-        for text in self.plan.texts:
-            # The longest column name that a key begins with is its column: `a_b_input_ids` is not of column `a`.
-            others = [name for name in self.plan.texts if name.startswith(f"{text}_")]
-            columns.append(
-                {
-                    key.removeprefix(f"{text}_"): value
-                    for key, value in made.items()
-                    if key.startswith(f"{text}_") and not any(key.startswith(f"{name}_") for name in others)
-                }
+        if not isinstance(made, Mapping):
+            raise TypeError(
+                f"`data_collator` returned a {type(made).__name__}, but should return a dict: '{{column}}_input_ids' and so "
+                "on for each column, and 'label'."
             )
-        if not all(columns):
-            raise ValueError(
-                f"`data_collator` returned {', '.join(map(repr, made))}, but no features of every column "
-                f"({', '.join(map(repr, self.plan.texts))}). Name them '{self.plan.texts[0]}_input_ids' and so on."
-            )
-        batch: Batch = {"columns": columns, "dataset_name": self.plan.name}
-        return batch | ({"label": made["label"]} if self.plan.uses_label and "label" in made else {})
+        batch = Batch(made) if type(made) is dict else made
+        if named and isinstance(batch, MutableMapping):
+            batch.setdefault("dataset_name", self.plan.name)
+        whole: Batch = batch  # type: ignore[assignment]
+        return whole
 
 
 @contextmanager
@@ -236,45 +233,3 @@ class BatchReader(torch.utils.data.Dataset[Any]):
                 "A batch has rows of several data sets. A multi-dataset batch sampler must yield batches of one each."
             )
         return self.readers[number]([row - first for row in rows])
-
-
-class SentenceTransformerDataCollator:
-    """Collates rows as the reference does, to `{column}_input_ids`, `{column}_attention_mask`, ..., and `label`.
-
-    The trainer needs none of this; it is for data loaders of one's own.
-
-    Args:
-        preprocess_fn: Turns texts into padded features, as `model.tokenize` does; it may take `prompt`.
-        valid_label_columns: Names that a label column may have.
-        prompts: As in the training arguments.
-        tokenize_fn: The older name of `preprocess_fn`.
-    """
-
-    def __init__(
-        self,
-        preprocess_fn: Any = None,
-        valid_label_columns: Sequence[str] = LABEL_COLUMNS,
-        prompts: Any = None,
-        tokenize_fn: Any = None,
-    ) -> None:
-        self.preprocess_fn = preprocess_fn or tokenize_fn
-        self.valid_label_columns = list(valid_label_columns)
-        self.prompts = prompts
-
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The batch of these rows."""
-        columns = list(features[0])
-        batch: dict[str, Any] = {}
-        if "dataset_name" in columns:
-            columns.remove("dataset_name")
-            batch["dataset_name"] = features[0]["dataset_name"]
-        label = next((column for column in self.valid_label_columns if column in columns), None)
-        if label is not None:
-            columns.remove(label)
-            batch["label"] = label_tensor([row[label] for row in features])
-        for column in columns:
-            prompt = prompt_of(self.prompts, batch.get("dataset_name", ""), column)
-            texts = [row[column] for row in features]
-            tokenised = self.preprocess_fn(texts, prompt=prompt) if prompt else self.preprocess_fn(texts)
-            batch |= {f"{column}_{key}": value for key, value in tokenised.items()}
-        return batch

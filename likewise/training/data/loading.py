@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 
 from likewise.processes import get_rank, get_world_size
+from likewise.training.data.batch import Batch
 from likewise.training.data.collation import Batch, BatchReader, DataSetReader
 from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.plan import DataSetPlan
@@ -45,6 +46,21 @@ class Samplers:
     one: Callable[..., Any]
     several: Callable[..., Any]
     label_columns: Sequence[str] = LABEL_COLUMNS
+
+
+@dataclass(frozen=True)
+class Making:
+    """How rows become a batch.
+
+    Attributes:
+        model: Turns texts into tokens.
+        collator: Makes the batches in its place; None for the trainer's own way.
+        by_name: Whether batches have `{column}_input_ids` and so on.
+    """
+
+    model: SentenceTransformer
+    collator: Callable[..., Any] | None = None
+    by_name: bool = False
 
 
 def batch_sampler(
@@ -134,10 +150,9 @@ def training_loader(
     args: Any,
     data: Mapping[str, Any],
     plans: Sequence[DataSetPlan],
-    model: SentenceTransformer,
+    making: Making,
     samplers: Samplers,
     batch_size: int,
-    collator: Callable[..., Any] | None = None,
 ) -> DataLoader[Any]:
     """Batches of all training data, each of one data set.
 
@@ -150,7 +165,13 @@ def training_loader(
     }
     readers = [
         DataSetReader(
-            rows[plan.name], plan, model, not is_stream(data[plan.name]), collator, args.token_cache_dir
+            rows[plan.name],
+            plan,
+            making.model,
+            not is_stream(data[plan.name]),
+            making.collator,
+            args.token_cache_dir,
+            making.by_name,
         )
         for plan in plans
     ]
@@ -199,33 +220,90 @@ def _refuse_empty(sampler: Any, name: str, rows: Any, batch_size: int) -> None:
 
 
 def evaluation_loader(
-    dataset: Any,
-    plan: DataSetPlan,
-    model: SentenceTransformer,
-    batch_size: int,
-    collator: Callable[..., Any] | None = None,
+    args: Any,
+    data: Mapping[str, Any],
+    plans: Sequence[DataSetPlan],
+    making: Making,
+    samplers: Samplers | None = None,
 ) -> DataLoader[Any]:
-    """Batches of one evaluation data set, in order."""
-    if is_stream(dataset):
-        rows: Any = StreamRows(dataset, None)
-        batches: Any = StreamBatchSampler(rows, lambda *_: None, batch_size, False, window=1, endless=False)
+    """Batches of evaluation data, in order: of one data set, or of several one after the other.
+
+    Args:
+        args: The training arguments.
+        data: The data sets by name.
+        plans: Their plans.
+        making: How rows become a batch.
+        samplers: The trainer's own samplers, where somebody replaced them; None for rows in order.
+    """
+    size = args.eval_batch_size
+    seed = {"generator": torch.Generator().manual_seed(args.seed), "seed": args.seed}
+    rows: list[Any] = []
+    batches: list[Any] = []
+    for dataset in data.values():
+        if is_stream(dataset):
+            rows.append(StreamRows(dataset, None))
+            batches.append(
+                StreamBatchSampler(rows[-1], lambda *_: None, size, False, window=1, endless=False)
+            )
+        elif samplers is None:
+            rows.append(dataset)
+            batches.append(BatchSampler(SequentialSampler(dataset), size, False))
+        else:
+            rows.append(dataset)
+            batches.append(
+                samplers.one(dataset, size, args.dataloader_drop_last, samplers.label_columns, **seed)
+            )
+    readers = [
+        DataSetReader(each, plan, making.model, False, making.collator, by_name=making.by_name)
+        for each, plan in zip(rows, plans, strict=True)
+    ]
+    if len(rows) == 1:
+        return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_only)
+    if samplers is None:
+        joined: Any = OneAfterTheOther(batches, [len(each) for each in rows])
     else:
-        rows, batches = dataset, BatchSampler(SequentialSampler(dataset), batch_size, False)
-    reader = BatchReader([DataSetReader(rows, plan, model, False, collator)])
-    return DataLoader(reader, batch_sampler=batches, collate_fn=_only)
+        joined = samplers.several(ConcatDataset(rows), batches, **seed)
+    return DataLoader(BatchReader(readers), batch_sampler=joined, collate_fn=_only)
 
 
-def shared_over_processes(loader: DataLoader[Any]) -> Iterator[tuple[Batch, bool]]:
+class OneAfterTheOther(BatchSampler):
+    """The batches of several data sets, one data set after the other, with rows counted over all of them.
+
+    Args:
+        batches: Batches of each.
+        num_rows: How many rows each has.
+    """
+
+    def __init__(self, batches: Sequence[Any], num_rows: Sequence[int]) -> None:
+        self.batches = batches
+        self.num_rows = num_rows
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = 0
+        for batches, rows in zip(self.batches, self.num_rows, strict=True):
+            for batch in batches:
+                yield [first + row for row in batch]
+            first += rows
+
+
+def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
     """This process's batches, every so many-th, and whether each counts.
 
     All processes get the same number, as losses that gather need; where there is nothing left, one comes again that
-    does not count.
+    does not count. A loader that is not of this package deals its batches itself.
     """
+    reader: Any = getattr(loader, "dataset", None)
+    if not isinstance(reader, BatchReader):
+        for batch in loader:
+            yield batch, True
+        return
     world = get_world_size()
     rank = get_rank()
-    reader: Any = loader.dataset
     group: list[Any] = []
-    for rows in loader.batch_sampler:  # type: ignore[union-attr]
+    for rows in loader.batch_sampler:
         group.append(rows)
         if len(group) == world:
             yield reader.__getitems__(group[rank]), True

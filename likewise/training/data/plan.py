@@ -13,6 +13,7 @@ from likewise.losses.base import Label, Loss
 from likewise.modules import Router
 from likewise.training.data import checks
 from likewise.training.data.columns import LABEL_COLUMNS, column_names, holds_images
+from likewise.training.data.metadata import metadata_warnings
 from likewise.training.run.arguments import BatchSamplers
 
 if TYPE_CHECKING:
@@ -37,6 +38,9 @@ class DataSetPlan:
         num_rows: How many rows there are; None where that is not known.
         ids: The id columns.
         routes: The route of each text column through a Router; None for a model without one.
+        has_classes: Whether the loss takes the label for a class, so that 1.0 and True are 1.
+        is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
+        warnings: What looks wrong, in sentences.
     """
 
     name: str
@@ -49,6 +53,9 @@ class DataSetPlan:
     num_rows: int | None
     ids: tuple[str, ...] = ()
     routes: tuple[str | None, ...] | None = None
+    has_classes: bool = False
+    is_collated: bool = False
+    warnings: tuple[str, ...] = ()
 
     def describe(self) -> str:
         """One line: rows, columns with their roles, and the loss."""
@@ -60,7 +67,8 @@ class DataSetPlan:
         if self.uses_label:
             columns.append(f"label={self.label}" if self.label != "label" else "label")
         columns += [f"id={column}" for column in self.ids]
-        return f"{rows}: {', '.join(columns)} -> {self.loss}"
+        by_whom = " -> the data collator" if self.is_collated else ""
+        return f"{rows}: {', '.join(columns)}{by_whom} -> {self.loss}"
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,7 @@ class TrainingPlan:
         lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
         lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
         lines += list(self.settings.items())
+        lines += [("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings]
         width = max(len(title) for title, _ in lines)
         return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])
 
@@ -96,6 +105,7 @@ def plan_data_set(
     modalities: Collection[str] = ("text",),
     id_columns: Sequence[str] = (),
     router_mapping: Any = None,
+    is_collated: bool = False,
 ) -> DataSetPlan:
     """Settle what a data set's columns are, and check that they fit the loss.
 
@@ -110,6 +120,8 @@ def plan_data_set(
         modalities: What the model takes, so that cells can be looked at: "text", "image"; none where that is not known.
         id_columns: Columns that are ids, where the data set has them.
         router_mapping: The argument `router_mapping`, for a model with a Router; None for others.
+        is_collated: Whether a data collator of the user's makes the batches: what it returns decides, so that neither the
+            columns nor the label are held against the loss.
 
     Raises:
         TypeError: It is no data set.
@@ -120,38 +132,46 @@ def plan_data_set(
     where = f"the {split} data set {name!r}" if name else f"the {split} data"
     if not isinstance(dataset, Dataset | IterableDataset):
         raise TypeError(
-            f"{where} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
+            f"T{where[1:]} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
             "`Dataset.from_list(rows)` makes one of dicts, `Dataset.from_dict(columns)` one of columns."
         )
     num_rows = len(dataset) if isinstance(dataset, Dataset) else None
-    if num_rows == 0:
-        raise ValueError(f"{where} is empty. Check the filters or files it comes from.".capitalize())
-    columns = column_names(dataset)
+    if num_rows == 0 or (num_rows is None and next(iter(dataset), None) is None):
+        raise ValueError(f"T{where[1:]} is empty. Check the filters or files it comes from.")
+    # Of several data sets the rows may tell the name, as `add_dataset_name_column` has them do.
+    columns = [column for column in column_names(dataset) if not (name and column == "dataset_name")]
     ids = tuple(column for column in id_columns if column in columns)
     label = next((column for column in label_columns if column in columns and column not in ids), None)
     texts = tuple(column for column in columns if column != label and column not in ids)
+    if is_collated:
+        checks.check_reserved(columns, where)
+        return DataSetPlan(
+            name, texts, label, tuple(prompt_of(prompts, name, column) for column in texts), texts, label is not None,
+            type(loss).__name__, num_rows, is_collated=True,
+        )  # fmt: skip
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.check_ids(rows, column, where)
+    read = []
     for column in texts:
         if "image" in modalities and holds_images(rows, column):
             checks.check_images(rows, column, where)
         elif "text" in modalities:
             checks.check_texts(rows, column, where)
+            read.append(column)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
-        checks.check_labels(rows, label, loss, shape, where)
+        checks.check_labels(rows, label, loss, shape, len(texts), where)
     if shape is not None and batch_size is not None and batch_size < shape.least_rows(len(texts)):
         raise ValueError(
             f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
             f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
         )
-    roles = texts
-    if shape is not None:
-        known = shape.roles.count(str(shape.more))
-        numbers = range(known + 1, known + 1 + len(texts) - len(shape.roles))
-        roles = (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
+    roles = texts if shape is None else checks.roles_in(shape, len(texts))
+    warnings = tuple(metadata_warnings(rows, texts, where)) if read == list(texts) else ()
+    for warning in warnings:
+        logger.warning("%s", warning)
     return DataSetPlan(
         name=name,
         texts=texts,
@@ -163,6 +183,8 @@ def plan_data_set(
         num_rows=num_rows,
         ids=ids,
         routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
+        has_classes=shape is not None and shape.label is Label.CLASS,
+        warnings=warnings,
     )
 
 
@@ -228,6 +250,7 @@ def plan_data_sets(
     split: str,
     model: Any = None,
     label_columns: Sequence[str] = LABEL_COLUMNS,
+    is_collated: bool = False,
 ) -> list[DataSetPlan]:
     """Settle and check all data sets of a split.
 
@@ -239,6 +262,7 @@ def plan_data_sets(
         split: "training" or "evaluation".
         model: The model; where it takes other things than texts, cells are not looked at.
         label_columns: Names that a label column may have.
+        is_collated: Whether a data collator of the user's makes the batches.
     """
     if data and split == "training":
         checks.check_id_columns(args.id_columns, dict(data))
@@ -260,6 +284,7 @@ def plan_data_sets(
         plan_data_set(
             dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
+            is_collated=is_collated,
         )
         for name, dataset in data.items()
     ]  # fmt: skip

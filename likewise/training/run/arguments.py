@@ -176,6 +176,7 @@ class SentenceTransformerTrainingArguments(TrainingArguments):
         self._refuse_sharding()
         self._refuse_unmatched_saving()
         self.names_best_metric = self.metric_for_best_model is not None
+        self.found_best_metric: str | None = None  # the evaluator's, where none is named
         if self.bf16 and not torch.accelerator.is_available():
             self.use_cpu = True  # bfloat16 works there too, but transformers wants to be told so
         super().__post_init__()  # type: ignore[no-untyped-call]

@@ -8,6 +8,9 @@ from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
 
+DEFAULT = "loss"
+"""What transformers takes where nothing is named."""
+
 
 def is_wanted(args: Any) -> bool:
     """Whether the run asks for the best checkpoint."""
@@ -34,9 +37,13 @@ def settle(args: Any, evaluator: Any, data_sets: Sequence[str], model: Any) -> N
             f"`eval_strategy` is {args.eval_strategy.value!r}, but there is nothing to evaluate. Pass an "
             "`eval_dataset` or an `evaluator`, or drop it."
         )
+    if args.metric_for_best_model not in (None, DEFAULT, args.found_best_metric):
+        args.names_best_metric = True  # also where it was set later
     if not is_wanted(args):
         return
     if evaluator is None:
+        if not args.names_best_metric:  # also where there was an evaluator before
+            args.metric_for_best_model, args.greater_is_better = DEFAULT, False
         refuse_unmeasured(args.metric_for_best_model, loss_names(data_sets))
         return
     if hasattr(evaluator, "prepare"):
@@ -48,7 +55,7 @@ def take_primary(args: Any, evaluator: Any) -> None:
     """Let the evaluator's primary metric tell the best checkpoint, unless another one was named."""
     primary = getattr(evaluator, "primary_metric", None)
     if primary and is_wanted(args) and not args.names_best_metric:
-        args.metric_for_best_model = f"eval_{primary.removeprefix('eval_')}"
+        args.metric_for_best_model = args.found_best_metric = f"eval_{primary.removeprefix('eval_')}"
         args.greater_is_better = getattr(evaluator, "greater_is_better", True)
 
 

@@ -13,47 +13,35 @@ from torch import Tensor, distributed
 from likewise.losses.gather import join_processes
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
-from likewise.training.data.collation import Batch
+from likewise.training.data.batch import Batch, num_rows
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 
 def mean_losses(
-    measure: Callable[[Any, Any, str], tuple[Tensor, Mapping[str, Tensor]]],
-    batches: Iterable[tuple[Batch, bool]],
-    prepare: Callable[[Batch], Batch],
+    measure: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[tuple[Batch, bool]]
 ) -> tuple[dict[str, float], int]:
     """The mean over rows of the loss, as `loss`, and of its named parts; and the number of rows.
 
     Args:
-        measure: Columns, labels and the data set's name -> the loss and its named parts.
+        measure: A batch -> its loss, as `loss`, and the loss's named parts.
         batches: This process's batches, and whether each counts.
-        prepare: Brings a batch to the device.
     """
     sums: dict[str, float] = {}
-    num_rows = 0
+    total_rows = 0
     for batch, counts in batches:
-        batch = prepare(batch)
-        loss, parts = measure(batch["columns"], batch.get("label"), batch["dataset_name"])
+        size = num_rows(batch)
+        values = measure(batch)
         if counts:
-            size = rows_of(batch)
-            num_rows += size
-            for name, value in {"loss": loss, **parts}.items():
+            total_rows += size
+            for name, value in values.items():
                 sums[name] = sums.get(name, 0.0) + float(value) * size
-    everyone = over_processes((sums, num_rows))
+    everyone = over_processes((sums, total_rows))
     total = sum(rows for _, rows in everyone)
     names = dict.fromkeys(name for each, _ in everyone for name in each)
     means = {name: sum(each.get(name, 0.0) for each, _ in everyone) / max(total, 1) for name in names}
     return means, total
-
-
-def rows_of(batch: Batch) -> int:
-    """How many rows a batch has."""
-    columns = batch["columns"]
-    if hasattr(columns, "num_rows"):
-        return int(columns.num_rows)
-    return len(next(value for value in columns[0].values() if isinstance(value, Tensor)))
 
 
 def over_processes(value: Any) -> list[Any]:
@@ -123,8 +111,9 @@ def run_evaluator(
     epoch: float,
     step: int,
     kept: KeptTokens | None = None,
+    prefix: str = "eval",
 ) -> dict[str, float]:
-    """An evaluator's metrics, each with `eval_` in front.
+    """An evaluator's metrics, each with the prefix and `_` in front.
 
     Args:
         evaluator: The evaluator.
@@ -133,10 +122,11 @@ def run_evaluator(
         epoch: For the csv files.
         step: For the csv files.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
+        prefix: What comes in front of each name.
     """
     first = get_rank() == 0
     with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):
         found = evaluator(model, output_path=folder if first else None, epoch=epoch, steps=step)
     found = over_processes(found)[0]
     metrics: Mapping[str, float] = found if isinstance(found, dict) else {"evaluator": found}
-    return {f"eval_{key.removeprefix('eval_')}": value for key, value in metrics.items()}
+    return {f"{prefix}_{key.removeprefix(f'{prefix}_')}": value for key, value in metrics.items()}

@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from likewise.engine import ColumnBatch
-from likewise.training.data.collation import Batch
-from likewise.training.data.plan import DataSetPlan
+from likewise.training.data.batch import num_tokens
+from likewise.training.data.checks import roles_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,13 +50,13 @@ class Health:
         self._first_cosine: float | None = None
         self._warned = False
 
-    def count(self, batch: Batch) -> None:
-        """Count a batch's tokens."""
-        self._num_tokens += num_tokens(batch)
+    def count(self, features: Any) -> None:
+        """Count the tokens of a batch's features."""
+        self._num_tokens += num_tokens(features)
 
     @contextmanager
-    def watching(self, batch: Batch, plan: DataSetPlan) -> Iterator[None]:
-        """Within this context the model embeds a batch, whose figures are then kept."""
+    def watching(self, features: Any, loss: nn.Module) -> Iterator[None]:
+        """Within this context the model embeds a batch's features for a loss; the figures are then kept."""
         seen: list[Tensor] = []
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
@@ -69,11 +69,11 @@ class Health:
             yield
         finally:
             handle.remove()
-        columns = in_columns(seen, batch["columns"])
+        columns = in_columns(seen, features)
         if columns is not None:
-            self.figures = embedding_figures(columns, plan.roles)
-        if isinstance(batch["columns"], ColumnBatch):
-            self.figures["padding_avoided"] = padding_avoided(batch["columns"])
+            self.figures = embedding_figures(columns, roles_of(loss, len(columns)) or ("",) * len(columns))
+        if isinstance(features, ColumnBatch):
+            self.figures["padding_avoided"] = padding_avoided(features)
 
     def take(self) -> dict[str, float]:
         """The figures since the last log, for the next one."""
@@ -102,25 +102,18 @@ class Health:
             )
 
 
-def num_tokens(batch: Batch) -> int:
-    """The tokens of a batch, padding left aside."""
-    columns = batch["columns"]
-    if isinstance(columns, ColumnBatch):
-        return columns.tokens.num_tokens
-    return sum(int(column["attention_mask"].sum()) for column in columns if "attention_mask" in column)
-
-
 def in_columns(seen: Sequence[Tensor], columns: Any) -> list[Tensor] | None:
     """What the model returned, piece by piece, as one (B, D) for each column; None where it was called otherwise."""
     if not seen:
         return None
-    rows = torch.cat(list(seen))
     if isinstance(columns, ColumnBatch):
+        rows = torch.cat(list(seen))
         if len(rows) != len(columns.tokens):
             return None
         in_order = rows if len(seen) == 1 else columns.tokens.restore(rows)  # pieces come in packed order
         return list(columns.split(in_order))
-    return list(seen) if len(seen) == len(columns) else None
+    is_one_each = isinstance(columns, Sequence) and len(seen) == len(columns)
+    return list(seen) if is_one_each and len({len(rows) for rows in seen}) == 1 else None
 
 
 def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import ColumnBatch
 from likewise.losses.base import Loss, Run, run_whole
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Objective(nn.Module):
         self.names = tuple(loss) if isinstance(loss, Mapping) else None
         self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
         self.run = run
+        self.micro_batch_tokens: int | None = None
         for one in self.losses:
             if run is not run_whole and not _leaves_embedding(one):
                 raise ValueError(
@@ -59,22 +61,27 @@ class Objective(nn.Module):
 
     def forward(
         self,
-        columns: Sequence[dict[str, Tensor]] | MutableMapping[str, Any],
+        columns: Any,
         label: Tensor | None = None,
-        dataset_name: str = "",
+        dataset_name: str | None = None,
     ) -> Any:
-        """A batch -> its loss, and the loss's named parts, detached (none for a loss of one part).
+        """A batch of a data set -> its loss, and the loss's named parts, detached (none for a loss of one part).
 
-        The features of one column give what the model makes of them, for a `compute_loss` of one's own.
+        Without the data set's name ("" for an only one): the features of one column -> what the model makes of them, for a
+        `compute_loss` of one's own.
         """
-        if isinstance(columns, MutableMapping):
+        if dataset_name is None:
             return self.model(columns)
         loss = self.loss_of(dataset_name)
         # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):
             # Others may write into the features, and get their own.
             own = _leaves_embedding(loss)
-            value = loss(columns, label, self.run) if own else loss(columns[:], label)
+            value = (
+                loss(columns, label, self.run)
+                if own
+                else loss(columns[:] if isinstance(columns, ColumnBatch) else columns, label)
+            )
         if isinstance(value, dict):
             total = torch.stack(list(value.values())).sum()
             return total, {name: part.detach() for name, part in value.items()}
