@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -36,6 +36,11 @@ class Measurement:
     def fixed(cls, value: float) -> Measurement:
         """A number that no other sample of the items could give, such as a threshold over all pairs of a corpus."""
         return cls((), lambda: value)
+
+    @classmethod
+    def fixed_each(cls, values: Mapping[str, float]) -> dict[str, Measurement]:
+        """Such numbers by name: what a metric function of somebody's own gives."""
+        return {name: cls.fixed(value) for name, value in values.items()}
 
     @classmethod
     def largest(cls, measurements: Sequence[Measurement]) -> Measurement:
