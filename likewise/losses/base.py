@@ -19,6 +19,8 @@ from torch.nn.functional import pad
 
 from likewise.losses.feature_batch import FeatureBatch
 from likewise.losses.ids import column_ids
+from likewise.losses.uncalled import INSTEAD, UNCALLED
+from likewise.overriding import refuse_uncalled
 from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
@@ -120,8 +122,9 @@ class Loss(nn.Module, ABC):
     """Whether `compute` takes `ids` by which equal values are known (see `likewise.losses.ids`)."""
 
     def __init_subclass__(cls) -> None:
-        """Give `compute` both of its names, whichever the subclass wrote."""
+        """Give `compute` both of its names, whichever the subclass wrote; refuse methods that are never called."""
         super().__init_subclass__()
+        refuse_uncalled(cls, UNCALLED, INSTEAD)
         names = ("compute", "compute_loss_from_embeddings")
         for name, other in (names, names[::-1]):
             if name in vars(cls) and other not in vars(cls):
