@@ -1,5 +1,7 @@
 """The samplers, under the reference's path."""
 
+from torch.utils.data import SubsetRandomSampler
+
 from likewise.training.arguments import BatchSamplers, MultiDatasetBatchSamplers
 from likewise.training.multi_dataset_samplers import (
     MultiDatasetDefaultBatchSampler,
@@ -18,4 +20,5 @@ __all__ = [
     "NoDuplicatesBatchSampler",
     "ProportionalBatchSampler",
     "RoundRobinBatchSampler",
+    "SubsetRandomSampler",
 ]

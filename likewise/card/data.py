@@ -292,9 +292,9 @@ class SentenceTransformerModelCardData:
 
     def to_yaml(self, line_break: str | None = None) -> str:
         """The card's metadata, as `to_dict` gives it, as YAML."""
-        from huggingface_hub.utils import yaml_dump
+        from huggingface_hub import CardData
 
-        return str(yaml_dump(self.to_dict(), sort_keys=False, line_break=line_break)).strip()
+        return str(CardData(**self.to_dict()).to_yaml(line_break))
 
     def __init_subclass__(cls) -> None:
         """Refuse methods that are never called."""

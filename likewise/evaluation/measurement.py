@@ -44,12 +44,13 @@ class Measurement:
 
     @classmethod
     def largest(cls, measurements: Sequence[Measurement]) -> Measurement:
-        """The largest of several numbers that were computed from the same items."""
+        """The largest of several numbers that were computed from the same items; NaN only where all are."""
         ends = np.cumsum([len(measurement.rows) for measurement in measurements]).tolist()
         starts = [0, *ends[:-1]]
 
         def statistic(*rows: Array) -> float:
-            return max(m.statistic(*rows[a:b]) for m, a, b in zip(measurements, starts, ends, strict=True))
+            values = [m.statistic(*rows[a:b]) for m, a, b in zip(measurements, starts, ends, strict=True)]
+            return max((value for value in values if value == value), default=float("nan"))
 
         return cls(tuple(row for measurement in measurements for row in measurement.rows), statistic)
 
