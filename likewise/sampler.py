@@ -1,5 +1,7 @@
 """The samplers, under the reference's path."""
 
+from torch.utils.data import SubsetRandomSampler
+
 from likewise.training.run.arguments import BatchSamplers, MultiDatasetBatchSamplers
 from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
 from likewise.training.samplers.multi_dataset import (
@@ -18,4 +20,5 @@ __all__ = [
     "NoDuplicatesBatchSampler",
     "ProportionalBatchSampler",
     "RoundRobinBatchSampler",
+    "SubsetRandomSampler",
 ]

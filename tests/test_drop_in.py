@@ -81,6 +81,9 @@ def test_a_file_of_the_newest_release_has_its_classes_and_functions(path: str) -
         ("data_collator", "SentenceTransformerDataCollator", "likewise.training.data.data_collator"),
         ("util.retrieval", "semantic_search", "likewise.util"),
         ("base.modules", "InputModule", "likewise.models"),
+        ("base.model_card", "BaseModelCardData", "likewise.model_card"),
+        ("base.model_card", "generate_model_card", "likewise.card"),
+        ("base.sampler", "SubsetRandomSampler", "torch.utils.data"),
         ("sentence_transformer.training_args", "BatchSamplers", "likewise.training_args"),
     ],
 )

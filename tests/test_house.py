@@ -21,6 +21,7 @@ FLOORS = (
         "hub",
         "input_example",
         "maxsim",
+        "overriding",
         "precision",
         "processes",
         "similarity",

@@ -58,7 +58,7 @@ def _description(model: SentenceTransformer, data: SentenceTransformerModelCardD
     if named:
         told = f"the {markdown.listed(named)}" if len(", ".join(named)) <= MOST_NAMED else str(len(named))
         made += f" on {told} {markdown.plural('dataset', len(named))}"
-    size, limit = model.get_sentence_embedding_dimension(), model.get_max_seq_length()
+    size, limit = model.get_embedding_dimension(), model.get_max_seq_length()
     revision = f" <!-- at revision {data.base_model_revision} -->" if data.base_model_revision else ""
     kinds = [str(kind).title() for kind in getattr(model, "modalities", None) or ("text",)]
     facts = [

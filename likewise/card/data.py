@@ -17,6 +17,7 @@ from likewise.card.data_sets import with_inner
 from likewise.card.environment import emissions
 from likewise.card.markdown import listed
 from likewise.card.results import Result, eval_results, result_of
+from likewise.overriding import refuse_uncalled
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -40,6 +41,13 @@ TASK = "semantic textual similarity, semantic search, paraphrase mining, classif
 TRAINED = "generated_from_trainer"
 SEARCH_EVALUATORS = ("InformationRetrievalEvaluator", "NanoBEIREvaluator")
 SEARCH_COLUMNS = {"query", "question"}
+UNCALLED = (  # the card is written by functions from what is known; these are methods in the reference
+    *("compute_dataset_metrics", "extract_dataset_metadata", "infer_datasets", "validate_datasets"),
+    *("format_eval_metrics", "format_training_logs", "get_training_duration_data", "get_codecarbon_data"),
+    *("generate_usage_snippet", "run_usage_snippet", "save_usage_example_assets", "set_label_examples"),
+    *("get_default_model_name", "get_model_specific_metadata"),
+    *("try_to_set_base_model", "try_to_set_ir_model_from_evaluators"),
+)
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 CACHED = re.compile(r"models--(?P<name>[^/\\]+)[/\\]snapshots[/\\](?P<revision>[0-9a-f]{40})$")
 
@@ -284,8 +292,16 @@ class SentenceTransformerModelCardData:
         return found
 
     def to_yaml(self, line_break: str | None = None) -> str:
-        """The card's metadata as YAML."""
-        return str(_metadata(self).to_yaml(line_break))
+        """The card's metadata, as `to_dict` gives it, as YAML."""
+        from huggingface_hub import CardData
+
+        return str(CardData(**self.to_dict()).to_yaml(line_break))
+
+    def __init_subclass__(cls) -> None:
+        """Refuse methods that are never called."""
+        super().__init_subclass__()
+        instead = "Override `to_dict` for the metadata, or write README.md after saving."
+        refuse_uncalled(cls, {"SentenceTransformerModelCardData": UNCALLED}, instead)
 
 
 def _metadata(data: SentenceTransformerModelCardData) -> ModelCardData:

@@ -36,7 +36,7 @@ def code(model: SentenceTransformer, data: SentenceTransformerModelCardData) -> 
         lines += [
             "# Takes images as well as texts: model.encode(PIL.Image.open(path)), or model.encode(path)"
         ]
-    size = model.get_sentence_embedding_dimension()
+    size = model.get_embedding_dimension()
     if is_search:
         lines += [f"queries = [\n    {texts[0]!r},\n]", _list("documents", texts[1:])]
         lines += ["query_embeddings = model.encode_query(queries)"]

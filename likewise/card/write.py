@@ -80,6 +80,11 @@ def card_text(
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.body(model, data, plot_file)}"))
 
 
+def generate_model_card(model: SentenceTransformer) -> str:
+    """The card that would be saved with the model now, whole, without the picture of the training log."""
+    return card_text(model, model.model_card_data)
+
+
 def _with_id(text: str, model_id: str | None) -> str:
     """The card, with the model's name put into its code where it had none."""
     if model_id is None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from likewise.evaluation.embedding import Task, embed
-from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.embedding import Task, checked_embeddings, embed
+from likewise.evaluation.measurement import Array, Measurement
+from likewise.modules.base import is_own
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -24,7 +25,9 @@ class SentenceEvaluator:
     """Measures a model: `evaluator(model)` returns metrics by name.
 
     Write your own by overriding `__call__` (return a dict and set `primary_metric`, or return a number), or, to have
-    logging, csv files, the model card, confidence intervals and comparisons for free, `measure` and `primary`.
+    logging, csv files, the model card, confidence intervals and comparisons for free, `measure` and `primary`. What a
+    subclass replaces is called: `embed_inputs`, `compute_metrics` and so on. Metrics that come out of a `compute_metrics`
+    of your own are numbers without items, for which there are no confidence intervals.
 
     Attributes:
         name: Put in front of every metric, with an underscore; empty for none.
@@ -83,7 +86,7 @@ class SentenceEvaluator:
         """Log what was measured, write it, keep it for the model card, and return it under full names."""
         metrics = {key: measurement.value for key, measurement in measured.items()}
         if (key := self.primary_key(model, metrics)) is not None:
-            self.primary_metric = self.full_name(key)
+            self.primary_metric = key  # `prefix_name_to_metrics` puts the evaluator's name in front
         if output_path is not None:
             self.write_files(Path(output_path), {"epoch": epoch, "steps": steps, **self.csv_row(measured)})
         metrics = self.prefix_name_to_metrics(metrics, self.name)
@@ -116,9 +119,42 @@ class SentenceEvaluator:
     def embed(
         self, model: SentenceTransformer, texts: Sequence[Any], task: Task | None = None, **kwargs: Any
     ) -> Tensor:
-        """The embeddings of texts, (N, D); as queries or documents, if `task` says so."""
+        """The embeddings of texts, (N, D), or of one text, (D,); as queries or documents, if `task` says so."""
         settings = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress_bar} | kwargs
+        if isinstance(texts, str):
+            return embed(model, [texts], task, self.truncate_dim, **settings)[0]
         return embed(model, texts, task, self.truncate_dim, **settings)
+
+    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[Any], **kwargs: Any) -> Any:
+        """The embeddings that are measured: override it to prepare texts or to embed in another way.
+
+        Args:
+            model: The model.
+            sentences: N texts, or one.
+            **kwargs: For `encode`.
+
+        Returns:
+            (N, D) or (D,), as an array.
+        """
+        found: Array = self.embed(model, sentences, **kwargs).cpu().numpy()
+        return found
+
+    def embed_columns(
+        self, model: SentenceTransformer, *columns: Sequence[Any], **kwargs: Any
+    ) -> tuple[Tensor, ...]:
+        """What `embed_inputs` gives for each column, (N, D) each: of all in one pass, but one by one where it was replaced."""
+        texts = (
+            columns if self.is_replaced("embed_inputs") else [[text for column in columns for text in column]]
+        )
+        found = [
+            checked_embeddings(self.embed_inputs(model, some, **kwargs), some, type(self).__name__)
+            for some in texts
+        ]
+        return tuple(found) if len(found) == len(columns) else found[0].split([len(c) for c in columns])
+
+    def is_replaced(self, *methods: str) -> bool:
+        """Whether a subclass, or an attribute of this object, replaces one of these methods."""
+        return not is_own(self, *methods)  # type: ignore[arg-type]
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """The csv file's columns after epoch and steps."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,26 +53,30 @@ def read_folder(folder: Path, split: str = "test") -> RetrievalTask:
     return _task(_objects(folder, "queries"), _objects(folder, "corpus"), rows)
 
 
-def read_hub(dataset_id: str, split: str) -> RetrievalTask:
-    """Read one task of a data set on the Hub with the subsets corpus, queries and qrels, such as NanoBEIR."""
+def read_hub(load: Callable[[str, str, list[str]], Any], split: str) -> RetrievalTask:
+    """Read one task of a data set with the subsets corpus, queries and qrels, such as NanoBEIR.
+
+    Args:
+        load: A subset's name, the split and the columns it must have -> its rows.
+        split: The split that is the task.
+    """
+    corpus, queries = (load(subset, split, ["_id", "text"]) for subset in ("corpus", "queries"))
+    return _task(queries, corpus, load("qrels", split, ["query-id", "corpus-id"]))
+
+
+def load_subset(dataset_id: str, subset: str, split: str, columns: Sequence[str]) -> Any:
+    """The rows of a subset of a data set on the Hub, or in a folder."""
     from datasets import load_dataset
 
-    subsets = []
-    for subset, columns in (
-        ("queries", {"_id", "text"}),
-        ("corpus", {"_id", "text"}),
-        ("qrels", {"query-id", "corpus-id"}),
-    ):
-        try:
-            rows = load_dataset(dataset_id, subset, split=split)
-        except Exception as error:
-            raise ValueError(
-                f"Cannot load the subset {subset!r}, split {split!r}, of the data set {dataset_id!r}."
-            ) from error
-        if missing := columns - set(rows.column_names):
-            raise ValueError(f"The subset {subset!r} of {dataset_id!r} lacks the columns {sorted(missing)}.")
-        subsets.append(rows)
-    return _task(*subsets)
+    try:
+        rows = load_dataset(dataset_id, subset, split=split)
+    except Exception as error:
+        raise ValueError(
+            f"Cannot load the subset {subset!r}, split {split!r}, of the data set {dataset_id!r}."
+        ) from error
+    if missing := set(columns) - set(rows.column_names):
+        raise ValueError(f"The subset {subset!r} of {dataset_id!r} lacks the columns {sorted(missing)}.")
+    return rows
 
 
 def _task(queries: Any, corpus: Any, judgements: Any) -> RetrievalTask:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import checked_numbers, checked_texts, file_name, function_names, primary_of
@@ -73,16 +74,69 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        first, second = self.embed(model, [*self.sentences1, *self.sentences2]).chunk(2)
-        by_function = {}
-        for name in self.similarity_fn_names or [model.similarity_fn_name]:
-            similarity = SimilarityFunction.to_similarity_pairwise_fn(name)(first, second)
-            by_function[name] = _measure(similarity.cpu().numpy(), self._gold, name in _DISTANCES)
+        if self.is_replaced("compute_metrics", "compute_metrices"):
+            compute = self.compute_metrics if self.is_replaced("compute_metrics") else self.compute_metrices
+            by_function = {fn: Measurement.fixed_each(values) for fn, values in compute(model).items()}
+        else:
+            by_function = self._by_function(model)
         measured = {f"{fn}_{key}": value for fn, found in by_function.items() for key, value in found.items()}
         if len(by_function) > 1:
             for key in next(iter(by_function.values())):
                 measured[f"max_{key}"] = Measurement.largest([found[key] for found in by_function.values()])
         return measured
+
+    def compute_metrics(self, model: SentenceTransformer) -> dict[str, dict[str, float]]:
+        """Every metric of every similarity function, by function: override it to report others."""
+        found = self._by_function(model)
+        return {fn: {key: one.value for key, one in measured.items()} for fn, measured in found.items()}
+
+    def compute_metrices(self, model: SentenceTransformer) -> dict[str, dict[str, float]]:
+        """The older name of `compute_metrics`."""
+        return self.compute_metrics(model)
+
+    def _by_function(self, model: SentenceTransformer) -> dict[str, dict[str, Measurement]]:
+        first, second = self._embedded(model)
+        found = {}
+        for name in self.similarity_fn_names or [model.similarity_fn_name]:
+            similarity = SimilarityFunction.to_similarity_pairwise_fn(name)(first, second).cpu().numpy()
+            is_distance = name in _DISTANCES
+            found[name] = self._of_scores(-similarity if is_distance else similarity, not is_distance)
+        return found
+
+    def _embedded(self, model: SentenceTransformer) -> tuple[Tensor, Tensor]:
+        try:
+            places = {text: i for i, text in enumerate(dict.fromkeys([*self.sentences1, *self.sentences2]))}
+        except TypeError:  # images: nobody can tell whether two of them are equal
+            first, second = self.embed_columns(model, self.sentences1, self.sentences2)
+            return first, second
+        (distinct,) = self.embed_columns(model, list(places))
+        rows = [[places[text] for text in column] for column in (self.sentences1, self.sentences2)]
+        return distinct[rows[0]], distinct[rows[1]]
+
+    def _of_scores(self, scores: Array, is_similarity: bool) -> dict[str, Measurement]:
+        """One similarity function's metrics from (N,) similarities, or distances."""
+        sign = 1 if is_similarity else -1
+
+        def accuracy(s: Array, y: Array) -> tuple[float, float]:
+            return self.find_best_acc_and_threshold(s, y, is_similarity)
+
+        def f1(s: Array, y: Array) -> tuple[float, float, float, float]:
+            return self.find_best_f1_and_threshold(s, y, is_similarity)
+
+        def mcc(s: Array, y: Array) -> float:
+            return matthews_correlation(sign * s >= np.asarray(sign * f1(s, y)[3], s.dtype), y)
+
+        statistics = {
+            "accuracy": lambda s, y: accuracy(s, y)[0],
+            "accuracy_threshold": lambda s, y: accuracy(s, y)[1],
+            "f1": lambda s, y: f1(s, y)[0],
+            "f1_threshold": lambda s, y: f1(s, y)[3],
+            "precision": lambda s, y: f1(s, y)[1],
+            "recall": lambda s, y: f1(s, y)[2],
+            "ap": lambda s, y: average_precision(sign * s, y),
+            "mcc": mcc,
+        }
+        return {key: Measurement((scores, self._gold), statistic) for key, statistic in statistics.items()}
 
     @staticmethod
     def find_best_acc_and_threshold(
@@ -116,19 +170,3 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         """All metrics of every similarity function, without the `max_` ones."""
         names = [key.removesuffix("_ap") for key in measured if key.endswith("_ap") and key != "max_ap"]
         return {f"{fn}_{column}": measured[f"{fn}_{column}"].value for fn in names for column in _COLUMNS}
-
-
-def _measure(scores: Array, labels: Array, is_distance: bool) -> dict[str, Measurement]:
-    """One similarity function's metrics from (N,) similarities; a distance's similarities are negative distances."""
-    sign = -1 if is_distance else 1
-    statistics = {
-        "accuracy": lambda s, y: best_accuracy(s, y).value,
-        "accuracy_threshold": lambda s, y: sign * best_accuracy(s, y).threshold,
-        "f1": lambda s, y: best_f1(s, y).value,
-        "f1_threshold": lambda s, y: sign * best_f1(s, y).threshold,
-        "precision": lambda s, y: best_f1(s, y).precision,
-        "recall": lambda s, y: best_f1(s, y).recall,
-        "ap": average_precision,
-        "mcc": lambda s, y: matthews_correlation(s >= np.asarray(best_f1(s, y).threshold, s.dtype), y),
-    }
-    return {key: Measurement((scores, labels), statistic) for key, statistic in statistics.items()}

@@ -7,6 +7,7 @@ https://doi.org/10.1145/1321440.1321528, for both in the evaluation of retrieval
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,11 @@ def bootstrap_interval(
         num_samples: How often items are drawn.
     """
     _check(measurement, level, num_samples)
-    found = _resampled([measurement], generator, num_samples)[0]
-    return _interval(measurement.value, found, level)
+
+    def statistic(items: Array) -> float:
+        return measurement.statistic(*(row[items] for row in measurement.rows))
+
+    return _interval(measurement, statistic, generator, level, num_samples)
 
 
 def paired_test(
@@ -89,12 +93,29 @@ def paired_test(
         raise ValueError(
             "The two models were measured on different items. Measure both with the same evaluator."
         )
-    before, after = _resampled([first, second], generator, num_samples)
-    difference = second.value - first.value
-    swapped = _swapped(first, second, generator, num_samples)
-    tolerance = 1e-12  # sums in another order are not a larger difference
-    p_value = (1 + int((np.abs(swapped) >= abs(difference) - tolerance).sum())) / (num_samples + 1)
-    return Comparison(first.value, second.value, _interval(difference, after - before, level), p_value)
+    size = len(first.rows[0])
+    rows = [
+        np.concatenate(both) for both in zip(first.rows, second.rows, strict=True)
+    ]  # item i of the second: size + i
+
+    def difference(before: Array, after: Array) -> float:
+        return second.statistic(*(row[after] for row in rows)) - first.statistic(
+            *(row[before] for row in rows)
+        )
+
+    from scipy.stats import permutation_test
+
+    swapped = permutation_test(
+        (np.arange(size), np.arange(size, 2 * size)),
+        difference,
+        permutation_type="samples",
+        vectorized=False,
+        n_resamples=num_samples,
+        batch=_batch(size),
+        random_state=generator,
+    )
+    interval = _interval(first, lambda items: difference(items, size + items), generator, level, num_samples)
+    return Comparison(first.value, second.value, interval, float(swapped.pvalue))
 
 
 def confidence_intervals(
@@ -142,37 +163,37 @@ def _check(measurement: Measurement, level: float, num_samples: int) -> None:
         raise ValueError(f"`num_samples` must be at least 1, but is {num_samples}. A thousand is usual.")
 
 
-def _resampled(
-    measurements: list[Measurement], generator: np.random.Generator, num_samples: int
-) -> list[Array]:
-    """The metrics of items drawn with replacement, (num_samples,) each; the same items for all measurements."""
-    strata = measurements[0].strata
-    num_items = len(measurements[0].rows[0])
-    groups = (
-        [np.arange(num_items)] if strata is None else [np.flatnonzero(strata == s) for s in np.unique(strata)]
-    )
-    found = np.empty((len(measurements), num_samples))
-    for i in range(num_samples):
-        items = np.concatenate([group[generator.integers(len(group), size=len(group))] for group in groups])
-        for j, measurement in enumerate(measurements):
-            found[j, i] = measurement.statistic(*(row[items] for row in measurement.rows))
-    return list(found)
+def _interval(
+    measurement: Measurement,
+    statistic: Callable[[Array], float],
+    generator: np.random.Generator,
+    level: float,
+    num_samples: int,
+) -> Interval:
+    """The percentile interval of a statistic of the numbers of items, which are drawn again within the measurement's strata."""
+    from scipy.stats import bootstrap
+
+    size = len(measurement.rows[0])
+    strata = np.zeros(size) if measurement.strata is None else measurement.strata
+    groups = [np.flatnonzero(strata == stratum) for stratum in np.unique(strata)]
+    alone = [group for group in groups if len(group) == 1]  # whoever is alone is drawn each time
+    several = [group for group in groups if len(group) > 1]
+    value = statistic(np.arange(size))
+    if not several:
+        return Interval(value, value, value)
+    found = bootstrap(
+        several,
+        lambda *drawn: statistic(np.concatenate([*alone, *drawn])),
+        vectorized=False,
+        n_resamples=num_samples,
+        batch=_batch(size),
+        confidence_level=level,
+        method="percentile",
+        random_state=generator,
+    ).confidence_interval
+    return Interval(value, float(found.low), float(found.high))
 
 
-def _swapped(
-    first: Measurement, second: Measurement, generator: np.random.Generator, num_samples: int
-) -> Array:
-    """The differences after each item's results were swapped between the models, or not: (num_samples,)."""
-    found = np.empty(num_samples)
-    for i in range(num_samples):
-        swap = generator.random(len(first.rows[0])) < 0.5
-        rows = list(zip(first.rows, second.rows, strict=True))
-        found[i] = second.statistic(*(np.where(swap, a, b) for a, b in rows)) - first.statistic(
-            *(np.where(swap, b, a) for a, b in rows)
-        )
-    return found
-
-
-def _interval(value: float, samples: Array, level: float) -> Interval:
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(value, low, high)
+def _batch(size: int) -> int:
+    """So many samples of `size` items are drawn at a time: 32 MiB of numbers."""
+    return max(1, 2**22 // size)

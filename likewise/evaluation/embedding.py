@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,14 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model.fingerprint import quick_key
-from likewise.similarity import to_float_tensor
+from likewise.similarity import Embeddings, to_float_tensor
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 Task = Literal["query", "document"]
 SHARED_BYTES = 2**30  # at most this much is kept for other evaluators
-WITHOUT_EFFECT = {"batch_size", "show_progress_bar"}  # on embeddings
+# What `encode` may be given without the embeddings being others.
+WITHOUT_EFFECT = frozenset(
+    {
+        "batch_size",
+        "show_progress_bar",
+        "device",
+        "pool",
+        "chunk_size",
+        "convert_to_numpy",
+        "convert_to_tensor",
+    }
+)
 _shared: ContextVar[_SharedEmbeddings | None] = ContextVar("_shared", default=None)
 
 
@@ -40,20 +51,48 @@ def embed(
     """
     shared = _shared.get()
     if shared is not None and shared.model is model:
-        return shared.embed(texts, task, truncate_dim, encode_kwargs)
-    return _embed(model, texts, task, truncate_dim=truncate_dim, **encode_kwargs)
+        found = shared.embed(texts, task, truncate_dim, encode_kwargs)
+    else:
+        found = _embed(model, texts, task, truncate_dim=truncate_dim, **encode_kwargs)
+    return checked_embeddings(found, texts)
+
+
+def checked_embeddings(embeddings: Embeddings, texts: Sequence[Any], maker: str = "The model") -> Tensor:
+    """The embeddings of texts as (N, D) of at least float32.
+
+    Args:
+        embeddings: One for each text.
+        texts: N texts.
+        maker: Who embedded them, for the message.
+
+    Raises:
+        ValueError: There are more or fewer than texts, or one of them has an entry that is no finite number.
+    """
+    found = to_float_tensor(embeddings)
+    if len(found) != len(texts):
+        raise ValueError(f"{maker} gave {len(found)} embeddings for {len(texts)} texts. Return one for each.")
+    is_finite = found.isfinite().flatten(1).all(dim=1)
+    if not is_finite.all():
+        bad = int(is_finite.logical_not().nonzero()[0])
+        text = repr(texts[bad])
+        raise ValueError(
+            f"{maker} embeds {len(texts) - int(is_finite.sum())} of {len(texts)} texts with NaN or infinite entries, first of "
+            f"all row {bad}, {text[:80]}{'...' if len(text) > 80 else ''}. Look at that text, or at the model's weights."
+        )
+    return found
 
 
 @contextmanager
 def sharing_embeddings(model: SentenceTransformer) -> Iterator[None]:
     """Within this context, evaluators share the embeddings of this model, whose weights must not change meanwhile.
 
-    Embeddings are kept whole, so that evaluators at several `truncate_dim`s embed once.
+    Embeddings are kept whole, so that evaluators at several `truncate_dim`s embed once. Nothing is shared of somebody
+    else's encoder, which cannot say what tells its ways of embedding apart.
     """
     current = _shared.get()
-    token = _shared.set(
-        current if current is not None and current.model is model else _SharedEmbeddings(model)
-    )
+    if current is None or current.model is not model:
+        current = _SharedEmbeddings(model) if hasattr(model, "way_of_embedding") else None
+    token = _shared.set(current)
     try:
         yield
     finally:
@@ -72,15 +111,21 @@ class _SharedEmbeddings:
         self, texts: Sequence[Any], task: Task | None, truncate_dim: int | None, encode_kwargs: dict[str, Any]
     ) -> Tensor:
         size = self.model.truncate_dim if truncate_dim is None else truncate_dim
-        # What else is asked for may change embeddings in ways that are not known here, so these are not shared.
-        if not _are_hashable(texts) or encode_kwargs.keys() - WITHOUT_EFFECT - {"prompt_name", "prompt"}:
+        options = {name: value for name, value in encode_kwargs.items() if name not in WITHOUT_EFFECT}
+        prompt_name, prompt = options.pop("prompt_name", None), options.pop("prompt", None)
+        if not _are_hashable(texts) or not all(isinstance(value, Hashable) for value in options.values()):
             return _embed(self.model, texts, task, truncate_dim=size, **encode_kwargs)
-        way = self.model.way_of_embedding(task, encode_kwargs.get("prompt_name"), encode_kwargs.get("prompt"))
-        key = (way, quick_key(self.model) if isinstance(self.model, nn.Module) else None)
+        # What is done to embeddings after they are cut (scaling, quantising) cannot be done before: then the size is a
+        # part of the way, and only plain embeddings are kept whole.
+        made_at = size if options else None
+        way = self.model.way_of_embedding(task, prompt_name, prompt)
+        own_task = task if task is not None and _was_replaced(self.model, f"encode_{task}") else None
+        settings = quick_key(self.model) if isinstance(self.model, nn.Module) else None
+        key = (way, own_task, made_at, frozenset(options.items()), settings)
         places, embeddings = self.kept.get(key, ({}, None))
         missing = [text for text in dict.fromkeys(texts) if text not in places]
         if missing:
-            with self.model.truncate_embeddings(None):
+            with self.model.truncate_embeddings(made_at):
                 new = _embed(self.model, missing, task, **encode_kwargs)
             embeddings = new if embeddings is None else torch.cat([embeddings, new])
             places = places | {text: len(places) + i for i, text in enumerate(missing)}
@@ -94,6 +139,15 @@ class _SharedEmbeddings:
         if self.num_bytes + num_bytes <= SHARED_BYTES:
             self.num_bytes += num_bytes
             self.kept[key] = places, embeddings
+
+
+def _was_replaced(model: Any, method: str) -> bool:
+    """Whether a subclass of the class that has `way_of_embedding` replaces a method, of which that cannot know."""
+    classes = type(model).__mro__
+    places = [
+        next(i for i, one in enumerate(classes) if name in vars(one)) for name in (method, "way_of_embedding")
+    ]
+    return method in vars(model) or places[0] < places[1]
 
 
 def _embed(

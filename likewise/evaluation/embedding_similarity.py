@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import (
@@ -82,10 +83,12 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        embeddings = self.embed(model, [*self.sentences1, *self.sentences2])
-        if self.precision is not None:
-            embeddings = _quantized(torch.nn.functional.normalize(embeddings, dim=-1), self.precision)
-        first, second = embeddings.chunk(2)
+        if self.precision in ("int8", "uint8"):  # the ranges are those of both columns together
+            (whole,) = self.embed_columns(model, [*self.sentences1, *self.sentences2])
+            first, second = whole.chunk(2)
+        else:
+            first, second = self.embed_columns(model, self.sentences1, self.sentences2)
+        first, second = (_unpacked(side, self.precision) for side in (first, second))
         names = self.similarity_fn_names or [model.similarity_fn_name]
         measured = {}
         for name in names:
@@ -97,6 +100,13 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
             for kind in ("pearson", "spearman"):
                 measured[f"{kind}_max"] = Measurement.largest([measured[f"{kind}_{name}"] for name in names])
         return measured
+
+    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[str], **kwargs: Any) -> Any:
+        """The embeddings that are measured, (N, D), in `precision`: override it to prepare texts, or to embed otherwise."""
+        found = super().embed_inputs(model, sentences, **kwargs)
+        if self.precision is None:
+            return found
+        return quantize_embeddings(normalize(torch.from_numpy(found), dim=-1), self.precision)
 
     def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""
@@ -117,11 +127,9 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         return super().get_config_dict() | ({} if self.precision is None else {"precision": self.precision})
 
 
-def _quantized(embeddings: Tensor, precision: Precision) -> Tensor:
-    """Embeddings quantised, and back as float32; packed bits become one number, 0 or 1, each."""
-    values = quantize_embeddings(embeddings, precision)
-    if precision == "binary":
-        values = (values.astype(np.int16) + 128).astype(np.uint8)
-    if precision in ("binary", "ubinary"):
-        values = np.unpackbits(values, axis=1)
-    return torch.from_numpy(values.astype(np.float32))
+def _unpacked(embeddings: Tensor, precision: Precision | None) -> Tensor:
+    """Embeddings as they are, but of packed bits one number, 0 or 1, for each."""
+    if precision not in ("binary", "ubinary"):
+        return embeddings
+    values = embeddings.numpy().astype(np.int16) + (128 if precision == "binary" else 0)
+    return torch.from_numpy(np.unpackbits(values.astype(np.uint8), axis=1).astype(np.float32))

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.embedding import Task, checked_embeddings
 from likewise.evaluation.inputs import check_text, checked_function, file_name
-from likewise.evaluation.measurement import Array, Measurement
-from likewise.retrieval.finite import refuse_not_finite
+from likewise.evaluation.judgements import Judgements
+from likewise.evaluation.measurement import Array, Measurement, mean
 from likewise.retrieval.topk import Ranking, StreamingTopK
-from likewise.similarity import Similarity, SimilarityFunction
+from likewise.similarity import Similarity
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -99,14 +99,28 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             check_text(text, f"query {query!r}")
         for document, text in corpus.items():
             check_text(text, f"document {document!r} of the corpus")
-        self._judgements = _Judgements.of([relevant[query] for query in self.queries_ids], self.corpus_ids)
+        self._judgements = Judgements.of([relevant[query] for query in self.queries_ids], self.corpus_ids)
         self._judgements.check(list(queries), list(relevant))
+
+    def __call__(
+        self,
+        model: SentenceTransformer,
+        output_path: str | None = None,
+        epoch: int = -1,
+        steps: int = -1,
+        **kwargs: Any,
+    ) -> dict[str, float]:
+        """Measure a model; arguments as for every evaluator, others as for `measure`."""
+        self.prepare(model)
+        measured = self.measure(model, output_path=output_path, **kwargs)
+        return self.report(model, measured, output_path, epoch, steps)
 
     def measure(
         self,
         model: SentenceTransformer,
         corpus_model: SentenceTransformer | None = None,
         corpus_embeddings: Tensor | None = None,
+        output_path: str | None = None,
     ) -> dict[str, Measurement]:
         """See the class.
 
@@ -114,9 +128,26 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             model: Embeds the queries, and by default the corpus.
             corpus_model: Embeds the corpus.
             corpus_embeddings: (M, D), the corpus embedded before, in the order of `corpus`.
+            output_path: For a `compute_all_metrics` of your own.
         """
+        if self.is_replaced("compute_all_metrics", "compute_metrices"):
+            given: dict[str, Any] = {"corpus_model": corpus_model, "corpus_embeddings": corpus_embeddings}
+            given = {name: value for name, value in given.items() if value is not None}
+            if self.is_replaced("compute_all_metrics"):
+                return _flat(self.compute_all_metrics(model, output_path=output_path, **given))
+            return _flat(self.compute_metrices(model, **given))
+        return self._measured(model, corpus_model, corpus_embeddings)
+
+    def _measured(
+        self,
+        model: SentenceTransformer,
+        corpus_model: SentenceTransformer | None,
+        corpus_embeddings: Tensor | None,
+    ) -> dict[str, Measurement]:
         rankings = self._search(model, corpus_model or model, corpus_embeddings)
         self.predictions = rankings if self.write_predictions else {}
+        if self.is_replaced("compute_metrics"):
+            return _flat({fn: self.compute_metrics(self._results(one)) for fn, one in rankings.items()})
         measured = {}
         for function, ranking in rankings.items():
             hits = self._judgements.hits(ranking)
@@ -124,14 +155,64 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
                 measured[f"{function}_{key}"] = Measurement((values,))
         return measured
 
+    def compute_all_metrics(
+        self,
+        model: SentenceTransformer,
+        corpus_model: SentenceTransformer | None = None,
+        corpus_embeddings: Tensor | None = None,
+        output_path: str | None = None,
+    ) -> dict[str, dict[str, dict[int, float]]]:
+        """The metrics by score function, kind and k: `["cosine"]["ndcg@k"][10]`; override it to report others.
+
+        Args:
+            model: As for `measure`, like the next two.
+            corpus_model: See above.
+            corpus_embeddings: See above.
+            output_path: Where files are written; by the evaluator itself after this.
+        """
+        metrics = {
+            key: one.value for key, one in self._measured(model, corpus_model, corpus_embeddings).items()
+        }
+        return {name: _nested(metrics, name) for name in self._score_functions(model)}
+
+    def compute_metrices(self, *args: Any, **kwargs: Any) -> dict[str, dict[str, dict[int, float]]]:
+        """The older name of `compute_all_metrics`."""
+        return self.compute_all_metrics(*args, **kwargs)
+
+    def compute_metrics(
+        self, queries_result_list: Sequence[Sequence[Mapping[str, Any]]]
+    ) -> dict[str, dict[int, float]]:
+        """The metrics of one score function by kind and k: `["ndcg@k"][10]`; override it to report others.
+
+        Args:
+            queries_result_list: For each query what was found for it, as dicts with `corpus_id` and `score`.
+        """
+        hits = np.zeros((len(queries_result_list), self._max_k()), dtype=bool)
+        for row, found in enumerate(queries_result_list):
+            ranked = sorted(found, key=lambda hit: (-hit["score"], hit["corpus_id"]))[: hits.shape[1]]
+            relevant = self.relevant_docs[self.queries_ids[row]]
+            hits[row, : len(ranked)] = [hit["corpus_id"] in relevant for hit in ranked]
+        per_query = self._per_query(hits, self._judgements.num_relevant)
+        return _nested({f"_{key}": mean(values) for key, values in per_query.items()}, "")
+
+    def _results(self, ranking: Ranking) -> list[list[dict[str, Any]]]:
+        """What was found for each query, best first, as `compute_metrics` takes it."""
+        return [
+            [
+                {"corpus_id": self._judgements.sorted_ids[place], "score": score}
+                for place, score in zip(places, scores, strict=True)
+                if place >= 0
+            ]
+            for places, scores in zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True)
+        ]
+
     def _search(
         self, model: SentenceTransformer, corpus_model: SentenceTransformer, corpus_embeddings: Tensor | None
     ) -> dict[str, Ranking]:
         """The best documents of every query by every score function; ids are places in the sorted corpus ids."""
         query_prompt: dict[str, Any] = {"prompt_name": self.query_prompt_name, "prompt": self.query_prompt}
         corpus_prompt: dict[str, Any] = {"prompt_name": self.corpus_prompt_name, "prompt": self.corpus_prompt}
-        queries = self.embed(model, self.queries, "query", **query_prompt)
-        refuse_not_finite(queries, lambda row: f"The embedding of query {self.queries_ids[row]!r}")
+        (queries,) = self.embed_columns(model, self.queries, encode_fn_name="query", **query_prompt)
         searches = {
             name: StreamingTopK(queries, self._max_k(), function)
             for name, function in self._score_functions(model).items()
@@ -139,18 +220,35 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         for start in range(0, len(self.corpus), self.corpus_chunk_size):
             part = slice(start, start + self.corpus_chunk_size)
             if corpus_embeddings is None:
-                documents = self.embed(corpus_model, self.corpus[part], "document", **corpus_prompt)
+                (documents,) = self.embed_columns(
+                    corpus_model, self.corpus[part], encode_fn_name="document", **corpus_prompt
+                )
             else:
-                documents = corpus_embeddings[part]
-            named = [f"The embedding of document {document!r}" for document in self.corpus_ids[part]]
-            refuse_not_finite(documents, named.__getitem__)
+                documents = checked_embeddings(
+                    corpus_embeddings[part], self.corpus[part], "`corpus_embeddings`"
+                )
             for search in searches.values():
                 search.add(documents, self._judgements.places[part])
         return {name: search.result() for name, search in searches.items()}
 
     def _score_functions(self, model: SentenceTransformer) -> Mapping[str, Similarity]:
-        name = model.similarity_fn_name
-        return self.score_functions or {name: SimilarityFunction.to_similarity_fn(name)}
+        return self.score_functions or self._model_score_functions(model)
+
+    def _model_score_functions(self, model: SentenceTransformer) -> Mapping[str, Similarity]:
+        """The score functions where none are given: the model's own similarity, by its name."""
+        return {model.similarity_fn_name: model.similarity}
+
+    def embed_inputs(  # type: ignore[override]
+        self,
+        model: SentenceTransformer,
+        sentences: Sequence[str],
+        encode_fn_name: Task | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The embeddings that are measured, (N, D), of queries or documents: override it to prepare or embed otherwise."""
+        return self.embed(model, sentences, encode_fn_name, prompt_name=prompt_name, prompt=prompt, **kwargs)
 
     def _max_k(self) -> int:
         ranks = (self.accuracy_at_k, self.precision_recall_at_k, self.mrr_at_k, self.ndcg_at_k, self.map_at_k)
@@ -162,10 +260,43 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             {f"accuracy@{k}": m.accuracy_at_k(hits, k) for k in self.accuracy_at_k}
             | {f"precision@{k}": m.precision_at_k(hits, k) for k in self.precision_recall_at_k}
             | {f"recall@{k}": m.recall_at_k(hits, num_relevant, k) for k in self.precision_recall_at_k}
-            | {f"ndcg@{k}": m.ndcg_at_k(hits, num_relevant, k) for k in self.ndcg_at_k}
+            | {f"ndcg@{k}": self._ndcg_at_k(hits, num_relevant, k) for k in self.ndcg_at_k}
             | {f"mrr@{k}": m.reciprocal_rank_at_k(hits, k) for k in self.mrr_at_k}
             | {f"map@{k}": m.average_precision_at_k(hits, num_relevant, k) for k in self.map_at_k}
         )
+
+    def _ndcg_at_k(self, hits: Array, num_relevant: Array, k: int) -> Array:
+        if not self.is_replaced("compute_dcg_at_k"):
+            return m.ndcg_at_k(hits, num_relevant, k)
+        gains = [self.compute_dcg_at_k(row[:k].astype(int).tolist(), k) for row in hits]
+        ideal = [self.compute_dcg_at_k([1] * int(number), k) for number in num_relevant]
+        return np.array(gains, dtype=np.float64) / np.array(ideal, dtype=np.float64)
+
+    @staticmethod
+    def compute_dcg_at_k(relevances: Sequence[float], k: int) -> float:
+        """What the first k of a ranking gain together: relevance / log2(rank + 1), summed."""
+        top = np.asarray(relevances[:k], dtype=np.float64)
+        return float(top @ m.discounts(len(top)))
+
+    def get_corpus_id_ranks(self) -> Tensor:
+        """(M,) the place of each document of the corpus in the ascending order of ids, by which equal scores rank."""
+        return self._judgements.places
+
+    def output_scores(self, scores: Mapping[str, Mapping[int, float]]) -> None:
+        """Report one score function's metrics, as `compute_metrics` gives them; override it to do it otherwise."""
+        named = [
+            (kind.replace("@k", f"@{k}"), value) for kind, by_k in scores.items() for k, value in by_k.items()
+        ]
+        logger.info("%s", ", ".join(f"{name} {value:.4f}" for name, value in named))
+
+    def log(self, metrics: Mapping[str, float], epoch: int, steps: int) -> None:
+        """As every evaluator, unless `output_scores` was replaced, which then reports each score function."""
+        if not self.is_replaced("output_scores"):
+            super().log(metrics, epoch, steps)
+            return
+        short = {key.removeprefix(self.full_name("")): value for key, value in metrics.items()}
+        for name in dict.fromkeys(key.rpartition("_")[0] for key in short):
+            self.output_scores(_nested(short, name))
 
     def primary_key(
         self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None
@@ -215,13 +346,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
                     file.write(json.dumps(prediction) + "\n")
 
     def _described(self, ranking: Ranking) -> Iterator[dict[str, Any]]:
-        rows = zip(self.queries_ids, self.queries, ranking.ids.tolist(), ranking.scores.tolist(), strict=True)
-        for query, text, places, scores in rows:
-            found = [
-                {"corpus_id": self._judgements.sorted_ids[place], "score": score}
-                for place, score in zip(places, scores, strict=True)
-                if place >= 0
-            ]
+        for query, text, found in zip(self.queries_ids, self.queries, self._results(ranking), strict=True):
             yield {"query_id": query, "query": text, "results": found}
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -231,58 +356,22 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         return super().get_config_dict() | {name: value for name, value in given.items() if value is not None}
 
 
-@dataclass(frozen=True)
-class _Judgements:
-    """Which documents are relevant for which query. A document is known by its place among the sorted corpus ids.
+def _nested(metrics: Mapping[str, float], function: str) -> dict[str, dict[int, float]]:
+    """One score function's metrics by kind and k: `{fn}_ndcg@10` becomes `["ndcg@k"][10]`."""
+    nested: dict[str, dict[int, float]] = {}
+    for key, value in metrics.items():
+        name, _, kind_at_k = key.rpartition("_")
+        kind, _, k = kind_at_k.partition("@")
+        if name == function:
+            nested.setdefault(f"{kind}@k", {})[int(k)] = value
+    return nested
 
-    Attributes:
-        sorted_ids: The M corpus ids in ascending order.
-        places: (M,) int64, the place of each document in the order of the corpus.
-        pairs: (P,) int64, sorted: query * M + place for every relevant document that is in the corpus.
-        num_relevant: (Q,) int64, relevant documents, whether in the corpus or not.
-    """
 
-    sorted_ids: list[Any]
-    places: Tensor
-    pairs: Array
-    num_relevant: Array
-
-    @classmethod
-    def of(cls, relevant: Sequence[Collection[Any]], corpus_ids: Sequence[Any]) -> _Judgements:
-        """From each query's relevant ids."""
-        # Ids of different types have no order among themselves: the types are kept apart.
-        order = sorted(range(len(corpus_ids)), key=lambda i: (type(corpus_ids[i]).__name__, corpus_ids[i]))
-        place_of = {corpus_ids[i]: place for place, i in enumerate(order)}
-        places = torch.tensor([place_of[document] for document in corpus_ids])
-        found = [
-            query * len(corpus_ids) + place_of[document]
-            for query, documents in enumerate(relevant)
-            for document in set(documents)
-            if document in place_of
-        ]
-        counts = np.array([len(documents) for documents in relevant], dtype=np.int64)
-        return cls([corpus_ids[i] for i in order], places, np.sort(np.array(found, dtype=np.int64)), counts)
-
-    def check(self, query_ids: Sequence[Any], judged_ids: Sequence[Any]) -> None:
-        """Refuse what cannot be evaluated, and warn of what lowers the results."""
-        if not self.sorted_ids:
-            raise ValueError("`corpus` is empty. Pass at least one document.")
-        if not len(self.num_relevant):
-            raise ValueError(
-                f"No query has relevant documents: `queries` has ids such as {query_ids[:2]}, `relevant_docs` such as "
-                f"{judged_ids[:2]}. Make the ids equal, in type too."
-            )
-        missing = int(self.num_relevant.sum()) - len(self.pairs)
-        if not len(self.pairs):
-            raise ValueError(
-                f"None of the {missing} relevant documents is in `corpus`, which has ids such as {self.sorted_ids[:2]}. "
-                "Make the ids of `relevant_docs` and `corpus` equal, in type too."
-            )
-        if missing:
-            logger.warning("%d relevant documents are not in the corpus. They count as not found.", missing)
-
-    def hits(self, ranking: Ranking) -> Array:
-        """(Q, K) bool: which of the found documents are relevant."""
-        ids = ranking.ids.cpu().numpy()
-        pairs = np.arange(len(ids))[:, None] * len(self.sorted_ids) + ids
-        return np.isin(pairs, self.pairs) & (ids >= 0)
+def _flat(scores: Mapping[str, Mapping[str, Mapping[int, float]]]) -> dict[str, Measurement]:
+    """The metrics of all score functions as `{fn}_ndcg@10`; numbers without items."""
+    return {
+        f"{function}_{kind.replace('@k', f'@{k}')}": Measurement.fixed(value)
+        for function, kinds in scores.items()
+        for kind, values in kinds.items()
+        for k, value in values.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from numbers import Number
 from typing import Any
 
@@ -83,19 +83,21 @@ def checked_function(function: str | SimilarityFunction | None) -> SimilarityFun
     return SimilarityFunction(function)
 
 
-def checked_function_names(names: Sequence[str] | None) -> list[str]:
-    """The names, each of a similarity function."""
+def checked_function_names(names: Sequence[str] | None, known: Collection[str] = FUNCTION_NAMES) -> list[str]:
+    """The names, each of a known similarity function."""
     for name in names or ():
-        if name not in FUNCTION_NAMES:
-            raise ValueError(
-                f"There is no similarity function {name!r}. Choose from {', '.join(FUNCTION_NAMES)}."
-            )
+        if name not in known:
+            raise ValueError(f"There is no similarity function {name!r}. Choose from {', '.join(known)}.")
     return list(names or ())
 
 
-def function_names(names: Sequence[str] | None, main: SimilarityFunction | None) -> list[str]:
+def function_names(
+    names: Sequence[str] | None,
+    main: SimilarityFunction | None,
+    known: Collection[str] = FUNCTION_NAMES,
+) -> list[str]:
     """The similarity functions to use: those that are named, else the main one, else none yet (the model's)."""
-    return checked_function_names(names) or ([] if main is None else [main.value])
+    return checked_function_names(names, known) or ([] if main is None else [main.value])
 
 
 def primary_of(template: str, names: Sequence[str], main: SimilarityFunction | None = None) -> str:
@@ -108,11 +110,13 @@ def file_name(*parts: str | None) -> str:
     return "_".join(part for part in parts if part)
 
 
-def checked_margin(margin: float | Mapping[str, float] | None) -> dict[str, float]:
-    """A margin for every similarity function."""
+def checked_margin(
+    margin: float | Mapping[str, float] | None, known: Collection[str] = FUNCTION_NAMES
+) -> dict[str, float]:
+    """A margin for every known similarity function."""
     if margin is None or isinstance(margin, int | float):
-        return dict.fromkeys(FUNCTION_NAMES, margin or 0)
+        return dict.fromkeys(known, margin or 0)
     if not isinstance(margin, Mapping):
         raise TypeError(f"`margin` must be a number or a dict of numbers, but is {margin!r}.")
-    checked_function_names(list(margin))
-    return {name: margin.get(name, 0) for name in FUNCTION_NAMES}
+    checked_function_names(list(margin), known)
+    return {name: margin.get(name, 0) for name in known}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from likewise.engine.modes import eval_mode
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import file_name
-from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.measurement import Array, Measurement
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 @dataclass(eq=False, repr=False)
 class LabelAccuracyEvaluator(SentenceEvaluator):
     """Accuracy of a classifier that was trained with SoftmaxLoss.
+
+    The model is left in eval mode, as `encode` leaves it. Its `smart_batching_collate` makes the batches.
 
     Metrics: `accuracy`, which is primary.
 
@@ -51,27 +53,21 @@ class LabelAccuracyEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        self.dataloader.collate_fn = list
-        batches: Iterable[Sequence[Any]] = self.dataloader
+        self.dataloader.collate_fn = model.smart_batching_collate
+        batches: Iterable[tuple[list[dict[str, Any]], Tensor]] = self.dataloader
         with eval_mode(model):
-            is_correct = [self._is_correct(model, batch) for batch in batches]
+            is_correct = [self._is_correct(model, *batch) for batch in batches]
         if not is_correct:
             raise ValueError("`dataloader` is empty. Pass at least one example to evaluate on.")
         return {"accuracy": Measurement((np.concatenate(is_correct).astype(np.float64),))}
 
     @torch.no_grad()
-    def _is_correct(self, model: SentenceTransformer, examples: Sequence[Any]) -> np.ndarray[Any, Any]:
-        columns = zip(*(example.texts for example in examples), strict=True)
+    def _is_correct(self, model: SentenceTransformer, columns: list[dict[str, Any]], labels: Tensor) -> Array:
         features = [
-            {
-                key: value.to(model.device)
-                for key, value in model.tokenize(list(texts)).items()
-                if torch.is_tensor(value)
-            }
-            for texts in columns
+            {key: value.to(model.device) for key, value in column.items() if torch.is_tensor(value)}
+            for column in columns
         ]
         assert self.softmax_model is not None
         _, scores = self.softmax_model(features, labels=None)
-        labels = torch.tensor([example.label for example in examples], device=scores.device)
-        found: np.ndarray[Any, Any] = (scores.argmax(dim=1) == labels).cpu().numpy()
+        found: Array = (scores.argmax(dim=1) == labels.to(scores.device)).cpu().numpy()
         return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -38,13 +38,19 @@ class Measurement:
         return cls((), lambda: value)
 
     @classmethod
+    def fixed_each(cls, values: Mapping[str, float]) -> dict[str, Measurement]:
+        """Such numbers by name: what a metric function of somebody's own gives."""
+        return {name: cls.fixed(value) for name, value in values.items()}
+
+    @classmethod
     def largest(cls, measurements: Sequence[Measurement]) -> Measurement:
-        """The largest of several numbers that were computed from the same items."""
+        """The largest of several numbers that were computed from the same items; NaN only where all are."""
         ends = np.cumsum([len(measurement.rows) for measurement in measurements]).tolist()
         starts = [0, *ends[:-1]]
 
         def statistic(*rows: Array) -> float:
-            return max(m.statistic(*rows[a:b]) for m, a, b in zip(measurements, starts, ends, strict=True))
+            values = [m.statistic(*rows[a:b]) for m, a, b in zip(measurements, starts, ends, strict=True)]
+            return max((value for value in values if value == value), default=float("nan"))
 
         return cls(tuple(row for measurement in measurements for row in measurement.rows), statistic)
 

@@ -6,11 +6,16 @@ Three kinds of input:
 - lists: the scores and relevance of documents that were given for each query (reranking), end to end, with the query
   that each belongs to. Ties within a list are shared fairly, as scikit-learn does it.
 - pairs: (N,) scores with (N,) labels.
+
+What scikit-learn and scipy have for one list they do. Hits and lists of many queries are done here, all at once: list by list,
+scikit-learn takes half a millisecond for each, seconds for the ten thousand queries of a usual test set.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -225,38 +230,36 @@ def _cuts(scores: Array, labels: Array) -> _Cuts:
 
 def average_precision(scores: Array, labels: Array) -> float:
     """Average precision of one list of (N,) scores with (N,) labels 0 or 1; 0 without a positive."""
-    if not labels.any():
-        return 0.0
-    lists = RankedLists.sort(scores, labels, np.zeros(len(labels), dtype=np.int64), 1)
-    return float(list_average_precision(lists)[0])
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels > 0, scores)) if labels.any() else 0.0
 
 
 def matthews_correlation(predicted: Array, labels: Array) -> float:
     """Correlation of (N,) predictions with (N,) labels, both 0 or 1: from -1 to 1; 0 if one of them is constant."""
-    predicted, labels = predicted.astype(np.float64), labels.astype(np.float64)
-    if np.ptp(predicted) == 0 or np.ptp(labels) == 0:
-        return 0.0
-    return pearson(predicted, labels)
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels > 0, predicted > 0))
 
 
 def pearson(x: Array, y: Array) -> float:
     """Linear correlation of two (N,) arrays, from -1 to 1; NaN if one of them is constant."""
-    x, y = x - x.mean(dtype=np.float64), y - y.mean(dtype=np.float64)
-    norm = float(np.sqrt(x @ x) * np.sqrt(y @ y))
-    return float(np.clip(x @ y / norm, -1, 1)) if norm > 0 else float("nan")
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, x, y)
 
 
 def spearman(x: Array, y: Array) -> float:
     """Correlation of the ranks of two (N,) arrays, from -1 to 1; ties share their mean rank; NaN if one is constant."""
-    return pearson(average_ranks(x), average_ranks(y))
+    from scipy.stats import spearmanr
+
+    return _correlation(spearmanr, x, y)
 
 
-def average_ranks(values: Array) -> Array:
-    """The ranks of (N,) values, from 1, the smallest first; ties get their mean rank."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ends = counts.cumsum()
-    ranks: Array = (ends - (counts - 1) / 2)[inverse]
-    return ranks
+def _correlation(function: Callable[..., Any], x: Array, y: Array) -> float:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # scipy says so too, but warns at each of a thousand samples
+        return float("nan")
+    return float(function(x, y).statistic)
 
 
 # Mined pairs

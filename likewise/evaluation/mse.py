@@ -55,12 +55,13 @@ class MSEEvaluator(SentenceEvaluator):
             raise TypeError("`teacher_model` is missing. Pass the model whose embeddings are the goal.")
         self.csv_file = f"mse_evaluation_{self.name}_results.csv"
         self.primary_metric = self.full_name("negative_mse")
-        self.source_embeddings: Array = self.embed(teacher_model, sources).cpu().numpy()
+        (teacher,) = self.embed_columns(teacher_model, sources)
+        self.source_embeddings: Array = teacher.cpu().numpy()
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        student = self.embed(model, self.target_sentences).cpu().numpy()
-        errors = squared_errors(self.source_embeddings, student)
+        (student,) = self.embed_columns(model, self.target_sentences)
+        errors = squared_errors(self.source_embeddings, student.cpu().numpy())
         return {"negative_mse": Measurement((-100 * errors,))}
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:

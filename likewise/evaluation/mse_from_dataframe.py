@@ -54,14 +54,17 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
         self.primary_metric = self.full_name("negative_mse")
         pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
         ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]
-        sources = self.embed(teacher_model, [text for texts, _ in pairs for text in texts])
-        self.source_embeddings = np.split(sources.cpu().numpy(), ends)
+        texts = [text for sources, _ in pairs for text in sources]
+        distinct = list(dict.fromkeys(texts))
+        (teacher,) = self.embed_columns(teacher_model, distinct)
+        rows = {text: i for i, text in enumerate(distinct)}
+        self.source_embeddings = np.split(teacher.cpu().numpy()[[rows[text] for text in texts]], ends)
         self.target_sentences = [targets for _, targets in pairs]
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
         errors = [
-            -100 * squared_errors(teacher, self.embed(model, targets).cpu().numpy())
+            -100 * squared_errors(teacher, self.embed_columns(model, targets)[0].cpu().numpy())
             for teacher, targets in zip(self.source_embeddings, self.target_sentences, strict=True)
         ]
         return {"negative_mse": Measurement.mean_of_means(errors)}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.beir import RetrievalTask, is_beir_folder, read_folder, read_hub
+from likewise.evaluation.beir import RetrievalTask, is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.evaluation.measurement import Measurement
@@ -94,28 +94,78 @@ class NanoBEIREvaluator(SentenceEvaluator):
     corpus_prompts: Prompts = None
     write_predictions: bool = False
 
+    information_retrieval_class: ClassVar[type[InformationRetrievalEvaluator]] = InformationRetrievalEvaluator
+
     def __post_init__(self) -> None:
-        folder = _beir_folder(self.dataset_id)
-        self.dataset_names = names = _checked_names(self.dataset_names, folder)
-        self.query_prompts = _checked_prompts("query_prompts", self.query_prompts, names)
-        self.corpus_prompts = _checked_prompts("corpus_prompts", self.corpus_prompts, names)
+        self._folder = _beir_folder(self.dataset_id)
+        self.dataset_names = self._known_names() if self.dataset_names is None else list(self.dataset_names)
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
+        self._validate_dataset_names()
+        self._validate_prompts()
         settings = {name: getattr(self, name) for name in _SHARED_SETTINGS}
-        self.evaluators = []
-        for name in names:
-            task = _read(name, self.dataset_id, folder)
-            evaluator = InformationRetrievalEvaluator(
-                task.queries,
-                task.corpus,
-                task.relevant,
-                name=_title(name) + end,
-                query_prompt=(self.query_prompts or {}).get(name),
-                corpus_prompt=(self.corpus_prompts or {}).get(name),
-                **settings,
-            )
-            self.evaluators.append(evaluator)
+        self.evaluators = [self._load_dataset(name, **settings) for name in self.dataset_names]
+
+    # What follows is called while the evaluator is made; a subclass replaces it for collections of its own.
+
+    def _known_names(self) -> list[str]:
+        if self._folder is None:
+            return list(TITLES)
+        if is_beir_folder(self._folder):
+            return [self._folder.resolve().name]
+        return [path.name for path in sorted(self._folder.iterdir()) if is_beir_folder(path)]
+
+    def _validate_dataset_names(self) -> None:
+        """Refuse names of data sets that there are not."""
+        names, known = self.dataset_names or [], self._known_names()
+        if unknown := [name for name in names if name.lower() not in {one.lower() for one in known}]:
+            raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known)}.")
+        if not names:
+            raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
+
+    def _validate_prompts(self) -> None:
+        """Make a prompt for each data set of a prompt for all."""
+        names = self.dataset_names or []
+        self.query_prompts = _checked_prompts("query_prompts", self.query_prompts, names)
+        self.corpus_prompts = _checked_prompts("corpus_prompts", self.corpus_prompts, names)
+
+    def _load_dataset(self, dataset_name: str, **ir_evaluator_kwargs: Any) -> InformationRetrievalEvaluator:
+        """The evaluator of one data set.
+
+        Args:
+            dataset_name: As in `dataset_names`.
+            **ir_evaluator_kwargs: For `information_retrieval_class`.
+        """
+        task = self._read(dataset_name)
+        prompts: dict[str, Prompts] = {
+            "query_prompt": self.query_prompts,
+            "corpus_prompt": self.corpus_prompts,
+        }
+        given: dict[str, Any] = {
+            key: by_name.get(dataset_name) for key, by_name in prompts.items() if isinstance(by_name, Mapping)
+        }
+        return self.information_retrieval_class(
+            queries=task.queries,
+            corpus=task.corpus,
+            relevant_docs=task.relevant,
+            name=self._get_human_readable_name(dataset_name),
+            **ir_evaluator_kwargs,
+            **given,
+        )
+
+    def _read(self, name: str) -> RetrievalTask:
+        if self._folder is None:
+            return read_hub(self._load_dataset_subset_split, _title(name))
+        return read_folder(self._folder if is_beir_folder(self._folder) else self._folder / name)
+
+    def _load_dataset_subset_split(self, subset: str, split: str, required_columns: Sequence[str]) -> Any:
+        """The rows, as dicts, of a subset (corpus, queries or qrels) of `dataset_id`."""
+        return load_subset(self.dataset_id, subset, split, required_columns)
+
+    def _get_human_readable_name(self, dataset_name: str) -> str:
+        """What stands in front of a data set's metrics."""
+        return _title(dataset_name) + ("" if self.truncate_dim is None else f"_{self.truncate_dim}")
 
     def __call__(
         self,
@@ -128,19 +178,23 @@ class NanoBEIREvaluator(SentenceEvaluator):
         """Measure a model; arguments as for every evaluator."""
         self.prepare(model)
         results: dict[str, float] = {}
-        measured = []
+        by_metric: dict[str, list[float]] = {}
         with sharing_embeddings(model):
             for evaluator in self.evaluators:
-                measured.append(evaluator.measure(model, **kwargs))
-                results |= evaluator.report(model, measured[-1], output_path, epoch, steps)
-        return results | self.report(model, self._aggregate(measured), output_path, epoch, steps)
+                found = evaluator(model, output_path, epoch, steps, **kwargs)
+                results |= found
+                for key, value in found.items():
+                    by_metric.setdefault(key.removeprefix(evaluator.full_name("")), []).append(value)
+        aggregated = {key: float(self.aggregate_fn(values)) for key, values in by_metric.items()}
+        return results | self.report(model, Measurement.fixed_each(aggregated), output_path, epoch, steps)
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """The aggregated metrics."""
         with sharing_embeddings(model):
-            return self._aggregate([evaluator.measure(model) for evaluator in self.evaluators])
-
-    def _aggregate(self, measured: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
+            measured = [evaluator.measure(model) for evaluator in self.evaluators]
+        if not all(one.rows for some in measured for one in some.values()):  # numbers without items
+            values = {key: [some[key].value for some in measured] for key in measured[0]}
+            return Measurement.fixed_each({key: self.aggregate_fn(them) for key, them in values.items()})
         return {
             key: Measurement.mean_of_means([some[key].rows[0] for some in measured], self.aggregate_fn)
             for key in measured[0]
@@ -160,7 +214,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         self, model: SentenceTransformer, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
     ) -> None:
         """Keep the aggregate for the model card, unless there is only one data set, of which it would be a copy."""
-        if len(self.evaluators) > 1:
+        if len(self.dataset_names or []) > 1:
             super().store_metrics_in_model_card_data(model, metrics, epoch, step)
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -182,21 +236,6 @@ def _beir_folder(dataset_id: str) -> Path | None:
     return None
 
 
-def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str]:
-    if folder is None:
-        known = list(TITLES)
-    elif is_beir_folder(folder):
-        known = [folder.resolve().name]
-    else:
-        known = [path.name for path in sorted(folder.iterdir()) if is_beir_folder(path)]
-    if unknown := [name for name in names or () if name.lower() not in {one.lower() for one in known}]:
-        raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known)}.")
-    found = known if names is None else list(names)
-    if not found:
-        raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
-    return found
-
-
 def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> dict[str, str] | None:
     if prompts is None or isinstance(prompts, str):
         return None if prompts is None else dict.fromkeys(names, prompts)
@@ -205,12 +244,6 @@ def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> d
             f"`{argument}` must have a prompt for each data set, but has none for {missing}. Add ''."
         )
     return dict(prompts)
-
-
-def _read(name: str, dataset_id: str, folder: Path | None) -> RetrievalTask:
-    if folder is None:
-        return read_hub(dataset_id, _title(name))
-    return read_folder(folder if is_beir_folder(folder) else folder / name)
 
 
 def _title(name: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import InitVar, dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
 
 
-@dataclass(eq=False, repr=False)
 class ParaphraseMiningEvaluator(SentenceEvaluator):
     """Mine pairs of texts by cosine, and compare them with known duplicates.
 
@@ -42,37 +40,41 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
     """
 
-    sentences_map: InitVar[Mapping[Any, str]]
-    duplicates_list: InitVar[Iterable[tuple[Any, Any]] | None] = None
-    duplicates_dict: InitVar[Mapping[Any, Mapping[Any, bool]] | None] = None
-    add_transitive_closure: bool = False
-    query_chunk_size: int = 5000
-    corpus_chunk_size: int = 100_000
-    max_pairs: int = 500_000
-    top_k: int = 100
-    show_progress_bar: bool | None = False
-    batch_size: int = 16
-    name: str = ""
-    write_csv: bool = True
-    truncate_dim: int | None = None
-
     primary = "average_precision"
 
-    def __post_init__(
+    def __init__(
         self,
         sentences_map: Mapping[Any, str],
-        duplicates_list: Iterable[tuple[Any, Any]] | None,
-        duplicates_dict: Mapping[Any, Mapping[Any, bool]] | None,
+        duplicates_list: Iterable[tuple[Any, Any]] | None = None,
+        duplicates_dict: Mapping[Any, Mapping[Any, bool]] | None = None,
+        add_transitive_closure: bool = False,
+        query_chunk_size: int = 5000,
+        corpus_chunk_size: int = 100_000,
+        max_pairs: int = 500_000,
+        top_k: int = 100,
+        show_progress_bar: bool | None = False,
+        batch_size: int = 16,
+        name: str = "",
+        write_csv: bool = True,
+        truncate_dim: int | None = None,
     ) -> None:
         self.ids = list(sentences_map)
         (self.sentences,) = checked_texts(sentences_map=sentences_map.values())
-        listed = [(a, b) for a, b in duplicates_list or () if a in sentences_map and b in sentences_map]
-        nested = [
-            (a, b) for a, others in (duplicates_dict or {}).items() for b, same in others.items() if same
-        ]
-        pairs = transitive_closure(listed + nested) if self.add_transitive_closure else listed + nested
-        self._duplicates = self._numbered(pairs)
-        if not len(self._duplicates):
+        self.query_chunk_size, self.corpus_chunk_size = query_chunk_size, corpus_chunk_size
+        self.max_pairs, self.top_k = max_pairs, top_k
+        self.show_progress_bar, self.batch_size = show_progress_bar, batch_size
+        self.name, self.write_csv, self.truncate_dim = name, write_csv, truncate_dim
+        self._is_closed = add_transitive_closure
+        duplicates: dict[Any, dict[Any, bool]] = {
+            a: dict(them) for a, them in (duplicates_dict or {}).items()
+        }
+        for a, b in duplicates_list or ():
+            if a in sentences_map and b in sentences_map:
+                duplicates.setdefault(a, {})[b] = duplicates.setdefault(b, {})[a] = True
+        self.duplicates = self.add_transitive_closure(duplicates) if add_transitive_closure else duplicates
+        self._pair_numbers = self._numbered(_pairs(self.duplicates))
+        self.total_num_duplicates = len(self._pair_numbers)
+        if not self.total_num_duplicates:
             raise ValueError(
                 "There are no duplicates among `sentences_map`. Pass `duplicates_list` with ids of its keys."
             )
@@ -85,6 +87,14 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         places = [sorted((place[a], place[b])) for a, b in pairs if a != b and a in place and b in place]
         return np.unique(np.array([i * len(place) + j for i, j in places], dtype=np.int64))
 
+    @staticmethod
+    def add_transitive_closure(graph: Mapping[Any, Mapping[Any, bool]]) -> dict[Any, dict[Any, bool]]:
+        """The duplicates, `graph[id1][id2]`, and those that follow: duplicates of duplicates. Override it for others."""
+        closed: dict[Any, dict[Any, bool]] = {}
+        for a, b in transitive_closure(_pairs(graph)):
+            closed.setdefault(a, {})[b] = closed.setdefault(b, {})[a] = True
+        return closed
+
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
         embeddings = self.embed(model, self.sentences)
@@ -92,7 +102,9 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
             embeddings, self.query_chunk_size, self.corpus_chunk_size, self.max_pairs, self.top_k, cos_sim
         )
         numbers = (pairs[:, 0] * len(self.sentences) + pairs[:, 1]).cpu().numpy()
-        found = mined_pairs(scores.cpu().numpy(), np.isin(numbers, self._duplicates), len(self._duplicates))
+        found = mined_pairs(
+            scores.cpu().numpy(), np.isin(numbers, self._pair_numbers), len(self._pair_numbers)
+        )
         return {key: Measurement.fixed(value) for key, value in found.items()}
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -104,8 +116,16 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments worth telling in the model card."""
-        names = ("add_transitive_closure", "max_pairs", "top_k")
-        return {name: getattr(self, name) for name in names} | super().get_config_dict()
+        own = {
+            "add_transitive_closure": self._is_closed,
+            "max_pairs": self.max_pairs,
+            "top_k": self.top_k,
+        }
+        return own | super().get_config_dict()
+
+
+def _pairs(graph: Mapping[Any, Mapping[Any, bool]]) -> list[tuple[Any, Any]]:
+    return [(a, b) for a, others in graph.items() for b, is_duplicate in others.items() if is_duplicate]
 
 
 def transitive_closure(pairs: Iterable[tuple[Hashable, Hashable]]) -> list[tuple[Hashable, Hashable]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.embedding import Task
 from likewise.evaluation.inputs import check_text, file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import (
@@ -74,7 +75,61 @@ class RerankingEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        step = len(self._lists) if self.use_batched_encoding else 1
+        newer = ("compute_metrics", "compute_metrics_batched", "compute_metrics_individual")
+        older = ("compute_metrices", "compute_metrices_batched", "compute_metrices_individual")
+        if not self.is_replaced(*newer, *older):
+            measured = self._measured(model, self.use_batched_encoding)
+            return dict(zip(self._names(), measured.values(), strict=True))
+        compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
+        found = compute(model)
+        return Measurement.fixed_each(
+            {name: found[key] for name, key in zip(self._names(), ("map", "mrr", "ndcg"), strict=True)}
+        )
+
+    def _names(self) -> tuple[str, str, str]:
+        return "map", f"mrr@{self.at_k}", f"ndcg@{self.at_k}"
+
+    def compute_metrics(self, model: SentenceTransformer) -> dict[str, float]:
+        """`map`, `mrr` and `ndcg`; override it to report others under these names."""
+        if self.use_batched_encoding:
+            return self.compute_metrics_batched(model)
+        return self.compute_metrics_individual(model)
+
+    def compute_metrics_batched(self, model: SentenceTransformer) -> dict[str, float]:
+        """The metrics, all texts embedded at once."""
+        return {key: one.value for key, one in self._measured(model, True).items()}
+
+    def compute_metrics_individual(self, model: SentenceTransformer) -> dict[str, float]:
+        """The metrics, texts embedded query by query."""
+        return {key: one.value for key, one in self._measured(model, False).items()}
+
+    def compute_metrices(self, model: SentenceTransformer) -> dict[str, float]:
+        """The older name of `compute_metrics`, like the next two of theirs."""
+        if self.use_batched_encoding:
+            return self.compute_metrices_batched(model)
+        return self.compute_metrices_individual(model)
+
+    def compute_metrices_batched(self, model: SentenceTransformer) -> dict[str, float]:
+        """See above."""
+        return self.compute_metrics_batched(model)
+
+    def compute_metrices_individual(self, model: SentenceTransformer) -> dict[str, float]:
+        """See above."""
+        return self.compute_metrics_individual(model)
+
+    def embed_inputs(  # type: ignore[override]
+        self,
+        model: SentenceTransformer,
+        sentences: Sequence[str],
+        encode_fn_name: Task | None = None,
+        show_progress_bar: bool | None = None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """The embeddings that are measured, (N, D), of queries or documents: override it to prepare or embed otherwise."""
+        return self.embed(model, sentences, encode_fn_name, show_progress_bar=show_progress_bar, **kwargs)
+
+    def _measured(self, model: SentenceTransformer, is_batched: bool) -> dict[str, Measurement]:
+        step = len(self._lists) if is_batched else 1
         parts = [self._lists[start : start + step] for start in range(0, len(self._lists), step)]
         scores = [score for part in parts for score in self._scores(model, part)]
         sizes = [len(score) for score in scores]
@@ -85,15 +140,23 @@ class RerankingEvaluator(SentenceEvaluator):
         )
         return {
             "map": Measurement((list_average_precision(lists),)),
-            f"mrr@{self.at_k}": Measurement((list_reciprocal_rank_at_k(lists, self.at_k),)),
-            f"ndcg@{self.at_k}": Measurement((list_ndcg_at_k(lists, self.at_k),)),
+            "mrr": Measurement((list_reciprocal_rank_at_k(lists, self.at_k),)),
+            "ndcg": Measurement((list_ndcg_at_k(lists, self.at_k),)),
         }
 
     def _scores(self, model: SentenceTransformer, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         """The scores of each sample's positives and then its negatives."""
         texts = [[*sample["positive"], *sample["negative"]] for sample in samples]
-        queries = self.embed(model, [sample["query"] for sample in samples], "query")
-        documents = self.embed(model, [text for some in texts for text in some], "document")
+        shows = self.show_progress_bar and self.use_batched_encoding
+        (queries,) = self.embed_columns(
+            model, [sample["query"] for sample in samples], encode_fn_name="query", show_progress_bar=shows
+        )
+        (documents,) = self.embed_columns(
+            model,
+            [text for some in texts for text in some],
+            encode_fn_name="document",
+            show_progress_bar=shows,
+        )
         parts = torch.split(documents, [len(some) for some in texts])
         return [
             self.similarity_fct(query, part).reshape(-1) for query, part in zip(queries, parts, strict=True)

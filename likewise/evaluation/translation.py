@@ -57,7 +57,7 @@ class TranslationEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        sources, targets = self.embed(model, self.source_sentences), self.embed(model, self.target_sentences)
+        sources, targets = self.embed_columns(model, self.source_sentences, self.target_sentences)
         if self.print_wrong_matches:
             self._print_wrong(sources, targets, top_k(sources, targets, _NUM_PRINTED))
         forth = _is_match(top_k(sources, targets, 1), self.target_sentences)
@@ -67,6 +67,10 @@ class TranslationEvaluator(SentenceEvaluator):
             "trg2src_accuracy": Measurement((back,)),
             "mean_accuracy": Measurement(((forth + back) / 2,)),
         }
+
+    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[str], **kwargs: Any) -> Any:
+        """As every evaluator's, but as a list of tensors."""
+        return list(self.embed(model, sentences, **kwargs))
 
     def _print_wrong(self, sources: Tensor, targets: Tensor, ranking: Ranking) -> None:
         found = zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True)

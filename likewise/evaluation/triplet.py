@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.embedding import Task
 from likewise.evaluation.inputs import (
+    FUNCTION_NAMES,
     checked_function,
     checked_margin,
     checked_texts,
@@ -17,8 +20,8 @@ from likewise.evaluation.inputs import (
     function_names,
     primary_of,
 )
-from likewise.evaluation.measurement import Measurement
-from likewise.similarity import SimilarityFunction
+from likewise.evaluation.measurement import Array, Measurement
+from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer
@@ -68,8 +71,9 @@ class TripletEvaluator(SentenceEvaluator):
         )
         self._main = checked_function(self.main_similarity_function or main_distance_function)
         self.main_similarity_function = self._main
-        self.similarity_fn_names = function_names(self.similarity_fn_names, self._main)
-        self._margin = checked_margin(self.margin)
+        functions = self._get_similarity_functions()
+        self.similarity_fn_names = function_names(self.similarity_fn_names, self._main, functions)
+        self._margin = checked_margin(self.margin, functions)
         self.margin = self._margin
         self.csv_file = file_name("triplet_evaluation", self.name, "results.csv")
 
@@ -81,16 +85,40 @@ class TripletEvaluator(SentenceEvaluator):
 
     def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
         """See the class."""
-        anchors = self.embed(model, self.anchors, "query")
-        positives, negatives = self.embed(model, [*self.positives, *self.negatives], "document").chunk(2)
+        (anchors,) = self.embed_columns(model, self.anchors, encode_fn_name="query")
+        positives, negatives = self.embed_columns(
+            model, self.positives, self.negatives, encode_fn_name="document"
+        )
+        columns = [column.cpu().numpy() for column in (anchors, positives, negatives)]
+        functions = self._get_similarity_functions()
         measured = {}
         for name in self.similarity_fn_names or [model.similarity_fn_name]:
-            similarity = SimilarityFunction.to_similarity_pairwise_fn(name)
-            is_correct = similarity(anchors, positives) > similarity(anchors, negatives) + self._margin[name]
+            near, far = functions[name](*columns)
+            is_correct = near > far + self._margin[name]
             measured[f"{name}_accuracy"] = Measurement((is_correct.cpu().numpy().astype(np.float64),))
         if len(measured) > 1:
             measured["max_accuracy"] = Measurement.largest(list(measured.values()))
         return measured
+
+    def embed_inputs(  # type: ignore[override]
+        self,
+        model: SentenceTransformer,
+        sentences: Sequence[str],
+        encode_fn_name: Task | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As every evaluator's, as queries or documents where `encode_fn_name` says so."""
+        return super().embed_inputs(model, sentences, task=encode_fn_name, **kwargs)
+
+    def _get_similarity_functions(
+        self,
+    ) -> dict[str, Callable[[Array, Array, Array], tuple[Tensor, Tensor]]]:
+        """By name: anchors, positives and negatives, (N, D) each -> scores with positives and with negatives, (N,)."""
+
+        def both(similarity: Similarity) -> Callable[[Array, Array, Array], tuple[Tensor, Tensor]]:
+            return lambda a, p, n: (similarity(a, p), similarity(a, n))
+
+        return {name: both(SimilarityFunction.to_similarity_pairwise_fn(name)) for name in FUNCTION_NAMES}
 
     def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""

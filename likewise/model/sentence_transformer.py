@@ -884,7 +884,16 @@ class SentenceTransformer(nn.Sequential):
         if create_model_card:
             self._create_model_card(folder, model_name, train_datasets)
 
-    save_pretrained = save
+    def save_pretrained(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """`save`, under the name that transformers has for it."""
+        self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
 
     def _create_model_card(
         self,

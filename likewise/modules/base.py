@@ -106,10 +106,17 @@ class Module(nn.Module, ABC):
     def from_folder(cls, folder: str | Path, **kwargs: Any) -> Self:
         """Build the module from its own folder."""
         is_bare = not cls.config_keys and not (Path(folder) / cls.config_file_name).exists()
-        module = cls(**({} if is_bare else read_settings(folder, cls.config_file_name)))
+        module = cls(**({} if is_bare else cls.saved_settings(folder)))
         if any(True for _ in module.state_dict()):
             load_weights(module, folder)
         return module
+
+    @classmethod
+    def saved_settings(cls, folder: str | Path) -> dict[str, Any]:
+        """The settings in the module's own folder, by a subclass's own `load_config` where it has one."""
+        if is_own(cls, "load_config"):
+            return read_settings(folder, cls.config_file_name)
+        return cls.load_config(str(folder))
 
     @classmethod
     def load_config(

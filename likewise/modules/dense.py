@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module, load_weights, read_settings
+from likewise.modules.base import Features, Module, load_weights
 
 
 class Dense(Module):
@@ -104,7 +104,7 @@ class Dense(Module):
     @classmethod
     def from_folder(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:
         """Build from a folder. An activation from outside of torch needs `trust_remote_code=True`."""
-        config = read_settings(folder, cls.config_file_name)
+        config = cls.saved_settings(folder)
         if "activation_function" in config:
             config["activation_function"] = _activation(config["activation_function"], trust_remote_code)
         dense = cls(**config)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.nn.functional import normalize
 
-from likewise.modules.base import Features, Module, read_settings
+from likewise.modules.base import Features, Module
 
 
 class Normalize(Module):
@@ -41,7 +41,7 @@ class Normalize(Module):
     def from_folder(cls, folder: str | Path, **kwargs: Any) -> Normalize:
         """Build from a folder; one that is empty or missing is the plain case, since git drops empty folders."""
         saved = (Path(folder) / cls.config_file_name).exists()
-        return cls(**(read_settings(folder, cls.config_file_name) if saved else {}))
+        return cls(**(cls.saved_settings(folder) if saved else {}))
 
     def save(self, output_path: str | Path, *args: Any, **kwargs: Any) -> None:
         """Write config.json where there is something to say."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine import TokenBatch
-from likewise.modules.base import Features, Module, read_settings, to_packed, write_json
+from likewise.modules.base import Features, Module, to_packed, write_json
 
 # Several modes are concatenated in this order. The values are the boolean keys of the saved form.
 SAVED_KEYS = {
@@ -179,7 +179,7 @@ class Pooling(Module):
     @classmethod
     def from_folder(cls, folder: str | Path, **kwargs: Any) -> Pooling:
         """Build from either saved form."""
-        return cls(**read_settings(folder, cls.config_file_name))
+        return cls(**cls.saved_settings(folder))
 
     def __repr__(self) -> str:
         return f"Pooling({self.get_config_dict()})"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
-from likewise.modules.base import Features, InputModule, read_settings, read_weights, save_weights, write_json
+from likewise.modules.base import Features, InputModule, read_weights, save_weights, write_json
 from likewise.modules.classes import foreign_class, untrusted
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
@@ -129,7 +129,7 @@ class WordEmbeddings(InputModule):
         cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any
     ) -> WordEmbeddings:
         """Build from a folder. A tokenizer of one's own needs `trust_remote_code=True`."""
-        settings = read_settings(folder, cls.config_file_name)
+        settings = cls.saved_settings(folder)
         tokenizer_class = _tokenizer_class(str(settings.pop("tokenizer_class")), trust_remote_code, folder)
         weights = read_weights(folder)
         if "emb_layer.weight" not in weights:

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 import torch
 from card_common import triplets
+from small import small_model
 from transformers import TrainerCallback
 
 from likewise import SentenceTransformer, losses
-from likewise.card import write
+from likewise.card import SentenceTransformerModelCardData, generate_model_card, write
 from likewise.evaluation import SentenceEvaluator
 
 Run = Callable[..., Any]
@@ -244,3 +245,17 @@ def test_what_is_measured_before_and_after_the_run_stands_there(
     assert logs[-1] == {"Epoch": -1, "Step": -1, "score": 0.5}
     trainer.model.save_pretrained(str(tmp_path / "final"))
     assert "* Step -1 was measured after the run." in card(tmp_path / "final")
+
+
+def test_a_cards_own_to_dict_is_what_is_written(tmp_path: Path) -> None:
+    class Own(SentenceTransformerModelCardData):
+        def to_dict(self) -> dict[str, Any]:
+            return super().to_dict() | {"team": "search"}
+
+    model = small_model(tmp_path)
+    model.model_card_data = Own(language="en")
+    assert "\nteam: search\n" in generate_model_card(model)
+    with pytest.raises(
+        TypeError, match=r"Own overrides `infer_datasets`.*never called here. Override `to_dict`"
+    ):
+        type("Own", (SentenceTransformerModelCardData,), {"infer_datasets": None})

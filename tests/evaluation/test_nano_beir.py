@@ -136,7 +136,7 @@ def test_titles_stand_in_front_of_texts_and_a_sole_split_is_read(tmp_path: Path,
         ),
         (
             {"dataset_names": ["nq"], "dataset_id": "nobody/nothing"},
-            "Cannot load the subset 'queries'.*NanoNQ",
+            "Cannot load the subset 'corpus'.*NanoNQ",
         ),
     ],
 )

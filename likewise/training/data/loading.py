@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Sequential
 
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch
-from likewise.training.data.collation import Batch, BatchReader, DataSetReader
+from likewise.training.data.collation import BatchReader, DataSetReader
 from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.plan import DataSetPlan
 from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
