@@ -26,7 +26,7 @@ LAYERS = (
     {"modules"},
     {"model", "retrieval", "card"},
     {"losses", "evaluation"},
-    {"training"},
+    {"training", "cross_encoder"},
     {"recipe"},
     {"cli"},
 )
