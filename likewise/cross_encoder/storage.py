@@ -122,6 +122,13 @@ def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:
                 f"but is {settings[name]!r}. Correct it there."
             )
 
+    if settings.get("keep_in_fp32_modules"):
+        logger.warning(
+            "%s asks for layers that compute in float32 (%s), which is not done here: they compute in the model's own type.",
+            folder / SETTINGS_FILE,
+            ", ".join(map(str, settings["keep_in_fp32_modules"])),
+        )
+
 
 def _listed(reader: PairModuleReader) -> dict[str, nn.Module]:
     listing = read_json(reader.named_in)

@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from likewise.cross_encoder.scoring import Score, read_pairs
 from likewise.engine import TokenBatch
-from likewise.losses.base import Columns, Label, Run, run_whole
-from likewise.losses.feature_batch import FeatureBatch
+from likewise.losses.base import Columns, Label
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 
@@ -64,8 +64,8 @@ class Loss(nn.Module, ABC):
     """The shapes of data this loss takes, the usual one first."""
     num_labels: int | None = 1
     """How many scores a pair must have; None for any number."""
-    own_run: Run = staticmethod(run_whole)
-    """How the model meets a batch where the caller does not say; chunks where a `mini_batch_size` is set."""
+    own_score: Score = Score()
+    """How pairs become scores where the caller does not say; in chunks where a `mini_batch_size` is set."""
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class Loss(nn.Module, ABC):
         labels: Labels = None,
         prompt: str | None = None,
         task: str | None = None,
-        run: Run = run_whole,
+        score: Score | None = None,
     ) -> Tensor:
         """Score the pairs and compute the loss.
 
@@ -114,23 +114,21 @@ class Loss(nn.Module, ABC):
             labels: The labels, as `takes` says.
             prompt: Put in front of each pair's first text.
             task: For modules that go by it.
-            run: How the model meets the batch.
+            score: How pairs become scores; None for the loss's own way.
 
         Raises:
             ValueError: The columns or labels do not fit the loss.
         """
-        run = self.own_run if run is run_whole else run
+        score = self.own_score if score is None else score
         if isinstance(inputs, PairBatch):
-            scores, lengths = score(self.model, inputs.tokens, run), inputs.lengths
+            scores, lengths = score(self.model, inputs.tokens), inputs.lengths
         elif isinstance(inputs, Mapping):
-            scores = score(self.model, inputs, run)
+            scores = score(self.model, inputs)
             lengths = self.lengths_of(labels, len(scores))
         else:
             lists = self.pairs(inputs)
-            scores, lengths = (
-                score(self.model, read(self.model, lists.pairs, prompt, task), run),
-                lists.lengths,
-            )
+            scores = score(self.model, read_pairs(self.model, lists.pairs, prompt, task))
+            lengths = lists.lengths
         return self.compute(scores, labels, lengths)
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -141,37 +139,6 @@ class Loss(nn.Module, ABC):
     def citation(self) -> str:
         """BibTeX of the paper, for the model card; empty where there is none."""
         return ""
-
-
-def read(
-    model: Any, pairs: Sequence[tuple[Any, Any]], prompt: str | None = None, task: str | None = None
-) -> TokenBatch | Mapping[str, Tensor]:
-    """The pairs as the model takes them: packed tokens, or padded features where its first module knows no others."""
-    if getattr(model, "takes_tokens", False):
-        packed: TokenBatch = model.token_sequences(pairs, prompt, task).pack()
-        return packed.to(model.device, non_blocking=True)
-    options = {} if task is None else {"task": task}
-    features = model.preprocess(list(pairs), prompt=prompt, **options)
-    return {
-        name: value.to(model.device) if isinstance(value, Tensor) else value
-        for name, value in features.items()
-    }
-
-
-def score(model: Any, batch: TokenBatch | Mapping[str, Any], run: Run = run_whole) -> Tensor:
-    """The scores of a batch of pairs, (T, labels), in the caller's order; float32 at least."""
-    if isinstance(batch, Mapping) and getattr(model, "takes_tokens", False) and "attention_mask" in batch:
-        batch = TokenBatch.from_padded(
-            batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")
-        )
-    if isinstance(batch, TokenBatch):
-        scores = run(lambda tokens: model({"tokens": tokens})["scores"], batch)
-    elif run is run_whole:
-        scores = model(dict(batch))["scores"]
-    else:
-        first = next(iter(model.children()), None)
-        scores = run(lambda part: model(dict(part.features))["scores"], FeatureBatch(batch, first))  # type: ignore[arg-type]
-    return scores if scores.dtype == torch.float64 else scores.float()
 
 
 def two_columns(loss: Loss, inputs: Sequence[Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -230,7 +197,5 @@ __all__ = [
     "check_rows",
     "full_name",
     "numbers",
-    "read",
-    "score",
     "two_columns",
 ]

@@ -99,7 +99,8 @@ class NDCGLoss2PPScheme(BaseWeightingScheme):
     def forward(self, gain: Tensor, discount: Tensor, true_sorted: Tensor) -> Tensor:
         """(B, n, n)."""
         weights: Tensor = self.mu * self.ndcg_loss2(gain, discount, true_sorted)
-        return weights + self.lambda_rank(gain, discount, true_sorted)
+        weights = weights + self.lambda_rank(gain, discount, true_sorted)
+        return weights
 
 
 class LambdaLoss(ListLoss):

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows, full_name
+from likewise.cross_encoder.scoring import Score
 from likewise.losses import citations
-from likewise.losses.recompute import recompute_mini_batches
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -114,8 +114,12 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         show_progress_bar: bool = False,
     ) -> None:
         super().__init__(model, num_negatives, scale, activation_fn)
+        if mini_batch_size < 1:
+            raise ValueError(
+                f"`mini_batch_size` must be at least 1, but is {mini_batch_size}. 32 is the default."
+            )
         self.mini_batch_size = mini_batch_size
-        self.own_run = recompute_mini_batches(mini_batch_size, None, show_progress_bar)
+        self.own_score = Score(recompute_rows=mini_batch_size, show_progress_bar=show_progress_bar)
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""

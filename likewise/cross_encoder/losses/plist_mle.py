@@ -86,7 +86,8 @@ class PListMLELoss(ListLoss):
         if self.lambda_weight is None:
             return likelihoods
         weights = self.lambda_weight(torch.ones_like(scores, dtype=torch.bool))
-        return likelihoods * (weights / (weights.sum(dim=1, keepdim=True) + self.eps))
+        weighted: Tensor = likelihoods * (weights / (weights.sum(dim=1, keepdim=True) + self.eps))
+        return weighted
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""

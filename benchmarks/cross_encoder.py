@@ -1,0 +1,172 @@
+"""How fast a CrossEncoder scores and trains, beside the reference, on real questions and answers of mixed length.
+
+    python benchmarks/cross_encoder.py --data ../shared/data/reranking/trec-qa
+
+Both libraries work in turn in one process, with the same weights: the packaged encoder with a random head, unless `--model` says
+otherwise. `--data` is a folder with parquet files of rows of a query, an answer and a label. Ratios are the reference's time over
+ours, median and range over the rounds. Beside them: the largest difference of scores; of training, with dropout off, that of the
+losses of four steps.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import DEFAULT_DATA, alternate, arguments, column, model_folder, ratio, report
+
+Lists = tuple[list[str], list[list[str]], list[list[float]]]
+
+
+def read_lists(data: Path) -> Lists:
+    """Questions, and for each its candidate answers with a label each, the right ones first; only those with both kinds."""
+    found: dict[str, list[tuple[float, str]]] = {}
+    for path in sorted(data.glob("*.parquet")):
+        for query, answer, label in zip(*column(path, "query", "answer", "label"), strict=True):
+            found.setdefault(query, []).append((float(label), answer))
+    lists = {
+        query: sorted(own, key=lambda one: -one[0])
+        for query, own in found.items()
+        if {1.0, 0.0} <= dict(own).keys()
+    }
+    answers = [[answer for _, answer in own] for own in lists.values()]
+    return list(lists), answers, [[label for label, _ in own] for own in lists.values()]
+
+
+def reranker(folder: str) -> str:
+    """The folder of a model with the encoder in `folder` and a random head."""
+    from likewise import CrossEncoder
+
+    torch.manual_seed(0)
+    saved = tempfile.mkdtemp()
+    CrossEncoder(folder, num_labels=1, max_length=512, device="cpu").save(saved)
+    return saved
+
+
+def predictions(lists: Lists, rows: int) -> dict[str, list[tuple[str, str]]]:
+    """Pairs whose texts are all different, and pairs in which questions come with all of their candidates."""
+    questions, answers, _ = lists
+    distinct = [
+        (question, own[i % len(own)])
+        for i, (question, own) in enumerate(zip(questions, answers, strict=True))
+    ]
+    shared = [(question, answer) for question, own in zip(questions, answers, strict=True) for answer in own]
+    return {"predict, distinct pairs": distinct[:rows], "predict, candidates of queries": shared[:rows]}
+
+
+def training(lists: Lists) -> dict[str, tuple[str, dict[str, Any], Callable[[int], tuple[Any, Any]]]]:
+    """By name: a loss, its arguments, and what makes the columns and labels of a step."""
+    questions, answers, labels = lists
+
+    def pairs(step: int) -> tuple[Any, Any]:
+        rows = [(16 * step + i) % len(questions) for i in range(16)]
+        places = [(row + step) % len(answers[row]) for row in rows]
+        columns = [[questions[r] for r in rows], [answers[r][p] for r, p in zip(rows, places, strict=True)]]
+        return columns, torch.tensor([labels[r][p] for r, p in zip(rows, places, strict=True)])
+
+    def positives(step: int) -> tuple[Any, Any]:
+        rows = [(8 * step + i) % len(questions) for i in range(8)]
+        return [[questions[r] for r in rows], [answers[r][0] for r in rows]], None
+
+    def eight(step: int) -> tuple[Any, Any]:
+        long = [r for r in range(len(questions)) if len(answers[r]) >= 8]
+        rows = [long[(4 * step + i) % len(long)] for i in range(4)]
+        return [[questions[r] for r in rows], [answers[r][:8] for r in rows]], [
+            torch.tensor(labels[r][:8]) for r in rows
+        ]
+
+    return {
+        "train, 16 pairs (BCE)": ("BinaryCrossEntropyLoss", {}, pairs),
+        "train, 8 rows, 4 negatives (MNRL)": ("MultipleNegativesRankingLoss", {}, positives),
+        "train, 4 lists of 8 (Lambda)": ("LambdaLoss", {}, eight),
+    }
+
+
+def stepper(
+    library: Any, folder: str, loss_name: str, options: dict[str, Any], batch: Any, dropout: bool
+) -> Callable[[], float]:
+    """A function that makes one training step and returns the loss."""
+    model = library.CrossEncoder(folder, device="cpu").train()
+    if not dropout:
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "attention_dropout") and isinstance(module.attention_dropout, float):
+                module.attention_dropout = 0.0
+    losses = __import__(f"{library.__name__}.cross_encoder.losses", fromlist=["losses"])
+    loss = getattr(losses, loss_name)(model, **options)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
+    number = 0
+
+    def step() -> float:
+        nonlocal number
+        torch.manual_seed(number)
+        columns, labels = batch(number)
+        number += 1
+        value = loss(columns, labels)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return float(value)
+
+    return step
+
+
+def main() -> None:
+    parser = arguments(__doc__)
+    parser.set_defaults(data=DEFAULT_DATA / "reranking" / "trec-qa")
+    parser.add_argument("--rows", type=int, default=400, help="pairs of a call of predict")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+
+    import sentence_transformers
+    import sentence_transformers.cross_encoder.losses
+
+    import likewise
+    import likewise.cross_encoder.losses
+
+    libraries = (likewise, sentence_transformers)
+    folder = reranker(model_folder(options.model))
+    lists = read_lists(options.data)
+    models = [library.CrossEncoder(folder, device="cpu") for library in libraries]
+    rows: list[dict[str, object]] = []
+
+    def add(name: str, times: list[list[float]], difference: float) -> None:
+        own, other = times
+        median, low, high = ratio(own, other)
+        rows.append(
+            {
+                "what": name,
+                "ms": round(1000 * sorted(own)[len(own) // 2]),
+                "reference": round(1000 * sorted(other)[len(other) // 2]),
+                "ratio": round(median, 2),
+                "range": f"{low:.2f}-{high:.2f}",
+                "difference": f"{difference:.0e}",
+            }
+        )
+
+    for name, pairs in predictions(lists, options.rows).items():
+        scores = [model.predict(pairs, show_progress_bar=False) for model in models]
+        sides = [lambda m=model, p=pairs: m.predict(p, show_progress_bar=False) for model in models]
+        add(name, alternate(sides, options.rounds), float(abs(scores[0] - scores[1]).max()))
+    for name, (loss, settings, batch) in training(lists).items():
+        curves = []
+        for library in libraries:
+            step = stepper(library, folder, loss, settings, batch, dropout=False)
+            curves.append([step() for _ in range(4)])
+        sides = [stepper(library, folder, loss, settings, batch, dropout=True) for library in libraries]
+        difference = max(abs(a - b) for a, b in zip(*curves, strict=True))
+        add(name, alternate(sides, options.rounds), difference)
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model_folder(options.model)}")
+    report(rows, options.json)
+
+
+if __name__ == "__main__":
+    main()
