@@ -7,6 +7,7 @@ code anyway (`trust_remote_code=True`); the rest is refused by its name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import PureWindowsPath
 from typing import Any
 
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
@@ -120,7 +121,7 @@ def saved_arguments(
 
 
 def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bool = False) -> None:
-    """Refuse a configuration that names attention by a repository, whose code would be fetched and run.
+    """Refuse a configuration that names attention by a repository, whose code would run, or weights outside of the folder.
 
     Args:
         config: A transformers configuration as it was read.
@@ -131,6 +132,14 @@ def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bo
     Raises:
         ValueError: It does.
     """
+    weights = getattr(config, "transformers_weights", None)
+    if (
+        weights is not None and PureWindowsPath(str(weights)).name != weights
+    ):  # of which `/` and `\\` lead elsewhere
+        raise ValueError(
+            f"The configuration of {source} names the weights {weights!r}, outside of its folder. Such a path is not followed: "
+            "correct `transformers_weights` in config.json."
+        )
     asked = [given[key] for key in ATTENTION_KEYS if key in given]
     wanted = {name for part in asked for name in (part.values() if isinstance(part, Mapping) else [part])}
     for name in () if trusted else _attentions(config):

@@ -148,6 +148,13 @@ def test_a_configuration_that_names_attention_from_elsewhere_is_refused(folder: 
         SentenceTransformer(folder, device="cpu")
 
 
+@pytest.mark.parametrize("path", ["../other.safetensors", "/tmp/other.safetensors", "..\\other.safetensors"])
+def test_a_configuration_that_names_weights_elsewhere_is_refused(folder: Path, path: str) -> None:
+    change(folder / "config.json", transformers_weights=path)
+    with pytest.raises(ValueError, match=r"names the weights .* outside of its folder"):
+        SentenceTransformer(folder, device="cpu")
+
+
 def test_a_configuration_with_code_is_refused_without_a_question(folder: Path, mark: Path) -> None:
     code = f"open({str(mark)!r}, 'w')\nfrom transformers import BertConfig\nclass Own(BertConfig): model_type = 'own'\n"
     (folder / "own.py").write_text(code)
