@@ -37,7 +37,7 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
         if type(module) is nn.Linear and one_dnn:
             # Not by a class of its own, as for dropout: who looks for linear layers (torch's quantisation, say) asks for
             # this very type.
-            module.forward = partial(fast_linear, module)
+            module.forward = partial(fast_linear, module)  # type: ignore[method-assign]
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout
         elif type(getattr(module, "intermediate_act_fn", None)).__name__ == "GELUActivation":

@@ -1,6 +1,6 @@
 """The engine behind `encode`: texts to embeddings, in batches of about equal numbers of tokens.
 
-Texts are tokenised a window at a time by a thread that runs ahead of the model. Within a window they are sorted by
+Texts are tokenised a window at a time, by a thread that runs ahead of the model where there are several. Within a window they are sorted by
 length and cut into batches by a budget of tokens, and every embedding is written to its place in one array that was
 allocated at the start.
 """
@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -236,28 +237,36 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _packed_batches(
     model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
-    starts = range(0, len(texts), WINDOW)
-
     def tokenize(start: int) -> TokenSequences:
         return model.token_sequences(
             texts[start : start + WINDOW], request.prompt, request.task, **request.reading
         )
 
+    for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
+
+        def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
+            return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
+
+        # Longest first: if memory does not suffice, that shows at once.
+        order = np.argsort(-sequences.lengths, kind="stable")
+        for part in budget.cut(sequences.lengths[order].tolist()):
+            yield start, order[part], make
+
+
+def _ahead(
+    tokenize: Callable[[int], TokenSequences], starts: Sequence[int]
+) -> Iterator[tuple[int, TokenSequences]]:
+    """The windows, each tokenised by a thread while the model has the one before; a single one without a thread."""
+    if len(starts) < 2:  # starting a thread and waiting for it takes longer than the tokens of a query
+        yield from ((start, tokenize(start)) for start in starts)
+        return
     with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
-        pending = ahead.submit(tokenize, 0) if len(texts) else None
-        for start in starts:
-            assert pending is not None
+        pending = ahead.submit(tokenize, starts[0])
+        for start, following in zip_longest(starts, starts[1:]):
             sequences = pending.result()
-            if start + WINDOW < len(texts):
-                pending = ahead.submit(tokenize, start + WINDOW)
-
-            def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
-                return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
-
-            # Longest first: if memory does not suffice, that shows at once.
-            order = np.argsort(-sequences.lengths, kind="stable")
-            for part in budget.cut(sequences.lengths[order].tolist()):
-                yield start, order[part], make
+            if following is not None:
+                pending = ahead.submit(tokenize, following)
+            yield start, sequences
 
 
 def _padded_batches(

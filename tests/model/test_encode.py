@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,25 @@ def test_many_windows_keep_every_text_in_its_place(
     expected = model.encode(texts)
     monkeypatch.setattr("likewise.model.inference.WINDOW", 7)
     np.testing.assert_allclose(model.encode(texts, batch_size=1), expected, atol=1e-6)
+
+
+def test_texts_of_one_window_start_no_thread(
+    model: SentenceTransformer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def counted(thread: threading.Thread) -> None:
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", counted)
+    monkeypatch.setattr("likewise.model.inference.WINDOW", 7)
+    model.encode("a cat")
+    model.encode(["a cat"] * 7)
+    assert not started
+    model.encode(["a cat"] * 8)
+    assert len(started) == 1
 
 
 def test_prompts_are_put_in_front(model: SentenceTransformer) -> None:
