@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -619,6 +620,54 @@ class CrossEncoder(nn.Sequential):
     def save_pretrained(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """The same as `save`."""
         self.save(path, *args, **kwargs)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        token: str | None = None,
+        private: bool | None = None,
+        safe_serialization: bool = True,
+        commit_message: str | None = None,
+        local_model_path: str | os.PathLike[str] | None = None,
+        exist_ok: bool = False,
+        replace_model_card: bool = False,
+        train_datasets: list[str] | None = None,
+        revision: str | None = None,
+        create_pr: bool = False,
+    ) -> str:
+        """Upload the model to the Hub.
+
+        Args:
+            repo_id: The repository, `organisation/name`; made if it does not exist.
+            token: Access token for the Hub.
+            private: Whether a new repository is private; None for the organisation's default.
+            safe_serialization: Whether weights are written as safetensors.
+            commit_message: Of the commit.
+            local_model_path: A folder to upload in the model's place.
+            exist_ok: Whether the repository may exist.
+            replace_model_card: Whether a README.md that is there is replaced.
+            train_datasets: Data sets that the model card names.
+            revision: The branch; made if it does not exist.
+            create_pr: Whether to open a pull request.
+
+        Returns:
+            The address of the commit, or of the pull request.
+        """
+        with TemporaryDirectory() as temporary:
+            if local_model_path is None:
+                self.save(temporary, repo_id, True, train_datasets, safe_serialization)
+            return hub.push(
+                cast(Any, self),
+                repo_id,
+                token=token,
+                private=private,
+                commit_message=commit_message,
+                local_model_path=local_model_path or temporary,
+                exist_ok=exist_ok,
+                replace_model_card=replace_model_card,
+                revision=revision,
+                create_pr=create_pr,
+            )
 
 
 def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
