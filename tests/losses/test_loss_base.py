@@ -10,8 +10,9 @@ import torch
 from losses_common import FixedModel, batch_of, texts
 
 from likewise import losses
-from likewise.losses.base import Columns, Label, column_tokens, function_name, packed
+from likewise.losses.base import Columns, Label, function_name
 from likewise.packing import ColumnBatch
+from likewise.packing.embed import packed
 from likewise.similarity import cos_sim
 
 
@@ -53,7 +54,7 @@ def test_one_column_of_a_batch_is_its_texts_in_their_order(model: Any) -> None:
     columns = texts(7, 3)
     batch = batch_of(model, columns)
     for number, column in enumerate(columns):
-        tokens = column_tokens(batch, number)
+        tokens = batch.column(number)
         assert tokens.lengths.tolist() == sorted(tokens.lengths.tolist())
         expected = model.tokenize(column)
         assert torch.equal(tokens.pad(tokens.input_ids), expected["input_ids"])
