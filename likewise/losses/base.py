@@ -108,7 +108,7 @@ class Loss(nn.Module, ABC):
         """
         super().__init_subclass__()
         lost = sorted(cls.never_called & vars(cls).keys())
-        if lost and cls.forward is cls.__mro__[1].forward:  # type: ignore[attr-defined]
+        if lost and is_own(cls, "forward"):
             raise TypeError(
                 f"`{lost[0]}` of {cls.__name__} would never be called: {cls.__mro__[1].__name__} computes the loss without it. "
                 "Write `compute(embeddings, labels)` in its place, or a whole `forward(sentence_features, labels)`."

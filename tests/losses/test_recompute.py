@@ -142,6 +142,12 @@ def test_the_trainers_choice_of_chunks_comes_before_the_losss_own(model: Any) ->
     assert len(calls) == 1
 
 
+def test_chunks_follow_a_size_that_is_set_later(model: Any) -> None:
+    loss = losses.CachedMultipleNegativesRankingLoss(model)
+    loss.mini_batch_size = 3
+    assert losses.MatryoshkaLoss(model, loss, [32]).embed.recompute_rows == 3
+
+
 def test_a_progress_bar_is_shown_on_request(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
     loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=1, show_progress_bar=True)
     loss(batch_of(model, texts(4, 2)))
