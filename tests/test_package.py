@@ -21,7 +21,7 @@ MODULES = sorted(module.name for module in walk_packages([str(PACKAGE)], "likewi
 
 # From the bottom to the top. What stands further down never imports what stands further up, but inside of a function.
 LAYERS = (
-    {"version", "checked_yaml", "compat", "processes"},
+    {"version", "checked_yaml", "compat", "processes", "types"},
     {"similarity", "maxsim", "packing"},
     {"modules"},
     {"model", "retrieval", "card"},

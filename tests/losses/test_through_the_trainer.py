@@ -98,5 +98,5 @@ def test_rows_with_a_negative_of_their_own_train_one_at_a_time(folder: str, tmp_
     before = weights(run)
     run.train()
     assert changed(before, weights(run))
-    with pytest.raises(ValueError, match="is 1. Set `per_device_train_batch_size` to 2"):
+    with pytest.raises(ValueError, match=r"is 1\. Set `per_device_train_batch_size` to 2"):
         trainer(Example("MultipleNegativesRankingLoss"), folder, tmp_path, 1, per_device_train_batch_size=1)

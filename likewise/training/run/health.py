@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from likewise.engine import ColumnBatch
 from likewise.training.data.collation import Batch
-from likewise.training.data.plan import DataSetPlan
 
 logger = logging.getLogger(__name__)
 
@@ -54,26 +52,18 @@ class Health:
         """Count a batch's tokens."""
         self._num_tokens += num_tokens(batch)
 
-    @contextmanager
-    def watching(self, batch: Batch, plan: DataSetPlan) -> Iterator[None]:
-        """Within this context the model embeds a batch, whose figures are then kept."""
-        seen: list[Tensor] = []
+    def look(self, embeddings: Sequence[Tensor], columns: Any, roles: Sequence[str]) -> None:
+        """Keep the figures of a batch.
 
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            embedding = output.get("sentence_embedding") if isinstance(output, dict) else None
-            if embedding is not None and embedding.dim() == 2:
-                seen.append(embedding.detach().float())
-
-        handle = self.model.register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-        columns = in_columns(seen, batch["columns"])
-        if columns is not None:
-            self.figures = embedding_figures(columns, plan.roles)
-        if isinstance(batch["columns"], ColumnBatch):
-            self.figures["padding_avoided"] = padding_avoided(batch["columns"])
+        Args:
+            embeddings: What the loss was computed from, (B, D) each; there are figures where it is one for each column.
+            columns: The text columns.
+            roles: What each is.
+        """
+        if len(embeddings) == len(columns) and all(embedding.dim() == 2 for embedding in embeddings):
+            self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
+        if isinstance(columns, ColumnBatch):
+            self.figures["padding_avoided"] = padding_avoided(columns)
 
     def take(self) -> dict[str, float]:
         """The figures since the last log, for the next one."""
@@ -108,19 +98,6 @@ def num_tokens(batch: Batch) -> int:
     if isinstance(columns, ColumnBatch):
         return columns.tokens.num_tokens
     return sum(int(column["attention_mask"].sum()) for column in columns if "attention_mask" in column)
-
-
-def in_columns(seen: Sequence[Tensor], columns: Any) -> list[Tensor] | None:
-    """What the model returned, piece by piece, as one (B, D) for each column; None where it was called otherwise."""
-    if not seen:
-        return None
-    rows = torch.cat(list(seen))
-    if isinstance(columns, ColumnBatch):
-        if len(rows) != len(columns.tokens):
-            return None
-        in_order = rows if len(seen) == 1 else columns.tokens.restore(rows)  # pieces come in packed order
-        return list(columns.split(in_order))
-    return list(seen) if len(seen) == len(columns) else None
 
 
 def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[str, float]:

@@ -17,10 +17,9 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy
 
 from likewise.card.callback import SentenceTransformerModelCardCallback
+from likewise.engine.embed import Embed
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
-from likewise.losses.base import run_whole
-from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
 from likewise.modules.text import KeptTokens
@@ -172,7 +171,7 @@ class SentenceTransformerTrainer(Trainer):
 
     def _train_with(self, model: SentenceTransformer, losses: Any) -> None:
         tokens = self.args.micro_batch_tokens
-        self.trained = Objective(model, losses, run_whole if tokens is None else recompute(tokens))
+        self.trained = Objective(model, losses, None if tokens is None else Embed(tokens))
         self.trained.to(model.device)
         self.model_wrapped = self.trained
         self.health = Health(model)
@@ -233,16 +232,15 @@ class SentenceTransformerTrainer(Trainer):
         """The loss of a batch; its named parts are averaged until the next log."""
         forward = self.trained if model is self.model else model
         is_training = self.model.training  # an evaluation comes here by an overridden `compute_loss`
-        with ExitStack() as watched:
-            if is_training:
-                self.health.count(inputs)
-            if is_training and self._will_be_logged():
+        step = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
+        if is_training:
+            self.health.count(inputs)
+            if self._will_be_logged():
                 (plan,) = (plan for plan in self.plans["train"] if plan.name == inputs["dataset_name"])
-                watched.enter_context(self.health.watching(inputs, plan))
-            loss, parts = forward(inputs["columns"], inputs.get("label"), inputs["dataset_name"])
-        for name, value in parts.items() if is_training else ():
-            self._parts.setdefault(name, []).append(value)
-        return (loss, {}) if return_outputs else loss
+                self.health.look(step.embeddings, inputs["columns"], plan.roles)
+            for name, value in step.parts.items():
+                self._parts.setdefault(name, []).append(value)
+        return (step.loss, {}) if return_outputs else step.loss
 
     def collect_features(self, inputs: dict[str, Any]) -> tuple[list[dict[str, Any]], torch.Tensor | None]:
         """The padded features of each text column of a batch, and its labels, for a `compute_loss` of one's own."""
@@ -253,8 +251,8 @@ class SentenceTransformerTrainer(Trainer):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """What `mean_losses` averages: the loss and its named parts, or what an overridden `compute_loss` gives."""
         if type(self).compute_loss is SentenceTransformerTrainer.compute_loss:
-            found: tuple[torch.Tensor, dict[str, torch.Tensor]] = self.trained(columns, label, name)
-            return found
+            step = self.trained(columns, label, name)
+            return step.loss, step.parts
         batch = {"columns": columns, "dataset_name": name} | ({} if label is None else {"label": label})
         return self.compute_loss(self.model, batch), {}
 
