@@ -91,16 +91,16 @@ def encoder_seconds_per_pair(folder: str, data: Path, micro_batch_tokens: int) -
     """Forward and backward passes in recomputed chunks, with dropout, on pairs of captions."""
     from likewise import SentenceTransformer
     from likewise.engine import ColumnBatch
-    from likewise.losses.recompute import recompute
+    from likewise.engine.embed import Embed
 
     model = SentenceTransformer(folder, device="cpu").train()
     captions = column(data / "pairs/flickr30k-captions/en-train.parquet", "caption1", "caption2")
     texts = [text for column in captions for text in column[:SAMPLE_PAIRS]]
     batch = ColumnBatch(model.token_sequences(texts).pack(), 2)
-    run = recompute(micro_batch_tokens)
+    embed = Embed(micro_batch_tokens)
 
     def once() -> None:
-        run(lambda tokens: model({"tokens": tokens})["sentence_embedding"], batch.tokens).sum().backward()
+        torch.cat(embed(model, batch)).sum().backward()
 
     once()
     start = time.process_time()

@@ -45,6 +45,22 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         columns: tuple[Tensor, ...] = per_sequence.split(self.num_rows)
         return columns
 
+    def column(self, number: int) -> TokenBatch:
+        """The sequences of one column, in its rows' order."""
+        tokens, rows = self.tokens, self.num_rows
+        places = tokens.place[number * rows : (number + 1) * rows]
+        order = places.sort().values  # the column's sequences, by length
+        kept = torch.zeros(len(tokens), dtype=torch.bool)
+        kept[order] = True
+        mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
+        return TokenBatch(
+            input_ids=tokens.input_ids[mask],
+            lengths=tokens.lengths[order],
+            place=places.argsort().argsort(),
+            token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
+            prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
+        )
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ColumnBatch:
         """The same batch on another device."""
         ids = None if self.ids is None else self.ids.to(device, non_blocking=non_blocking)
@@ -61,22 +77,6 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         if isinstance(index, slice):
             return [dict(column) for column in self._padded_columns[index]]
         return dict(self._padded_columns[index])  # its own, since a model adds to the features it is given
-
-    def column(self, number: int) -> TokenBatch:
-        """The sequences of one column."""
-        tokens, rows = self.tokens, self.num_rows
-        places = tokens.place[number * rows : (number + 1) * rows]
-        order = places.sort().values  # the column's sequences, by length
-        kept = torch.zeros(len(tokens), dtype=torch.bool)
-        kept[order] = True
-        mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
-        return TokenBatch(
-            input_ids=tokens.input_ids[mask],
-            lengths=tokens.lengths[order],
-            place=places.argsort().argsort(),
-            token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
-            prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
-        )
 
     @cached_property
     def _padded_columns(self) -> list[dict[str, Any]]:

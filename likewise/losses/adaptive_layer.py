@@ -11,23 +11,20 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, softmax
 
-from likewise.engine import TokenBatch
-from likewise.losses import citations
-from likewise.losses.base import Embedder, Features, LossValue, Run, run_whole, sentence_embeddings
+from likewise.engine.embed import Batch, Embed
+from likewise.losses.base import LossValue
 from likewise.losses.matryoshka import MatryoshkaLoss
 from likewise.losses.wrapping import LossAround, weighted_sum
 from likewise.modules import Transformer
-from likewise.modules.base import run_module
 from likewise.similarity import to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 LayerWeighting: TypeAlias = Literal["uniform", "log", "linear"] | Callable[[int], float]
 LAYER_WEIGHTS: dict[str, Callable[[int], float]] = {
@@ -60,9 +57,19 @@ class AdaptiveLayerLoss(LossAround):
         TypeError: The inner loss does not compute from embeddings.
     """
 
+    config_keys = (
+        "n_layers_per_step",
+        "last_layer_weight",
+        "prior_layers_weight",
+        "kl_div_weight",
+        "kl_temperature",
+        "layer_weighting",
+    )
+    cites = "li20242d"
+
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         loss: nn.Module,
         n_layers_per_step: int = 1,
         last_layer_weight: float = 1.0,
@@ -90,11 +97,9 @@ class AdaptiveLayerLoss(LossAround):
         self.kl_temperature = kl_temperature
         self.layer_weighting = layer_weighting
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
-        """One (B, layers, D) for each column, the last layer last."""
-        return self.loss.embed(columns, run, layer_embeddings)
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
+        """What the inner loss reads, of all layers: one (B, layers, D) for each column, the last layer last."""
+        return self.loss.read(batch, replace(embed, layers=True))
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, **context: Any
@@ -125,22 +130,8 @@ class AdaptiveLayerLoss(LossAround):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
         weighting = self.layer_weighting
-        return {
-            "loss": self.inner_name,
-            "n_layers_per_step": self.n_layers_per_step,
-            "last_layer_weight": self.last_layer_weight,
-            "prior_layers_weight": self.prior_layers_weight,
-            "kl_div_weight": self.kl_div_weight,
-            "kl_temperature": self.kl_temperature,
-            "layer_weighting": weighting
-            if isinstance(weighting, str)
-            else getattr(weighting, "__name__", "custom"),
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MATRYOSHKA_2D
+        named = weighting if isinstance(weighting, str) else getattr(weighting, "__name__", "custom")
+        return super().get_config_dict() | {"layer_weighting": named}
 
 
 class Matryoshka2dLoss(AdaptiveLayerLoss):
@@ -162,7 +153,7 @@ class Matryoshka2dLoss(AdaptiveLayerLoss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         loss: nn.Module,
         matryoshka_dims: Sequence[int],
         matryoshka_weights: Sequence[float] | None = None,
@@ -188,21 +179,6 @@ class Matryoshka2dLoss(AdaptiveLayerLoss):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of both losses, for the model card."""
         return super().get_config_dict() | self.loss.get_config_dict()
-
-
-def layer_embeddings(model: Any, features: dict[str, Any]) -> Tensor:
-    """What the model would give if its Transformer ended at each of its layers: (N, layers, D), the last one last."""
-    tokens = features.get("tokens")
-    if tokens is None:
-        known = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
-        tokens = TokenBatch.from_padded(**{key: features[key] for key in known if key in features})
-    embeddings = []
-    for layer in model[0].encoder(tokens, output_hidden_states=True):
-        state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}
-        for module in list(model)[1:]:
-            state = run_module(module, state, {}, reader=model[0])
-        embeddings.append(state["sentence_embedding"])
-    return torch.stack(embeddings, dim=1)
 
 
 def _divergence(last: Sequence[Tensor], prior: Sequence[Tensor], temperature: float) -> Tensor:

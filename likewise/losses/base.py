@@ -11,31 +11,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeGuard
 
-import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likewise.engine import ColumnBatch, TokenBatch
-from likewise.losses.feature_batch import FeatureBatch
+from likewise.engine.embed import Batch, Embed, packed
+from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
+from likewise.modules.base import is_own
+from likewise.types import Encoder
 
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
-
-Embed: TypeAlias = Callable[[Any], Tensor]
-"""Embeds a batch, a TokenBatch or a FeatureBatch: N sequences -> (N, ...), in the caller's order."""
-Run: TypeAlias = Callable[[Embed, Any], Tensor]
-"""Decides how an `Embed` meets its batch: at once (`run_whole`), or in chunks that are recomputed."""
-Embedder: TypeAlias = Callable[[nn.Module, dict[str, Any]], Tensor]
-"""Embeds features, packed or padded, with a model: N sequences -> (N, ..., D)."""
-Features: TypeAlias = Sequence[dict[str, Tensor]]
-"""The text columns of a batch: a ColumnBatch, or one dict of padded features for each column."""
 LossValue: TypeAlias = Tensor | dict[str, Tensor]
-
-PACKABLE = {"input_ids", "attention_mask", "token_type_ids", "prompt_length"}
-CACHED_TOKENS = 1024  # per forward pass on the CPU
 
 
 class Label(Enum):
@@ -90,28 +77,6 @@ class Columns:
         return f"{texts}; {self.label.value}"
 
 
-def run_whole(embed: Embed, tokens: TokenBatch) -> Tensor:
-    """The plain way: the whole batch, with its graph kept.
-
-    On the CPU it goes through in pieces of about 1,000 tokens, whose activations stay in the caches; elsewhere in one.
-    """
-    if tokens.device.type != "cpu" or tokens.num_tokens <= CACHED_TOKENS:
-        return embed(tokens)
-    return tokens.restore(torch.cat([embed(piece) for piece in tokens.chunks(CACHED_TOKENS)]))
-
-
-def run_at_once(embed: Embed, tokens: TokenBatch) -> Tensor:
-    """The whole batch in one pass, on every device."""
-    return embed(tokens)
-
-
-def sentence_embeddings(model: nn.Module, features: dict[str, Any] | TokenBatch) -> Tensor:
-    """The model's embeddings of N sequences: (N, D), in the caller's order."""
-    features = {"tokens": features} if isinstance(features, TokenBatch) else features
-    embedding: Tensor = model(features)["sentence_embedding"]
-    return embedding
-
-
 class Loss(nn.Module, ABC):
     """A training loss over the embeddings of a batch's text columns.
 
@@ -125,9 +90,11 @@ class Loss(nn.Module, ABC):
 
     takes: tuple[Columns, ...]
     """The shapes of data this loss takes, the usual one first."""
-    model: SentenceTransformer
-    own_run: Run = staticmethod(run_whole)
-    """How the encoder meets a batch where the caller does not say; chunks for the `Cached` losses."""
+    model: Encoder
+    config_keys: ClassVar[tuple[str, ...]] = ()
+    """The attributes that the model card shows as this loss's arguments."""
+    cites: ClassVar[str] = ""
+    """The key of its paper in citations.bib."""
     names_are_one: bool = True
     """Whether `compute` and `compute_loss_from_embeddings` are two names of one method."""
     mask_duplicates: bool = False
@@ -144,7 +111,7 @@ class Loss(nn.Module, ABC):
         """
         super().__init_subclass__()
         lost = sorted(cls.never_called & vars(cls).keys())
-        if lost and cls.forward is cls.__mro__[1].forward:  # type: ignore[attr-defined]
+        if lost and is_own(cls, "forward"):
             raise TypeError(
                 f"`{lost[0]}` of {cls.__name__} would never be called: {cls.__mro__[1].__name__} computes the loss without it. "
                 "Write `compute(embeddings, labels)` in its place, or a whole `forward(sentence_features, labels)`."
@@ -156,7 +123,7 @@ class Loss(nn.Module, ABC):
             if name in vars(cls) and other not in vars(cls):
                 setattr(cls, other, vars(cls)[name])
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: Encoder) -> None:
         super().__init__()
         self.model = model
 
@@ -173,28 +140,26 @@ class Loss(nn.Module, ABC):
         """The reference's name of `compute`."""
         return self.compute(embeddings, labels)
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
-        """The embeddings that `compute` takes, one (B, D) for each column.
+    @property
+    def embed(self) -> Embed:
+        """How columns are embedded where the caller does not say: in recomputed chunks by the `Cached` losses."""
+        return Embed()
+
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
+        """The embeddings that `compute` takes: by default (B, D) of each column, by the model.
 
         Args:
-            columns: A ColumnBatch, embedded in one pass; or one dict of features for each column.
-            run: How the encoder meets a ColumnBatch's tokens.
-            embedder: Embeds features with a model; a wrapper such as AdaptiveLayerLoss puts its own here.
+            batch: The columns.
+            embed: Gives the embeddings of columns.
         """
-        return embed_columns(self.model, columns, self.chosen_run(run), embedder)
+        return embed(self.model, batch)
 
-    def chosen_run(self, run: Run) -> Run:
-        """The caller's choice, or the loss's own where that is the plain one."""
-        return self.own_run if run is run_whole else run
-
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """What `compute` takes beside embeddings and labels, by keyword: `ids` where duplicates are masked.
 
         A wrapper hands it to the inner loss as it is, while it transforms the embeddings.
         """
-        return {"ids": column_ids(columns)} if self.mask_duplicates else {}
+        return {"ids": column_ids(batch)} if self.mask_duplicates else {}
 
     def cut_labels(self, labels: Tensor | None, size: int) -> Tensor | None:
         """The labels for embeddings cut to `size` entries: the same, unless they are embeddings themselves."""
@@ -204,87 +169,32 @@ class Loss(nn.Module, ABC):
         self,
         sentence_features: Iterable[dict[str, Tensor]],
         labels: Tensor | None = None,
-        run: Run = run_whole,
+        embed: Embed | None = None,
     ) -> LossValue:
-        """Embed the columns and compute the loss.
+        """Embed the columns and compute the loss: the trainer's steps, for scripts.
 
         Raises:
             ValueError: The number of columns does not fit the loss, or the labels do not.
         """
-        columns = packed(self.model, sentence_features)
-        check_number_of_columns(self, len(columns))
-        context = self.context(columns, run)  # first: a guide is done before the graph of the model exists
-        return self.compute(self.embed(columns, run), labels, **context)
+        batch, embed = packed(self.model, sentence_features), embed or self.embed
+        check_number_of_columns(self, len(batch))
+        context = self.context(batch, embed)  # first: a guide is done before the graph of the model exists
+        return self.compute(self.read(batch, embed), labels, **context)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {}
+        """The arguments of this loss, for the model card; `mask_duplicates`, which the reference has not, where it is set."""
+        values = {name: getattr(self, name) for name in self.config_keys}
+        return {k: _in_words(v) for k, v in values.items() if k != "mask_duplicates" or v}
 
     @property
     def citation(self) -> str:
         """BibTeX of the paper, for the model card; empty where there is none."""
-        return ""
+        return bibtex(self.cites) if self.cites else ""
 
 
-def embed_columns(
-    model: nn.Module, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-) -> tuple[Tensor, ...]:
-    """Embed every column with one model: together if they are packed, else one by one.
-
-    Raises:
-        ValueError: Chunks are asked for, but the features cannot be cut into rows.
-    """
-    if isinstance(columns, ColumnBatch) and columns.tasks is not None:
-
-        def embed(column: int, task: str | None) -> Tensor:
-            return run(
-                lambda tokens: embedder(model, {"tokens": tokens, "task": task}),
-                column_tokens(columns, column),
-            )
-
-        return tuple(embed(column, task) for column, task in enumerate(columns.tasks))
-    if isinstance(columns, ColumnBatch):
-        if run is run_whole and getattr(next(iter(model.children()), None), "in_one_pass", False):
-            run = run_at_once
-        return columns.split(run(lambda tokens: embedder(model, {"tokens": tokens}), columns.tokens))
-    if run is run_whole:
-        return tuple(embedder(model, dict(features)) for features in columns)
-    first = next(iter(model.children()), None)
-    return tuple(
-        run(lambda batch: embedder(model, dict(batch.features)), FeatureBatch(features, first))
-        for features in columns
-    )
-
-
-def packed(model: nn.Module, sentence_features: Iterable[dict[str, Tensor]]) -> Features:
-    """A ColumnBatch of the columns where they are padded token ids and the model takes packed ones; else a list."""
-    if isinstance(sentence_features, ColumnBatch):
-        return sentence_features
-    columns = list(sentence_features)
-    first = columns[0]
-    if not (
-        getattr(model, "takes_tokens", False) and {"input_ids", "attention_mask"} <= set(first) <= PACKABLE
-    ):
-        return columns
-    if any(
-        set(column) != set(first) or len(column["input_ids"]) != len(first["input_ids"]) for column in columns
-    ):
-        return columns
-    longest = max(column["input_ids"].shape[1] for column in columns)
-    joined = {}
-    for key in first:
-        parts = [column[key] for column in columns]
-        if key == "prompt_length":
-            parts = [torch.as_tensor(part).reshape(-1).expand(len(first["input_ids"])) for part in parts]
-        else:
-            parts = [pad(part, (0, longest - part.shape[1])) for part in parts]
-        joined[key] = torch.cat(parts)
-    return ColumnBatch(TokenBatch.from_padded(**joined), len(columns))
-
-
-def column_tokens(columns: ColumnBatch, number: int) -> TokenBatch:
-    """The sequences of one column."""
-    return columns.column(number)
+def computes_from_embeddings(loss: nn.Module) -> TypeGuard[Loss]:
+    """Whether a loss leaves the embedding to others: it is of this package, and nobody has written a `forward` for it."""
+    return isinstance(loss, Loss) and is_own(loss, "forward")
 
 
 def check_number_of_columns(loss: Loss, number: int) -> None:
@@ -315,6 +225,14 @@ def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Te
     return labels.view(-1)
 
 
+def check_mini_batches(mini_batch_size: int, mini_batch_num_tokens: int | None) -> None:
+    """Refuse sizes of chunks, by the names that the reference gives them, that are less than 1."""
+    sizes = {"mini_batch_size": mini_batch_size, "mini_batch_num_tokens": mini_batch_num_tokens}
+    for name, value in sizes.items():
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
+
+
 def widened(embeddings: Tensor, size: int) -> Tensor:
     """(B, d) -> (B, size): zeros behind, so that weights for whole embeddings fit truncated ones (Matryoshka)."""
     return pad(embeddings, (0, size - embeddings.shape[-1]))
@@ -326,3 +244,8 @@ def function_name(function: Callable[..., Any]) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{function_name(function.func)}({settings})" if settings else function_name(function.func)
     return getattr(function, "__name__", type(function).__name__)
+
+
+def _in_words(value: Any) -> Any:
+    """A setting as the model card shows it: functions by their names."""
+    return function_name(value) if callable(value) and not isinstance(value, nn.Module) else value

@@ -15,19 +15,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu, softplus
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Label, Loss, function_name, one_label_per_row
+from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.losses.gather import join_processes
 from likewise.similarity import cos_sim, to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 AllDistances: TypeAlias = Callable[[Tensor], Tensor]
 """Distances of all pairs of rows: (B, D) -> (B, B)."""
@@ -80,10 +77,12 @@ class BatchTripletLoss(Loss, ABC):
             "get_anchor_negative_triplet_mask",
         }
     )
+    config_keys: ClassVar[tuple[str, ...]] = ("distance_metric", "margin")
+    cites = "hermans2017defense"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: AllDistances,
         margin: float,
         gather_across_devices: bool,
@@ -105,15 +104,6 @@ class BatchTripletLoss(Loss, ABC):
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """(B, B) distances, and (B, B) whether two rows are of one class -> scalar."""
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"distance_metric": function_name(self.distance_metric), "margin": self.margin}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.TRIPLET
-
 
 class BatchAllTripletLoss(BatchTripletLoss):
     """Texts with a class each; every valid triplet of the batch counts.
@@ -130,7 +120,7 @@ class BatchAllTripletLoss(BatchTripletLoss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
         margin: float = 5,
         *,
@@ -173,7 +163,7 @@ class BatchHardTripletLoss(BatchTripletLoss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
         margin: float = 5,
         *,
@@ -197,9 +187,11 @@ class BatchHardSoftMarginTripletLoss(BatchTripletLoss):
         gather_across_devices: Whether triplets are formed over the rows of all processes.
     """
 
+    config_keys = ("distance_metric",)
+
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
         *,
         gather_across_devices: bool = False,
@@ -209,10 +201,6 @@ class BatchHardSoftMarginTripletLoss(BatchTripletLoss):
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """Mean over all rows."""
         return softplus(_hardest_excess(distances, same)).mean()
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"distance_metric": function_name(self.distance_metric)}
 
 
 class BatchSemiHardTripletLoss(BatchTripletLoss):
@@ -230,7 +218,7 @@ class BatchSemiHardTripletLoss(BatchTripletLoss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
         margin: float = 5,
         *,

@@ -11,19 +11,16 @@ https://doi.org/10.1109/CVPR.2006.100, equation 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, pairwise_distance, relu
 
-from likewise.losses import citations
 from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.losses.gather import join_processes
 from likewise.losses.triplet import Distance, member_name
 from likewise.similarity import to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class SiameseDistanceMetric:
@@ -59,10 +56,12 @@ class ContrastiveLoss(Loss):
     """
 
     takes = (Columns(("sentence1", "sentence2"), label=Label.BINARY),)
+    config_keys = ("distance_metric", "margin", "size_average")
+    cites = "hadsell2006dimensionality"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE,
         margin: float = 0.5,
         size_average: bool = True,
@@ -82,16 +81,9 @@ class ContrastiveLoss(Loss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        return {
-            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric),
-            "margin": self.margin,
-            "size_average": self.size_average,
+        return super().get_config_dict() | {
+            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric)
         }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.CONTRASTIVE
 
 
 class OnlineContrastiveLoss(Loss):
@@ -108,10 +100,11 @@ class OnlineContrastiveLoss(Loss):
     """
 
     takes = ContrastiveLoss.takes
+    config_keys = ("distance_metric", "margin")
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE,
         margin: float = 0.5,
         *,
@@ -135,7 +128,6 @@ class OnlineContrastiveLoss(Loss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        return {
-            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric),
-            "margin": self.margin,
+        return super().get_config_dict() | {
+            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric)
         }

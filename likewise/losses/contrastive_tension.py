@@ -14,35 +14,21 @@ import copy
 import math
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from likewise.engine import ColumnBatch
+from likewise.engine.embed import Batch, Embed
 from likewise.input_example import InputExample
-from likewise.losses import citations
-from likewise.losses.base import (
-    Columns,
-    Embedder,
-    Features,
-    Label,
-    Loss,
-    Run,
-    column_tokens,
-    function_name,
-    one_label_per_row,
-    run_whole,
-    sentence_embeddings,
-)
+from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import column_ids, find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.similarity import Similarity, cos_sim, pairwise_dot_score
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class ContrastiveTensionLoss(Loss):
@@ -60,28 +46,26 @@ class ContrastiveTensionLoss(Loss):
         Columns(("sentence1", "sentence2"), label=Label.BINARY),
         Columns(("sentence1", "sentence2")),
     )
+    cites = "carlsson2021semantic"
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: Encoder) -> None:
         super().__init__(model)
         self.model1 = copy.deepcopy(model)
 
     @property
-    def model2(self) -> SentenceTransformer:
+    def model2(self) -> Encoder:
         """The reference's name of `model`."""
         return self.model
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
         """The copy's embeddings of the first texts, the model's of the second."""
-        pairs = zip((self.model1, self.model), (0, 1), strict=True)
-        return [embed_column(model, columns, number, run, embedder) for model, number in pairs]
+        return [*embed(self.model1, batch, [0]), *embed(self.model, batch, [1])]
 
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`same`: (B,) whether the texts are equal; left out where the columns are not packed."""
-        if not isinstance(columns, ColumnBatch):
+        if not isinstance(batch, ColumnBatch):
             return {}
-        first, second = column_ids(columns)[:2]
+        first, second = column_ids(batch)[:2]
         return {"same": first == second}
 
     def compute(
@@ -91,11 +75,6 @@ class ContrastiveTensionLoss(Loss):
         labels = one_label_per_row(self, same if labels is None else labels, embeddings)
         scores = pairwise_dot_score(*embeddings)
         return binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="sum")
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.CONTRASTIVE_TENSION
 
 
 class ContrastiveTensionLossInBatchNegatives(Loss):
@@ -117,10 +96,12 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         Columns(("sentence",), in_batch_negatives=True),
         Columns(("sentence", "same sentence"), in_batch_negatives=True),
     )
+    config_keys = ("scale", "similarity_fct", "mask_duplicates")
+    cites = "carlsson2021semantic"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         *,
@@ -138,21 +119,23 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale), device=device))
 
     @property
-    def model2(self) -> SentenceTransformer:
+    def model2(self) -> Encoder:
         """The reference's name of `model`."""
         return self.model
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
-        """The copy's embeddings of the (first) texts, and the model's of the (last) ones."""
-        pairs = zip((self.model1, self.model), (0, len(columns) - 1), strict=True)
-        return [embed_column(model, columns, number, run, embedder) for model, number in pairs]
+    @property
+    def scale(self) -> float:
+        """What the similarities are multiplied by at present."""
+        return self.logit_scale.exp().item()
 
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
+        """The copy's embeddings of the (first) texts, and the model's of the (last) ones."""
+        return [*embed(self.model1, batch, [0]), *embed(self.model, batch, [len(batch) - 1])]
+
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`ids`, where duplicates are masked: those of the first and of the last texts, then of id columns."""
-        context = super().context(columns, run)
-        if "ids" in context and len(columns) == 1:
+        context = super().context(batch, embed)
+        if "ids" in context and len(batch) == 1:
             context["ids"] = torch.cat([context["ids"][:1], context["ids"]])
         return context
 
@@ -175,24 +158,6 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         directions = [Direction(own[0], every[1], edit), Direction(own[1], every[0], edit, swapped=True)]
         loss = info_nce(directions, rows, similarity, self.logit_scale.exp(), separate=True)
         return loss * joined.weight
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        duplicates = {"mask_duplicates": True} if self.mask_duplicates else {}
-        scale = self.logit_scale.exp().item()
-        return {"scale": scale, "similarity_fct": function_name(self.similarity_fct), **duplicates}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.CONTRASTIVE_TENSION
-
-
-def embed_column(model: nn.Module, columns: Features, number: int, run: Run, embedder: Embedder) -> Tensor:
-    """Embed one column: (B, D)."""
-    if isinstance(columns, ColumnBatch):
-        return run(lambda tokens: embedder(model, {"tokens": tokens}), column_tokens(columns, number))
-    return embedder(model, dict(columns[number]))
 
 
 class ContrastiveTensionDataLoader:

@@ -11,18 +11,14 @@ Li and Li 2023, https://arxiv.org/abs/2309.12871, equation 8.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Label, Loss, function_name, one_label_per_row
+from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, pairwise_angle_sim, pairwise_cos_sim, to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class CoSENTLoss(Loss):
@@ -39,10 +35,12 @@ class CoSENTLoss(Loss):
     """
 
     takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.NUMBER),)
+    config_keys = ("scale", "similarity_fct")
+    cites = "10531646"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = pairwise_cos_sim,
         *,
@@ -67,15 +65,6 @@ class CoSENTLoss(Loss):
         terms = scores + beyond[torch.searchsorted(labels, labels, right=True)]
         return torch.logsumexp(torch.cat([terms.new_zeros(1), terms]), dim=0)
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"scale": self.scale, "similarity_fct": function_name(self.similarity_fct)}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.COSENT
-
 
 class AnglELoss(CoSENTLoss):
     """CoSENTLoss with the angle between embeddings, read as complex numbers, for similarity.
@@ -97,10 +86,9 @@ class AnglELoss(CoSENTLoss):
             ("anchor", "positive", "negative"), more="negative", label=Label.NUMBER, label_range=(0.0, 1.0)
         ),
     )
+    cites = "li-li-2024-aoe"
 
-    def __init__(
-        self, model: SentenceTransformer, scale: float = 20.0, *, gather_across_devices: bool = False
-    ) -> None:
+    def __init__(self, model: Encoder, scale: float = 20.0, *, gather_across_devices: bool = False) -> None:
         super().__init__(model, scale, pairwise_angle_sim, gather_across_devices=gather_across_devices)
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
@@ -115,8 +103,3 @@ class AnglELoss(CoSENTLoss):
             labels = torch.cat([labels, *[1 - labels] * (len(others) - 1)])
             embeddings = (anchors.repeat(len(others), 1), torch.cat(others))
         return super().compute(embeddings, labels)
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.ANGLE

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.similarity import to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class CosineSimilarityLoss(Loss):
@@ -38,7 +36,7 @@ class CosineSimilarityLoss(Loss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         loss_fct: nn.Module | None = None,
         cos_score_transformation: nn.Module | None = None,
     ) -> None:

@@ -11,7 +11,7 @@ import logging
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,23 +19,10 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
 from likewise.engine import ColumnBatch, TokenBatch
+from likewise.engine.embed import Batch, Embed
 from likewise.input_example import InputExample
-from likewise.losses import citations
-from likewise.losses.base import (
-    Columns,
-    Embedder,
-    Features,
-    Loss,
-    Run,
-    column_tokens,
-    run_whole,
-    sentence_embeddings,
-    widened,
-)
-from likewise.losses.contrastive_tension import embed_column
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.losses.base import Columns, Loss, widened
+from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +44,12 @@ class DenoisingAutoEncoderLoss(Loss):
     """
 
     takes = (Columns(("damaged", "original")),)
+    config_keys = ("decoder_name_or_path", "need_retokenization")
+    cites = "wang-2021-TSDAE"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         decoder_name_or_path: str | None = None,
         tie_encoder_decoder: bool = True,
     ) -> None:
@@ -103,18 +92,21 @@ class DenoisingAutoEncoderLoss(Loss):
             )
         return str(path)
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
-        """The embeddings of the damaged texts alone."""
-        return [embed_column(self.model, columns, 0, run, embedder)]
+    @property
+    def decoder_name_or_path(self) -> str:
+        """Where the decoder came from."""
+        return str(self.decoder.config._name_or_path)
 
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
+        """The embeddings of the damaged texts alone."""
+        return embed(self.model, batch, [0])
+
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`original`: (B, L) the decoder's tokens of the originals, padded on the right."""
-        if isinstance(columns, ColumnBatch):
-            tokens = column_tokens(columns, 1)
+        if isinstance(batch, ColumnBatch):
+            tokens = batch.column(1)
         else:
-            tokens = TokenBatch.from_padded(columns[1]["input_ids"], columns[1]["attention_mask"])
+            tokens = TokenBatch.from_padded(batch[1]["input_ids"], batch[1]["attention_mask"])
         if not self.need_retokenization:
             return {"original": tokens.pad(tokens.input_ids, self.tokenizer_decoder.pad_token_id)}
         padded = tokens.pad(tokens.input_ids, self.model.tokenizer.pad_token_id)
@@ -145,18 +137,6 @@ class DenoisingAutoEncoderLoss(Loss):
         wanted = original[:, 1:].flatten()
         padding = self.tokenizer_decoder.pad_token_id
         return cross_entropy(logits.flatten(0, 1).float(), wanted, ignore_index=padding)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "decoder_name_or_path": self.decoder.config._name_or_path,
-            "need_retokenization": self.need_retokenization,
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.TSDAE
 
 
 def _share_weights(encoder: nn.Module, decoder: Any) -> None:

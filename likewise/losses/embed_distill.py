@@ -14,18 +14,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from likewise.losses import citations
 from likewise.losses.base import Columns, Label, Loss, widened
 from likewise.similarity import to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 METRICS = ("mse", "l2", "cosine")
 
@@ -45,10 +42,12 @@ class EmbedDistillLoss(Loss):
 
     takes = (Columns(("sentence",), more="sentence", label=Label.EMBEDDING),)
     names_are_one = False
+    config_keys: ClassVar[tuple[str, ...]] = ("distance_metric", "projection_dim")
+    cites = "kim2023embeddistill"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: Literal["mse", "l2", "cosine"] = "cosine",
         projection_dim: int | None = None,
     ) -> None:
@@ -152,15 +151,6 @@ class EmbedDistillLoss(Loss):
             self.projection_dim = size
         self.projection.load_state_dict(state)
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"distance_metric": self.distance_metric, "projection_dim": self.projection_dim}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.EMBED_DISTILL
-
 
 class MSELoss(EmbedDistillLoss):
     """EmbedDistillLoss by the mean squared error, as used to teach a model new languages.
@@ -172,20 +162,14 @@ class MSELoss(EmbedDistillLoss):
         projection_dim: As there.
     """
 
-    def __init__(self, model: SentenceTransformer, projection_dim: int | None = None) -> None:
+    config_keys = ("projection_dim",)
+    cites = "reimers-2020-multilingual-sentence-bert"
+
+    def __init__(self, model: Encoder, projection_dim: int | None = None) -> None:
         super().__init__(model, "mse", projection_dim)
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"projection_dim": self.projection_dim}
 
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MULTILINGUAL
-
-
-def _size(model: SentenceTransformer) -> int:
+def _size(model: Encoder) -> int:
     size = model.get_sentence_embedding_dimension()
     if size is None:
         raise ValueError("A projection needs the model's embedding size, which none of its modules tells.")

@@ -15,24 +15,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenSequences
-from likewise.losses import citations
-from likewise.losses.base import Columns, Features, Loss, Run, embed_columns, run_whole
+from likewise.engine.embed import Batch, Embed
+from likewise.losses.base import Columns, Loss, check_mini_batches
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
-from likewise.losses.recompute import recompute_mini_batches
 from likewise.modules import Router
 from likewise.modules.base import padding_of
 from likewise.similarity import cos_sim, pairwise_dot_score
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 EPS = 1e-8  # norms below it count as it
 TIE = 1e-6  # guide similarities that differ by rounding count as equal
@@ -73,12 +70,23 @@ class GISTEmbedLoss(Loss):
             "sim_matrix",
         }
     )
-    guide: SentenceTransformer
+    guide: Encoder
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "guide",
+        "temperature",
+        "margin_strategy",
+        "margin",
+        "contrast_anchors",
+        "contrast_positives",
+        "gather_across_devices",
+        "mask_duplicates",
+    )
+    cites = "solatorio2024gistembed"
 
     def __init__(
         self,
-        model: SentenceTransformer,
-        guide: SentenceTransformer,
+        model: Encoder,
+        guide: Encoder,
         temperature: float = 0.01,
         margin_strategy: Literal["absolute", "relative"] = "absolute",
         margin: float = 0.0,
@@ -107,14 +115,14 @@ class GISTEmbedLoss(Loss):
         self.mask_duplicates = mask_duplicates
 
     @torch.no_grad()
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`guides`: the guide's embeddings, one (B, D') for each column; and `ids`, where duplicates are masked."""
-        ids = super().context(columns, run)
+        ids = super().context(batch, embed)
         if self.must_retokenize:
-            columns = _retokenized(columns, self.model, self.guide)
-        elif isinstance(columns, ColumnBatch):
-            columns = columns.to(self.guide.device)
-        guides = embed_columns(self.guide, columns, self.chosen_run(run))
+            batch = _retokenized(batch, self.model, self.guide)
+        elif isinstance(batch, ColumnBatch):
+            batch = batch.to(self.guide.device)
+        guides = embed(self.guide, batch)
         return {"guides": [guide.to(self.model.device) for guide in guides], **ids}
 
     def compute(
@@ -167,24 +175,6 @@ class GISTEmbedLoss(Loss):
         directions += [compared(0, negative) for negative in range(2, len(columns))]
         return info_nce(directions, own, similarity, 1 / self.temperature) * joined.weight
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "guide": self.guide,
-            "temperature": self.temperature,
-            "margin_strategy": self.margin_strategy,
-            "margin": self.margin,
-            "contrast_anchors": self.contrast_anchors,
-            "contrast_positives": self.contrast_positives,
-            "gather_across_devices": self.gather_across_devices,
-            **({"mask_duplicates": True} if self.mask_duplicates else {}),
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.GIST_EMBED
-
 
 class CachedGISTEmbedLoss(GISTEmbedLoss):
     """GISTEmbedLoss whose encoder runs in chunks that are recomputed in the backward pass.
@@ -206,10 +196,12 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         mask_duplicates: As there.
     """
 
+    config_keys = (*GISTEmbedLoss.config_keys, "mini_batch_size", "mini_batch_num_tokens")
+
     def __init__(
         self,
-        model: SentenceTransformer,
-        guide: SentenceTransformer,
+        model: Encoder,
+        guide: Encoder,
         temperature: float = 0.01,
         mini_batch_size: int = 32,
         mini_batch_num_tokens: int | None = None,
@@ -235,24 +227,26 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         )
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.own_run = recompute_mini_batches(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
+        self.show_progress_bar = show_progress_bar
+        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        chunks = {
-            "mini_batch_size": self.mini_batch_size,
-            "mini_batch_num_tokens": self.mini_batch_num_tokens,
-        }
-        return super().get_config_dict() | chunks
+    @property
+    def embed(self) -> Embed:
+        """In chunks of the mini-batches' size."""
+        return Embed(
+            self.mini_batch_num_tokens,
+            recompute_rows=self.mini_batch_size,
+            show_progress_bar=self.show_progress_bar,
+        )
 
 
-def _firsts(model: SentenceTransformer) -> list[Any]:
+def _firsts(model: Encoder) -> list[Any]:
     """The modules that take texts: one for each route of a Router, else the first module."""
     first: Any = model[0]
     return [first.first_module(route) for route in first.routes] if isinstance(first, Router) else [first]
 
 
-def _speak_differently(model: SentenceTransformer, guide: SentenceTransformer) -> bool:
+def _speak_differently(model: Encoder, guide: Encoder) -> bool:
     """Whether the model's tokens, of any of its routes, mean nothing to the guide, or may be too many for it."""
     for name, one in (("model", model), ("guide", guide)):
         if not all(hasattr(getattr(first, "tokenizer", None), "get_vocab") for first in _firsts(one)):
@@ -268,7 +262,7 @@ def _speak_differently(model: SentenceTransformer, guide: SentenceTransformer) -
     return False
 
 
-def _retokenized(columns: Features, model: SentenceTransformer, guide: SentenceTransformer) -> ColumnBatch:
+def _retokenized(columns: Batch, model: Encoder, guide: Encoder) -> ColumnBatch:
     """The columns' texts, as far as tokens tell them, as the guide's tokens."""
     if isinstance(columns, ColumnBatch):
         tokens, rows = columns.tokens, columns.num_rows

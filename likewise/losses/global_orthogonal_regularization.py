@@ -9,19 +9,16 @@ Reference: Zhang et al. 2017, https://arxiv.org/abs/1708.06320, equations 7 and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Loss, function_name
+from likewise.losses.base import Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, cos_sim
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class GlobalOrthogonalRegularizationLoss(Loss):
@@ -43,10 +40,12 @@ class GlobalOrthogonalRegularizationLoss(Loss):
     """
 
     takes = (Columns(("sentence",), more="sentence", in_batch_negatives=True),)
+    config_keys = ("similarity_fct", "mean_weight", "second_moment_weight", "aggregation")
+    cites = "zhang2017learningspreadoutlocalfeature"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         similarity_fct: Similarity = cos_sim,
         mean_weight: float | None = 1.0,
         second_moment_weight: float | None = 1.0,
@@ -90,17 +89,3 @@ class GlobalOrthogonalRegularizationLoss(Loss):
         scores = self.similarity_fct(embeddings, embeddings).masked_fill(itself, 0.0)
         pairs = max(rows * (rows - 1), 1)
         return (scores.sum() / pairs).square(), relu(scores.square().sum() / pairs - 1.0 / size)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "similarity_fct": function_name(self.similarity_fct),
-            "mean_weight": self.mean_weight,
-            "second_moment_weight": self.second_moment_weight,
-            "aggregation": self.aggregation,
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.SPREAD_OUT

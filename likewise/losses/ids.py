@@ -5,22 +5,18 @@ Ids have 64 bits, so that two values share one by chance but once in 2 ** 64.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenBatch
+from likewise.engine.embed import Batch
 from likewise.losses.gather import join_processes
-
-if TYPE_CHECKING:
-    from likewise.losses.base import Features
 
 # The odd multipliers and shifts of splitmix64 (Steele, Lea and Flood 2014), as signed numbers.
 STEP, FIRST, SECOND = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-def column_ids(columns: Features) -> Tensor:
+def column_ids(columns: Batch) -> Tensor:
     """(C or more, B) int64: ids of every text column's tokens, then those of the id columns.
 
     Raises:

@@ -10,17 +10,14 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from likewise.losses import citations
 from likewise.losses.base import LossValue
 from likewise.losses.wrapping import LossAround, weighted_sum
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +40,12 @@ class MatryoshkaLoss(LossAround):
         TypeError: The inner loss does not compute from embeddings.
     """
 
+    config_keys = ("matryoshka_dims", "matryoshka_weights", "n_dims_per_step")
+    cites = "kusupati2024matryoshka"
+
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         loss: nn.Module,
         matryoshka_dims: Sequence[int],
         matryoshka_weights: Sequence[float] | None = None,
@@ -79,20 +79,6 @@ class MatryoshkaLoss(LossAround):
         if 0 < self.n_dims_per_step < len(numbers):
             return sorted(random.sample(numbers, self.n_dims_per_step))
         return numbers
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "loss": self.inner_name,
-            "matryoshka_dims": self.matryoshka_dims,
-            "matryoshka_weights": self.matryoshka_weights,
-            "n_dims_per_step": self.n_dims_per_step,
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MATRYOSHKA
 
 
 def _check(sizes: Sequence[int], weights: Sequence[float], size: int | None) -> None:

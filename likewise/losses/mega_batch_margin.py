@@ -9,22 +9,18 @@ here is one for each term, as in the reference implementation.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Loss
+from likewise.engine.embed import Embed
+from likewise.losses.base import Columns, Loss, check_mini_batches
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import Duplicates, find_duplicates
 from likewise.losses.info_nce import as_dot_products
-from likewise.losses.recompute import recompute_mini_batches
 from likewise.similarity import cos_sim, pairwise_dot_score
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 TILE_ROWS = 256
 
@@ -59,10 +55,18 @@ class MegaBatchMarginLoss(Loss):
             "forward_non_mini_batched",
         }
     )
+    config_keys = (
+        "positive_margin",
+        "negative_margin",
+        "mini_batch_size",
+        "mini_batch_num_tokens",
+        "mask_duplicates",
+    )
+    cites = "wieting-gimpel-2018-paranmt"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         positive_margin: float = 0.8,
         negative_margin: float = 0.3,
         use_mini_batched_version: bool = True,
@@ -80,8 +84,20 @@ class MegaBatchMarginLoss(Loss):
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.gather_across_devices = gather_across_devices
         self.mask_duplicates = mask_duplicates
-        if use_mini_batched_version:
-            self.own_run = recompute_mini_batches(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
+        self.use_mini_batched_version = use_mini_batched_version
+        self.show_progress_bar = show_progress_bar
+        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
+
+    @property
+    def embed(self) -> Embed:
+        """In chunks of the mini-batches' size, if they are asked for."""
+        if not self.use_mini_batched_version:
+            return Embed()
+        return Embed(
+            self.mini_batch_num_tokens,
+            recompute_rows=self.mini_batch_size,
+            show_progress_bar=self.show_progress_bar,
+        )
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
@@ -102,21 +118,6 @@ class MegaBatchMarginLoss(Loss):
         excess = pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin
         losses = relu(self.positive_margin - pairwise_dot_score(anchors, positives)) + relu(excess) * found
         return losses.mean() * joined.weight
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "positive_margin": self.positive_margin,
-            "negative_margin": self.negative_margin,
-            "mini_batch_size": self.mini_batch_size,
-            "mini_batch_num_tokens": self.mini_batch_num_tokens,
-            **({"mask_duplicates": True} if self.mask_duplicates else {}),
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MEGA_BATCH
 
 
 def _hardest(

@@ -11,21 +11,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Loss, function_name
+from likewise.engine.embed import Embed
+from likewise.losses.base import Columns, Loss, check_mini_batches
+from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, Edit, as_dot_products, info_nce
-from likewise.losses.recompute import recompute_mini_batches
 from likewise.similarity import Similarity, cos_sim
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +68,20 @@ class MultipleNegativesRankingLoss(Loss):
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
     never_called = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "scale",
+        "similarity_fct",
+        "gather_across_devices",
+        "directions",
+        "partition_mode",
+        "hardness_mode",
+        "hardness_strength",
+        "mask_duplicates",
+    )
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         gather_across_devices: bool = False,
@@ -154,19 +162,6 @@ class MultipleNegativesRankingLoss(Loss):
 
         return edit
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "scale": self.scale,
-            "similarity_fct": function_name(self.similarity_fct),
-            "gather_across_devices": self.gather_across_devices,
-            "directions": self.directions,
-            "partition_mode": self.partition_mode,
-            "hardness_mode": self.hardness_mode,
-            "hardness_strength": self.hardness_strength,
-            **({"mask_duplicates": True} if self.mask_duplicates else {}),
-        }
-
     @property
     def temperature(self) -> float:
         """1 / scale."""
@@ -174,12 +169,13 @@ class MultipleNegativesRankingLoss(Loss):
 
     @property
     def citation(self) -> str:
-        """BibTeX of the paper that describes these directions."""
+        """BibTeX of the paper that describes these directions, or this way to embed."""
+        key = "oord2019representationlearningcontrastivepredictive"
         if set(self.directions) == set(ALL_DIRECTIONS) and self.partition_mode == "joint":
-            return citations.GTE
+            key = "li2023generaltextembeddingsmultistage"
         if set(self.directions) == set(BOTH_WAYS) and self.partition_mode == "per_direction":
-            return citations.JINA_2
-        return citations.INFO_NCE
+            key = "günther2024jinaembeddings28192token"
+        return bibtex(self.cites or key)
 
 
 class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
@@ -197,7 +193,7 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         gather_across_devices: bool = False,
@@ -236,9 +232,12 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: As there.
     """
 
+    config_keys = (*MultipleNegativesRankingLoss.config_keys, "mini_batch_size", "mini_batch_num_tokens")
+    cites = "gao2021scaling"
+
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         mini_batch_size: int = 32,
@@ -265,20 +264,17 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         )
         self.mini_batch_size = mini_batch_size
         self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.own_run = recompute_mini_batches(mini_batch_size, mini_batch_num_tokens, show_progress_bar)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        chunks = {
-            "mini_batch_size": self.mini_batch_size,
-            "mini_batch_num_tokens": self.mini_batch_num_tokens,
-        }
-        return super().get_config_dict() | chunks
+        self.show_progress_bar = show_progress_bar
+        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
 
     @property
-    def citation(self) -> str:
-        """BibTeX of gradient caching."""
-        return citations.GRAD_CACHE
+    def embed(self) -> Embed:
+        """In chunks of the mini-batches' size."""
+        return Embed(
+            self.mini_batch_num_tokens,
+            recompute_rows=self.mini_batch_size,
+            show_progress_bar=self.show_progress_bar,
+        )
 
 
 class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRankingLoss):
@@ -297,7 +293,7 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         scale: float = 20.0,
         similarity_fct: Similarity = cos_sim,
         mini_batch_size: int = 32,

@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Label, Loss, function_name
+from likewise.losses.base import Columns, Label, Loss
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 
 class MarginMSELoss(Loss):
@@ -47,8 +44,10 @@ class MarginMSELoss(Loss):
             ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
         ),
     )
+    config_keys = ("similarity_fct",)
+    cites = "hofstätter2021improving"
 
-    def __init__(self, model: SentenceTransformer, similarity_fct: Similarity = pairwise_dot_score) -> None:
+    def __init__(self, model: Encoder, similarity_fct: Similarity = pairwise_dot_score) -> None:
         super().__init__(model)
         self.similarity_fct = similarity_fct
 
@@ -72,15 +71,6 @@ class MarginMSELoss(Loss):
             )
         return labels
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"similarity_fct": function_name(self.similarity_fct)}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MARGIN_MSE
-
 
 class DistillKLDivLoss(Loss):
     """A query, a positive and negatives, with a list of the scores a teacher gives them (the positive's first).
@@ -102,10 +92,12 @@ class DistillKLDivLoss(Loss):
     takes = (
         Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1,)),
     )
+    config_keys = ("similarity_fct", "temperature")
+    cites = "lin2020distillingdenserepresentationsranking"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         similarity_fct: Similarity = pairwise_dot_score,
         temperature: float = 1.0,
         student_temperature: float | None = None,
@@ -144,18 +136,8 @@ class DistillKLDivLoss(Loss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        temperatures = {
-            name: getattr(self, name)
-            for name in ("student_temperature", "teacher_temperature")
-            if getattr(self, name) != self.temperature
-        }
-        similarity = {"similarity_fct": function_name(self.similarity_fct)}
-        return similarity | {"temperature": self.temperature} | temperatures
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.DISTILL_KL_DIV
+        own = {name: getattr(self, name) for name in ("student_temperature", "teacher_temperature")}
+        return super().get_config_dict() | {k: v for k, v in own.items() if v != self.temperature}
 
 
 def document_scores(embeddings: Sequence[Tensor], similarity_fct: Similarity) -> list[Tensor]:

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from likewise.losses import citations
-from likewise.losses.base import Columns, Label, Loss, LossValue, Run, packed, run_whole, widened
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.engine.embed import Embed, packed
+from likewise.losses.base import Columns, Label, Loss, LossValue, widened
+from likewise.types import Encoder
 
 
 class SoftmaxLoss(Loss):
@@ -41,10 +38,17 @@ class SoftmaxLoss(Loss):
     """
 
     takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.CLASS),)
+    config_keys = (
+        "num_labels",
+        "concatenation_sent_rep",
+        "concatenation_sent_difference",
+        "concatenation_sent_multiplication",
+    )
+    cites = "reimers-2019-sentence-bert"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         embedding_dimension: int | None = None,
         num_labels: int | None = None,
         concatenation_sent_rep: bool = True,
@@ -107,27 +111,13 @@ class SoftmaxLoss(Loss):
         self,
         sentence_features: Iterable[dict[str, Tensor]],
         labels: Tensor | None = None,
-        run: Run = run_whole,
+        embed: Embed | None = None,
     ) -> LossValue:
         """Embed the columns and compute the loss; without labels, the embeddings and the scores of the classes.
 
         LabelAccuracyEvaluator calls it without labels.
         """
         if labels is None:
-            embeddings = self.embed(packed(self.model, sentence_features), run)
+            embeddings = self.read(packed(self.model, sentence_features), embed or self.embed)
             return embeddings, self.scores(embeddings)  # type: ignore[return-value]
-        return super().forward(sentence_features, labels, run)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "num_labels": self.num_labels,
-            "concatenation_sent_rep": self.concatenation_sent_rep,
-            "concatenation_sent_difference": self.concatenation_sent_difference,
-            "concatenation_sent_multiplication": self.concatenation_sent_multiplication,
-        }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.SENTENCE_BERT
+        return super().forward(sentence_features, labels, embed)

@@ -8,12 +8,11 @@ Reference: Schroff et al. 2015, FaceNet, https://arxiv.org/abs/1503.03832, equat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.losses import citations
 from likewise.losses.base import Columns, Loss, function_name
 from likewise.similarity import (
     pairwise_cos_sim,
@@ -21,9 +20,7 @@ from likewise.similarity import (
     pairwise_manhattan_sim,
     to_float_tensor,
 )
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.types import Encoder
 
 Distance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """Distances of two aligned batches: (B, D), (B, D) -> (B,)."""
@@ -61,10 +58,12 @@ class TripletLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive", "negative")),)
+    config_keys = ("distance_metric", "triplet_margin")
+    cites = "hermans2017defense"
 
     def __init__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN,
         triplet_margin: float = 5,
     ) -> None:
@@ -80,15 +79,9 @@ class TripletLoss(Loss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        return {
-            "distance_metric": member_name(self.distance_metric, TripletDistanceMetric),
-            "triplet_margin": self.triplet_margin,
+        return super().get_config_dict() | {
+            "distance_metric": member_name(self.distance_metric, TripletDistanceMetric)
         }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.TRIPLET
 
 
 def member_name(function: Callable[..., Any], among: type) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
-from likewise.losses.base import Embedder, Features, Loss, LossValue, Run, run_whole, sentence_embeddings
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.engine.embed import Batch, Embed
+from likewise.losses.base import Loss, LossValue, computes_from_embeddings
+from likewise.types import Encoder
 
 
 class LossAround(Loss):
@@ -25,28 +24,40 @@ class LossAround(Loss):
         TypeError: The inner loss does not compute from embeddings.
     """
 
-    def __init__(self, model: SentenceTransformer, loss: nn.Module) -> None:
+    def __init__(self, model: Encoder, loss: nn.Module) -> None:
         super().__init__(model)
         self.inner_name = type(loss).__name__
         if not isinstance(loss, Loss):
             loss = _Foreign(model, loss)
+        elif not computes_from_embeddings(loss):
+            raise TypeError(
+                f"`loss` is a {self.inner_name}, whose own `forward` nothing would call inside {type(self).__name__}. Write "
+                "`compute(embeddings, labels)` in its place."
+            )
         self.loss = loss
         self.takes = loss.takes
         self.mask_duplicates = loss.mask_duplicates
 
-    def embed(
-        self, columns: Features, run: Run = run_whole, embedder: Embedder = sentence_embeddings
-    ) -> Sequence[Tensor]:
-        """As the inner loss does."""
-        return self.loss.embed(columns, run, embedder)
+    @property
+    def embed(self) -> Embed:
+        """As the inner loss says."""
+        return self.loss.embed
 
-    def context(self, columns: Features, run: Run = run_whole) -> dict[str, Any]:
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
         """As the inner loss does."""
-        return self.loss.context(columns, run)
+        return self.loss.read(batch, embed)
+
+    def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
+        """As the inner loss does."""
+        return self.loss.context(batch, embed)
 
     def cut_labels(self, labels: Tensor | None, size: int) -> Tensor | None:
         """As the inner loss does."""
         return self.loss.cut_labels(labels, size)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The inner loss's name and the arguments of this one, for the model card."""
+        return {"loss": self.inner_name} | super().get_config_dict()
 
 
 class _Foreign(Loss):
@@ -54,7 +65,7 @@ class _Foreign(Loss):
 
     takes = ()
 
-    def __init__(self, model: SentenceTransformer, loss: nn.Module) -> None:
+    def __init__(self, model: Encoder, loss: nn.Module) -> None:
         super().__init__(model)
         if not callable(getattr(loss, "compute_loss_from_embeddings", None)):
             raise TypeError(

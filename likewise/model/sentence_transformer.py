@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from likewise.engine import TokenSequences
+from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import encoding, fingerprint, hub, inference, placement, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
@@ -420,6 +420,28 @@ class SentenceTransformer(nn.Sequential):
         for name, module in self.named_children():
             features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()), self[0])
         return features
+
+    def layer_embeddings(self, features: Features) -> Tensor:
+        """What the model would give if its Transformer ended at each of its layers, layer 0 being the input embeddings.
+
+        Args:
+            features: As for `forward`, of N texts. The Transformer runs once, only the modules behind it for every layer.
+
+        Returns:
+            (N, layers, D), the last layer last.
+        """
+        tokens = features.get("tokens")
+        if tokens is None:
+            known = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
+            tokens = TokenBatch.from_padded(**{key: features[key] for key in known if key in features})
+        first, *others = self.children()
+        embeddings = []
+        for layer in first.encoder(tokens, output_hidden_states=True):  # type: ignore[operator]
+            state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}
+            for module in others:
+                state = run_module(module, state, {}, reader=first)
+            embeddings.append(state["sentence_embedding"])
+        return torch.stack(embeddings, dim=1)
 
     # Encode
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from likewise import CrossEncoder
 from likewise.cross_encoder import losses
-from likewise.cross_encoder.scoring import Score
+from likewise.engine.embed import Embed
 
 LENGTHS = (3, 1, 5, 3, 2)
 QUERIES = sentences(len(LENGTHS), seed=1, longest=5)
@@ -177,7 +177,9 @@ def test_recomputed_chunks_give_the_same(case: str, folder: str) -> None:
     model = load(folder)
     loss = getattr(losses, name)(model, **options_of(losses, options))
     whole = value_and_gradients(loss, model, columns, labels)
-    parts = value_and_gradients(loss, model, columns, labels, score=Score(recompute_tokens=30))
+    parts = value_and_gradients(
+        loss, model, columns, labels, score=Embed(output="scores", recompute_tokens=30)
+    )
     torch.testing.assert_close(parts, whole, rtol=1e-3, atol=2e-5)
 
 
@@ -217,7 +219,7 @@ def test_a_padded_model_trains_too(tmp_path: Path) -> None:
     loss = losses.LambdaLoss(model)
     whole = value_and_gradients(loss, model, *LISTS)
     torch.testing.assert_close(
-        value_and_gradients(loss, model, *LISTS, score=Score(recompute_tokens=40)),
+        value_and_gradients(loss, model, *LISTS, score=Embed(output="scores", recompute_tokens=40)),
         whole,
         rtol=1e-3,
         atol=2e-5,
@@ -228,7 +230,9 @@ def test_dropout_draws_the_same_in_recomputed_chunks(tmp_path: Path) -> None:
     model = load(reranker_folder(tmp_path))
     loss = losses.ListNetLoss(model)
     kept, again = (
-        value_and_gradients(loss, model, *LISTS, score=Score(recompute_tokens=30, keep_tokens=tokens))
+        value_and_gradients(
+            loss, model, *LISTS, score=Embed(output="scores", recompute_tokens=30, keep_tokens=tokens)
+        )
         for tokens in (10_000, 0)
     )
     torch.testing.assert_close(kept, again)
@@ -491,7 +495,7 @@ def test_settings_out_of_range_are_refused(folder: str) -> None:
     with pytest.raises(ValueError, match="`mini_batch_size` must be at least 1"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=0)
     with pytest.raises(ValueError, match="`recompute_tokens` must be at least 1, but is 0"):
-        Score(recompute_tokens=0)
+        Embed(output="scores", recompute_tokens=0)
     with pytest.raises(ValueError, match="chooses the pairs that are scored"):
         losses.MultipleNegativesRankingLoss(model)(dict(model.preprocess([("a", "b")])))
 

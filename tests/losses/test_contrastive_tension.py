@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     from sentence_transformers import SentenceTransformer as ReferenceModel
 
 from likewise import losses
+from likewise.engine.embed import Embed
 
 
 def test_without_labels_equal_texts_are_the_positives_as_in_the_reference(model: Any, folder: str) -> None:
@@ -72,7 +73,7 @@ def test_two_texts_of_a_row_are_two_views_whose_repetitions_can_be_masked(model:
     second[3] = first[0]  # what belongs to row 3 belongs to row 0 too
     masked = losses.ContrastiveTensionLossInBatchNegatives(model, mask_duplicates=True)
     same = torch.ones(6, 4)
-    value = masked.compute([same, same], **masked.context(batch_of(model, [first, second])))
+    value = masked.compute([same, same], **masked.context(batch_of(model, [first, second]), Embed()))
     assert value.item() == pytest.approx((4 * math.log(6) + 2 * math.log(5)) / 6)
 
 

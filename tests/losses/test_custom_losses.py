@@ -13,6 +13,7 @@ from losses_common import batch_of, texts
 from torch import Tensor, nn
 
 from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+from likewise.engine.embed import Embed
 from likewise.engine.features import Padding
 
 
@@ -116,6 +117,22 @@ def test_a_subclass_with_its_own_forward_trains(model: Any, tmp_path: Path) -> N
     assert trained(model, OwnForward(model), tmp_path).state.global_step == 2
 
 
+def test_an_own_forward_is_not_passed_by_inside_a_wrapper(model: Any) -> None:
+    with pytest.raises(
+        TypeError, match=r"OwnForward, whose own `forward` nothing would call inside Matryosh.*compute"
+    ):
+        losses.MatryoshkaLoss(model, OwnForward(model), [32])
+
+
+def test_hooks_on_a_loss_see_its_calls(model: Any, tmp_path: Path) -> None:
+    seen = []
+    loss = losses.CosineSimilarityLoss(model)
+    loss.register_forward_hook(lambda loss, inputs, value: seen.append(value.item()))
+    run = trained(model, loss, tmp_path)
+    logged = [entry["loss"] for entry in run.state.log_history if "loss" in entry]
+    assert seen == pytest.approx(logged, abs=1e-4)
+
+
 @pytest.mark.parametrize("kind", [ColumnByColumn, OwnForward])
 def test_chunks_are_refused_where_the_loss_embeds_by_itself(kind: Any, model: Any, tmp_path: Path) -> None:
     with pytest.raises(
@@ -176,7 +193,8 @@ def test_routes_with_tokenizers_of_their_own_have_their_own_padding(model: Any) 
 def test_a_step_that_would_never_be_called_cannot_be_replaced(kind: Any, step: str) -> None:
     with pytest.raises(TypeError, match=rf"`{step}` of Mine would never be called.* Write `compute\("):
         type("Mine", (kind,), {step: lambda *arguments: None})
-    type("Mine", (kind,), {step: lambda *arguments: None, "forward": lambda self, features, labels: None})
+    own = type("Own", (kind,), {"forward": lambda self, features, labels: getattr(self, step)()})
+    type("Mine", (own,), {step: lambda *arguments: None})
 
 
 def test_steps_that_the_reference_names_are_called(model: Any) -> None:
@@ -206,7 +224,7 @@ class Halved(losses.MSELoss):
 def test_a_teachers_embeddings_come_as_one_batch_for_each_column(model: Any) -> None:
     batch, teacher = batch_of(model, texts(8, 2, seed=1)), torch.randn(8, 32)
     loss = losses.MSELoss(model)
-    embeddings = loss.embed(batch)
+    embeddings = loss.read(batch, Embed())
     expected = loss.compute(embeddings, teacher)
     torch.testing.assert_close(loss.compute_loss_from_embeddings(embeddings, [teacher, teacher]), expected)
     torch.testing.assert_close(Halved(model)(batch, teacher), expected / 2)

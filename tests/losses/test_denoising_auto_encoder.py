@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     import sentence_transformers.sentence_transformer.losses as reference
     from sentence_transformers import SentenceTransformer as ReferenceModel
 
+from likewise.engine.embed import Embed
 from likewise.losses import DenoisingAutoEncoderLoss
 from likewise.losses.denoising_auto_encoder import DenoisingAutoEncoderDataset
 
@@ -88,7 +89,7 @@ def test_a_decoder_of_another_kind_gets_the_originals_in_its_own_tokens(
     assert loss.need_retokenization
     assert loss.tokenizer_decoder.pad_token == "[SEP]"
     data = [["a cat", "the dog"], ["a cat", "the old dog sees a bird"]]
-    original = loss.context(batch_of(model, data))["original"]
+    original = loss.context(batch_of(model, data), Embed())["original"]
     wanted = loss.tokenizer_decoder(data[1], padding=True, return_tensors="pt")["input_ids"]
     assert torch.equal(original, wanted)
     found = gradients(loss(batch_of(model, texts(4, 2))), loss)

@@ -18,8 +18,8 @@ with warnings.catch_warnings():
 
 from likewise import SentenceTransformer, models
 from likewise.engine import ColumnBatch, TokenSequences
+from likewise.engine.embed import Embed
 from likewise.losses import CachedGISTEmbedLoss, GISTEmbedLoss
-from likewise.losses.recompute import recompute
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_a_guide_that_takes_fewer_tokens_gets_the_texts_cut_for_it(model: Any, f
     loss = GISTEmbedLoss(model, guide)
     assert loss.must_retokenize
     data = texts(4, 2)
-    guides = loss.context(batch_of(model, data), recompute(10))["guides"]
+    guides = loss.context(batch_of(model, data), Embed(10))["guides"]
     for found, column in zip(guides, data, strict=True):
         expected = torch.from_numpy(guide.encode(column))
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
@@ -147,7 +147,9 @@ def test_each_route_of_a_router_is_read_with_its_own_tokenizer(folder: str, othe
         loss = GISTEmbedLoss(model, guide)
         assert loss.must_retokenize
         for features in (columns, padded):
-            for found, column, route in zip(loss.context(features)["guides"], data, routes, strict=True):
+            for found, column, route in zip(
+                loss.context(features, Embed())["guides"], data, routes, strict=True
+            ):
                 task = {"task": route} if guide is model else {}
                 expected = guide.encode(column, convert_to_tensor=True, **task)
                 torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from losses_common import FixedModel, batch_of, texts
 
+from likewise.engine.embed import Embed
 from likewise.losses import (
     ContrastiveTensionLossInBatchNegatives,
     GISTEmbedLoss,
@@ -99,7 +100,7 @@ def test_without_the_option_repeated_texts_count_and_with_it_they_do_not(model: 
     plain = MultipleNegativesRankingLoss(model)
     assert plain.compute([same, same]).item() == pytest.approx(math.log(3))
     masked = MultipleNegativesRankingLoss(model, mask_duplicates=True)
-    found = masked.compute([same, same], **masked.context(batch))
+    found = masked.compute([same, same], **masked.context(batch, Embed()))
     assert found.item() == pytest.approx((2 * math.log(2) + math.log(3)) / 3)
     assert masked.get_config_dict()["mask_duplicates"] is True
 
@@ -129,7 +130,7 @@ def test_equal_texts_are_no_negatives_in_contrastive_tension(model: Any) -> None
     same = torch.ones(3, 4)
     loss = ContrastiveTensionLossInBatchNegatives(model, mask_duplicates=True)
     batch = batch_of(model, [["a cat", "a dog", "a cat"]])
-    found = loss.compute([same, same], **loss.context(batch))
+    found = loss.compute([same, same], **loss.context(batch, Embed()))
     assert found.item() == pytest.approx((2 * math.log(2) + math.log(3)) / 3)
     assert loss.get_config_dict()["mask_duplicates"] is True
 
@@ -142,7 +143,7 @@ def test_a_guided_loss_masks_duplicates_that_the_guide_would_keep(model: Any) ->
     plain = GISTEmbedLoss(model, model, **arguments)
     assert plain.compute([same] * 3, guides=[same] * 3).item() == pytest.approx(math.log(6))
     masked = GISTEmbedLoss(model, model, **arguments, mask_duplicates=True)
-    ids = masked.context(batch)["ids"]
+    ids = masked.context(batch, Embed())["ids"]
     found = masked.compute([same] * 3, guides=[same] * 3, ids=ids)
     # Row 0 loses the positive of row 1 and the negative that is its own positive; row 1 the positive of row 0.
     assert found.item() == pytest.approx((math.log(4) + math.log(5) + math.log(6)) / 3)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from losses_common import FixedModel, batch_of, texts
 
 from likewise import losses
 from likewise.engine import ColumnBatch
-from likewise.losses.base import Columns, Label, column_tokens, function_name, packed
+from likewise.engine.embed import packed
+from likewise.losses.base import Columns, Label, function_name
 from likewise.similarity import cos_sim
 
 
@@ -53,7 +56,7 @@ def test_one_column_of_a_batch_is_its_texts_in_their_order(model: Any) -> None:
     columns = texts(7, 3)
     batch = batch_of(model, columns)
     for number, column in enumerate(columns):
-        tokens = column_tokens(batch, number)
+        tokens = batch.column(number)
         assert tokens.lengths.tolist() == sorted(tokens.lengths.tolist())
         expected = model.tokenize(column)
         assert torch.equal(tokens.pad(tokens.input_ids), expected["input_ids"])
@@ -255,3 +258,12 @@ def test_settings_without_effect_are_reported(caplog: pytest.LogCaptureFixture) 
     assert [record.message.split()[0] for record in caplog.records] == [
         "hardness_mode='hard_negatives'", "hardness_mode=None", "`matryoshka_dims`"
     ]  # fmt: skip
+
+
+def test_losses_import_no_model_no_trainer_and_no_card_not_even_for_types() -> None:
+    for path in Path(losses.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                assert not name.startswith(("likewise.model.", "likewise.training", "likewise.card")), path

@@ -13,8 +13,7 @@ from losses_common import EXAMPLES, Example, assert_same_gradients, batch_of, gr
 from torch import Tensor
 
 from likewise import SentenceTransformer, losses
-from likewise.losses.base import run_whole
-from likewise.losses.recompute import recompute
+from likewise.engine.embed import Embed
 
 few = settings(max_examples=4)
 
@@ -81,9 +80,8 @@ def test_chunks_of_any_size_give_the_value_and_gradients_of_one_pass(
 ) -> None:
     loss = every_loss[example.name]
     batch = batch_of(loss.model, texts(8, example.columns, seed))
-    # With `run_whole` the cached losses would choose chunks of their own.
-    expected = loss(batch, example.labels, recompute(10**9))
-    found = loss(batch, example.labels, recompute(micro_batch_tokens, keep_tokens))
+    expected = loss(batch, example.labels, Embed(10**9))
+    found = loss(batch, example.labels, Embed(micro_batch_tokens, keep_tokens=keep_tokens))
     torch.testing.assert_close(total(found), total(expected), rtol=1e-9, atol=1e-9)
     assert_same_gradients(gradients(found, loss), gradients(expected, loss), rtol=1e-8)
 
@@ -92,16 +90,15 @@ def test_chunks_of_any_size_give_the_value_and_gradients_of_one_pass(
 def test_with_dropout_on_recomputed_gradients_equal_the_plain_ones_to_the_bit(
     example: Example, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.losses.base.CACHED_TOKENS", 24)  # in pieces on the CPU, their graphs kept
+    monkeypatch.setattr("likewise.engine.embed.CACHED_TOKENS", 24)  # in pieces on the CPU, their graphs kept
     model, guide = (SentenceTransformer(folder, device="cpu") for _ in range(2))
     loss = example.build(model, guide)
-    loss.own_run = run_whole  # for those whose own is chunks
     model.train()
     batch = batch_of(model, texts(8, example.columns, seed=1))
     torch.manual_seed(1)
-    expected = gradients(loss(batch, example.labels), loss)
+    expected = gradients(loss(batch, example.labels, Embed()), loss)
     torch.manual_seed(1)
-    found = gradients(loss(batch, example.labels, recompute(24)), loss)
+    found = gradients(loss(batch, example.labels, Embed(24)), loss)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name

@@ -10,20 +10,19 @@ from losses_common import assert_same_gradients, batch_of, gradients, texts
 from torch import Tensor
 
 from likewise import losses
-from likewise.losses.base import run_whole
-from likewise.losses.recompute import recompute
+from likewise.engine.embed import Embed
 
 
-def kept_chunks(micro_batch_tokens: int) -> Any:
-    """The same chunks as `recompute`, with every graph kept."""
-    return recompute(micro_batch_tokens, keep_tokens=10**9)
+def kept_chunks(tokens: int) -> Embed:
+    """The same chunks, with every graph kept."""
+    return Embed(tokens, keep_tokens=10**9)
 
 
 def test_the_gradients_are_those_of_one_pass(model: Any) -> None:
     batch = batch_of(model, texts(8, 3))
     loss = losses.MultipleNegativesRankingLoss(model)
-    expected = loss(batch, run=run_whole)
-    found = loss(batch, run=recompute(20))
+    expected = loss(batch, embed=Embed())
+    found = loss(batch, embed=Embed(20))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
     assert_same_gradients(gradients(found, model), gradients(expected, model))
 
@@ -36,51 +35,43 @@ def test_with_dropout_on_the_gradients_are_those_of_the_same_chunks_with_their_g
     batch = batch_of(model, texts(8, 3))
     loss = losses.MultipleNegativesRankingLoss(model)
     torch.manual_seed(1)
-    expected = gradients(loss(batch, run=kept_chunks(20)), model)
+    expected = gradients(loss(batch, embed=kept_chunks(20)), model)
     torch.manual_seed(1)
-    found = gradients(loss(batch, run=recompute(20, keep_tokens)), model)
+    found = gradients(loss(batch, embed=Embed(20, keep_tokens=keep_tokens)), model)
     for name, gradient in expected.items():
         assert torch.equal(found[name], gradient), name
     torch.manual_seed(2)
-    other = gradients(loss(batch, run=recompute(20, keep_tokens)), model)
+    other = gradients(loss(batch, embed=Embed(20, keep_tokens=keep_tokens)), model)
     assert not all(torch.equal(other[name], gradient) for name, gradient in expected.items())
 
 
 def count_embeds(keep_tokens: int | None, model: Any) -> tuple[int, int]:
     """How often chunks are embedded, forward and in the backward pass."""
-    calls = []
-
-    def embed(tokens: Any) -> Tensor:
-        calls.append(tokens.num_tokens)
-        result: Tensor = model({"tokens": tokens})["sentence_embedding"]
-        return result
-
-    batch = batch_of(model, texts(8, 2))
-    value = recompute(20, keep_tokens)(embed, batch.tokens).square().sum()
+    calls: list[int] = []
+    handle = model.register_forward_pre_hook(lambda *_: calls.append(1))
+    (embeddings,) = Embed(20, keep_tokens=keep_tokens)(model, batch_of(model, texts(16, 1)))
     forward = len(calls)
-    value.backward()
+    embeddings.square().sum().backward()
+    handle.remove()
     model.zero_grad()
     return forward, len(calls) - forward
 
 
 def test_as_many_of_the_last_chunks_as_allowed_keep_their_graph(model: Any) -> None:
-    chunks = len(batch_of(model, texts(8, 2)).tokens.chunks(20))
+    chunks = len(batch_of(model, texts(16, 1)).tokens.chunks(20))
     assert chunks > 3
     assert count_embeds(0, model) == (chunks, chunks)
     assert count_embeds(None, model) == (chunks, chunks - 1)
     assert count_embeds(10**6, model) == (chunks, 0)
     with torch.no_grad():
-        assert not recompute(20)(
-            lambda t: model({"tokens": t})["sentence_embedding"], batch_of(model, texts(2, 2)).tokens
-        ).requires_grad
+        assert not Embed(20)(model, batch_of(model, texts(2, 2)))[0].requires_grad
 
 
 def test_a_sequence_longer_than_a_chunk_is_a_chunk_of_its_own_and_the_callers_order_is_restored(
     model: Any,
 ) -> None:
     batch = batch_of(model, texts(6, 1))
-    embed = lambda tokens: model({"tokens": tokens})["sentence_embedding"]  # noqa: E731
-    torch.testing.assert_close(recompute(1)(embed, batch.tokens), embed(batch.tokens), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(Embed(1)(model, batch), Embed()(model, batch), rtol=1e-5, atol=1e-6)
 
 
 def test_large_batches_on_the_cpu_go_through_in_pieces_with_the_same_result(
@@ -89,12 +80,12 @@ def test_large_batches_on_the_cpu_go_through_in_pieces_with_the_same_result(
     batch = batch_of(model, texts(8, 2))
     loss = losses.MultipleNegativesRankingLoss(model)
     expected = gradients(loss(batch), model)
-    monkeypatch.setattr("likewise.losses.base.CACHED_TOKENS", 20)
+    monkeypatch.setattr("likewise.engine.embed.CACHED_TOKENS", 20)
     assert_same_gradients(gradients(loss(batch), model), expected)
 
 
 def test_less_memory_is_kept_for_the_backward_pass(model: Any) -> None:
-    def kept(run: Any) -> int:
+    def kept(embed: Embed) -> int:
         sizes: dict[int, int] = {}
 
         def note(tensor: Tensor) -> Tensor:
@@ -102,14 +93,14 @@ def test_less_memory_is_kept_for_the_backward_pass(model: Any) -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            value = loss(batch, run=run)
+            value = loss(batch, embed=embed)
         value.detach()
         return sum(sizes.values())
 
     batch = batch_of(model, texts(40, 2))
     loss = losses.MultipleNegativesRankingLoss(model)
     weights = sum(p.untyped_storage().nbytes() for p in model.parameters())
-    assert kept(recompute(32, keep_tokens=0)) < weights + kept(run_whole) / 8
+    assert kept(Embed(32, keep_tokens=0)) < weights + kept(Embed()) / 8
 
 
 CACHED = {
@@ -146,9 +137,15 @@ def test_the_trainers_choice_of_chunks_comes_before_the_losss_own(model: Any) ->
     loss = losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=1)
     calls = []
     handle = model.register_forward_hook(lambda *_: calls.append(1))
-    loss(batch, run=recompute(10**6))
+    loss(batch, embed=Embed(10**6))
     handle.remove()
     assert len(calls) == 1
+
+
+def test_chunks_follow_a_size_that_is_set_later(model: Any) -> None:
+    loss = losses.CachedMultipleNegativesRankingLoss(model)
+    loss.mini_batch_size = 3
+    assert losses.MatryoshkaLoss(model, loss, [32]).embed.recompute_rows == 3
 
 
 def test_a_progress_bar_is_shown_on_request(model: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -191,11 +188,11 @@ def test_padded_features_are_cut_into_rows() -> None:
 
 def test_what_cannot_be_cut_into_chunks_is_refused(model: Any) -> None:
     with pytest.raises(ValueError, match="must be at least 1, but is 0"):
-        recompute(0)
+        Embed(0)
     with pytest.raises(ValueError, match="`mini_batch_size` must be at least 1, but is -3"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=-3)
     with pytest.raises(ValueError, match="`mini_batch_num_tokens` must be at least 1"):
         losses.MegaBatchMarginLoss(model, mini_batch_num_tokens=0)
     flat: Any = [{"x": torch.ones(4, 3), "cuts": torch.tensor([0, 2])}] * 2
     with pytest.raises(ValueError, match=r"'cuts' has 2 rows, others 4\. Drop `micro_batch_tokens`"):
-        losses.CoSENTLoss(Averages())(flat, torch.ones(2), run=recompute(2))  # type: ignore[arg-type]
+        losses.CoSENTLoss(Averages())(flat, torch.ones(2), embed=Embed(2))  # type: ignore[arg-type]

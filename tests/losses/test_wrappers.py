@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     from sentence_transformers import SentenceTransformer as ReferenceModel
 
 from likewise import SentenceTransformer, losses
-from likewise.losses.recompute import recompute
+from likewise.engine.embed import Embed
 
 
 def their_value(
@@ -92,7 +92,7 @@ def test_any_wrapper_works_around_any_loss_in_chunks_as_in_one_pass(
     assert torch.isfinite(total(expected))
     expected_gradients = gradients(expected, loss)
     assert any(gradient.abs().max() > 0 for gradient in expected_gradients.values())
-    found = loss(batch, labels, recompute(30))
+    found = loss(batch, labels, Embed(30))
     torch.testing.assert_close(total(found), total(expected), rtol=1e-9, atol=1e-9)
     assert_same_gradients(gradients(found, loss), expected_gradients, rtol=1e-9)
 

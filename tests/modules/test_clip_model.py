@@ -32,9 +32,8 @@ from likewise import (
     losses,
     models,
 )
+from likewise.engine.embed import Embed
 from likewise.evaluation import InformationRetrievalEvaluator
-from likewise.losses.base import run_whole
-from likewise.losses.recompute import recompute
 
 IMAGES = pictures(8)
 TEXTS = ["a cat", "red dog", "", "a red cat and a dog near the old house by the river", "bird", "x"]
@@ -284,9 +283,9 @@ def test_a_batch_of_both_kinds_may_be_embedded_in_chunks(model: SentenceTransfor
     loss = losses.MultipleNegativesRankingLoss(model)
     columns = [[*IMAGES[:2], *TEXTS[:3], IMAGES[2]], [*TEXTS[:3], *IMAGES[3:6]]]
     found = []
-    for run in (run_whole, recompute(1), recompute(25)):
+    for embed in (Embed(), Embed(1), Embed(25)):
         model.zero_grad()
-        value = loss([model.tokenize(column) for column in columns], run=run)
+        value = loss([model.tokenize(column) for column in columns], embed=embed)
         value.backward()
         found.append([value.detach(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)])
     for other in found[1:]:

@@ -15,7 +15,7 @@ from training_common import scored_pairs, triplets
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.models import Router
 from likewise.training.data.data_collator import SentenceTransformerDataCollator
-from likewise.training.run.health import embedding_figures
+from likewise.training.run.health import Health, embedding_figures
 
 Arguments = Callable[..., Any]
 
@@ -39,6 +39,16 @@ def test_figures_are_those_of_a_slow_computation() -> None:
     assert found["positive_cosine"] == pytest.approx(float((a * p).sum(-1).mean()), abs=1e-5)
     assert found["negative_cosine"] == pytest.approx(float((a * n).sum(-1).mean()), abs=1e-5)
     assert found["uniformity"] == pytest.approx(float(torch.tensor(distances / 132).log()), abs=1e-4)
+
+
+def test_there_are_figures_where_each_column_has_one_batch_of_embeddings(model: SentenceTransformer) -> None:
+    health, pair = Health(model), [torch.randn(6, 5), torch.randn(6, 5)]
+    columns: list[dict[str, Any]] = [{}, {}]
+    for embeddings in ((), pair[:1], [torch.stack([x, x], dim=1) for x in pair]):
+        health.look(embeddings, columns, ("anchor", "positive"))
+        assert not health.figures
+    health.look(pair, columns, ("anchor", "positive"))
+    assert health.figures == embedding_figures(pair, ("anchor", "positive"))
 
 
 def test_a_run_logs_its_health(model: SentenceTransformer, arguments: Arguments) -> None:

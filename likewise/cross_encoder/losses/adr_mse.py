@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -29,6 +28,8 @@ class ADRMSELoss(ListLoss):
         activation_fn: Applied to the scores; None for none.
         mini_batch_size: See ListLoss.
     """
+
+    cites = "schlatt2025rankdistillm"
 
     def __init__(
         self,
@@ -61,8 +62,3 @@ class ADRMSELoss(ListLoss):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
         return {"alpha": self.alpha, **super().get_config_dict()}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.ADR_MSE

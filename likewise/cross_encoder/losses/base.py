@@ -9,14 +9,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from likewise.cross_encoder.scoring import Score, read_pairs
+from likewise.cross_encoder.scoring import read_pairs, score_pairs
 from likewise.engine import TokenBatch
+from likewise.engine.embed import Embed
 from likewise.losses.base import Columns, Label
+from likewise.losses.citations import bibtex
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 
@@ -62,9 +64,11 @@ class Loss(nn.Module, ABC):
 
     takes: tuple[Columns, ...]
     """The shapes of data this loss takes, the usual one first."""
+    cites: ClassVar[str] = ""
+    """The key of its paper in citations.bib."""
     num_labels: int | None = 1
     """How many scores a pair must have; None for any number."""
-    own_score: Score = Score()
+    own_score: Embed = Embed(output="scores")
     """How pairs become scores where the caller does not say; in chunks where a `mini_batch_size` is set."""
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None) -> None:
@@ -105,7 +109,7 @@ class Loss(nn.Module, ABC):
         labels: Labels = None,
         prompt: str | None = None,
         task: str | None = None,
-        score: Score | None = None,
+        score: Embed | None = None,
     ) -> Tensor:
         """Score the pairs and compute the loss.
 
@@ -121,13 +125,13 @@ class Loss(nn.Module, ABC):
         """
         score = self.own_score if score is None else score
         if isinstance(inputs, PairBatch):
-            scores, lengths = score(self.model, inputs.tokens), inputs.lengths
+            scores, lengths = score_pairs(self.model, inputs.tokens, score), inputs.lengths
         elif isinstance(inputs, Mapping):
-            scores = score(self.model, inputs)
+            scores = score_pairs(self.model, inputs, score)
             lengths = self.lengths_of(labels, len(scores))
         else:
             lists = self.pairs(inputs)
-            scores = score(self.model, read_pairs(self.model, lists.pairs, prompt, task))
+            scores = score_pairs(self.model, read_pairs(self.model, lists.pairs, prompt, task), score)
             lengths = lists.lengths
         return self.compute(scores, labels, lengths)
 
@@ -138,7 +142,7 @@ class Loss(nn.Module, ABC):
     @property
     def citation(self) -> str:
         """BibTeX of the paper, for the model card; empty where there is none."""
-        return ""
+        return bibtex(self.cites) if self.cites else ""
 
 
 def two_columns(loss: Loss, inputs: Sequence[Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Labels, by_length, full_name
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -120,6 +119,8 @@ class LambdaLoss(ListLoss):
         ValueError: `reduction_log` is another.
     """
 
+    cites = "wang2018lambdaloss"
+
     def __init__(
         self,
         model: Any,
@@ -180,11 +181,6 @@ class LambdaLoss(ListLoss):
             "reduction_log": self.reduction_log,
             **super().get_config_dict(),
         }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.LAMBDA
 
 
 def _takes_all_pairs(scheme: nn.Module) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import nn
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.plist_mle import PListMLELoss
 
 
@@ -22,6 +21,8 @@ class ListMLELoss(PListMLELoss):
         mini_batch_size: See ListLoss.
         respect_input_order: Whether the documents come in the right order; False to order them by their labels.
     """
+
+    cites = "xia2008listwise"
 
     def __init__(
         self,
@@ -37,8 +38,3 @@ class ListMLELoss(PListMLELoss):
         config = super().get_config_dict()
         del config["lambda_weight"]
         return config
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.LIST_MLE

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
 
 class ListNetLoss(ListLoss):
     """A query with a list of documents and a list of labels; the lists may differ in length."""
+
+    cites = "cao2007learning"
 
     def compute(self, scores: Tensor, labels: Labels, lengths: Tensor) -> Tensor:
         """(T, 1) scores, a list of labels for each row, (B,) lengths -> scalar, in nats."""
@@ -25,8 +26,3 @@ class ListNetLoss(ListLoss):
             there = places.to(scores.device)
             total = total - (targets[there].softmax(dim=1) * scores[there].log_softmax(dim=1)).sum()
         return total / len(lengths)
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.LIST_NET

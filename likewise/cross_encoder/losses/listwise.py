@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.cross_encoder.losses.base import Columns, Label, Labels, Loss, PairLists, numbers, two_columns
-from likewise.cross_encoder.scoring import Score
+from likewise.engine.embed import Embed
 
 
 class ListLoss(Loss):
@@ -30,7 +30,7 @@ class ListLoss(Loss):
         super().__init__(model, activation_fn)
         self.mini_batch_size = mini_batch_size
         if mini_batch_size is not None and mini_batch_size > 0:
-            self.own_score = Score(recompute_rows=mini_batch_size)
+            self.own_score = Embed(output="scores", recompute_rows=mini_batch_size)
 
     def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
         """Row by row, the query with each of its documents."""

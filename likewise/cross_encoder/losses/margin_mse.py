@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from likewise.cross_encoder.losses.base import Columns, Label, Labels, Loss, PairLists, check_rows
-from likewise.losses import citations
 
 
 class MarginMSELoss(Loss):
@@ -29,6 +28,7 @@ class MarginMSELoss(Loss):
     With k negatives a row's label is one margin (k = 1), k margins, or k + 1 scores, the positive's first.
     """
 
+    cites = "hofstätter2021improving"
     takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None, **kwargs: Any) -> None:
@@ -75,8 +75,3 @@ class MarginMSELoss(Loss):
             f"so {num_rows} rows of them; but the labels are "
             f"{'none' if labels is None else f'of shape {tuple(given.shape)}' if given.numel() else 'of different lengths'}."
         )
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.MARGIN_MSE

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows, full_name
-from likewise.cross_encoder.scoring import Score
-from likewise.losses import citations
+from likewise.engine.embed import Embed
 
 
 class MultipleNegativesRankingLoss(Loss):
@@ -33,6 +32,7 @@ class MultipleNegativesRankingLoss(Loss):
         activation_fn: Applied to the scores; None for none.
     """
 
+    cites = "oord2019representationlearningcontrastivepredictive"
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
 
     def __init__(
@@ -86,11 +86,6 @@ class MultipleNegativesRankingLoss(Loss):
             "activation_fn": full_name(self.activation_fn),
         }
 
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.INFO_NCE
-
 
 class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """The same loss in the memory of one mini-batch: pairs are scored in chunks that are recomputed in the backward pass.
@@ -103,6 +98,8 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         mini_batch_size: Pairs of a chunk if all were as long as the batch's longest.
         show_progress_bar: Whether to show a bar over the chunks.
     """
+
+    cites = "gao2021scaling"
 
     def __init__(
         self,
@@ -119,13 +116,10 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
                 f"`mini_batch_size` must be at least 1, but is {mini_batch_size}. 32 is the default."
             )
         self.mini_batch_size = mini_batch_size
-        self.own_score = Score(recompute_rows=mini_batch_size, show_progress_bar=show_progress_bar)
+        self.own_score = Embed(
+            output="scores", recompute_rows=mini_batch_size, show_progress_bar=show_progress_bar
+        )
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
         return super().get_config_dict() | {"mini_batch_size": self.mini_batch_size}
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.GRAD_CACHE

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Labels, by_length, full_name
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -55,6 +54,8 @@ class PListMLELoss(ListLoss):
     """
 
     eps = 1e-10
+
+    cites = "lan2014position"
 
     def __init__(
         self,
@@ -97,8 +98,3 @@ class PListMLELoss(ListLoss):
             **super().get_config_dict(),
             "respect_input_order": self.respect_input_order,
         }
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.P_LIST_MLE

@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from torch import nn
 
-from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.lambda_loss import LambdaLoss, NoWeightingScheme
 
 
@@ -25,6 +24,8 @@ class RankNetLoss(LambdaLoss):
         activation_fn: Applied to the scores; None for none.
         mini_batch_size: See ListLoss.
     """
+
+    cites = "burges2005learning"
 
     def __init__(
         self,
@@ -45,8 +46,3 @@ class RankNetLoss(LambdaLoss):
         config = super().get_config_dict()
         del config["weighting_scheme"]
         return config
-
-    @property
-    def citation(self) -> str:
-        """BibTeX of the paper."""
-        return citations.RANK_NET

@@ -17,17 +17,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
 from likewise.engine import ColumnBatch
 from likewise.training.data.batch import num_tokens
-from likewise.training.data.checks import roles_of
 
 logger = logging.getLogger(__name__)
 
@@ -54,26 +52,18 @@ class Health:
         """Count the tokens of a batch's features."""
         self._num_tokens += num_tokens(features)
 
-    @contextmanager
-    def watching(self, features: Any, loss: nn.Module) -> Iterator[None]:
-        """Within this context the model embeds a batch's features for a loss; the figures are then kept."""
-        seen: list[Tensor] = []
+    def look(self, embeddings: Sequence[Tensor], columns: Any, roles: Sequence[str]) -> None:
+        """Keep the figures of a batch.
 
-        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            embedding = output.get("sentence_embedding") if isinstance(output, dict) else None
-            if embedding is not None and embedding.dim() == 2:
-                seen.append(embedding.detach().float())
-
-        handle = self.model.register_forward_hook(keep)
-        try:
-            yield
-        finally:
-            handle.remove()
-        columns = in_columns(seen, features)
-        if columns is not None:
-            self.figures = embedding_figures(columns, roles_of(loss, len(columns)) or ("",) * len(columns))
-        if isinstance(features, ColumnBatch):
-            self.figures["padding_avoided"] = padding_avoided(features)
+        Args:
+            embeddings: What the loss was computed from, (B, D) each; there are figures where it is one for each column.
+            columns: The text columns.
+            roles: What each is.
+        """
+        if len(embeddings) == len(columns) and all(embedding.dim() == 2 for embedding in embeddings):
+            self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
+        if isinstance(columns, ColumnBatch):
+            self.figures["padding_avoided"] = padding_avoided(columns)
 
     def take(self) -> dict[str, float]:
         """The figures since the last log, for the next one."""
@@ -100,20 +90,6 @@ class Health:
                 "longer, or take a loss with in-batch negatives.",
                 cosine,
             )
-
-
-def in_columns(seen: Sequence[Tensor], columns: Any) -> list[Tensor] | None:
-    """What the model returned, piece by piece, as one (B, D) for each column; None where it was called otherwise."""
-    if not seen:
-        return None
-    if isinstance(columns, ColumnBatch):
-        rows = torch.cat(list(seen))
-        if len(rows) != len(columns.tokens):
-            return None
-        in_order = rows if len(seen) == 1 else columns.tokens.restore(rows)  # pieces come in packed order
-        return list(columns.split(in_order))
-    is_one_each = isinstance(columns, Sequence) and len(seen) == len(columns)
-    return list(seen) if is_one_each and len({len(rows) for rows in seen}) == 1 else None
 
 
 def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[str, float]:

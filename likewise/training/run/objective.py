@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from likewise.engine import ColumnBatch
-from likewise.losses.base import Loss, Run, run_whole
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from likewise.engine.embed import Embed, packed
+from likewise.losses.base import check_number_of_columns, computes_from_embeddings
 
 LOSS_WEIGHTS_FILE = "loss.safetensors"
+
+
+class Step(NamedTuple):
+    """What a batch comes to.
+
+    Attributes:
+        loss: What is minimised.
+        parts: The loss's named parts, detached; none for a loss of one part.
+        embeddings: What the loss was computed from, detached, (B, D) each; none where it embeds its batch by itself.
+    """
+
+    loss: Any
+    parts: dict[str, Tensor]
+    embeddings: tuple[Tensor, ...] = ()
 
 
 class Objective(nn.Module):
@@ -26,23 +37,22 @@ class Objective(nn.Module):
     Args:
         model: The model.
         loss: One loss for all data sets, or one for each by name.
-        run: How the encoder meets a batch: at once, or in chunks that are recomputed.
+        embed: How columns become embeddings; None leaves it to each loss.
 
     Raises:
         ValueError: Chunks are asked for, but a loss embeds its batch by itself.
     """
 
     def __init__(
-        self, model: SentenceTransformer, loss: nn.Module | Mapping[str, nn.Module], run: Run = run_whole
+        self, model: Any, loss: nn.Module | Mapping[str, nn.Module], embed: Embed | None = None
     ) -> None:
         super().__init__()
         self.model = model
         self.names = tuple(loss) if isinstance(loss, Mapping) else None
         self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
-        self.run = run
-        self.micro_batch_tokens: int | None = None
+        self.embed = embed
         for one in self.losses:
-            if run is not run_whole and not _leaves_embedding(one):
+            if embed is not None and not computes_from_embeddings(one):
                 raise ValueError(
                     f"{type(one).__name__} embeds its batch by itself, so that `micro_batch_tokens` has no effect on it. Drop "
                     "`micro_batch_tokens`; or derive the loss from `likewise.losses.base.Loss`, and write `takes` and "
@@ -65,7 +75,7 @@ class Objective(nn.Module):
         label: Tensor | None = None,
         dataset_name: str | None = None,
     ) -> Any:
-        """A batch of a data set -> its loss, and the loss's named parts, detached (none for a loss of one part).
+        """A batch of a data set -> a Step.
 
         Without the data set's name ("" for an only one): the features of one column -> what the model makes of them, for a
         `compute_loss` of one's own.
@@ -73,19 +83,25 @@ class Objective(nn.Module):
         if dataset_name is None:
             return self.model(columns)
         loss = self.loss_of(dataset_name)
+        embeddings: Sequence[Tensor] = ()
         # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):
-            # Others may write into the features, and get their own.
-            own = _leaves_embedding(loss)
-            value = (
-                loss(columns, label, self.run)
-                if own
-                else loss(columns[:] if isinstance(columns, ColumnBatch) else columns, label)
-            )
+            if not computes_from_embeddings(loss):
+                # Features of its own, since others may write into them.
+                value = loss(columns[:] if isinstance(columns, ColumnBatch) else columns, label)
+            elif loss._forward_hooks or loss._forward_pre_hooks:  # somebody watches the calls
+                value = loss(columns, label, self.embed)
+            else:
+                batch, embed = packed(self.model, columns), self.embed or loss.embed
+                check_number_of_columns(loss, len(batch))
+                context = loss.context(batch, embed)
+                embeddings = loss.read(batch, embed)
+                value = loss.compute(embeddings, label, **context)
+        seen = tuple(embedding.detach() for embedding in embeddings)
         if isinstance(value, dict):
             total = torch.stack(list(value.values())).sum()
-            return total, {name: part.detach() for name, part in value.items()}
-        return value, {}
+            return Step(total, {name: part.detach() for name, part in value.items()}, seen)
+        return Step(value, {}, seen)
 
     def named_trained_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained: the model's parameters as `model.*`, a loss's own under its data set's name, if it has one."""
@@ -136,11 +152,6 @@ class Objective(nn.Module):
         with torch.no_grad():
             for name, tensor in state.items():
                 tensor.copy_(saved[name])
-
-
-def _leaves_embedding(loss: nn.Module) -> bool:
-    """Whether a loss is this package's, with its own `forward` or one that passes `run` on."""
-    return isinstance(loss, Loss) and "run" in inspect.signature(loss.forward).parameters
 
 
 @contextmanager

@@ -21,17 +21,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, Hu
 
 from likewise.card.callback import SentenceTransformerModelCardCallback, default_arguments
 from likewise.engine import ColumnBatch
+from likewise.engine.embed import Embed
 from likewise.engine.modes import eval_mode
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.losses import CoSENTLoss
-from likewise.losses.base import run_whole
-from likewise.losses.recompute import recompute
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
 from likewise.modules.text import KeptTokens
 from likewise.training.data import loading
 from likewise.training.data.batch import features_of, num_tokens, with_ids
-from likewise.training.data.checks import check_reserved
+from likewise.training.data.checks import check_reserved, roles_of
 from likewise.training.data.columns import LABEL_COLUMNS, column_names
 from likewise.training.data.data_collator import SentenceTransformerDataCollator, agree, makes_batches
 from likewise.training.data.plan import DataSetPlan, TrainingPlan, plan_data_sets
@@ -210,18 +209,22 @@ class SentenceTransformerTrainer(Trainer):
         known = self._objective
         if known is not None and self.model is None:  # a search has none between two runs
             return known
-        if known is not None and known.model is self.model and _same(known, self.loss, self.args):
+        if known is not None and known.model is self.model and _same(known, self.loss, self._embed):
             return known
         previous = self.model if known is None else known.model
         if getattr(getattr(self.data_collator, "preprocess_fn", None), "__self__", None) is previous:
             self.data_collator.preprocess_fn = self.model.preprocess
         if self.loss is not self._loss_made or previous is not self.model:
             self.loss = self._loss_made = self._prepared(self.loss, self.model)
-        tokens = self.args.micro_batch_tokens
-        self._objective = Objective(self.model, self.loss, run_whole if tokens is None else recompute(tokens))
-        self._objective.micro_batch_tokens = tokens
+        self._objective = Objective(self.model, self.loss, self._embed)
         self._objective.to(self.model.device)
         return self._objective
+
+    @property
+    def _embed(self) -> Embed | None:
+        """How all losses embed, where the arguments say so."""
+        tokens = self.args.micro_batch_tokens
+        return None if tokens is None else Embed(tokens)
 
     @property
     def plans(self) -> dict[str, list[DataSetPlan]]:
@@ -396,15 +399,15 @@ class SentenceTransformerTrainer(Trainer):
         features = with_ids(self.model, features, inputs)
         loss_module = self._loss_for(name)
         is_training = self.model.training
-        with ExitStack() as watched:
-            if is_training:
-                self.health.count(features)
-            if is_training and self._will_be_logged():
-                watched.enter_context(self.health.watching(features, loss_module))
-            loss, parts = self._forward_of(model)(features, label, name)
-        if parts:
-            self.track_loss_components(parts)
-        return (loss, {}) if return_outputs else loss
+        step = self._forward_of(model)(features, label, name)
+        if is_training:
+            self.health.count(features)
+            if self._will_be_logged():
+                number = len(step.embeddings)
+                self.health.look(step.embeddings, features, roles_of(loss_module, number) or ("",) * number)
+        if step.parts:
+            self.track_loss_components(step.parts)
+        return (step.loss, {}) if return_outputs else step.loss
 
     def _loss_for(self, data_set: str) -> nn.Module:
         """The loss of a batch's data set."""
@@ -931,13 +934,13 @@ def _unwrapped(optimizer: Any) -> Any:
     return getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around one
 
 
-def _same(objective: Objective, loss: Any, args: Any) -> bool:
-    """Whether an objective is of these losses."""
+def _same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
+    """Whether an objective is of these losses, embedded this way."""
     losses = list(loss.values()) if isinstance(loss, Mapping) else [loss]
     names = tuple(loss) if isinstance(loss, Mapping) else None
     return (
         objective.names == names
-        and objective.micro_batch_tokens == args.micro_batch_tokens
+        and objective.embed == embed
         and len(losses) == len(objective.losses)
         and all(one is other for one, other in zip(losses, objective.losses, strict=True))
     )

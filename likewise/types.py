@@ -1,0 +1,74 @@
+"""Encoder: what losses, evaluators and retrieval need of a model, so that none of them knows a class of models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(Protocol):
+    """A model that embeds texts. Whatever has the members that are used is taken, a SentenceTransformer or a stand-in.
+
+    In training it is called with features, packed or padded; elsewhere with texts, through `encode`.
+    """
+
+    @property
+    def device(self) -> torch.device:
+        """Where it takes its inputs."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether it can be called with packed tokens, `{"tokens": TokenBatch}`."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """What makes tokens of texts."""
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Tokens beyond this are cut off; None for no limit."""
+
+    @property
+    def transformers_model(self) -> Any:
+        """The model of transformers inside, or None."""
+
+    def __call__(self, features: dict[str, Any]) -> dict[str, Any]:
+        """Features of N inputs -> features with `sentence_embedding` (N, D), in the caller's order."""
+
+    def __getitem__(self, index: int) -> Any:
+        """One of its modules."""
+
+    def children(self) -> Iterator[nn.Module]:
+        """Its modules, the one that takes inputs first."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Its weights."""
+
+    def layer_embeddings(self, features: dict[str, Any]) -> Tensor:
+        """Features of N inputs -> (N, layers, D): what it would give if it ended at each of its layers."""
+
+    def token_sequences(self, texts: Any, prompt: str | None = None, task: str | None = None) -> Any:
+        """Texts -> their TokenSequences."""
+
+    def get_sentence_embedding_dimension(self) -> int | None:
+        """D, the size of its embeddings; None where that is not known."""
+
+    def encode(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Texts -> (N, D) embeddings."""
+
+    def encode_query(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Queries -> (N, D) embeddings."""
+
+    def encode_document(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Documents -> (N, D) embeddings."""
+
+    @property
+    def similarity(self) -> Any:
+        """Scores of all pairs, (N, D), (M, D) -> (N, M)."""
+
+    @property
+    def similarity_pairwise(self) -> Any:
+        """Scores of aligned rows, (N, D), (N, D) -> (N,)."""
