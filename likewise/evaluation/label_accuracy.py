@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from likewise.engine.modes import eval_mode
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Measurement
-from likewise.packing.modes import eval_mode
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer

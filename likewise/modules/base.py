@@ -1,6 +1,6 @@
 """Module: what the parts of a model have in common: features in, features out, saved to a folder, loaded from it.
 
-Features travel as a dict in one of two forms, packed or padded; `likewise/packing/features.py` lists the keys. Own modules
+Features travel as a dict in one of two forms, packed or padded; `likewise/engine/features.py` lists the keys. Own modules
 take both forms; a `forward` that somebody else wrote, or put a hook on, is handed the padded one.
 """
 
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch
+from likewise.engine.features import Padding
+from likewise.engine.modes import is_watched
 from likewise.modules.text import prepared
-from likewise.packing import TokenBatch
-from likewise.packing.features import Padding
-from likewise.packing.modes import is_watched
 
 if TYPE_CHECKING:
     from typing_extensions import Self

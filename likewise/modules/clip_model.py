@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.engine.features import Padding
 from likewise.modules.base import Features, InputModule
 from likewise.modules.images import is_picture, names_image, opened, require_pillow
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Tokenization
-from likewise.packing.features import Padding
 
 IMAGE, TEXT = 0, 1
 """The two kinds of inputs, as `image_text_info` in the features has them."""

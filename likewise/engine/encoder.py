@@ -1,0 +1,215 @@
+"""How a transformers model meets a batch: packed where that gives the very same numbers, padded elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.engine import attention
+from likewise.engine.features import Padding
+from likewise.engine.modes import eval_mode, is_watched_inside
+from likewise.engine.mpnet import mpnet_forward
+from likewise.engine.token_batch import TokenBatch
+
+logger = logging.getLogger(__name__)
+
+TRIAL_LENGTHS = (3, 5, 8)
+# One for all models, since several may share their weights: a trial switches the model's attention back and forth.
+_one_trial = Lock()
+
+
+class PackedEncoder:
+    """Runs a transformers model on packed batches.
+
+    The first batch decides the way: three short sequences go through the model packed and padded, and only if both
+    agree is the packed way taken. A model loaded with an attention implementation of the user's choice stays padded, and
+    so does one while somebody else's hooks are registered inside it: they are written for rows of (N, L, D).
+
+    Args:
+        model: A transformers encoder or decoder without a head.
+        packed: False keeps to the padded way.
+
+    Attributes:
+        reason: Why batches are padded, for the user, whom the log tells once; empty while they are packed or nothing has
+            been tried.
+    """
+
+    def __init__(self, model: Any, packed: bool = True) -> None:
+        self.model = model
+        self.reason = "" if packed else "another attention implementation was asked for"
+        self._packed_wanted = packed
+        self._tried = not packed
+        self._said: set[str] = set()
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
+        parameters = inspect.signature(inner.forward).parameters
+        self._parameters = frozenset(parameters)
+        self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        attention.register()  # in the process that unpickles it
+
+    def __call__(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
+    ) -> tuple[Tensor, ...]:
+        """Token embeddings of a batch.
+
+        Args:
+            tokens: The batch.
+            output_hidden_states: Whether to return every layer's output.
+            padding: How the tokenizer pads, for whoever watches the model; None for zeros or the model's own pad token.
+
+        Returns:
+            The last layer's (T, D) in packed order; with `output_hidden_states` those of all layers, the input
+            embeddings first.
+        """
+        if not tokens.num_tokens:  # a model needs one token at least
+            one = TokenBatch(
+                tokens.input_ids.new_ones(1), torch.ones(1, dtype=torch.long), torch.zeros(1).long()
+            )
+            return tuple(layer[:0] for layer in self(one, output_hidden_states))
+        if self.is_watched():
+            return self._padded(tokens, output_hidden_states, padding)
+        if self._can_pack():
+            return self._packed(tokens, output_hidden_states)
+        return self._padded(tokens, output_hidden_states)
+
+    def packs(self) -> bool:
+        """Whether batches go through packed now; tries it on the first call."""
+        return not self.is_watched() and self._can_pack()
+
+    def is_watched(self) -> bool:
+        """Whether somebody else's hooks are registered inside the model, which are written for padded rows."""
+        watched = is_watched_inside(self.model)
+        if watched:
+            self._say(logging.INFO, "somebody else's hooks are registered inside it")
+        return watched
+
+    def _can_pack(self) -> bool:
+        if not self._tried:
+            with _one_trial:
+                if not self._tried:  # another thread may have done it
+                    self.reason = self._try_packing()
+                    self._tried = True  # only now: until then other threads wait
+        if self.reason:
+            self._say(logging.WARNING if self._packed_wanted else logging.INFO, self.reason)
+        return not self.reason
+
+    def _say(self, level: int, reason: str) -> None:
+        if reason not in self._said:
+            self._said.add(reason)
+            logger.log(
+                level, "%s gets padded batches, which take longer: %s.", type(self.model).__name__, reason
+            )
+
+    def takes_as_given(self, features: Mapping[str, Any]) -> bool:
+        """Whether padded features go to the model as they are: it is watched, or they hold more than tokens and a mask."""
+        more = (features.keys() & self._parameters) - {"input_ids", "attention_mask", "token_type_ids"}
+        return any(features[key] is not None for key in more) or self.is_watched()
+
+    def as_given(self, features: Mapping[str, Any], output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+        """Token embeddings (N, L, D) of padded features, every one of which that the model knows is handed to it.
+
+        Returns:
+            The last layer's; with `output_hidden_states` those of all layers, the input embeddings first.
+        """
+        known = self._parameters | {"input_ids", "attention_mask"}  # a wrapper may name neither
+        given = {key: value for key, value in features.items() if key in known}
+        if "use_cache" in self._parameters:
+            given.setdefault("use_cache", False)
+        return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
+
+    @property
+    def position_offset(self) -> int:
+        """The number of a sequence's first position: padding_idx + 1 for RoBERTa and its kin, else 0."""
+        for module in self.model.modules():
+            if hasattr(module, "create_position_ids_from_inputs_embeds") and hasattr(module, "padding_idx"):
+                return int(module.padding_idx) + 1
+        return 0
+
+    def _try_packing(self) -> str:
+        """Pack and pad three short sequences; why packing cannot be used, or an empty string."""
+        model, own = self.model, self._own_forward
+        if not own and not ("position_ids" in self._parameters and self._takes_any):
+            return f"{type(model).__name__} takes no positions or passes no arguments on to its attention"
+        if not own and not model._can_set_attn_implementation():
+            return f"{type(model).__name__} has its own attention"
+        tokens = self._trial_batch()
+        usual = model.config._attn_implementation
+        try:
+            with (
+                eval_mode(model),
+                torch.no_grad(),
+                torch.autocast(model.device.type, enabled=False),
+            ):
+                expected = self._padded(tokens)[0]
+                if not own:
+                    attention.register()
+                    model.set_attn_implementation(attention.NAME)
+                found = self._packed(tokens)[0]
+        except Exception as error:
+            model.set_attn_implementation(usual)
+            return f"{type(model).__name__} cannot run packed ({error})"
+        exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+        tolerance = 1e-3 if exact else 0.05
+        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
+            model.set_attn_implementation(usual)
+            return f"{type(model).__name__} gives other numbers when packed"
+        return ""
+
+    def _trial_batch(self) -> TokenBatch:
+        lengths = torch.tensor(TRIAL_LENGTHS)
+        generator = torch.Generator().manual_seed(0)
+        vocabulary = self.model.get_input_embeddings().num_embeddings
+        ids = torch.randint(min(3, vocabulary - 1), vocabulary, (int(lengths.sum()),), generator=generator)
+        return TokenBatch(ids, lengths, torch.arange(len(lengths))).to(self.model.device)
+
+    @property
+    def _own_forward(self) -> bool:
+        return str(self.model.config.model_type) == "mpnet"
+
+    def _packed(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+        if self._own_forward:
+            return mpnet_forward(self.model, tokens, output_hidden_states)
+        outputs = self.model(
+            input_ids=tokens.input_ids.unsqueeze(0),
+            attention_mask=None,
+            position_ids=(tokens.positions + self.position_offset).unsqueeze(0),
+            token_batch=tokens,
+            **self._extras(
+                tokens, None if tokens.token_type_ids is None else tokens.token_type_ids.unsqueeze(0)
+            ),
+            **self._hidden_states(output_hidden_states),
+        )
+        return tuple(layer.squeeze(0) for layer in _layers(outputs, output_hidden_states))
+
+    def _padded(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
+    ) -> tuple[Tensor, ...]:
+        num_empty = int((tokens.lengths == 0).sum())  # they come first; such a row would attend to nothing
+        place = tokens.place[tokens.place >= num_empty] - num_empty
+        tokens = replace(tokens, lengths=tokens.lengths[num_empty:], place=place, prompt_lengths=None)
+        # Positions of RoBERTa and its kin are counted by the pad token of the configuration, whatever the tokenizer says.
+        features = tokens.to_features(padding or Padding(self.model.config.pad_token_id or 0))
+        layers = self.as_given(features, output_hidden_states)
+        return tuple(tokens.unpad(layer, features["attention_mask"]) for layer in layers)
+
+    def _extras(self, tokens: TokenBatch, token_type_ids: Tensor | None) -> dict[str, Any]:
+        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
+        if token_type_ids is not None and "token_type_ids" in self._parameters:
+            extras["token_type_ids"] = token_type_ids
+        return extras
+
+    def _hidden_states(self, wanted: bool) -> dict[str, bool]:
+        return {"output_hidden_states": True} if wanted else {}
+
+
+def _layers(outputs: Any, output_hidden_states: bool) -> tuple[Tensor, ...]:
+    return tuple(outputs.hidden_states) if output_hidden_states else (outputs[0],)

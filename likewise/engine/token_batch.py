@@ -1,0 +1,212 @@
+"""TokenBatch: what goes through an encoder, N sequences end to end, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from likewise.engine.features import FEATURES, Padding
+
+
+@dataclass(frozen=True, eq=False)
+class TokenBatch:
+    """N sequences of token ids laid end to end, shortest first; T tokens in all.
+
+    Tokens lie in packed order (by length). What belongs to a whole sequence, such as its embedding, is handed
+    back in the caller's order: `batch.restore(x)`.
+
+    Attributes:
+        input_ids: (T,) int64.
+        lengths: (N,) int64, on the CPU, ascending, in packed order. 0 is a text without a token.
+        place: (N,) int64, on the CPU; the caller's sequence i lies at `place[i]` of the packed order.
+        token_type_ids: (T,) int64, or None where every token is of type 0.
+        prompt_lengths: (N,) int64, on the CPU, in packed order: leading tokens that pooling leaves out, or None.
+    """
+
+    input_ids: Tensor
+    lengths: Tensor
+    place: Tensor
+    token_type_ids: Tensor | None = None
+    prompt_lengths: Tensor | None = None
+
+    @classmethod
+    def from_padded(
+        cls,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        token_type_ids: Tensor | None = None,
+        prompt_length: Tensor | int | None = None,
+    ) -> TokenBatch:
+        """From (N, L) ids and a (N, L) mask, 1 for tokens and 0 for padding on either side."""
+        mask = attention_mask.bool()
+        lengths = mask.sum(dim=1).cpu()
+        order = torch.argsort(lengths, stable=True)
+        rows = order.to(input_ids.device)
+        sorted_mask = mask[rows]
+        prompt_lengths = None
+        if prompt_length is not None:
+            prompt_lengths = torch.as_tensor(prompt_length).cpu().reshape(-1).expand(len(order))[order]
+        return cls(
+            input_ids=input_ids[rows][sorted_mask],
+            lengths=lengths[order],
+            place=torch.argsort(order),
+            token_type_ids=None if token_type_ids is None else token_type_ids[rows][sorted_mask],
+            prompt_lengths=prompt_lengths,
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def num_tokens(self) -> int:
+        """T, the tokens of all sequences."""
+        return len(self.input_ids)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return self.input_ids.device
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
+        """The same batch with its tokens on another device."""
+        types = self.token_type_ids
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=non_blocking),
+            token_type_ids=None if types is None else types.to(device, non_blocking=non_blocking),
+        )
+
+    def restore(self, per_sequence: Tensor) -> Tensor:
+        """(N, ...) in packed order -> (N, ...) in the caller's order."""
+        return per_sequence.index_select(0, self.place.to(per_sequence.device))
+
+    @cached_property
+    def groups(self) -> tuple[tuple[int, int], ...]:
+        """(length, how many sequences of that length), ascending; together they cover the T tokens in order."""
+        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
+        pairs = zip(lengths.tolist(), counts.tolist(), strict=True)
+        return tuple((length, count) for length, count in pairs if length)
+
+    @cached_property
+    def starts(self) -> Tensor:
+        """(N,) int64, on the CPU: where each sequence's tokens begin, in packed order."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    @cached_property
+    def device_lengths(self) -> Tensor:
+        """The lengths, on the tokens' device."""
+        return self.lengths.to(self.device, non_blocking=True)
+
+    @cached_property
+    def cumulative_lengths(self) -> Tensor:
+        """(N + 1,) int32, on the tokens' device: 0, then where each sequence ends."""
+        ends = torch.nn.functional.pad(self.lengths.cumsum(0), (1, 0))
+        return ends.to(torch.int32).to(self.device, non_blocking=True)
+
+    @property
+    def longest(self) -> int:
+        """L, the length of the longest sequence."""
+        return int(self.lengths[-1]) if len(self) else 0
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(T,) int64: each token's place in its sequence, from 0."""
+        starts = torch.repeat_interleave(self.starts, self.lengths)
+        return (torch.arange(self.num_tokens) - starts).to(self.device, non_blocking=True)
+
+    @cached_property
+    def sequence_of_token(self) -> Tensor:
+        """(T,) int64: the packed number of the sequence each token belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self)), self.lengths).to(
+            self.device, non_blocking=True
+        )
+
+    def chunks(self, max_tokens: int) -> list[TokenBatch]:
+        """Split at sequence borders into batches of at most `max_tokens` tokens (or one longer sequence).
+
+        The chunks' sequences, one chunk after the other, lie in this batch's packed order: concatenated results
+        go through `restore`.
+        """
+        sizes = [part.stop - part.start for part in chunked_lengths(self.lengths.tolist(), max_tokens)]
+        if len(sizes) <= 1:
+            return [replace(self, place=torch.arange(len(self)))]
+        lengths = self.lengths.split(sizes)
+        token_sizes = [int(part.sum()) for part in lengths]
+        ids = self.input_ids.split(token_sizes)
+        types = [None] * len(sizes) if self.token_type_ids is None else self.token_type_ids.split(token_sizes)
+        prompts = [None] * len(sizes) if self.prompt_lengths is None else self.prompt_lengths.split(sizes)
+        return [
+            TokenBatch(ids[i], lengths[i], torch.arange(sizes[i]), types[i], prompts[i])
+            for i in range(len(sizes))
+        ]
+
+    def to_features(self, padding: Padding, **packed: Any) -> dict[str, Any]:
+        """This batch in padded form, which modules and losses that somebody else wrote expect.
+
+        Args:
+            padding: How their tokenizer pads.
+            **packed: Other features in packed form, by their keys; they are padded too where they are by token.
+
+        Returns:
+            `input_ids` and `attention_mask` (N, L), `token_type_ids` (N, L) and `prompt_length` (N,) where there are any,
+            and the other features.
+        """
+        features = {
+            key: self._padded(value, padding.side)
+            if key in FEATURES and "(T, D)" in str(FEATURES[key].packed)
+            else value
+            for key, value in packed.items()
+        }
+        features["input_ids"] = self.pad(self.input_ids, padding.id, padding.side)
+        features["attention_mask"] = self.padded_mask(padding.side)
+        if self.token_type_ids is not None:
+            features["token_type_ids"] = self.pad(self.token_type_ids, side=padding.side)
+        elif padding.has_types:
+            features["token_type_ids"] = torch.zeros_like(features["input_ids"])
+        if self.prompt_lengths is not None:
+            features["prompt_length"] = self.restore(self.prompt_lengths)
+        return features
+
+    def _padded(self, packed: Any, side: Literal["left", "right"]) -> Any:
+        if isinstance(packed, tuple | list):
+            return tuple(self.pad(layer, side=side) for layer in packed)
+        return self.pad(packed, side=side)
+
+    def pad(self, per_token: Tensor, value: float = 0, side: Literal["left", "right"] = "right") -> Tensor:
+        """(T, ...) in packed order -> (N, L, ...) in the caller's order, padded with `value`."""
+        padded = per_token.new_full((len(self), self.longest, *per_token.shape[1:]), value)
+        column = self.positions
+        if side == "left":
+            column = column + (self.longest - self.device_lengths)[self.sequence_of_token]
+        padded = padded.index_put((self.sequence_of_token, column), per_token)
+        return self.restore(padded)
+
+    def padded_mask(self, side: Literal["left", "right"] = "right") -> Tensor:
+        """(N, L) int64 in the caller's order: 1 for tokens, 0 for padding."""
+        lengths = self.restore(self.device_lengths).unsqueeze(1)
+        column = torch.arange(self.longest, device=self.device)
+        return (column < lengths if side == "right" else column >= self.longest - lengths).long()
+
+    def unpad(self, padded: Tensor, attention_mask: Tensor) -> Tensor:
+        """(N, L, ...) in the caller's order -> (T, ...) in packed order; the mask's ones are the tokens."""
+        order = torch.argsort(self.place).to(padded.device)
+        return padded[order][attention_mask[order].bool()]
+
+
+def chunked_lengths(lengths: Sequence[int], max_tokens: int) -> list[slice]:
+    """Cut a run of sequences with these lengths into slices of at most `max_tokens` tokens (or one longer one)."""
+    slices: list[slice] = []
+    start = tokens = 0
+    for i, length in enumerate(lengths):
+        if i > start and tokens + length > max_tokens:
+            slices.append(slice(start, i))
+            start, tokens = i, 0
+        tokens += length
+    if start < len(lengths):
+        slices.append(slice(start, len(lengths)))
+    return slices
