@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small import small_tokenizer
 from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenBatch, TokenSequences
+from likewise.engine.features import FEATURES, Padding
 from likewise.engine.token_batch import chunked_lengths
 
 settings.register_profile("short", max_examples=50)
@@ -180,3 +184,25 @@ def test_a_batch_on_another_device_keeps_lengths_and_order() -> None:
     )
     assert columns.ids is not None
     assert columns.ids.device.type == columns.tokens.device.type == "meta"
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_features_are_those_of_the_tokenizer(side: Any) -> None:
+    tokenizer = small_tokenizer(model_input_names=["input_ids", "token_type_ids", "attention_mask"])
+    tokenizer.pad_token, tokenizer.padding_side = "[MASK]", side
+    columns = [["a cat sees the dog", "rain"], ["the sun", "a"]]
+    expected = [tokenizer(texts, padding=True, return_tensors="pt") for texts in columns]
+    ids = [row for column in columns for row in tokenizer(column)["input_ids"]]
+    padding = Padding.of(tokenizer)
+    batch = ColumnBatch(TokenSequences.from_lists(ids).pack(), 2, paddings=(padding, padding))
+    for found, wanted in zip(batch, expected, strict=True):
+        assert set(found) == set(wanted)
+        for key, values in wanted.items():
+            torch.testing.assert_close(found[key], values)
+    hidden = torch.randn(batch.tokens.num_tokens, 5)
+    features = batch.tokens.to_features(padding, token_embeddings=hidden, sentence_embedding=torch.ones(4, 5))
+    assert features["token_embeddings"].shape == (4, 7, 5)
+    torch.testing.assert_close(
+        batch.tokens.unpad(features["token_embeddings"], features["attention_mask"]), hidden
+    )
+    assert set(features) <= set(FEATURES)
