@@ -77,10 +77,11 @@ def evaluate(
             "`--compare` shows intervals of the differences. Drop `--intervals`, or `--compare`."
         )
     with quiet_datasets():
-        evaluators = {name: recipe.load() for name, recipe in _evaluators(data, columns, recipe_data).items()}
+        chosen = _evaluators(data, columns, recipe_data)
+        evaluators = {name: recipe.load() for name, (recipe, _) in chosen.items()}
         encoders = [load_model(name) for name in names]
         for name, evaluator in evaluators.items():
-            console.say(f"{name}: {type(evaluator).__name__}", style="bold")
+            console.say(f"{name}: {type(evaluator).__name__} ({chosen[name][1]})", style="bold")
             evaluator.show_progress_bar = console.err.is_terminal
             if compare:
                 for other, title in zip(encoders[1:], names[1:], strict=True):
@@ -157,7 +158,10 @@ def _show_comparison(
     console.table(rows, ("", *_short(names), "difference", "from", "to", "p"))
 
 
-def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> dict[str, EvaluatorRecipe]:
+def _evaluators(
+    data: Path, columns: str | None, recipe_data: Path | None
+) -> dict[str, tuple[EvaluatorRecipe, str]]:
+    """The evaluators by name, and for each in words why it is this one."""
     from likewise.recipe import FOLDER_EVALUATOR, EvaluatorRecipe, read_recipe
     from likewise.training.data.sources import Source
 
@@ -166,25 +170,31 @@ def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> di
         found = {**recipe.dev, **recipe.test}
         if not found:
             raise ValueError(f"{data} has no evaluators. Add them under `dev` or `test`.")
-        return found
+        return {name: (one, f"{data.name} names it") for name, one in found.items()}
     if data.is_dir():
-        return {data.name: EvaluatorRecipe(FOLDER_EVALUATOR, Source(str(data), split="test"), data.name)}
+        of_folder = EvaluatorRecipe(FOLDER_EVALUATOR, Source(str(data), split="test"), data.name)
+        return {data.name: (of_folder, f"{data.name} is a folder of queries, documents and judgements")}
     source = Source(str(data), columns=split_names(columns))
-    return {data.stem: EvaluatorRecipe(_evaluator_for(source), source, data.stem)}
+    kind, reason = _evaluator_for(source)
+    return {data.stem: (EvaluatorRecipe(kind, source, data.stem), reason)}
 
 
-def _evaluator_for(source: Source) -> str:
-    """The evaluator for a table, by its columns."""
+def _evaluator_for(source: Source) -> tuple[str, str]:
+    """The evaluator for a table, by its columns, and why."""
     from likewise.training.data.columns import LABEL_COLUMNS
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
-    num_texts = len(rows.column_names) - (label is not None)
-    if label is not None and num_texts == 2:
-        is_binary = set(rows.unique(label)) <= {0, 1}
-        return "BinaryClassificationEvaluator" if is_binary else "EmbeddingSimilarityEvaluator"
-    if label is None and num_texts in (2, 3):
-        return "TranslationEvaluator" if num_texts == 2 else "TripletEvaluator"
+    texts = [name for name in rows.column_names if name != label]
+    listed = ", ".join(texts)
+    if label is not None and len(texts) == 2:
+        if set(rows.unique(label)) <= {0, 1}:
+            return "BinaryClassificationEvaluator", f"{listed} are two texts and {label} is 0 or 1"
+        return "EmbeddingSimilarityEvaluator", f"{listed} are two texts and {label} is a number from a range"
+    if label is None and len(texts) == 2:
+        return "TranslationEvaluator", f"{listed} are two texts, without a number"
+    if label is None and len(texts) == 3:
+        return "TripletEvaluator", f"{listed} are three texts"
     raise ValueError(
         f"{source.source} has the columns {', '.join(rows.column_names)}, but a table for evaluation has {SHAPES}. "
         "Choose columns with `--columns`; the number's column is called label or score."

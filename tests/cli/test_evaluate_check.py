@@ -37,21 +37,26 @@ def tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "evaluator", "primary"),
+    ("table", "evaluator", "reason", "primary"),
     [
-        ("pairs", "EmbeddingSimilarityEvaluator", "spearman_cosine"),
-        ("classes", "BinaryClassificationEvaluator", "cosine_ap"),
-        ("triplets", "TripletEvaluator", "cosine_accuracy"),
-        ("matches", "TranslationEvaluator", "mean_accuracy"),
+        (
+            "pairs",
+            "EmbeddingSimilarityEvaluator",
+            "a, b are two texts and score is a number from a range",
+            "spearman_cosine",
+        ),
+        ("classes", "BinaryClassificationEvaluator", "a, b are two texts and label is 0 or 1", "cosine_ap"),
+        ("triplets", "TripletEvaluator", "a, b, c are three texts", "cosine_accuracy"),
+        ("matches", "TranslationEvaluator", "a, b are two texts, without a number", "mean_accuracy"),
     ],
 )
-def test_the_columns_decide_what_is_measured(
-    run: Callable[..., Any], model_folder: str, table: str, evaluator: str, primary: str
+def test_the_columns_decide_what_is_measured_and_it_is_said_why(
+    run: Callable[..., Any], model_folder: str, table: str, evaluator: str, reason: str, primary: str
 ) -> None:
     result = run("evaluate", model_folder, "--data", f"{table}.csv")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[0] == f"{table}: {evaluator}"
+    assert lines[0] == f"{table}: {evaluator} ({reason})"
     assert lines[1].split()[0] == primary
 
 
@@ -65,7 +70,7 @@ def test_a_recipe_is_measured_by_its_own_evaluators(run: Callable[..., Any], mod
     Path("recipe.yaml").write_text(RECIPE)
     result = run("evaluate", model_folder, "--data", "recipe.yaml", "--recipe-data", ".")
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("held-out: EmbeddingSimilarityEvaluator\n")
+    assert result.stdout.startswith("held-out: EmbeddingSimilarityEvaluator (recipe.yaml names it)\n")
 
 
 def test_two_models_are_compared(run: Callable[..., Any], model_folder: str, tmp_path: Path) -> None:
@@ -73,7 +78,7 @@ def test_two_models_are_compared(run: Callable[..., Any], model_folder: str, tmp
     result = run("evaluate", model_folder, other, "--data", "classes.csv", "--compare")
     assert result.exit_code == 0, result.output
     title, header, first, *_ = result.stdout.splitlines()
-    assert title == "classes: BinaryClassificationEvaluator"
+    assert title.startswith("classes: BinaryClassificationEvaluator (")
     assert header.split() == [Path(model_folder).name, "other", "difference", "from", "to", "p"]
     name, model, compared, difference, low, high, p = first.split()
     assert name == "cosine_ap"
