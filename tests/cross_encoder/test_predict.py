@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,14 @@ def test_the_model_is_left_in_eval_mode_and_the_random_state_as_it_was(folder: s
     assert not model.model.training
     assert torch.equal(before, torch.get_rng_state())
     np.testing.assert_array_equal(model.predict(PAIRS), first)
+
+
+def test_the_first_calls_may_come_from_several_threads(folder: str, model: CrossEncoder) -> None:
+    fresh = CrossEncoder(folder, device="cpu")
+    expected = model.predict(PAIRS)
+    with ThreadPoolExecutor(6) as threads:
+        for found in threads.map(lambda _: fresh.predict(PAIRS), range(12)):
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_ranking_equals_the_references(model: CrossEncoder, reference: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from torch import Tensor, nn
@@ -23,6 +24,7 @@ from likewise.modules.transformer import CONFIG_FILES, read_config
 
 logger = logging.getLogger(__name__)
 
+_making = Lock()
 # By task, what the model gives by transformers' name, and what the features call it.
 TASKS = {
     "sequence-classification": ("logits", "scores"),
@@ -111,17 +113,18 @@ class Transformer(InputModule):
     @property
     def runner(self) -> PackedScorer | PackedEncoder:
         """Runs `model` on packed batches; made anew when `model` has been replaced (by an adapter, say)."""
-        known: PackedScorer | PackedEncoder | None = self.__dict__.get("_runner")
-        if known is None or known.model is not self.model:
-            if self.transformer_task == "feature-extraction":
-                known = PackedEncoder(self.model, self._packed)
-            else:
-                causal = self.transformer_task == "text-generation"
-                known = PackedScorer(
-                    self.model, vocabulary_head if causal else known_head(self.model), self._packed
-                )
-            self.__dict__["_runner"] = known  # not by attribute: torch's registry holds the model already
+        with _making:  # several threads may come first
+            known: PackedScorer | PackedEncoder | None = self.__dict__.get("_runner")
+            if known is None or known.model is not self.model:
+                known = self._new_runner()
+                self.__dict__["_runner"] = known  # not by attribute: torch's registry holds the model already
         return known
+
+    def _new_runner(self) -> PackedScorer | PackedEncoder:
+        if self.transformer_task == "feature-extraction":
+            return PackedEncoder(self.model, self._packed)
+        causal = self.transformer_task == "text-generation"
+        return PackedScorer(self.model, vocabulary_head if causal else known_head(self.model), self._packed)
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
