@@ -155,6 +155,18 @@ def test_check_numbers_columns_of_one_role(run: Callable[..., Any]) -> None:
     assert "trains on sentence=a, sentence 2=b, sentence 3=c" in run("check", "triplets.csv").stdout
 
 
+def test_check_warns_of_a_column_that_is_metadata(run: Callable[..., Any]) -> None:
+    rows = "".join(
+        f"how is thing {'ab'[i % 2]} done {i}?,open page {i},{'mail' if i % 3 else 'wiki'}\n"
+        for i in range(30)
+    )
+    Path("faq.csv").write_text(f"question,answer,source\n{rows}")
+    output = " ".join(run("check", "faq.csv").stdout.split())
+    assert output.count("Column 'source' of faq.csv has 2 different values in 30 rows ('wiki', 'mail')") == 1
+    assert "`dataset.remove_columns('source')`" in output
+    assert "Column 'answer'" not in output
+
+
 def test_check_names_a_cell_that_is_no_text(refused: Callable[..., str]) -> None:
     Path("holes.jsonl").write_text('{"a": "x", "b": "y"}\n{"a": "x", "b": null}\n')
     message = refused("check", "holes.jsonl")
