@@ -11,6 +11,8 @@ A product is rounded; the similarity itself is computed again for the few docume
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
@@ -19,18 +21,38 @@ from likewise.similarity import Similarity, cos_sim, dot_score, euclidean_sim, m
 
 
 class Products:
-    """Dot products; the base of the others."""
+    """Dot products, and cosines as those of prepared vectors; or a function of somebody's, whose scores are final.
 
-    def look_at(self, documents: Tensor) -> None:
-        """Take note of some of the documents (N, D), before they all become factors."""
+    Args:
+        function: Scores factors (Q, F) and (M, F) in place of products: (Q, M).
+        prepare: What is done to all vectors first, (N, D) -> (N, D).
+    """
+
+    def __init__(
+        self, function: Similarity | None = None, prepare: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.function = function
+        self.prepare = prepare or (lambda vectors: vectors)
 
     def queries(self, queries: Tensor) -> Tensor:
-        """Queries (Q, D) as factors (Q, F)."""
+        """Prepared queries (Q, D) as factors (Q, F)."""
         return queries
 
     def documents(self, documents: Tensor) -> Tensor:
-        """Documents (M, D) as factors (M, F)."""
+        """Prepared documents (M, D) as factors (M, F)."""
         return documents
+
+    def of_tile(self, queries: Tensor, documents: Tensor) -> Tensor:
+        """Products of factors: (Q, F), (M, F) -> (Q, M)."""
+        if self.function is None:
+            return queries @ documents.T
+        scores = torch.as_tensor(self.function(queries, documents)).detach().float()
+        if bool(scores.isnan().any()):
+            raise ValueError(
+                "`score_function` returned NaN for finite embeddings, with which nothing can be ranked. Return a number "
+                "for every pair."
+            )
+        return scores
 
     def scores(self, queries: Tensor, documents: Tensor) -> Tensor:
         """The similarities of factors of queries (Q, 1, F) and documents (Q, K, D), which are overwritten: (Q, K) float32.
@@ -45,66 +67,38 @@ class Products:
         return scores
 
     def magnitude(self, queries: Tensor, longest: float) -> Tensor:
-        """(Q, 1): what the roundings of a product, and of the similarity it stands for, are small against.
-
-        Args:
-            queries: Factors (Q, F).
-            longest: The largest norm of a document's factor.
-        """
+        """(Q, 1): what the roundings of products and similarities are small against; `longest` is a document's largest norm."""
         norms: Tensor = queries.norm(dim=1, keepdim=True)
         return norms * longest
-
-
-class Cosines(Products):
-    """Cosines."""
-
-    def queries(self, queries: Tensor) -> Tensor:
-        """Queries (Q, D) with norm 1."""
-        return normalize(queries, dim=-1)
-
-    def documents(self, documents: Tensor) -> Tensor:
-        """Documents (M, D) with norm 1."""
-        return normalize(documents, dim=-1)
-
-    def scores(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """See the class above."""
-        return super().scores(queries, documents.div_(documents.norm(dim=-1, keepdim=True).clamp_(min=1e-12)))
 
 
 class Distances(Products):
     """Negative Euclidean distances. Their factors end with zeros, since products of odd sizes are slow."""
 
-    def __init__(self) -> None:
-        self._constant = 0.0  # c above: about |d|^2, so that the factors' last entries are small
-        self._size = 0
-
-    def look_at(self, documents: Tensor) -> None:
-        """See the class above."""
-        self._constant = float(documents.square().sum(dim=1).mean())
-
     def queries(self, queries: Tensor) -> Tensor:
-        """Queries (Q, D) as factors (Q, F)."""
-        self._size = queries.shape[1]
+        """See the class above."""
+        # c is about |d|^2, so that the factors' last entries are small.
+        self.constant = float(queries.square().sum(dim=1).mean()) if len(queries) else 0.0
         return self._with_last(queries, queries.new_ones(len(queries), 1))
 
     def documents(self, documents: Tensor) -> Tensor:
-        """Documents (M, D) as factors (M, F)."""
+        """See the class above."""
         squares = documents.square().sum(dim=1, keepdim=True)
-        return self._with_last(documents, (self._constant - squares) / 2)
+        return self._with_last(documents, (self.constant - squares) / 2)
 
     def scores(self, queries: Tensor, documents: Tensor) -> Tensor:
         """See the class above. The difference is taken first: near neighbours keep their digits."""
-        differences = documents.sub_(queries[..., : self._size])
+        differences = documents.sub_(queries[..., : documents.shape[-1]])
         return -differences.square_().sum(dim=-1).sqrt_()
 
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
-        """See the class above."""
-        squares = queries[:, : self._size].square().sum(dim=1, keepdim=True)
-        return (squares + self._constant - scores.square()) / 2
+        """See the class above. The factors' 1 is not the query's."""
+        squares = queries.square().sum(dim=1, keepdim=True) - 1
+        return (squares + self.constant - scores.square()) / 2
 
     def magnitude(self, queries: Tensor, longest: float) -> Tensor:
         """See the class above: squares of up to |q| + |d| are added and subtracted."""
-        lengths: Tensor = queries.norm(dim=1, keepdim=True) + longest + self._constant**0.5
+        lengths: Tensor = queries.norm(dim=1, keepdim=True) + longest + self.constant**0.5
         return lengths.square()
 
     @staticmethod
@@ -112,21 +106,16 @@ class Distances(Products):
         return pad(torch.cat([vectors, last], dim=1), (0, -(vectors.shape[1] + 1) % 16))
 
 
+def products_of(score_function: Similarity) -> Products:
+    """The products that find what a function finds, or the function itself."""
+    # By identity: a function of somebody's need not be hashable.
+    if score_function is cos_sim or score_function is pytorch_cos_sim:
+        return Products(prepare=normalize)
+    if score_function is dot_score:
+        return Products()
+    return Distances() if score_function is euclidean_sim else Products(score_function)
+
+
 def is_known(score_function: Similarity) -> bool:
     """Whether this is one of the library's own similarities, which depend on the embeddings alone."""
-    return any(
-        score_function is function
-        for function in (pytorch_cos_sim, cos_sim, dot_score, euclidean_sim, manhattan_sim)
-    )
-
-
-def products_of(score_function: Similarity) -> Products | None:
-    """The products that find what a function finds; None for a function that is not known."""
-    known = (
-        (cos_sim, Cosines),
-        (pytorch_cos_sim, Cosines),
-        (dot_score, Products),
-        (euclidean_sim, Distances),
-    )
-    # By identity: a function of somebody's need not be hashable.
-    return next((kind() for function, kind in known if function is score_function), None)
+    return products_of(score_function).function is None or score_function is manhattan_sim

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from functools import cache
+from functools import cache, partial
+from timeit import repeat
 
 import torch
 from torch import Tensor
@@ -15,27 +15,23 @@ def product_error(
     """(Q, 1): how far a product of rounded vectors may lie from the true one, and from the similarity it stands for.
 
     With q' and d' the rounded vectors, |q.d - q'.d'| <= |q - q'| |d| + |q'| |d - d'| (Cauchy and Schwarz); adding up F
-    products errs by at most about F roundings; and a bfloat16 product is rounded once more.
+    products errs by at most about F roundings, small against `magnitude` (Q, 1); and a bfloat16 product is rounded once more.
 
     Args:
         queries: The factors (Q, F) float32.
         longest: The largest norm of a document's factor.
         residual: The largest norm of what one of them lost.
-        magnitude: (Q, 1) what the roundings of sums are small against.
+        magnitude: See above.
         dtype: float32 or bfloat16.
     """
     norms = queries.norm(dim=1, keepdim=True)
     lost = (queries - queries.to(dtype)).norm(dim=1, keepdim=True)
-    of_product = 2.0**-9 if dtype == torch.bfloat16 else _allowed_rounding()
+    # What a user who allowed faster float32 products gave away in each.
+    allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
+    of_product = 2.0**-9 if dtype == torch.bfloat16 else allowed
     summing = (queries.shape[1] + 8) * 2.0**-23 * magnitude
     error: Tensor = lost * longest + (norms + lost) * (residual + of_product * longest) + summing
     return error
-
-
-def _allowed_rounding() -> float:
-    """What a user who allowed faster float32 products gave away in each product."""
-    allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}
-    return allowed[torch.get_float32_matmul_precision()]
 
 
 @cache
@@ -48,14 +44,8 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     if device.type != "cpu":
         return False
     matrix = torch.ones(256, 256)
-    return 1.5 * _fastest(matrix.bfloat16()) < _fastest(matrix)
-
-
-def _fastest(matrix: Tensor) -> float:
-    """The shortest of some times to multiply a matrix with itself, in seconds."""
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        matrix @ matrix
-        times.append(time.perf_counter() - start)
-    return min(times)
+    times = [
+        min(repeat(partial(torch.mm, factor, factor), number=1, repeat=3))
+        for factor in (matrix.bfloat16(), matrix)
+    ]
+    return 1.5 * times[0] < times[1]
