@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from likewise.cross_encoder import CrossEncoder
     from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.legacy.readers import InputExample
-    from likewise.model import SentenceTransformer
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
+    from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.similarity import SimilarityFunction
     from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from likewise.training.data.resolve_ids import resolve_ids
@@ -37,7 +37,7 @@ _HOMES = {
     "LoggingHandler": "likewise.util.logging",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
     "ParallelSentencesDataset": "likewise.legacy.examples",
-    "SentenceTransformer": "likewise.model",
+    "SentenceTransformer": "likewise.sentence_transformer.model",
     "SentenceTransformerModelCardData": "likewise.card",
     "SentenceTransformerTrainer": "likewise.training",
     "SentenceTransformerTrainingArguments": "likewise.training",

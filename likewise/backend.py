@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from likewise.model import SentenceTransformer
+    from likewise.model.model import Model
     from likewise.modules.graph_model import GraphModel
 
     Graph = TypeVar("Graph", bound=GraphModel)
@@ -91,7 +91,7 @@ class OpenVinoQuantization:
 
 
 def export_optimized_onnx_model(
-    model: SentenceTransformer,
+    model: Model,
     optimization_config: OptimizationConfig | str,
     model_name_or_path: str,
     push_to_hub: bool = False,
@@ -137,7 +137,7 @@ def export_optimized_onnx_model(
 
 
 def export_dynamic_quantized_onnx_model(
-    model: SentenceTransformer,
+    model: Model,
     quantization_config: QuantizationConfig | str,
     model_name_or_path: str,
     push_to_hub: bool = False,
@@ -187,7 +187,7 @@ def export_dynamic_quantized_onnx_model(
 
 
 def export_static_quantized_openvino_model(
-    model: SentenceTransformer,
+    model: Model,
     quantization_config: Mapping[str, Any] | Any | None,
     model_name_or_path: str,
     dataset_name: str | None = None,
@@ -263,7 +263,7 @@ def export_static_quantized_openvino_model(
     _deliver(write, graph, name, config, model_name_or_path, push_to_hub, create_pr)
 
 
-def _graph_of(model: SentenceTransformer, kind: type[Graph]) -> Graph:
+def _graph_of(model: Model, kind: type[Graph]) -> Graph:
     """The model's graph.
 
     Raises:

@@ -30,7 +30,7 @@ from likewise.training.data.sources import Source
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
     from likewise.losses.base import Loss
-    from likewise.model import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.training.run.arguments import SentenceTransformerTrainingArguments
 
 # Evaluators that read a table, and their arguments in the order of its columns.
@@ -75,7 +75,7 @@ class ModelRecipe:
 
     def load(self, name: str | None = None) -> SentenceTransformer:
         """Load the model; `name` for another folder of the same model."""
-        from likewise.model import SentenceTransformer
+        from likewise.sentence_transformer.model import SentenceTransformer
 
         model = SentenceTransformer(name or self.name, **self.settings)
         if self.max_seq_length is not None:

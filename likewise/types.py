@@ -20,6 +20,10 @@ class Encoder(Protocol):
         """Where it takes its inputs."""
 
     @property
+    def dtype(self) -> torch.dtype | None:
+        """The type of its weights; None without any."""
+
+    @property
     def takes_tokens(self) -> bool:
         """Whether it can be called with packed tokens, `{"tokens": TokenBatch}`."""
 
@@ -32,6 +36,14 @@ class Encoder(Protocol):
         """Tokens beyond this are cut off; None for no limit."""
 
     @property
+    def truncate_dim(self) -> int | None:
+        """Embeddings are cut to this many entries; None for all."""
+
+    @property
+    def similarity_fn_name(self) -> Any:
+        """How its embeddings are compared: cosine, dot, euclidean or manhattan."""
+
+    @property
     def transformers_model(self) -> Any:
         """The model of transformers inside, or None."""
 
@@ -40,6 +52,12 @@ class Encoder(Protocol):
 
     def __getitem__(self, index: int) -> Any:
         """One of its modules."""
+
+    def __iter__(self) -> Iterator[Any]:
+        """Its modules."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """It, its modules, and all that is in them."""
 
     def children(self) -> Iterator[nn.Module]:
         """Its modules, the one that takes inputs first."""
@@ -52,6 +70,9 @@ class Encoder(Protocol):
 
     def token_sequences(self, texts: Any, prompt: str | None = None, task: str | None = None) -> Any:
         """Texts -> their TokenSequences."""
+
+    def padded_inputs(self, texts: Any, prompt: str | None, task: str | None, **options: Any) -> Any:
+        """Texts -> padded features, where it takes no packed tokens."""
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of its embeddings; None where that is not known."""

@@ -10,7 +10,6 @@ from likewise.card import environment, markdown, results, training_log, usage
 
 if TYPE_CHECKING:
     from likewise.card.data import SentenceTransformerModelCardData
-    from likewise.model.sentence_transformer import SentenceTransformer
 
 HUB = "https://huggingface.co"
 SIMILARITIES = {
@@ -28,7 +27,7 @@ RESOURCES = {
 }
 
 
-def body(model: SentenceTransformer, data: SentenceTransformerModelCardData, plot: str | None) -> str:
+def body(model: Any, data: SentenceTransformerModelCardData, plot: str | None) -> str:
     """All sections.
 
     Args:
@@ -51,7 +50,7 @@ def body(model: SentenceTransformer, data: SentenceTransformerModelCardData, plo
     return "\n\n".join(parts) + "\n"
 
 
-def _description(model: SentenceTransformer, data: SentenceTransformerModelCardData) -> list[str]:
+def _description(model: Any, data: SentenceTransformerModelCardData) -> list[str]:
     base = _link(data.base_model) if data.base_model else None
     named = [_data_set_link(part) for part in data.train_datasets if part.get("name")]
     made = f"finetuned from {base}" if base else "trained"
@@ -94,7 +93,7 @@ def _listing(title: str, names: Sequence[str]) -> str:
     return "\n".join([f"- **{markdown.plural(title, len(names))}:**", *(f"    - {name}" for name in names)])
 
 
-def _usage(model: SentenceTransformer, data: SentenceTransformerModelCardData) -> list[str]:
+def _usage(model: Any, data: SentenceTransformerModelCardData) -> list[str]:
     return [
         "## Usage",
         "### Direct Usage (Sentence Transformers)",

@@ -22,7 +22,7 @@ from likewise.overriding import refuse_uncalled
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -136,7 +136,7 @@ class SentenceTransformerModelCardData:
 
     # What the user or the library tells
 
-    def register_model(self, model: SentenceTransformer) -> None:
+    def register_model(self, model: Model) -> None:
         """Say which model this is about."""
         self._model = ref(model)
         names = ("query", "document", "passage", "corpus")
@@ -151,9 +151,9 @@ class SentenceTransformerModelCardData:
             self.set_base_model(origin)
 
     @property
-    def model(self) -> SentenceTransformer | None:
+    def model(self) -> Model | None:
         """The model this is about."""
-        found: SentenceTransformer | None = self._model()
+        found: Model | None = self._model()
         return found
 
     @property

@@ -15,7 +15,7 @@ from likewise.modules import CLIPModel, Router
 from likewise.modules.images import is_picture
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 STATISTICS_ROWS = 100
 SAMPLES = 3
@@ -28,7 +28,7 @@ HUB_PREFIX = "hf://datasets/"
 def describe(
     dataset: Any,
     loss: Any,
-    model: SentenceTransformer,
+    model: Model,
     known: Mapping[str, Any] | None = None,
     name: str = "",
     routes: Mapping[str, str] | None = None,
@@ -96,7 +96,7 @@ def origin(dataset: Any, name: str = "") -> dict[str, Any]:
     return found
 
 
-def statistics(values: Sequence[Any], model: SentenceTransformer, route: str | None = None) -> dict[str, Any]:
+def statistics(values: Sequence[Any], model: Model, route: str | None = None) -> dict[str, Any]:
     """What kind of values these are (`dtype`, `modality`), and the numbers worth telling of them (`data`)."""
     first = values[0]
     if isinstance(first, str):
@@ -114,7 +114,7 @@ def statistics(values: Sequence[Any], model: SentenceTransformer, route: str | N
     return {"dtype": type(first).__name__, "modality": "", "data": {}}
 
 
-def _lengths_of_texts(texts: Sequence[str], model: SentenceTransformer, route: str | None) -> dict[str, str]:
+def _lengths_of_texts(texts: Sequence[str], model: Model, route: str | None) -> dict[str, str]:
     """In tokens, as the model reads them (cut at its limit); in characters if it has no tokens."""
     first = model._first_module()
     if isinstance(first, Router):

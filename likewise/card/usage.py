@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from likewise.card.data import SentenceTransformerModelCardData
-    from likewise.model.sentence_transformer import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 NO_MODEL_ID = "sentence_transformers_model_id"
 
 
-def code(model: SentenceTransformer, data: SentenceTransformerModelCardData) -> str:
+def code(model: Any, data: SentenceTransformerModelCardData) -> str:
     """A runnable example."""
     is_search = bool(data.ir_model)
     texts = usage_texts(data.widget if data.generate_widget_examples else (), is_search)
@@ -68,7 +67,7 @@ def _list(name: str, texts: list[str]) -> str:
     return "\n".join([f"{name} = [", *(f"    {text!r}," for text in texts), "]"])
 
 
-def similarities(model: SentenceTransformer, texts: list[str], is_search: bool) -> Tensor | None:
+def similarities(model: Any, texts: list[str], is_search: bool) -> Tensor | None:
     """How similar the texts are to the model; None where it cannot tell now."""
     if is_dist_initialized():
         return None  # the weights may be spread over processes that do not come here
@@ -78,7 +77,8 @@ def similarities(model: SentenceTransformer, texts: list[str], is_search: bool) 
             second = model.encode_document(texts[1:], convert_to_tensor=True, show_progress_bar=False)
         else:
             first = second = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-        return model.similarity(first, second).float().cpu()
+        scores: Tensor = model.similarity(first, second).float().cpu()
+        return scores
     except Exception as error:
         logger.warning("The model card shows no similarities: %r.", error)
         return None

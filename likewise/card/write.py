@@ -11,7 +11,7 @@ from likewise.card.usage import NO_MODEL_ID
 
 if TYPE_CHECKING:
     from likewise.card.data import SentenceTransformerModelCardData
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 CARD_FILE = "README.md"
@@ -31,7 +31,7 @@ This is a [sentence-transformers](https://www.SBERT.net) model. Its card could n
 
 
 def write_model_card(
-    model: SentenceTransformer,
+    model: Model,
     folder: Path,
     model_name: str | None = None,
     train_datasets: list[str] | None = None,
@@ -71,16 +71,14 @@ def write_model_card(
         logger.warning("The model card could not be written (%s); the model itself is saved.", error)
 
 
-def card_text(
-    model: SentenceTransformer, data: SentenceTransformerModelCardData, plot_file: str | None = None
-) -> str:
+def card_text(model: Model, data: SentenceTransformerModelCardData, plot_file: str | None = None) -> str:
     """The whole card: metadata and text."""
     from huggingface_hub import ModelCard
 
     return str(ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body.body(model, data, plot_file)}"))
 
 
-def generate_model_card(model: SentenceTransformer) -> str:
+def generate_model_card(model: Model) -> str:
     """The card that would be saved with the model now, whole, without the picture of the training log."""
     return card_text(model, model.model_card_data)
 

@@ -14,8 +14,8 @@ from likewise.cli.texts import split_names
 
 if TYPE_CHECKING:
     from likewise.evaluation.bootstrap import Interval
-    from likewise.model import SentenceTransformer
     from likewise.recipe import EvaluatorRecipe
+    from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.training.data.sources import Source
 
 SHAPES = (

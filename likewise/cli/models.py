@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from likewise.model import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 HUB_ORGANISATION = "sentence-transformers"
@@ -18,6 +18,6 @@ def hub_name(name: str) -> str:
 
 def load_model(name: str) -> SentenceTransformer:
     """Load the model of that name."""
-    from likewise.model import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
 
     return SentenceTransformer(name)

@@ -13,7 +13,7 @@ from likewise.cli.models import DEFAULT_MODEL, load_model
 from likewise.cli.texts import read_texts
 
 if TYPE_CHECKING:
-    from likewise.model import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
 
 
 def search(

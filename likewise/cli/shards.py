@@ -15,7 +15,7 @@ from likewise.model.fingerprint import digest
 from likewise.model.kept import refuse_other, written_whole
 
 if TYPE_CHECKING:
-    from likewise.model import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
 
 RECORD = b"likewise"  # in a file's metadata: what it was made of
 

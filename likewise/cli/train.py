@@ -16,8 +16,8 @@ from likewise.cli.models import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
-    from likewise.model import SentenceTransformer
     from likewise.recipe import Recipe
+    from likewise.sentence_transformer.model import SentenceTransformer
 
 # Only how a run is shown; recipes may say otherwise.
 DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}

@@ -16,7 +16,7 @@ from likewise.evaluation.measurement import Array, Measurement
 from likewise.modules.base import is_own
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class SentenceEvaluator:
 
     def __call__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         output_path: str | None = None,
         epoch: int = -1,
         steps: int = -1,
@@ -77,7 +77,7 @@ class SentenceEvaluator:
 
     def report(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         measured: Mapping[str, Measurement],
         output_path: str | None = None,
         epoch: int = -1,
@@ -94,15 +94,13 @@ class SentenceEvaluator:
         self.store_metrics_in_model_card_data(model, metrics, epoch, steps)
         return metrics
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """The metrics, without the evaluator's name, each with the items it comes from."""
         raise NotImplementedError(
             f"{type(self).__name__} has to override `__call__`, or `measure` and set `primary`."
         )
 
-    def primary_key(
-        self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None
-    ) -> str | None:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
         """The primary metric, without the evaluator's name.
 
         Args:
@@ -111,21 +109,19 @@ class SentenceEvaluator:
         """
         return self.primary
 
-    def prepare(self, model: SentenceTransformer) -> None:
+    def prepare(self, model: Encoder) -> None:
         """Set `primary_metric` as far as it can be known without measuring the model."""
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)
 
-    def embed(
-        self, model: SentenceTransformer, texts: Sequence[Any], task: Task | None = None, **kwargs: Any
-    ) -> Tensor:
+    def embed(self, model: Encoder, texts: Sequence[Any], task: Task | None = None, **kwargs: Any) -> Tensor:
         """The embeddings of texts, (N, D), or of one text, (D,); as queries or documents, if `task` says so."""
         settings = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress_bar} | kwargs
         if isinstance(texts, str):
             return embed(model, [texts], task, self.truncate_dim, **settings)[0]
         return embed(model, texts, task, self.truncate_dim, **settings)
 
-    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[Any], **kwargs: Any) -> Any:
+    def embed_inputs(self, model: Encoder, sentences: Sequence[Any], **kwargs: Any) -> Any:
         """The embeddings that are measured: override it to prepare texts or to embed in another way.
 
         Args:
@@ -139,9 +135,7 @@ class SentenceEvaluator:
         found: Array = self.embed(model, sentences, **kwargs).cpu().numpy()
         return found
 
-    def embed_columns(
-        self, model: SentenceTransformer, *columns: Sequence[Any], **kwargs: Any
-    ) -> tuple[Tensor, ...]:
+    def embed_columns(self, model: Encoder, *columns: Sequence[Any], **kwargs: Any) -> tuple[Tensor, ...]:
         """What `embed_inputs` gives for each column, (N, D) each: of all in one pass, but one by one where it was replaced."""
         texts = (
             columns if self.is_replaced("embed_inputs") else [[text for column in columns for text in column]]
@@ -178,10 +172,11 @@ class SentenceEvaluator:
         return {prefix + key: _float_if_possible(value) for key, value in metrics.items()}
 
     def store_metrics_in_model_card_data(
-        self, model: SentenceTransformer, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
+        self, model: Encoder, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
     ) -> None:
         """Keep the metrics for the model card."""
-        model.model_card_data.set_evaluation_metrics(self, dict(metrics), epoch, step)
+        owner: Any = model
+        owner.model_card_data.set_evaluation_metrics(self, dict(metrics), epoch, step)
 
     def log(self, metrics: Mapping[str, float], epoch: int, steps: int) -> None:
         """Report the metrics at level INFO."""

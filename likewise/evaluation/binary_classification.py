@@ -16,7 +16,7 @@ from likewise.evaluation.metrics import average_precision, best_accuracy, best_f
 from likewise.similarity import SimilarityFunction
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 _DISTANCES = ("euclidean", "manhattan")
 _COLUMNS = ("accuracy", "accuracy_threshold", "f1", "precision", "recall", "f1_threshold", "ap", "mcc")
@@ -72,7 +72,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         texts1, texts2 = ([example.texts[i] for example in examples] for i in range(2))
         return cls(texts1, texts2, [example.label for example in examples], **kwargs)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         if self.is_replaced("compute_metrics", "compute_metrices"):
             compute = self.compute_metrics if self.is_replaced("compute_metrics") else self.compute_metrices
@@ -85,16 +85,16 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
                 measured[f"max_{key}"] = Measurement.largest([found[key] for found in by_function.values()])
         return measured
 
-    def compute_metrics(self, model: SentenceTransformer) -> dict[str, dict[str, float]]:
+    def compute_metrics(self, model: Encoder) -> dict[str, dict[str, float]]:
         """Every metric of every similarity function, by function: override it to report others."""
         found = self._by_function(model)
         return {fn: {key: one.value for key, one in measured.items()} for fn, measured in found.items()}
 
-    def compute_metrices(self, model: SentenceTransformer) -> dict[str, dict[str, float]]:
+    def compute_metrices(self, model: Encoder) -> dict[str, dict[str, float]]:
         """The older name of `compute_metrics`."""
         return self.compute_metrics(model)
 
-    def _by_function(self, model: SentenceTransformer) -> dict[str, dict[str, Measurement]]:
+    def _by_function(self, model: Encoder) -> dict[str, dict[str, Measurement]]:
         first, second = self._embedded(model)
         found = {}
         for name in self.similarity_fn_names or [model.similarity_fn_name]:
@@ -103,7 +103,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
             found[name] = self._of_scores(-similarity if is_distance else similarity, not is_distance)
         return found
 
-    def _embedded(self, model: SentenceTransformer) -> tuple[Tensor, Tensor]:
+    def _embedded(self, model: Encoder) -> tuple[Tensor, Tensor]:
         try:
             places = {text: i for i, text in enumerate(dict.fromkeys([*self.sentences1, *self.sentences2]))}
         except TypeError:  # images: nobody can tell whether two of them are equal
@@ -162,7 +162,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         found = best_f1(sign * np.asarray(scores), np.asarray(labels))
         return found.value, found.precision, found.recall, sign * found.threshold
 
-    def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""
         return primary_of("{}_ap", self.similarity_fn_names or [model.similarity_fn_name])
 

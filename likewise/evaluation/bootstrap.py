@@ -17,7 +17,7 @@ from likewise.evaluation.measurement import Array, Measurement
 
 if TYPE_CHECKING:
     from likewise.evaluation.base import SentenceEvaluator
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def paired_test(
 
 def confidence_intervals(
     evaluator: SentenceEvaluator,
-    model: SentenceTransformer,
+    model: Encoder,
     level: float = 0.95,
     num_samples: int = 1000,
     seed: int = 0,
@@ -136,8 +136,8 @@ def confidence_intervals(
 
 def compare_models(
     evaluator: SentenceEvaluator,
-    first: SentenceTransformer,
-    second: SentenceTransformer,
+    first: Encoder,
+    second: Encoder,
     level: float = 0.95,
     num_samples: int = 1000,
     seed: int = 0,

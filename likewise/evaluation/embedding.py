@@ -14,7 +14,7 @@ from likewise.model.fingerprint import quick_key
 from likewise.similarity import Embeddings, to_float_tensor
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 Task = Literal["query", "document"]
 SHARED_BYTES = 2**30  # at most this much is kept for other evaluators
@@ -34,7 +34,7 @@ _shared: ContextVar[_SharedEmbeddings | None] = ContextVar("_shared", default=No
 
 
 def embed(
-    model: SentenceTransformer,
+    model: Encoder,
     texts: Sequence[Any],
     task: Task | None = None,
     truncate_dim: int | None = None,
@@ -83,7 +83,7 @@ def checked_embeddings(embeddings: Embeddings, texts: Sequence[Any], maker: str 
 
 
 @contextmanager
-def sharing_embeddings(model: SentenceTransformer) -> Iterator[None]:
+def sharing_embeddings(model: Encoder) -> Iterator[None]:
     """Within this context, evaluators share the embeddings of this model, whose weights must not change meanwhile.
 
     Embeddings are kept whole, so that evaluators at several `truncate_dim`s embed once. Nothing is shared of somebody
@@ -102,8 +102,8 @@ def sharing_embeddings(model: SentenceTransformer) -> Iterator[None]:
 class _SharedEmbeddings:
     """Embeddings of one model by text, for each way of embedding."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
-        self.model = model
+    def __init__(self, model: Encoder) -> None:
+        self.model: Any = model
         self.kept: dict[tuple[Any, ...], tuple[dict[Any, int], Tensor]] = {}
         self.num_bytes = 0
 
@@ -150,9 +150,7 @@ def _was_replaced(model: Any, method: str) -> bool:
     return method in vars(model) or places[0] < places[1]
 
 
-def _embed(
-    model: SentenceTransformer, texts: Sequence[Any], task: Task | None, **encode_kwargs: Any
-) -> Tensor:
+def _embed(model: Encoder, texts: Sequence[Any], task: Task | None, **encode_kwargs: Any) -> Tensor:
     encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
     distinct = list(dict.fromkeys(texts)) if _are_hashable(texts) else list(texts)
     embeddings = to_float_tensor(encode(distinct, convert_to_tensor=True, **encode_kwargs))

@@ -26,7 +26,7 @@ from likewise.precision import Precision, quantize_embeddings
 from likewise.similarity import SimilarityFunction
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -81,7 +81,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         texts1, texts2 = ([example.texts[i] for example in examples] for i in range(2))
         return cls(texts1, texts2, [example.label for example in examples], **kwargs)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         if self.precision in ("int8", "uint8"):  # the ranges are those of both columns together
             (whole,) = self.embed_columns(model, [*self.sentences1, *self.sentences2])
@@ -101,14 +101,14 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
                 measured[f"{kind}_max"] = Measurement.largest([measured[f"{kind}_{name}"] for name in names])
         return measured
 
-    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[str], **kwargs: Any) -> Any:
+    def embed_inputs(self, model: Encoder, sentences: Sequence[str], **kwargs: Any) -> Any:
         """The embeddings that are measured, (N, D), in `precision`: override it to prepare texts, or to embed otherwise."""
         found = super().embed_inputs(model, sentences, **kwargs)
         if self.precision is None:
             return found
         return quantize_embeddings(normalize(torch.from_numpy(found), dim=-1), self.precision)
 
-    def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""
         return primary_of("spearman_{}", self.similarity_fn_names or [model.similarity_fn_name], self._main)
 

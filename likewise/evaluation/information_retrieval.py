@@ -22,7 +22,7 @@ from likewise.retrieval.topk import Ranking, StreamingTopK
 from likewise.similarity import Similarity
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def __call__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         output_path: str | None = None,
         epoch: int = -1,
         steps: int = -1,
@@ -117,8 +117,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def measure(
         self,
-        model: SentenceTransformer,
-        corpus_model: SentenceTransformer | None = None,
+        model: Encoder,
+        corpus_model: Encoder | None = None,
         corpus_embeddings: Tensor | None = None,
         output_path: str | None = None,
     ) -> dict[str, Measurement]:
@@ -140,8 +140,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def _measured(
         self,
-        model: SentenceTransformer,
-        corpus_model: SentenceTransformer | None,
+        model: Encoder,
+        corpus_model: Encoder | None,
         corpus_embeddings: Tensor | None,
     ) -> dict[str, Measurement]:
         rankings = self._search(model, corpus_model or model, corpus_embeddings)
@@ -157,8 +157,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def compute_all_metrics(
         self,
-        model: SentenceTransformer,
-        corpus_model: SentenceTransformer | None = None,
+        model: Encoder,
+        corpus_model: Encoder | None = None,
         corpus_embeddings: Tensor | None = None,
         output_path: str | None = None,
     ) -> dict[str, dict[str, dict[int, float]]]:
@@ -207,7 +207,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         ]
 
     def _search(
-        self, model: SentenceTransformer, corpus_model: SentenceTransformer, corpus_embeddings: Tensor | None
+        self, model: Encoder, corpus_model: Encoder, corpus_embeddings: Tensor | None
     ) -> dict[str, Ranking]:
         """The best documents of every query by every score function; ids are places in the sorted corpus ids."""
         query_prompt: dict[str, Any] = {"prompt_name": self.query_prompt_name, "prompt": self.query_prompt}
@@ -231,16 +231,16 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
                 search.add(documents, self._judgements.places[part])
         return {name: search.result() for name, search in searches.items()}
 
-    def _score_functions(self, model: SentenceTransformer) -> Mapping[str, Similarity]:
+    def _score_functions(self, model: Encoder) -> Mapping[str, Similarity]:
         return self.score_functions or self._model_score_functions(model)
 
-    def _model_score_functions(self, model: SentenceTransformer) -> Mapping[str, Similarity]:
+    def _model_score_functions(self, model: Encoder) -> Mapping[str, Similarity]:
         """The score functions where none are given: the model's own similarity, by its name."""
         return {model.similarity_fn_name: model.similarity}
 
     def embed_inputs(  # type: ignore[override]
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         sentences: Sequence[str],
         encode_fn_name: Task | None = None,
         prompt_name: str | None = None,
@@ -298,14 +298,12 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         for name in dict.fromkeys(key.rpartition("_")[0] for key in short):
             self.output_scores(_nested(short, name))
 
-    def primary_key(
-        self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None
-    ) -> str | None:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
         """See the class."""
         return self.choose_primary(model, metrics, self.primary_metric)
 
     def choose_primary(
-        self, model: SentenceTransformer, metrics: Mapping[str, float] | None, chosen: str | None
+        self, model: Encoder, metrics: Mapping[str, float] | None, chosen: str | None
     ) -> str | None:
         """The primary metric; None if `chosen` before stays, or if it cannot be known yet."""
         key = f"ndcg@{max(self.ndcg_at_k)}"

@@ -17,7 +17,7 @@ from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Array, Measurement
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -51,18 +51,19 @@ class LabelAccuracyEvaluator(SentenceEvaluator):
         self.csv_file = file_name("accuracy_evaluation", self.name, "results.csv")
         self.primary_metric = self.full_name("accuracy")
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
-        self.dataloader.collate_fn = model.smart_batching_collate
+        trained: Any = model
+        self.dataloader.collate_fn = trained.smart_batching_collate
         batches: Iterable[tuple[list[dict[str, Any]], Tensor]] = self.dataloader
-        with eval_mode(model):
+        with eval_mode(trained):
             is_correct = [self._is_correct(model, *batch) for batch in batches]
         if not is_correct:
             raise ValueError("`dataloader` is empty. Pass at least one example to evaluate on.")
         return {"accuracy": Measurement((np.concatenate(is_correct).astype(np.float64),))}
 
     @torch.no_grad()
-    def _is_correct(self, model: SentenceTransformer, columns: list[dict[str, Any]], labels: Tensor) -> Array:
+    def _is_correct(self, model: Encoder, columns: list[dict[str, Any]], labels: Tensor) -> Array:
         features = [
             {key: value.to(model.device) for key, value in column.items() if torch.is_tensor(value)}
             for column in columns

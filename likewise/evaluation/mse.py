@@ -13,7 +13,7 @@ from likewise.evaluation.inputs import checked_texts
 from likewise.evaluation.measurement import Array, Measurement
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -36,7 +36,7 @@ class MSEEvaluator(SentenceEvaluator):
 
     source_sentences: InitVar[Sequence[str]]
     target_sentences: Sequence[str]
-    teacher_model: InitVar[SentenceTransformer | None] = None
+    teacher_model: InitVar[Encoder | None] = None
     show_progress_bar: bool | None = False
     batch_size: int = 32
     name: str = ""
@@ -45,9 +45,7 @@ class MSEEvaluator(SentenceEvaluator):
 
     primary = "negative_mse"
 
-    def __post_init__(
-        self, source_sentences: Sequence[str], teacher_model: SentenceTransformer | None
-    ) -> None:
+    def __post_init__(self, source_sentences: Sequence[str], teacher_model: Encoder | None) -> None:
         sources, self.target_sentences = checked_texts(
             source_sentences=source_sentences, target_sentences=self.target_sentences
         )
@@ -58,7 +56,7 @@ class MSEEvaluator(SentenceEvaluator):
         (teacher,) = self.embed_columns(teacher_model, sources)
         self.source_embeddings: Array = teacher.cpu().numpy()
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         (student,) = self.embed_columns(model, self.target_sentences)
         errors = squared_errors(self.source_embeddings, student.cpu().numpy())

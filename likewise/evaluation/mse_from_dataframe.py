@@ -14,7 +14,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.mse import squared_errors
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -36,7 +36,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     """
 
     dataframe: InitVar[Sequence[Mapping[str, str]]]
-    teacher_model: InitVar[SentenceTransformer]
+    teacher_model: InitVar[Encoder]
     combinations: Sequence[tuple[str, str]]
     batch_size: int = 8
     name: str = ""
@@ -45,9 +45,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
 
     primary = "negative_mse"
 
-    def __post_init__(
-        self, dataframe: Sequence[Mapping[str, str]], teacher_model: SentenceTransformer
-    ) -> None:
+    def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
             raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
         self.csv_file = file_name("mse_evaluation", self.name, "results.csv")
@@ -61,7 +59,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
         self.source_embeddings = np.split(teacher.cpu().numpy()[[rows[text] for text in texts]], ends)
         self.target_sentences = [targets for _, targets in pairs]
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         errors = [
             -100 * squared_errors(teacher, self.embed_columns(model, targets)[0].cpu().numpy())

@@ -17,7 +17,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 TITLES = {
     title.lower(): title
@@ -169,7 +169,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def __call__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         output_path: str | None = None,
         epoch: int = -1,
         steps: int = -1,
@@ -188,7 +188,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         aggregated = {key: float(self.aggregate_fn(values)) for key, values in by_metric.items()}
         return results | self.report(model, Measurement.fixed_each(aggregated), output_path, epoch, steps)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """The aggregated metrics."""
         with sharing_embeddings(model):
             measured = [evaluator.measure(model) for evaluator in self.evaluators]
@@ -200,9 +200,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
             for key in measured[0]
         }
 
-    def primary_key(
-        self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None
-    ) -> str | None:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
         """See the class."""
         return self.evaluators[0].choose_primary(model, metrics, self.primary_metric)
 
@@ -211,7 +209,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         return self.evaluators[0].csv_row(measured)
 
     def store_metrics_in_model_card_data(
-        self, model: SentenceTransformer, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
+        self, model: Encoder, metrics: Mapping[str, Any], epoch: int = 0, step: int = 0
     ) -> None:
         """Keep the aggregate for the model card, unless there is only one data set, of which it would be a copy."""
         if len(self.dataset_names or []) > 1:

@@ -16,7 +16,7 @@ from likewise.retrieval.paraphrase_mining import mine_pairs
 from likewise.similarity import cos_sim
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 class ParaphraseMiningEvaluator(SentenceEvaluator):
@@ -95,7 +95,7 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
             closed.setdefault(a, {})[b] = closed.setdefault(b, {})[a] = True
         return closed
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         embeddings = self.embed(model, self.sentences)
         scores, pairs = mine_pairs(

@@ -23,7 +23,7 @@ from likewise.evaluation.metrics import (
 from likewise.similarity import Similarity, cos_sim
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -73,7 +73,7 @@ class RerankingEvaluator(SentenceEvaluator):
         self.primary = f"ndcg@{self.at_k}"
         self.primary_metric = self.full_name(self.primary)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         newer = ("compute_metrics", "compute_metrics_batched", "compute_metrics_individual")
         older = ("compute_metrices", "compute_metrices_batched", "compute_metrices_individual")
@@ -89,37 +89,37 @@ class RerankingEvaluator(SentenceEvaluator):
     def _names(self) -> tuple[str, str, str]:
         return "map", f"mrr@{self.at_k}", f"ndcg@{self.at_k}"
 
-    def compute_metrics(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrics(self, model: Encoder) -> dict[str, float]:
         """`map`, `mrr` and `ndcg`; override it to report others under these names."""
         if self.use_batched_encoding:
             return self.compute_metrics_batched(model)
         return self.compute_metrics_individual(model)
 
-    def compute_metrics_batched(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrics_batched(self, model: Encoder) -> dict[str, float]:
         """The metrics, all texts embedded at once."""
         return {key: one.value for key, one in self._measured(model, True).items()}
 
-    def compute_metrics_individual(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrics_individual(self, model: Encoder) -> dict[str, float]:
         """The metrics, texts embedded query by query."""
         return {key: one.value for key, one in self._measured(model, False).items()}
 
-    def compute_metrices(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrices(self, model: Encoder) -> dict[str, float]:
         """The older name of `compute_metrics`, like the next two of theirs."""
         if self.use_batched_encoding:
             return self.compute_metrices_batched(model)
         return self.compute_metrices_individual(model)
 
-    def compute_metrices_batched(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrices_batched(self, model: Encoder) -> dict[str, float]:
         """See above."""
         return self.compute_metrics_batched(model)
 
-    def compute_metrices_individual(self, model: SentenceTransformer) -> dict[str, float]:
+    def compute_metrices_individual(self, model: Encoder) -> dict[str, float]:
         """See above."""
         return self.compute_metrics_individual(model)
 
     def embed_inputs(  # type: ignore[override]
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         sentences: Sequence[str],
         encode_fn_name: Task | None = None,
         show_progress_bar: bool | None = None,
@@ -128,7 +128,7 @@ class RerankingEvaluator(SentenceEvaluator):
         """The embeddings that are measured, (N, D), of queries or documents: override it to prepare or embed otherwise."""
         return self.embed(model, sentences, encode_fn_name, show_progress_bar=show_progress_bar, **kwargs)
 
-    def _measured(self, model: SentenceTransformer, is_batched: bool) -> dict[str, Measurement]:
+    def _measured(self, model: Encoder, is_batched: bool) -> dict[str, Measurement]:
         step = len(self._lists) if is_batched else 1
         parts = [self._lists[start : start + step] for start in range(0, len(self._lists), step)]
         scores = [score for part in parts for score in self._scores(model, part)]
@@ -144,7 +144,7 @@ class RerankingEvaluator(SentenceEvaluator):
             "ndcg": Measurement((list_ndcg_at_k(lists, self.at_k),)),
         }
 
-    def _scores(self, model: SentenceTransformer, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    def _scores(self, model: Encoder, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         """The scores of each sample's positives and then its negatives."""
         texts = [[*sample["positive"], *sample["negative"]] for sample in samples]
         shows = self.show_progress_bar and self.use_batched_encoding

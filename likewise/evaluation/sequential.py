@@ -10,7 +10,7 @@ from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 class SequentialEvaluator(SentenceEvaluator):
@@ -38,7 +38,7 @@ class SequentialEvaluator(SentenceEvaluator):
 
     def __call__(
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         output_path: str | None = None,
         epoch: int = -1,
         steps: int = -1,
@@ -56,12 +56,12 @@ class SequentialEvaluator(SentenceEvaluator):
         results["sequential_score"] = self.main_score_function(scores) if scores else 0.0
         return results
 
-    def prepare(self, model: SentenceTransformer) -> None:
+    def prepare(self, model: Encoder) -> None:
         """Prepare every evaluator."""
         for evaluator in self.evaluators:
             evaluator.prepare(model)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """Every evaluator's metrics with their items, under full names; without `sequential_score`."""
         measured: dict[str, Measurement] = {}
         with sharing_embeddings(model):

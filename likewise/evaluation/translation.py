@@ -15,7 +15,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.retrieval.topk import Ranking, top_k
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 _NUM_PRINTED = 5
 
@@ -55,7 +55,7 @@ class TranslationEvaluator(SentenceEvaluator):
         self.csv_file = file_name("translation_evaluation", self.name, "results.csv")
         self.primary_metric = self.full_name("mean_accuracy")
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         sources, targets = self.embed_columns(model, self.source_sentences, self.target_sentences)
         if self.print_wrong_matches:
@@ -68,7 +68,7 @@ class TranslationEvaluator(SentenceEvaluator):
             "mean_accuracy": Measurement(((forth + back) / 2,)),
         }
 
-    def embed_inputs(self, model: SentenceTransformer, sentences: Sequence[str], **kwargs: Any) -> Any:
+    def embed_inputs(self, model: Encoder, sentences: Sequence[str], **kwargs: Any) -> Any:
         """As every evaluator's, but as a list of tensors."""
         return list(self.embed(model, sentences, **kwargs))
 

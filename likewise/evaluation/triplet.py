@@ -24,7 +24,7 @@ from likewise.evaluation.measurement import Array, Measurement
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -83,7 +83,7 @@ class TripletEvaluator(SentenceEvaluator):
         anchors, positives, negatives = ([example.texts[i] for example in examples] for i in range(3))
         return cls(anchors, positives, negatives, **kwargs)
 
-    def measure(self, model: SentenceTransformer) -> dict[str, Measurement]:
+    def measure(self, model: Encoder) -> dict[str, Measurement]:
         """See the class."""
         (anchors,) = self.embed_columns(model, self.anchors, encode_fn_name="query")
         positives, negatives = self.embed_columns(
@@ -102,7 +102,7 @@ class TripletEvaluator(SentenceEvaluator):
 
     def embed_inputs(  # type: ignore[override]
         self,
-        model: SentenceTransformer,
+        model: Encoder,
         sentences: Sequence[str],
         encode_fn_name: Task | None = None,
         **kwargs: Any,
@@ -120,7 +120,7 @@ class TripletEvaluator(SentenceEvaluator):
 
         return {name: both(SimilarityFunction.to_similarity_pairwise_fn(name)) for name in FUNCTION_NAMES}
 
-    def primary_key(self, model: SentenceTransformer, metrics: Mapping[str, float] | None = None) -> str:
+    def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
         """See the class."""
         return primary_of("{}_accuracy", self.similarity_fn_names or [model.similarity_fn_name], self._main)
 

@@ -12,7 +12,7 @@ from likewise.input_example import InputExample
 from likewise.legacy.readers import open_text
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 
 class SentencesDataset(Dataset[InputExample]):
@@ -23,7 +23,7 @@ class SentencesDataset(Dataset[InputExample]):
         model: Not used.
     """
 
-    def __init__(self, examples: Sequence[InputExample], model: SentenceTransformer | None = None) -> None:
+    def __init__(self, examples: Sequence[InputExample], model: Model | None = None) -> None:
         self.examples = examples
 
     def __getitem__(self, index: int) -> InputExample:

@@ -23,7 +23,7 @@ from likewise.training.run.trainer import SentenceTransformerTrainer
 from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ SCHEDULES: dict[str, Callable[[Any, int, int], Any]] = {
 
 
 def fit(
-    model: SentenceTransformer,
+    model: Model,
     train_objectives: Iterable[tuple[Any, nn.Module]],
     evaluator: Any = None,
     epochs: int = 1,
@@ -115,7 +115,7 @@ def fit(
 
 
 def smart_batching_collate(
-    model: SentenceTransformer, batch: Sequence[InputExample]
+    model: Model, batch: Sequence[InputExample]
 ) -> tuple[list[dict[str, Tensor]], Tensor]:
     """Examples -> one dict of padded features for each text column, and the labels."""
     columns = zip(*(example.texts for example in batch), strict=True)
@@ -259,7 +259,7 @@ def _batch_size(loader: Any) -> int:
 
 
 def _optimizer(
-    model: SentenceTransformer, losses: Mapping[str, nn.Module], kind: Any, options: Any, weight_decay: float
+    model: Model, losses: Mapping[str, nn.Module], kind: Any, options: Any, weight_decay: float
 ) -> torch.optim.Optimizer:
     modules = nn.ModuleDict({"model": model, **losses})
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}

@@ -1,5 +1,1 @@
-"""The model: loading, saving, encoding."""
-
-from likewise.model.sentence_transformer import SentenceTransformer
-
-__all__ = ["SentenceTransformer"]
+"""What every model is: modules, forward, inputs run by a budget of tokens, folders and the Hub, pools, adapters, int8."""

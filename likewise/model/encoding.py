@@ -14,7 +14,7 @@ from torch import Tensor
 from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
 
-logger = logging.getLogger("likewise.model.sentence_transformer")
+logger = logging.getLogger("likewise.sentence_transformer.model")
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)

@@ -8,10 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeVar
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+from typing import Any, TypeVar
 
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -23,7 +20,7 @@ FILES_OF_NEW = {".gitattributes"}  # which the Hub puts into a new repository
 
 
 def push(
-    model: SentenceTransformer,
+    model: Any,
     repo_id: str,
     *,
     token: str | None = None,
@@ -116,7 +113,7 @@ def with_organization(repo_id: str, organization: str | None) -> str:
 
 
 def _save(
-    model: SentenceTransformer,
+    model: Any,
     folder: str,
     repo_id: str,
     with_card: bool,

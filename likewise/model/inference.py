@@ -24,7 +24,7 @@ from likewise.model.fingerprint import plain
 from likewise.modules.base import Features, padding_of, to_padded
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -75,14 +75,14 @@ class Request:
         }
 
 
-def token_budget(batch_size: int, model: SentenceTransformer) -> int:
+def token_budget(batch_size: int, model: Encoder) -> int:
     """Tokens per batch for a `batch_size` in texts, as the reference counts it; the first module may know better."""
     usual = TOKENS_PER_TEXT.get(model.device.type, TOKENS_PER_TEXT_ON_DEVICES)
     return batch_size * int(getattr(model[0], "tokens_per_text", usual))
 
 
 def sentence_embeddings(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+    model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
 ) -> Tensor:
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
     embeddings: Tensor | None = None
@@ -111,7 +111,7 @@ def sentence_embeddings(
 
 
 def all_features(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+    model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
 ) -> list[dict[str, Any]]:
     """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
     results: list[dict[str, Any]] = [{}] * len(texts)
@@ -135,7 +135,7 @@ def all_features(
 
 
 def token_embeddings(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+    model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
 ) -> list[Tensor]:
     """The embeddings of each text's tokens, (its tokens, D)."""
     results: list[Tensor] = [torch.empty(0)] * len(texts)
@@ -199,7 +199,7 @@ Make = Callable[[IntArray], Features]
 
 
 def run_batches(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request
+    model: Encoder, texts: Sequence[Any], request: Request
 ) -> Iterator[tuple[IntArray, Features]]:
     """Run the model over all texts: (which texts, their features) batch by batch."""
     batches = _packed_batches if model.takes_tokens else _padded_batches
@@ -211,7 +211,7 @@ def run_batches(
 
 
 def _run(
-    model: SentenceTransformer, rows: IntArray, make: Make, request: Request, budget: _Budget
+    model: Encoder, rows: IntArray, make: Make, request: Request, budget: _Budget
 ) -> Iterator[tuple[IntArray, Features]]:
     """Run a batch, in halves if memory does not suffice for the whole."""
     try:
@@ -235,12 +235,14 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _packed_batches(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
+    model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
     def tokenize(start: int) -> TokenSequences:
-        return model.token_sequences(
-            texts[start : start + WINDOW], request.prompt, request.task, **request.reading
+        part = texts[start : start + WINDOW]
+        sequences: TokenSequences = model.token_sequences(
+            part, request.prompt, request.task, **request.reading
         )
+        return sequences
 
     for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
 
@@ -270,7 +272,7 @@ def _ahead(
 
 
 def _padded_batches(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
+    model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
     """For a first module that takes no tokens: batches of the size asked for, sorted by length in characters."""
 

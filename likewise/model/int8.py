@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from likewise.similarity import pairwise_cos_sim
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -125,9 +125,7 @@ def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scales).round_().to(torch.int8), scales
 
 
-def probe(
-    model: SentenceTransformer, texts: Sequence[Any], min_cosine: float, min_speedup: float
-) -> Int8Probe:
+def probe(model: Encoder, texts: Sequence[Any], min_cosine: float, min_speedup: float) -> Int8Probe:
     """Try int8 weights, and keep them if they hold what they promise; see `SentenceTransformer.use_int8_weights`."""
     if model.device.type != "cpu" or model.dtype != torch.float32:
         reason = (

@@ -11,16 +11,13 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from likewise.modules.adapters import has_adapters
 from likewise.modules.base import Module
-
-if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
 
 DTYPES = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What a configuration says of where it comes from, not of what it computes.
@@ -50,7 +47,7 @@ class Mixture:
 
 
 def merge_models(
-    cls: type[SentenceTransformer],
+    cls: type[Any],
     models: Sequence[Any],
     method: str,
     base_model: Any,
@@ -60,7 +57,7 @@ def merge_models(
     device: str | torch.device,
     batch_options: Any,
     load_kwargs: Mapping[str, Any],
-) -> SentenceTransformer:
+) -> Any:
     """See `SentenceTransformer.merge`."""
     if isinstance(models, str | os.PathLike) or len(models) < 2:
         raise ValueError("`models` must be at least two models, folders or names. Pass a list of them.")
@@ -121,7 +118,7 @@ def _check(mixture: Mixture, number: int) -> None:
         _weights(mixture.parameters, number)
 
 
-def _check_alike(first: SentenceTransformer, model: SentenceTransformer, number: int) -> None:
+def _check_alike(first: Any, model: Any, number: int) -> None:
     """Refuse models whose weights do not mean the same.
 
     Raises:
@@ -149,7 +146,7 @@ def _check_alike(first: SentenceTransformer, model: SentenceTransformer, number:
             raise ValueError(f"The vocabulary of model {number} is not that of model 0.")
 
 
-def _check_plain(model: SentenceTransformer, number: int) -> None:
+def _check_plain(model: Any, number: int) -> None:
     """Refuse a model whose weights are not all there is to it."""
     for module in model.modules():
         if isinstance(module, Module) and getattr(module, "backend", "torch") != "torch":
@@ -174,9 +171,7 @@ def _settings(module: Any) -> Any:
     return module.extra_repr()
 
 
-def _mixed(
-    models: Sequence[SentenceTransformer], mixture: Mixture, device: torch.device
-) -> dict[str, Tensor]:
+def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dict[str, Tensor]:
     """The merged weights by name; of weights that are tied, the first name alone."""
     states = []
     for number, model in enumerate(models):
@@ -277,7 +272,7 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
     return merged
 
 
-def _filled(model: SentenceTransformer, weights: Mapping[str, Tensor]) -> SentenceTransformer:
+def _filled(model: Any, weights: Mapping[str, Tensor]) -> Any:
     """A copy of a model with other weights; its model card begins anew."""
     replaced: dict[int, Any] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():

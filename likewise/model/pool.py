@@ -13,12 +13,12 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from likewise.model.placement import refuse_spread
 
 if TYPE_CHECKING:
     from likewise.model.inference import Request
-    from likewise.model.sentence_transformer import SentenceTransformer
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class WorkerPool:
         RuntimeError: A process died while it started, as it does without a main guard; or the model is spread over devices.
     """
 
-    def __init__(self, model: SentenceTransformer, devices: Sequence[str]) -> None:
+    def __init__(self, model: nn.Module, devices: Sequence[str]) -> None:
         import torch.multiprocessing
 
         refuse_spread(model, "be copied to processes")
@@ -53,7 +53,7 @@ class WorkerPool:
         self.devices = list(devices)
         self.processes: list[Any] = []
         self.connections: list[Connection] = []
-        bare = copy.copy(model)
+        bare: Any = copy.copy(model)
         bare._model_card_data = None  # it points back to the model, and no process writes a card
         content = pickle.dumps(bare)
         try:

@@ -31,7 +31,7 @@ from likewise.similarity import to_float_tensor
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 BLOCK_ROWS = 2**16
@@ -39,7 +39,7 @@ BLOCK_ROWS = 2**16
 
 def mine_hard_negatives(
     dataset: Dataset,
-    model: SentenceTransformer,
+    model: Encoder,
     anchor_column_name: str | None = None,
     positive_column_name: str | None = None,
     corpus: Sequence[str] | None = None,
@@ -204,7 +204,7 @@ class Prompts:
 
 
 def _mine(
-    model: SentenceTransformer,
+    model: Encoder,
     pairs: Pairs,
     prompts: Prompts,
     k: int,

@@ -13,11 +13,11 @@ from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.types import Encoder
 
 
 def paraphrase_mining(
-    model: SentenceTransformer,
+    model: Encoder,
     sentences: Sequence[str],
     show_progress_bar: bool | None = False,
     batch_size: int = 32,

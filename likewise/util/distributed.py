@@ -13,7 +13,7 @@ from likewise.losses.gather import join_processes
 from likewise.processes import get_rank, get_world_size, is_dist_initialized
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.sentence_transformer.model import SentenceTransformer
 
 __all__ = [
     "all_gather",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from likewise.cross_encoder.evaluation.base import PairEvaluator
 from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEvaluator, with_distances
-from likewise.evaluation.beir import is_beir_folder, read_folder, read_hub
+from likewise.evaluation.beir import is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.nano_beir import TITLES
 
@@ -83,7 +84,7 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
     def _samples(self, name: str, folder: Path | None) -> list[dict[str, Any]]:
         if folder is None:
             task, ranking = (
-                read_hub(self.dataset_id, _title(name)),
+                read_hub(partial(load_subset, self.dataset_id), _title(name)),
                 _hub_ranking(self.dataset_id, _title(name)),
             )
         else:

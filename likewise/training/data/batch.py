@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from likewise.engine import ColumnBatch
-from likewise.losses.base import packed
+from likewise.engine.embed import packed
+from likewise.types import Encoder
 
 FEATURES = (
     "input_ids", "sentence_embedding", "pixel_values", "input_features", "input_values", "pixel_values_videos",
@@ -81,7 +82,7 @@ def features_of(batch: Mapping[str, Any], names: Collection[str] = ()) -> Any:
     return list(columns.values())
 
 
-def with_ids(model: nn.Module, features: Any, batch: Mapping[str, Any]) -> Any:
+def with_ids(model: Encoder, features: Any, batch: Mapping[str, Any]) -> Any:
     """The features, with the values of the id columns that the batch has for its rows."""
     if ROW_IDS not in batch or isinstance(features, Mapping):
         return features

@@ -22,13 +22,13 @@ from likewise.training.data.plan import DataSetPlan
 from likewise.training.data.tokens import TokenStore, load_tokens, save_tokens
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
 
 
 def collate(
-    model: SentenceTransformer,
+    model: Model,
     plan: DataSetPlan,
     values: Mapping[str, Sequence[Any]],
     tokens: TokenSequences | None = None,
@@ -59,9 +59,7 @@ def collate(
     return batch
 
 
-def tokenise(
-    model: SentenceTransformer, plan: DataSetPlan, values: Mapping[str, Sequence[Any]]
-) -> TokenSequences:
+def tokenise(model: Model, plan: DataSetPlan, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
     """The token ids of all text columns, one column after the other; at once if they have the same prompt and route."""
     ways = list(zip(plan.prompts, _routes(plan), strict=True))
     if len(set(ways)) == 1:
@@ -111,7 +109,7 @@ class DataSetReader:
         self,
         dataset: Any,
         plan: DataSetPlan,
-        model: SentenceTransformer,
+        model: Model,
         keep_tokens: bool,
         collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
         token_cache_dir: str | None = None,

@@ -21,7 +21,7 @@ from likewise.training.samplers.multi_dataset import ProportionalBatchSampler, R
 from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 BY_NAME: dict[Any, Any] = {
     BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
@@ -58,7 +58,7 @@ class Making:
         by_name: Whether batches have `{column}_input_ids` and so on.
     """
 
-    model: SentenceTransformer
+    model: Model
     collator: Callable[..., Any] | None = None
     by_name: bool = False
 

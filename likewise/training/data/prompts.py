@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from likewise.training.data.plan import DataSetPlan
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 
 
-def save_prompts(plans: Sequence[DataSetPlan], model: SentenceTransformer) -> None:
+def save_prompts(plans: Sequence[DataSetPlan], model: Model) -> None:
     """Make the training prompts the model's own: the first column's as `query`, that of the others as `document`.
 
     Raises:
@@ -37,7 +37,7 @@ def save_prompts(plans: Sequence[DataSetPlan], model: SentenceTransformer) -> No
             model.prompts[name] = prompt
 
 
-def warn_of_other_prompts(plans: Sequence[DataSetPlan], model: SentenceTransformer) -> None:
+def warn_of_other_prompts(plans: Sequence[DataSetPlan], model: Model) -> None:
     """Warn where a text gets another prompt in training than `encode` would give it."""
     known = {prompt for prompt in model.prompts.values() if prompt}
     for plan in plans:

@@ -14,7 +14,7 @@ import torch
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 ASIDE = "saving"
 STATE_FILE = "trainer_state.json"
@@ -72,7 +72,7 @@ def remove_old(run_folder: str, limit: int | None, best: str | None) -> None:
         shutil.rmtree(aside)
 
 
-def save_adapted(model: SentenceTransformer, folder: Path) -> None:
+def save_adapted(model: Model, folder: Path) -> None:
     """Write what is trained of a model with a PEFT adapter: the folder itself holds the adapter alone."""
     if any(getattr(module, "peft_config", None) for module in model.modules()):
         from safetensors.torch import save_file
@@ -83,7 +83,7 @@ def save_adapted(model: SentenceTransformer, folder: Path) -> None:
         save_file(trained, folder / ADAPTED_FILE)
 
 
-def _load_adapted(model: SentenceTransformer, path: Path) -> None:
+def _load_adapted(model: Model, path: Path) -> None:
     from safetensors.torch import load_file
 
     saved = load_file(path)
@@ -98,7 +98,7 @@ def _load_adapted(model: SentenceTransformer, path: Path) -> None:
             parameter.copy_(saved[name])
 
 
-def load_weights(model: SentenceTransformer, checkpoint: str) -> None:
+def load_weights(model: Model, checkpoint: str) -> None:
     """Give a model the weights of a checkpoint.
 
     Raises:
@@ -107,10 +107,7 @@ def load_weights(model: SentenceTransformer, checkpoint: str) -> None:
     if (Path(checkpoint) / ADAPTED_FILE).exists():
         _load_adapted(model, Path(checkpoint) / ADAPTED_FILE)
         return
-    from likewise.model.sentence_transformer import SentenceTransformer
-
-    saved = SentenceTransformer(checkpoint, device="cpu", trust_remote_code=model.trust_remote_code)
-    state, wanted = saved.state_dict(), model.state_dict()
+    state, wanted = model.weights_in(checkpoint), model.state_dict()
     wrong = sorted(
         {*state} ^ {*wanted} | {key for key in {*state} & {*wanted} if state[key].shape != wanted[key].shape}
     )

@@ -16,7 +16,7 @@ from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch, num_rows
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 
 def mean_losses(
@@ -54,7 +54,7 @@ def over_processes(value: Any) -> list[Any]:
 
 
 @contextmanager
-def encode_shared(model: SentenceTransformer) -> Iterator[None]:
+def encode_shared(model: Any) -> Iterator[None]:
     """Within this context `model.encode` embeds a share of a list's texts on each process, and returns all."""
     world = get_world_size()
     if world == 1:
@@ -71,7 +71,7 @@ def encode_shared(model: SentenceTransformer) -> Iterator[None]:
             return _all_rows(own, len(inputs), model.device)
         return _interleaved(over_processes(_on_cpu(own)))
 
-    model.encode = shared  # type: ignore[method-assign]
+    model.encode = shared
     try:
         yield
     finally:
@@ -106,7 +106,7 @@ def _all_rows(own: Any, total: int, device: torch.device) -> Any:
 
 def run_evaluator(
     evaluator: Any,
-    model: SentenceTransformer,
+    model: Model,
     folder: str | None,
     epoch: float,
     step: int,

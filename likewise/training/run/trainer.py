@@ -45,7 +45,7 @@ from likewise.training.run.settings import settings_in_words
 from likewise.training.run.uploads import push_checkpoint
 
 if TYPE_CHECKING:
-    from likewise.model.sentence_transformer import SentenceTransformer
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class SentenceTransformerTrainer(Trainer):
 
     def __init__(
         self,
-        model: SentenceTransformer | None = None,
+        model: Model | None = None,
         args: SentenceTransformerTrainingArguments | None = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
@@ -117,7 +117,7 @@ class SentenceTransformerTrainer(Trainer):
         evaluator: SentenceEvaluator | Sequence[SentenceEvaluator] | None = None,
         data_collator: Any = None,
         tokenizer: Any = None,
-        model_init: Callable[..., SentenceTransformer] | None = None,
+        model_init: Callable[..., Model] | None = None,
         compute_metrics: Any = None,
         callbacks: Any = None,
         optimizers: tuple[Any, Any] = (None, None),
@@ -290,11 +290,11 @@ class SentenceTransformerTrainer(Trainer):
     def _evaluation_names(self) -> list[str]:
         return list(_by_name(self.eval_dataset))
 
-    def get_default_loss(self, model: SentenceTransformer) -> nn.Module:
+    def get_default_loss(self, model: Any) -> nn.Module:
         """The loss where none is given; override it to use another."""
         return CoSENTLoss(model)
 
-    def prepare_loss(self, loss: Any, model: SentenceTransformer) -> nn.Module:
+    def prepare_loss(self, loss: Any, model: Model) -> nn.Module:
         """A loss for this model, of a loss or a function that makes one; on the model's device."""
         return _loss_of(loss, model).to(model.device)
 
@@ -312,7 +312,7 @@ class SentenceTransformerTrainer(Trainer):
                 setattr(loss, name, self.override_model_in_loss(child, model))
         return loss
 
-    def _prepared(self, given: Any, model: SentenceTransformer) -> Any:
+    def _prepared(self, given: Any, model: Model) -> Any:
         """The loss, or the losses by data set, of what was given."""
         if isinstance(given, Mapping):
             return {name: self._prepared(loss, model) for name, loss in given.items()}
@@ -324,14 +324,14 @@ class SentenceTransformerTrainer(Trainer):
             else loss
         )
 
-    def call_model_init(self, trial: Any = None) -> SentenceTransformer:
+    def call_model_init(self, trial: Any = None) -> Model:
         """A fresh model, and losses that belong to it."""
         model: Any = super().call_model_init(trial)
         if self._is_made:
             given = self._loss_given if self.loss is self._loss_made else self.loss
             self.loss = self._loss_made = self._prepared(given, model)
             self.model = model
-        fresh: SentenceTransformer = model
+        fresh: Model = model
         return fresh
 
     def _wrap_model(self, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
@@ -504,7 +504,7 @@ class SentenceTransformerTrainer(Trainer):
         names = [plan.name for plan in self.plans["train"]]
         return loading.multi_dataset_batch_sampler(self.args, dataset, batch_samplers, generator, seed, names)
 
-    def get_data_collator(self, model: SentenceTransformer, args: Any, processing_class: Any = None) -> Any:
+    def get_data_collator(self, model: Model, args: Any, processing_class: Any = None) -> Any:
         """The data collator where none is given; override it to use another. The trainer's own way of making batches is faster."""
         return self.data_collator_class(
             preprocess_fn=model.preprocess, router_mapping=args.router_mapping, prompts=args.prompts
@@ -952,7 +952,7 @@ def _by_name(data: Any) -> dict[str, Any]:
     return dict(data) if isinstance(data, Mapping) else {"": data}
 
 
-def _loss_of(loss: Any, model: SentenceTransformer) -> nn.Module:
+def _loss_of(loss: Any, model: Model) -> nn.Module:
     if not callable(loss):
         raise TypeError(
             f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "

@@ -52,7 +52,7 @@ def push_checkpoint(trainer: Trainer, checkpoint: Path) -> None:
         str(trainer.hub_model_id),
         snapshot,
         f"Training in progress, {when}",
-        _path_of_checkpoint(args.hub_strategy, checkpoint.name),
+        _path_of_checkpoint(HubStrategy(args.hub_strategy), checkpoint.name),
         args.hub_revision,
     )
     if under_way is None or under_way.is_done():

@@ -9,38 +9,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
-from likewise.engine import TokenBatch, TokenSequences
-from likewise.model import encoding, fingerprint, hub, inference, placement, storage
+from likewise.card import SentenceTransformerModelCardData, write_model_card
+from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
+from likewise.model.model import Model, named_modules
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool, default_devices
-from likewise.modules import CLIPModel, Pooling, Router, Transformer, adapters
-from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
+from likewise.modules import Pooling, Router
+from likewise.modules.base import is_own
 from likewise.modules.device import best_device as best_device
-from likewise.modules.processing import ProcessingKwargs
 from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import Text, Tokenization, check_texts
+from likewise.modules.text import Text, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 from likewise.similarity import Similarity, SimilarityFunction
 
-if TYPE_CHECKING:
-    from transformers import BatchEncoding
-
-    from likewise.card import SentenceTransformerModelCardData
-
 logger = logging.getLogger(__name__)
 
-DEFAULT_PROMPTS = {"query": "", "document": ""}
 # By task, the prompts it may have; the first that the model has is used.
 TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
-class SentenceTransformer(nn.Sequential):
+class SentenceTransformer(Model):
     """Turns texts into embeddings that can be compared.
 
     Args:
@@ -113,7 +107,7 @@ class SentenceTransformer(nn.Sequential):
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         token = use_auth_token if token is None else token
         if model_name_or_path is None:
-            stored, folder = storage.StoredModel(_named(modules or [])), None
+            stored, folder = storage.StoredModel(named_modules(modules or [])), None
         else:
             folder = storage.find_folder(
                 model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs
@@ -121,174 +115,25 @@ class SentenceTransformer(nn.Sequential):
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend
             )
-        super().__init__(OrderedDict(stored.modules))
+        super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
-        self.module_kwargs = stored.module_kwargs
-        self.prompts: dict[str, str] = DEFAULT_PROMPTS | _texts(settings.get("prompts")) | _texts(prompts)
-        self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
-        if self.default_prompt_name is not None:
-            self._prompt_named(self.default_prompt_name)
         self._similarity_fn_name: str | None = None
         self.similarity_fn_name = similarity_fn_name or settings.get("similarity_fn_name")
         self.truncate_dim: int | None = settings.get("truncate_dim") if truncate_dim is None else truncate_dim
         self._check_truncate_dim(self.truncate_dim)
-        self.trust_remote_code = trust_remote_code
-        self._reported_truncation = False
-        self._model_card_text, self._model_card_plot = stored.card, stored.card_plot
-        self._model_card_data = model_card_data
         if folder is not None:
             self.model_card_data.set_base_model(str(folder), revision=revision)
         self.model_card_data.register_model(self)
         self._unify_dtype()
-        if not (model_kwargs or {}).get("device_map"):
-            self.to(device or best_device())
-        else:
-            self._place_behind_map(device)
-        for module in self:
-            if isinstance(module, Module):
-                module.on_model_ready(self)
+        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
 
-    @classmethod
-    def load(cls, input_path: str | os.PathLike[str]) -> SentenceTransformer:
-        """The older way to call the constructor."""
-        return cls(input_path)
+    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+        """The weights of a SentenceTransformer that was saved to a folder, on the CPU, by their names here."""
+        saved = nn.Sequential(OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules))
+        return saved.state_dict()
 
-    # Modules and settings
-
-    @property
-    def model_card_data(self) -> SentenceTransformerModelCardData:
-        """What the model card says about this model."""
-        if self._model_card_data is None:
-            from likewise.card import SentenceTransformerModelCardData
-
-            self._model_card_data = SentenceTransformerModelCardData()
-        return self._model_card_data
-
-    @model_card_data.setter
-    def model_card_data(self, value: SentenceTransformerModelCardData) -> None:
-        self._model_card_data = value
-
-    def _first_module(self) -> Any:
-        return self[0]
-
-    def _last_module(self) -> Any:
-        return self[-1]
-
-    @property
-    def takes_tokens(self) -> bool:
-        """Whether the first module takes packed token ids; one that somebody else wrote does not, nor does such a model."""
-        first = self[0].takes_tokens if isinstance(self[0], Router) else takes_tokens(self[0])
-        return bool(first) and is_own(self, "forward", "tokenize", "preprocess")
-
-    def padded_inputs(
-        self, texts: Sequence[Any], prompt: str | None, task: str | None, **options: Any
-    ) -> Mapping[str, Tensor]:
-        """The features that `preprocess` or, where somebody has overridden that, `tokenize` gives."""
-        if isinstance(self[0], Router):
-            options["task"] = task
-        return padded_inputs(self, texts, prompt, **options)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; of one that is spread over devices, where it takes its inputs."""
-        parameter = next(self.parameters(), None)
-        here = torch.device("cpu") if parameter is None else parameter.device
-        return placement.spread_over(self.transformers_model) or here
-
-    @property
-    def _target_device(self) -> torch.device:  # the older name, which other packages still use
-        return self.device
-
-    def to(self, *args: Any, **kwargs: Any) -> SentenceTransformer:  # type: ignore[override]
-        """Move the model to a device, or convert it to a type, as torch's method of this name does.
-
-        Raises:
-            RuntimeError: It is spread over devices.
-        """
-        placement.refuse_spread(self, "be moved or converted")
-        return super().to(*args, **kwargs)
-
-    @property
-    def dtype(self) -> torch.dtype | None:
-        """The type of the weights; None where there are none."""
-        parameter = next(self.parameters(), None)
-        return None if parameter is None else parameter.dtype
-
-    def _place_behind_map(self, device: str | torch.device | None) -> None:
-        """Where `device_map` said where the transformers model goes, put the modules behind it beside it."""
-        if device is not None:
-            logger.warning("`device=%r` is ignored: `device_map` says where the model goes.", str(device))
-        for module in list(self)[1:]:
-            module.to(self.device)
-
-    def _unify_dtype(self) -> None:
-        """Modules behind the first take its dtype: a half-precision encoder has no use for a float32 head."""
-        parameter = next(self[0].parameters(), None)
-        if parameter is not None:
-            for module in list(self)[1:]:
-                module.to(parameter.dtype)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The first module's tokenizer."""
-        return self._first_module().tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, value: Any) -> None:
-        self._first_module().tokenizer = value
-
-    @property
-    def processor(self) -> Any:
-        """The first module's processor, for images and texts; its tokenizer where it has no other."""
-        return getattr(self[0], "processor", None) or self.tokenizer
-
-    @property
-    def modalities(self) -> list[str]:
-        """The kinds of inputs: "text", and "image" where the first module takes images."""
-        return list(getattr(self[0], "modalities", ("text",)))
-
-    def supports(self, modality: str) -> bool:
-        """Whether the model takes inputs of this kind."""
-        return modality in self.modalities
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Texts are cut at this many tokens."""
-        limit: int | None = self._first_module().max_seq_length
-        return limit
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        self._first_module().max_seq_length = value
-
-    def get_max_seq_length(self) -> int | None:
-        """Texts are cut at this many tokens; None where the first module has no limit."""
-        return getattr(self[0], "max_seq_length", None)
-
-    @property
-    def backend(self) -> str:
-        """What computes: "torch", "onnx" or "openvino"."""
-        return str(getattr(self[0], "backend", "torch"))
-
-    def get_backend(self) -> str:
-        """What computes: "torch", "onnx" or "openvino"."""
-        return self.backend
-
-    @property
-    def transformers_model(self) -> Any:
-        """The transformers model; of a Router the first that there is; None where the first module has none."""
-        found = (getattr(module, "auto_model", None) for module in self[0].modules())
-        return next((model for model in found if model is not None), None)
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the transformers model, or None where there is none; then setting it does nothing."""
-        return getattr(self.transformers_model, "config", None)
-
-    @config.setter
-    def config(self, value: Any) -> None:
-        if self.transformers_model is not None:
-            self.transformers_model.config = value
+    def _new_card_data(self) -> SentenceTransformerModelCardData:
+        return SentenceTransformerModelCardData()
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of what `encode` returns; None where no module says."""
@@ -299,149 +144,11 @@ class SentenceTransformer(nn.Sequential):
 
     get_embedding_dimension = get_sentence_embedding_dimension
 
-    def fingerprint(self) -> str:
-        """A key for what this model would say: its weights, modules, tokenizer, limits, prompts and other settings.
-
-        Two models with one fingerprint embed every text equally. It takes about as long as to read the weights once.
-        """
-        return fingerprint.fingerprint(self)
-
     def set_pooling_include_prompt(self, include_prompt: bool) -> None:
         """Set whether pooling includes a prompt's tokens (INSTRUCTOR models leave them out)."""
         for module in self.modules():
             if isinstance(module, Pooling):
                 module.include_prompt = include_prompt
-
-    def activation_checkpointing_enable(
-        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Recompute the layers' activations in the backward pass instead of keeping them.
-
-        Args:
-            activation_checkpointing_kwargs: For `torch.utils.checkpoint.checkpoint`.
-            **options: As transformers' method of this name takes them, e.g. `every_n_layers`.
-        """
-        for module in self.modules():
-            if isinstance(module, Transformer | CLIPModel):
-                model = module.auto_model
-                if hasattr(model, "activation_checkpointing_enable"):
-                    model.activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
-                else:  # before transformers 5.24
-                    model.gradient_checkpointing_enable(activation_checkpointing_kwargs, **options)
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """The older name of `activation_checkpointing_enable`."""
-        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
-
-    # Forward
-
-    def is_singular_input(self, inputs: Any) -> bool:
-        """Whether these inputs of `encode` are one, whose embedding it returns, rather than a list of them."""
-        return isinstance(inputs, str | Mapping) or not hasattr(inputs, "__iter__")
-
-    def preprocess(
-        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **kwargs: Any
-    ) -> BatchEncoding:
-        """Padded features of texts, as `forward` takes them.
-
-        Args:
-            inputs: Texts, or what else the first module takes.
-            prompt: Put in front of each.
-            task: What they are for; a Router cuts them for its route.
-            **kwargs: For the first module's method of this name: `processing_kwargs`, `modality` of a Router.
-        """
-        from transformers import BatchEncoding
-
-        first = self._first_module()
-        if isinstance(first, Router):
-            kwargs["task"] = task
-        features = BatchEncoding(padded_inputs(first, inputs, prompt, **kwargs))
-        self._report_truncation(getattr(first, "tokenization", None))
-        return features
-
-    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> BatchEncoding:
-        """The older name of `preprocess`."""
-        return self.preprocess(texts, *args, **kwargs)
-
-    def token_sequences(
-        self,
-        texts: Sequence[Text],
-        prompt: str | None = None,
-        task: str | None = None,
-        processing_kwargs: ProcessingKwargs | None = None,
-    ) -> TokenSequences:
-        """Token ids of texts, cut at the maximum length.
-
-        Args:
-            texts: Strings, or pairs of strings.
-            prompt: Put in front of every text.
-            task: The route that a Router takes.
-            processing_kwargs: As `encode` takes them.
-
-        Raises:
-            ValueError: `processing_kwargs` are given to a module that takes none.
-        """
-        first = self._first_module()
-        if isinstance(first, Router):
-            first = first.first_module(task)
-        options = {} if processing_kwargs is None else {"processing_kwargs": processing_kwargs}
-        if options and not isinstance(first, Transformer):
-            raise ValueError(
-                "`processing_kwargs` are for models that read texts with a Transformer, but this one's first module is "
-                f"{type(first).__name__}. Drop them."
-            )
-        sequences: TokenSequences = first.token_sequences(texts, prompt, **options)
-        self._report_truncation(getattr(first, "tokenization", None))
-        return sequences
-
-    def _report_truncation(self, tokenization: Tokenization | None) -> None:
-        if tokenization is not None and tokenization.num_truncated and not self._reported_truncation:
-            self._reported_truncation = True
-            logger.warning(
-                "%d of the first %d texts are longer than %d tokens and were cut there. Raise `model.max_seq_length` "
-                "or split the texts if their ends matter.",
-                tokenization.num_truncated,
-                tokenization.num_texts,
-                tokenization.max_length,
-            )
-
-    def forward(self, features: Features, **kwargs: Any) -> Features:  # type: ignore[override]
-        """Run the modules.
-
-        Args:
-            features: Packed, `{"tokens": TokenBatch}`, or padded, as `tokenize` returns them.
-            **kwargs: Passed on to the modules that declare them.
-
-        Returns:
-            The features, with `sentence_embedding` (N, D) among them.
-        """
-        for name, module in self.named_children():
-            features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()), self[0])
-        return features
-
-    def layer_embeddings(self, features: Features) -> Tensor:
-        """What the model would give if its Transformer ended at each of its layers, layer 0 being the input embeddings.
-
-        Args:
-            features: As for `forward`, of N texts. The Transformer runs once, only the modules behind it for every layer.
-
-        Returns:
-            (N, layers, D), the last layer last.
-        """
-        tokens = features.get("tokens")
-        if tokens is None:
-            known = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
-            tokens = TokenBatch.from_padded(**{key: features[key] for key in known if key in features})
-        first, *others = self.children()
-        embeddings = []
-        for layer in first.encoder(tokens, output_hidden_states=True):  # type: ignore[operator]
-            state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}
-            for module in others:
-                state = run_module(module, state, {}, reader=first)
-            embeddings.append(state["sentence_embedding"])
-        return torch.stack(embeddings, dim=1)
 
     # Encode
 
@@ -642,40 +349,9 @@ class SentenceTransformer(nn.Sequential):
             return prompt_name
         return next((name for name in TASK_PROMPT_NAMES.get(task or "", ()) if name in self.prompts), None)
 
-    def get_model_kwargs(self) -> list[str]:
-        """The keyword arguments that this model's modules take from `encode`."""
-        names = {name for kwargs in self.module_kwargs.values() for name in kwargs}
-        for module in self:
-            names.update(getattr(module, "forward_kwargs", ()))
-        return sorted(names)
-
-    def _check_known(self, kwargs: Mapping[str, Any]) -> None:
-        unknown = set(kwargs) - set(self.get_model_kwargs()) - {"task"}
-        if unknown:
-            allowed = ", ".join(self.get_model_kwargs()) or "none"
-            raise ValueError(
-                f"encode() got {', '.join(sorted(unknown))}, which no module of this model takes (they take: {allowed})."
-            )
-
     def _check_truncate_dim(self, dimension: int | None) -> None:
         if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
             raise ValueError(f"`truncate_dim` must be a whole number of at least 1, but is {dimension!r}.")
-
-    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str | None:
-        if prompt is not None:
-            if prompt_name is not None:
-                logger.warning("Both `prompt` and `prompt_name` were given; `prompt_name` is ignored.")
-            return prompt
-        name = self.default_prompt_name if prompt_name is None else prompt_name
-        return None if name is None else self._prompt_named(name)
-
-    def _prompt_named(self, name: str) -> str:
-        if name not in self.prompts:
-            raise ValueError(
-                f"There is no prompt named {name!r}. This model has: {', '.join(self.prompts)}. "
-                f"Choose one of these, or add it: `prompts={{{name!r}: ...}}`."
-            )
-        return self.prompts[name]
 
     # Similarity
 
@@ -713,64 +389,6 @@ class SentenceTransformer(nn.Sequential):
             self.truncate_dim = before
 
     truncate_sentence_embeddings = truncate_embeddings
-
-    # Adapters and faster forms
-
-    def _adaptable(self) -> Any:
-        """The transformers model, which does the work with adapters.
-
-        Raises:
-            ValueError: The first module has none.
-        """
-        auto_model = getattr(self[0], "auto_model", None)
-        if auto_model is None:
-            raise ValueError(
-                f"Adapters are for models with a Transformer module, but the first is {type(self[0]).__name__}."
-            )
-        return auto_model
-
-    def load_adapter(
-        self, peft_model_id: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False
-    ) -> None:
-        """Load an adapter from a folder or the Hub, and use it."""
-        folder = storage.find_folder(peft_model_id)
-        adapters.load_adapter(self._adaptable(), folder, adapter_name, is_trainable)
-
-    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
-        """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters are trained from then on."""
-        adapters.add_adapter(self._adaptable(), adapter_config, adapter_name)
-
-    def set_adapter(self, adapter_name: str | list[str]) -> None:
-        """Use this adapter, or these, and no others."""
-        adapters.set_adapter(self._adaptable(), adapter_name)
-
-    def disable_adapters(self) -> None:
-        """Compute without adapters."""
-        adapters.enable_adapters(self._adaptable(), False)
-
-    def enable_adapters(self) -> None:
-        """Compute with the adapters again."""
-        adapters.enable_adapters(self._adaptable(), True)
-
-    def active_adapters(self) -> list[str]:
-        """The names of the adapters in use."""
-        return adapters.active_adapters(self._adaptable())
-
-    def active_adapter(self) -> str:
-        """The name of the first adapter in use."""
-        return self.active_adapters()[0]
-
-    def get_adapter_state_dict(self, adapter_name: str | None = None) -> dict[str, Tensor]:
-        """The weights of an adapter, by default of the one in use."""
-        return adapters.adapter_state(self._adaptable(), adapter_name)
-
-    def delete_adapter(self, adapter_names: str | list[str]) -> None:
-        """Take adapters off."""
-        adapters.delete_adapter(self._adaptable(), adapter_names)
-
-    def merge_adapters(self) -> None:
-        """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same."""
-        adapters.merge_adapters(self._adaptable())
 
     def use_int8_weights(
         self, texts: Sequence[Text], min_cosine: float = 0.98, min_speedup: float = 1.1
@@ -824,17 +442,10 @@ class SentenceTransformer(nn.Sequential):
         """
         from likewise.model.merging import merge_models
 
-        return merge_models(
+        merged: SentenceTransformer = merge_models(
             cls, models, method, base_model, parameters, dtype, out_dtype, device, batch_options, load_kwargs
         )
-
-    # Evaluate, save, publish
-
-    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
-        """Run an evaluator on this model; csv files go to `output_path`."""
-        if output_path is not None:
-            Path(output_path).mkdir(parents=True, exist_ok=True)
-        return evaluator(self, output_path)
+        return merged
 
     def fit(self, train_objectives: Iterable[tuple[Any, nn.Module]], *args: Any, **kwargs: Any) -> None:
         """Train from data loaders of InputExample, as before there was a trainer; the trainer does the work.
@@ -906,105 +517,10 @@ class SentenceTransformer(nn.Sequential):
         if create_model_card:
             self._create_model_card(folder, model_name, train_datasets)
 
-    def save_pretrained(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """`save`, under the name that transformers has for it."""
-        self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
-
     def _create_model_card(
         self,
         folder: str | os.PathLike[str],
         model_name: str | None = None,
         train_datasets: list[str] | None = None,
     ) -> None:
-        from likewise.card import write_model_card
-
         write_model_card(self, Path(folder), model_name, train_datasets)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        token: str | None = None,
-        private: bool | None = None,
-        safe_serialization: bool = True,
-        commit_message: str | None = None,
-        local_model_path: str | None = None,
-        exist_ok: bool = False,
-        replace_model_card: bool = False,
-        train_datasets: list[str] | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the model to the Hub. A lost connection is tried again; the model here is not touched.
-
-        Args:
-            repo_id: `name` or `organisation/name`.
-            token: Access token; None for the one that is logged in.
-            private: Whether a new repository is private; None for the owner's usual choice.
-            safe_serialization: Whether weights are written as safetensors.
-            commit_message: Of the upload.
-            local_model_path: A folder to upload instead of this model, as it is.
-            exist_ok: Whether the repository may exist already.
-            replace_model_card: Whether a README.md that the repository has is replaced.
-            train_datasets: Names of the training data, for the card, where it does not know any.
-            revision: The branch to upload to; made if it does not exist.
-            create_pr: Whether to open a pull request instead of a commit.
-
-        Returns:
-            The address of the commit or pull request.
-
-        Raises:
-            ConnectionError: The Hub could not be reached, at several attempts.
-            huggingface_hub.errors.HfHubHTTPError: The Hub refused: the repository exists, or the token has no access.
-            ValueError: `create_pr` goes with `revision`.
-        """
-        return hub.push(
-            self,
-            repo_id,
-            token=token,
-            private=private,
-            safe_serialization=safe_serialization,
-            commit_message=commit_message,
-            local_model_path=local_model_path,
-            exist_ok=exist_ok,
-            replace_model_card=replace_model_card,
-            train_datasets=train_datasets,
-            revision=revision,
-            create_pr=create_pr,
-        )
-
-    def save_to_hub(self, repo_id: str, organization: str | None = None, *args: Any, **kwargs: Any) -> str:
-        """The older name of `push_to_hub`.
-
-        Args:
-            repo_id: `name` or `organisation/name`.
-            organization: The organisation, if it is not in `repo_id`.
-            *args: Of `push_to_hub`, from `token` on.
-            **kwargs: Of `push_to_hub`.
-
-        Raises:
-            ValueError: `organization` is not the one in `repo_id`.
-        """
-        logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
-        return self.push_to_hub(hub.with_organization(repo_id, organization), *args, **kwargs)
-
-
-def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
-    named = (
-        dict(modules)
-        if isinstance(modules, Mapping)
-        else {str(i): module for i, module in enumerate(modules)}
-    )
-    if not named:
-        raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
-    return named
-
-
-def _texts(prompts: Mapping[str, str | None] | None) -> dict[str, str]:
-    return {name: text or "" for name, text in (prompts or {}).items()}
