@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 import likewise
 from likewise import SentenceTransformerTrainer
-from likewise.training.trainer import PAST_METHODS
+from likewise.training.run.trainer import PAST_METHODS
 
 LIBRARIES = (likewise, sentence_transformers)
 

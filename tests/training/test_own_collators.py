@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
-from likewise.training.metadata import looks_like_metadata, metadata_warnings
+from likewise.training.data.metadata import looks_like_metadata, metadata_warnings
 
 Arguments = Callable[..., Any]
 

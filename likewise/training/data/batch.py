@@ -1,0 +1,116 @@
+"""Batch: what a data loader gives, with all columns packed in one or with `{column}_input_ids` and so on, as the reference has it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from likewise.engine import ColumnBatch
+from likewise.losses.base import packed
+
+FEATURES = (
+    "input_ids", "sentence_embedding", "pixel_values", "input_features", "input_values", "pixel_values_videos",
+)  # fmt: skip
+"""A column of a batch is known by one of these after its name."""
+ROW_IDS = "row_ids"
+
+
+class Batch(dict[str, Any]):
+    """One batch: `columns`, `label` if there is one, and `dataset_name`; or the features of each column by their names.
+
+    `columns` is a ColumnBatch, or one dict of padded features a column. The trainer makes batches by name where a method of
+    a subclass is handed them.
+    """
+
+    def __missing__(self, key: str) -> Any:
+        raise KeyError(
+            f"This batch has {', '.join(map(repr, self))}, but no {key!r}. "
+            "`features, labels = trainer.collect_features(batch)` gives the padded features of each column."
+        )
+
+
+def by_column(batch: Batch, names: Sequence[str]) -> Batch:
+    """The same batch with `{column}_input_ids` and so on; as it is where a column has no features of a known kind."""
+    columns = batch["columns"]
+    if not all(set(FEATURES) & set(features) for features in columns):
+        return batch
+    made = Batch(
+        {key: value for key, value in batch.items() if key == "label" or (key != "columns" and value)}
+    )
+    for name, features in zip(names, columns, strict=True):
+        made |= {f"{name}_{key}": value for key, value in features.items() if value is not None}
+    if getattr(columns, "ids", None) is not None:
+        made[ROW_IDS] = columns.ids.T  # rows first, as all else
+    return Batch(made)
+
+
+def features_of(batch: Mapping[str, Any], names: Collection[str] = ()) -> Any:
+    """The features of each column of a batch, in order: a ColumnBatch, or a list of dicts.
+
+    Args:
+        batch: The batch.
+        names: Columns by which features of one's own kind are known.
+
+    Raises:
+        ValueError: It has none.
+    """
+    if "columns" in batch:
+        return batch["columns"]
+    starts: dict[str, None] = {}
+    for key in batch:
+        ending = next((ending for ending in FEATURES if key.endswith(f"_{ending}")), None)
+        if ending is not None:
+            starts[key[: -len(ending)]] = None
+    starts = starts or {
+        f"{name}_": None for name in names if any(key.startswith(f"{name}_") for key in batch)
+    }
+    if not starts:
+        raise ValueError(
+            f"The batch has {', '.join(map(repr, batch))}, but no features: a `data_collator` calls them "
+            "'{column}_input_ids' and so on. Where a loss reads something else, override `collect_features` too."
+        )
+    columns: dict[str, dict[str, Any]] = {start: {} for start in starts}
+    for key, value in batch.items():
+        # The longest start is the column's: `a_b_input_ids` is not of column `a`.
+        start = max((start for start in starts if key.startswith(start)), key=len, default=None)
+        if start is not None:
+            columns[start][key.removeprefix(start)] = value
+    return list(columns.values())
+
+
+def with_ids(model: nn.Module, features: Any, batch: Mapping[str, Any]) -> Any:
+    """The features, with the values of the id columns that the batch has for its rows."""
+    if ROW_IDS not in batch or isinstance(features, Mapping):
+        return features
+    columns = packed(model, features)
+    return replace(columns, ids=batch[ROW_IDS].T) if isinstance(columns, ColumnBatch) else columns
+
+
+def num_rows(batch: Mapping[str, Any]) -> int:
+    """How many rows a batch has: as many as the first tensor or list in it."""
+    columns = batch.get("columns")
+    if isinstance(columns, ColumnBatch):
+        return columns.num_rows
+    values = [*columns[0].values()] if columns else [*batch.values()]
+    sizes = [len(value) for value in values if isinstance(value, Tensor | list | tuple) and _has_rows(value)]
+    if not sizes and values and isinstance(values[0], Mapping):
+        return num_rows(values[0])
+    return sizes[0] if sizes else 1
+
+
+def _has_rows(value: Any) -> bool:
+    return not isinstance(value, Tensor) or value.dim() > 0
+
+
+def num_tokens(batch: Any) -> int:
+    """The tokens of a batch or of its features, padding left aside; 0 where they have none."""
+    if isinstance(batch, ColumnBatch):
+        return batch.tokens.num_tokens
+    if isinstance(batch, Mapping) and "columns" not in batch:
+        masks = [value for key, value in batch.items() if str(key).endswith("attention_mask")]
+        return sum(int(mask.sum()) for mask in masks if isinstance(mask, Tensor))
+    columns = batch["columns"] if isinstance(batch, Mapping) else batch
+    return sum(map(num_tokens, columns)) if not isinstance(columns, ColumnBatch) else num_tokens(columns)

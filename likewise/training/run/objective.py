@@ -1,0 +1,185 @@
+"""Objective: the model and its losses as one module, which is what is wrapped, trained and saved."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from likewise.engine import ColumnBatch
+from likewise.losses.base import Loss, Run, run_whole
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+LOSS_WEIGHTS_FILE = "loss.safetensors"
+
+
+class Objective(nn.Module):
+    """From a batch to the number that is minimised.
+
+    Args:
+        model: The model.
+        loss: One loss for all data sets, or one for each by name.
+        run: How the encoder meets a batch: at once, or in chunks that are recomputed.
+
+    Raises:
+        ValueError: Chunks are asked for, but a loss embeds its batch by itself.
+    """
+
+    def __init__(
+        self, model: SentenceTransformer, loss: nn.Module | Mapping[str, nn.Module], run: Run = run_whole
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.names = tuple(loss) if isinstance(loss, Mapping) else None
+        self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
+        self.run = run
+        self.micro_batch_tokens: int | None = None
+        for one in self.losses:
+            if run is not run_whole and not _leaves_embedding(one):
+                raise ValueError(
+                    f"{type(one).__name__} embeds its batch by itself, so that `micro_batch_tokens` has no effect on it. Drop "
+                    "`micro_batch_tokens`; or derive the loss from `likewise.losses.base.Loss`, and write `takes` and "
+                    "`compute(embeddings, labels)` in place of `forward`."
+                )
+
+    def loss_of(self, data_set: str) -> nn.Module:
+        """The loss of a data set."""
+        return self.losses[0 if self.names is None else self.names.index(data_set)]
+
+    def train(self, mode: bool = True) -> Objective:
+        """Switch the model's mode. What losses hold, a teacher or a decoder, stays as its loss set it up."""
+        self.training = mode
+        self.model.train(mode)
+        return self
+
+    def forward(
+        self,
+        columns: Any,
+        label: Tensor | None = None,
+        dataset_name: str | None = None,
+    ) -> Any:
+        """A batch of a data set -> its loss, and the loss's named parts, detached (none for a loss of one part).
+
+        Without the data set's name ("" for an only one): the features of one column -> what the model makes of them, for a
+        `compute_loss` of one's own.
+        """
+        if dataset_name is None:
+            return self.model(columns)
+        loss = self.loss_of(dataset_name)
+        # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
+        with torch.autocast(self.model.device.type, enabled=False):
+            # Others may write into the features, and get their own.
+            own = _leaves_embedding(loss)
+            value = (
+                loss(columns, label, self.run)
+                if own
+                else loss(columns[:] if isinstance(columns, ColumnBatch) else columns, label)
+            )
+        if isinstance(value, dict):
+            total = torch.stack(list(value.values())).sum()
+            return total, {name: part.detach() for name, part in value.items()}
+        return value, {}
+
+    def named_trained_parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained: the model's parameters as `model.*`, a loss's own under its data set's name, if it has one."""
+        named = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        for prefix, loss in zip(self.names or [""], self.losses, strict=True):
+            for name, parameter in loss.named_parameters():
+                if parameter.requires_grad and not any(parameter is known for known in named.values()):
+                    named[f"{prefix}.{name}".lstrip(".")] = parameter
+        return named
+
+    def loss_state(self) -> dict[str, Tensor]:
+        """The losses' own trained weights and buffers, those of the model and of frozen models left out."""
+        others = {id(tensor) for tensor in (*self.model.parameters(), *self.model.buffers())}
+        state: dict[str, Tensor] = {}
+        for name, tensor in (*self.losses.named_parameters(), *self.losses.named_buffers()):
+            owner = self.losses.get_submodule(name.rpartition(".")[0])
+            frozen = not any(parameter.requires_grad for parameter in owner.parameters())
+            is_weight = isinstance(tensor, nn.Parameter)
+            if id(tensor) not in others and (
+                tensor.requires_grad if is_weight else not frozen or not is_weight
+            ):
+                state[name] = tensor
+        return state
+
+    def save_loss(self, folder: str | Path) -> None:
+        """Write the losses' own weights, if they have any."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss_state().items()}
+        if state:
+            from safetensors.torch import save_file
+
+            save_file(state, Path(folder) / LOSS_WEIGHTS_FILE)
+
+    def load_loss(self, folder: str | Path) -> None:
+        """Read what `save_loss` wrote.
+
+        Raises:
+            ValueError: The folder's losses are others than these.
+        """
+        from safetensors.torch import load_file
+
+        state, path = self.loss_state(), Path(folder) / LOSS_WEIGHTS_FILE
+        saved: dict[str, Any] = load_file(path) if path.exists() else {}
+        if {name: tensor.shape for name, tensor in state.items()} != {n: t.shape for n, t in saved.items()}:
+            raise ValueError(
+                f"The losses' weights in {folder} are {sorted(saved) or 'none'}, but this run's losses have "
+                f"{sorted(state) or 'none'}. Resume with the loss that the run began with."
+            )
+        with torch.no_grad():
+            for name, tensor in state.items():
+                tensor.copy_(saved[name])
+
+
+def _leaves_embedding(loss: nn.Module) -> bool:
+    """Whether a loss is this package's, with its own `forward` or one that passes `run` on."""
+    return isinstance(loss, Loss) and "run" in inspect.signature(loss.forward).parameters
+
+
+@contextmanager
+def half_precision(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
+    """Within this context the model computes in this dtype wherever it is called, also where a chunk is recomputed.
+
+    Args:
+        model: The model.
+        dtype: bfloat16 or float16; None leaves the model as it is.
+    """
+    if dtype is None:
+        yield
+        return
+    # The modules on their own as well: some losses run them one by one.
+    handles = [handle for module in (model, *model.children()) for handle in _autocast(module, dtype)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:
+    open_contexts: list[torch.autocast] = []
+
+    def enter(_: nn.Module, inputs: Any) -> None:
+        parameter = next(module.parameters(), None)
+        device = "cpu" if parameter is None else parameter.device.type
+        open_contexts.append(torch.autocast(device, dtype))
+        open_contexts[-1].__enter__()
+
+    def leave(_: nn.Module, inputs: Any, output: Any) -> Any:
+        open_contexts.pop().__exit__(None, None, None)
+        embedding = output.get("sentence_embedding") if isinstance(output, dict) else None
+        if embedding is not None and embedding.dtype == dtype:  # losses sum over many rows
+            output["sentence_embedding"] = embedding.float()
+        return output
+
+    return [
+        module.register_forward_pre_hook(enter),
+        module.register_forward_hook(leave, always_call=True),
+    ]
