@@ -99,7 +99,6 @@ class SentenceTransformerTrainer(Trainer):
     train_dataset: Any
     eval_dataset: Any
     model_wrapped: Any
-    evaluator: Any
     loss: Any
     data_collator: Any
     optimizer: Any
@@ -276,15 +275,20 @@ class SentenceTransformerTrainer(Trainer):
         return getattr(self.data_collator, "valid_label_columns", LABEL_COLUMNS)
 
     @property
-    def _evaluator(self) -> Any:
-        several = isinstance(self.evaluator, list | tuple)
-        for each in self.evaluator if several else [self.evaluator]:
+    def evaluator(self) -> Any:
+        """The evaluator, or None; several become a SequentialEvaluator, also where they are set later."""
+        return self._evaluator
+
+    @evaluator.setter
+    def evaluator(self, evaluator: Any) -> None:
+        several = isinstance(evaluator, list | tuple)
+        for each in evaluator if several else [evaluator]:
             if each is not None and not callable(each):
                 raise TypeError(
                     f"`evaluator` is {each!r}, but should be an evaluator, or a list of them: "
                     "`EmbeddingSimilarityEvaluator(sentences1, sentences2, scores)`."
                 )
-        return SequentialEvaluator(list(self.evaluator)) if several else self.evaluator
+        self._evaluator = SequentialEvaluator(list(evaluator)) if several else evaluator
 
     @property
     def _evaluation_names(self) -> list[str]:
