@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from likewise.retrieval.finite import refuse_not_finite
-from likewise.retrieval.quantization import (
+from likewise.precision import (
     Array,
     Precision,
     calibration_ranges,
     dequantize_embeddings,
     quantize_embeddings,
 )
+from likewise.retrieval.finite import refuse_not_finite
 
 logger = logging.getLogger(__name__)
 
