@@ -58,12 +58,16 @@ class EncodeShard:
         Raises:
             ValueError: They are those of other texts, of another model or of other settings.
         """
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
         finished = self.out / shard.name
         if not finished.exists():
             return False
-        recorded = (pq.read_schema(finished).metadata or {}).get(RECORD)
+        try:
+            recorded = (pq.read_schema(finished).metadata or {}).get(RECORD)
+        except pa.ArrowInvalid:  # no table at all
+            recorded = None
         made_of = self._made_of(read_texts(shard, self.column))
         refuse_other(finished, None if recorded is None else json.loads(recorded), made_of)
         return True

@@ -59,3 +59,6 @@ def test_a_file_of_other_texts_model_or_settings_is_refused(
     pq.write_table(pq.read_table(out / "0.parquet").replace_schema_metadata(None), out / "0.parquet")
     with pytest.raises(ValueError, match=r"this model and these settings. Delete"):
         EncodeShard(out, model_folder, "text", settings)(shard)
+    (out / "0.parquet").write_text("something else")
+    with pytest.raises(ValueError, match=r"this model and these settings. Delete"):
+        EncodeShard(out, model_folder, "text", settings)(shard)
