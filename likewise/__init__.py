@@ -38,7 +38,7 @@ _HOMES = {
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
     "ParallelSentencesDataset": "likewise.legacy.examples",
     "SentenceTransformer": "likewise.sentence_transformer.model",
-    "SentenceTransformerModelCardData": "likewise.card",
+    "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
     "SentenceTransformerTrainer": "likewise.training",
     "SentenceTransformerTrainingArguments": "likewise.training",
     "SentencesDataset": "likewise.legacy.examples",

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "SentenceTransformer": "likewise.sentence_transformer.model",
-    "SentenceTransformerModelCardData": "likewise.card",
+    "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
     "SentenceTransformerTrainer": "likewise.training.run.trainer",
     "SentenceTransformerTrainingArguments": "likewise.training.run.arguments",
 }
