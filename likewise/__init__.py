@@ -15,14 +15,15 @@ if TYPE_CHECKING:
         export_optimized_onnx_model,
         export_static_quantized_openvino_model,
     )
-    from likewise.card import SentenceTransformerModelCardData
     from likewise.cross_encoder import CrossEncoder
     from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.legacy.readers import InputExample
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
+    from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
+    from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
+    from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
     from likewise.similarity import SimilarityFunction
-    from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from likewise.training.data.resolve_ids import resolve_ids
     from likewise.training.samplers.default import DefaultBatchSampler
     from likewise.training.samplers.multi_dataset import MultiDatasetDefaultBatchSampler
@@ -39,8 +40,8 @@ _HOMES = {
     "ParallelSentencesDataset": "likewise.legacy.examples",
     "SentenceTransformer": "likewise.sentence_transformer.model",
     "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
-    "SentenceTransformerTrainer": "likewise.training",
-    "SentenceTransformerTrainingArguments": "likewise.training",
+    "SentenceTransformerTrainer": "likewise.sentence_transformer.trainer",
+    "SentenceTransformerTrainingArguments": "likewise.sentence_transformer.training_args",
     "SentencesDataset": "likewise.legacy.examples",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",

@@ -478,8 +478,9 @@ class SentenceTransformer(Model):
             **kwargs: These, by name.
         """
         from likewise.legacy.fit import fit
+        from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
 
-        fit(self, train_objectives, *args, **kwargs)
+        fit(SentenceTransformerTrainer, self, train_objectives, *args, **kwargs)
 
     old_fit = fit
 
