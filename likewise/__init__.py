@@ -15,7 +15,12 @@ if TYPE_CHECKING:
         export_optimized_onnx_model,
         export_static_quantized_openvino_model,
     )
-    from likewise.cross_encoder import CrossEncoder
+    from likewise.cross_encoder import (
+        CrossEncoder,
+        CrossEncoderModelCardData,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+    )
     from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.legacy.readers import InputExample
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
     "CrossEncoder": "likewise.cross_encoder.model",
+    "CrossEncoderModelCardData": "likewise.cross_encoder.model_card",
+    "CrossEncoderTrainer": "likewise.cross_encoder.trainer",
+    "CrossEncoderTrainingArguments": "likewise.cross_encoder.training_args",
     "DefaultBatchSampler": "likewise.training.samplers.default",
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
@@ -55,6 +63,9 @@ _HOMES = {
 
 __all__ = [
     "CrossEncoder",
+    "CrossEncoderModelCardData",
+    "CrossEncoderTrainer",
+    "CrossEncoderTrainingArguments",
     "DefaultBatchSampler",
     "InputExample",
     "LoggingHandler",

@@ -15,6 +15,7 @@ HUB = "https://huggingface.co"
 MOST_NAMED = 200  # characters of names of data sets in a sentence; their number is told where there are more
 FOLDED_DATA_SETS = 3
 
+
 def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
     """All sections.
 

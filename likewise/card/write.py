@@ -16,6 +16,8 @@ logger = logging.getLogger(__name__)
 CARD_FILE = "README.md"
 # Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
 NO_MODEL_ID = "sentence_transformers_model_id"
+
+
 def write_model_card(
     model: Model,
     folder: Path,

@@ -67,8 +67,19 @@ class CrossEncoderModelCardData(BaseModelCardData):
         ]
         if model.num_labels > 1:
             return "\n".join([*lines, f"# ({len(PAIRS)}, {model.num_labels})"])
-        lines += [f"# ({len(PAIRS)},)", "", "# Or order texts by their relevance to one query", "ranks = model.rank("]
-        lines += [f"    {PAIRS[0][0]!r},", "    [", *(f"        {document!r}," for _, document in PAIRS), "    ],", ")"]
+        lines += [
+            f"# ({len(PAIRS)},)",
+            "",
+            "# Or order texts by their relevance to one query",
+            "ranks = model.rank(",
+        ]
+        lines += [
+            f"    {PAIRS[0][0]!r},",
+            "    [",
+            *(f"        {document!r}," for _, document in PAIRS),
+            "    ],",
+            ")",
+        ]
         return "\n".join([*lines, "print(ranks[0])", "# {'corpus_id': ..., 'score': ...}"])
 
     @property

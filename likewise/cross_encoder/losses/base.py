@@ -70,9 +70,7 @@ class Loss(nn.Module, ABC):
         self.activation_fn: nn.Module = nn.Identity() if activation_fn is None else activation_fn
 
     @abstractmethod
-    def pairs(
-        self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None
-    ) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """The pairs to score, from the columns of a batch, each a list with an entry for each row.
 
         Args:

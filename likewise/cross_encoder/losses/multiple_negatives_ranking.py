@@ -46,9 +46,7 @@ class MultipleNegativesRankingLoss(Loss):
         self.num_negatives = num_negatives
         self.scale = scale
 
-    def pairs(
-        self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None
-    ) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the anchor with its positive, with texts of other rows, and with its own negatives."""
         if len(inputs) < 2:
             raise ValueError(

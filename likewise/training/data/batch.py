@@ -132,4 +132,6 @@ def num_tokens(batch: Any) -> int:
         masks = [value for key, value in batch.items() if str(key).endswith("attention_mask")]
         return sum(int(mask.sum()) for mask in masks if isinstance(mask, Tensor))
     columns = batch["columns"] if isinstance(batch, Mapping) else batch
-    return num_tokens(columns) if isinstance(columns, ColumnBatch | PairBatch) else sum(map(num_tokens, columns))
+    return (
+        num_tokens(columns) if isinstance(columns, ColumnBatch | PairBatch) else sum(map(num_tokens, columns))
+    )

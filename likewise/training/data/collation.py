@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from likewise.model.model import Model
 
 
-
 def collate(
     model: Model,
     plan: DataSetPlan,

@@ -100,7 +100,11 @@ class DataSetReader:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
         plan = self.plan
         return digest(
-            self.dataset._fingerprint, plan.texts, plan.prompts, routes(plan), tokenizers_digest(self.making.model)
+            self.dataset._fingerprint,
+            plan.texts,
+            plan.prompts,
+            routes(plan),
+            tokenizers_digest(self.making.model),
         )
 
     def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:

@@ -274,7 +274,11 @@ class BaseTrainer(Trainer):
     @property
     def _collator(self) -> Any:
         """The data collator, where it makes other batches than the trainer's own way."""
-        return self.data_collator if makes_batches(self.data_collator, self.trained.model, self.plain_collator) else None
+        return (
+            self.data_collator
+            if makes_batches(self.data_collator, self.trained.model, self.plain_collator)
+            else None
+        )
 
     @property
     def _label_columns(self) -> Sequence[str]:
@@ -458,7 +462,11 @@ class BaseTrainer(Trainer):
             self._evaluation_parts |= loss
 
     def _prepare_input(self, data: Any) -> Any:
-        return data.to(self.args.device) if isinstance(data, ColumnBatch | PairBatch) else super()._prepare_input(data)
+        return (
+            data.to(self.args.device)
+            if isinstance(data, ColumnBatch | PairBatch)
+            else super()._prepare_input(data)
+        )
 
     def _will_be_logged(self) -> bool:
         every = getattr(self.state, "logging_steps", 0) or 0
@@ -930,9 +938,7 @@ def _check_given(
     if model is None and model_init is None:
         raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
     if model is not None and not isinstance(model, nn.Module):
-        raise TypeError(
-            f"`model` is {model!r}, but should be a {wanted}. Load it: `{wanted}({model!r})`."
-        )
+        raise TypeError(f"`model` is {model!r}, but should be a {wanted}. Load it: `{wanted}({model!r})`.")
     if model is not None:
         refuse_spread(model, "be trained")
     if model is not None and model_init is not None:
