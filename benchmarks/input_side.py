@@ -21,9 +21,9 @@ from datasets import Dataset, load_dataset
 from likewise import SentenceTransformer, SentenceTransformerTrainingArguments
 from likewise.cli.models import find_model
 from likewise.losses import MultipleNegativesRankingLoss
-from likewise.training import loading
-from likewise.training.plan import plan_data_set
-from likewise.training.prefetch import Prefetched
+from likewise.training.data import loading
+from likewise.training.data.plan import plan_data_set
+from likewise.training.data.prefetch import Prefetched
 
 
 def pairs(data: Path | None, rows: int) -> Dataset:

@@ -90,8 +90,8 @@ def measured_apart(mini_batch_size: int, pairs: int, size: int) -> tuple[float, 
 def encoder_seconds_per_pair(folder: str, data: Path, micro_batch_tokens: int) -> float:
     """Forward and backward passes in recomputed chunks, with dropout, on pairs of captions."""
     from likewise import SentenceTransformer
+    from likewise.engine import ColumnBatch
     from likewise.losses.recompute import recompute
-    from likewise.packing import ColumnBatch
 
     model = SentenceTransformer(folder, device="cpu").train()
     captions = column(data / "pairs/flickr30k-captions/en-train.parquet", "caption1", "caption2")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import typer
 from datasets import Dataset
 
-from likewise.training.no_duplicates import NoDuplicatesBatchSampler
+from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 
 def made(rows: int, repeats: float) -> Dataset:

@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     )
     from likewise.card import SentenceTransformerModelCardData
     from likewise.cross_encoder import CrossEncoder
+    from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
+    from likewise.legacy.readers import InputExample
     from likewise.model import SentenceTransformer
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.similarity import SimilarityFunction
     from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
-    from likewise.training.examples import ParallelSentencesDataset, SentencesDataset
-    from likewise.training.multi_dataset_samplers import MultiDatasetDefaultBatchSampler
-    from likewise.training.readers import InputExample
-    from likewise.training.resolve_ids import resolve_ids
-    from likewise.training.samplers import DefaultBatchSampler
+    from likewise.training.data.resolve_ids import resolve_ids
+    from likewise.training.samplers.default import DefaultBatchSampler
+    from likewise.training.samplers.multi_dataset import MultiDatasetDefaultBatchSampler
     from likewise.util.logging import LoggingHandler
     from likewise.version import __version__
 
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
     "CrossEncoder": "likewise.cross_encoder.model",
-    "DefaultBatchSampler": "likewise.training.samplers",
-    "InputExample": "likewise.training.readers",
+    "DefaultBatchSampler": "likewise.training.samplers.default",
+    "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
-    "MultiDatasetDefaultBatchSampler": "likewise.training.multi_dataset_samplers",
-    "ParallelSentencesDataset": "likewise.training.examples",
+    "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
+    "ParallelSentencesDataset": "likewise.legacy.examples",
     "SentenceTransformer": "likewise.model",
     "SentenceTransformerModelCardData": "likewise.card",
     "SentenceTransformerTrainer": "likewise.training",
     "SentenceTransformerTrainingArguments": "likewise.training",
-    "SentencesDataset": "likewise.training.examples",
+    "SentencesDataset": "likewise.legacy.examples",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",
@@ -48,7 +48,7 @@ _HOMES = {
     "export_static_quantized_openvino_model": "likewise.backend",
     "mine_hard_negatives": "likewise.retrieval",
     "quantize_embeddings": "likewise.retrieval",
-    "resolve_ids": "likewise.training.resolve_ids",
+    "resolve_ids": "likewise.training.data.resolve_ids",
 }
 
 __all__ = [

@@ -1,12 +1,12 @@
 """Data sets and data loaders of the older kind, under the reference's path."""
 
-from likewise.losses.denoising_auto_encoder import DenoisingAutoEncoderDataset
-from likewise.training.examples import (
+from likewise.legacy.examples import (
     NoDuplicatesDataLoader,
     ParallelSentencesDataset,
     SentenceLabelDataset,
     SentencesDataset,
 )
+from likewise.losses.denoising_auto_encoder import DenoisingAutoEncoderDataset
 
 __all__ = [
     "DenoisingAutoEncoderDataset",

@@ -1,6 +1,6 @@
 """Readers of the older kind, under the reference's path."""
 
-from likewise.training.readers import (
+from likewise.legacy.readers import (
     InputExample,
     LabelSentenceReader,
     NLIDataReader,

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from likewise.checked_yaml import WORDS, check_kind, check_known, read_yaml, section
-from likewise.training.sources import Source
+from likewise.training.data.sources import Source
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
     from likewise.losses.base import Loss
     from likewise.model import SentenceTransformer
-    from likewise.training.arguments import SentenceTransformerTrainingArguments
+    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
 
 # Evaluators that read a table, and their arguments in the order of its columns.
 TABLE_EVALUATORS = {
@@ -164,7 +164,7 @@ class Recipe:
 
     def arguments(self, **defaults: Any) -> SentenceTransformerTrainingArguments:
         """The training arguments; `defaults` for those that the recipe leaves open."""
-        from likewise.training.arguments import SentenceTransformerTrainingArguments
+        from likewise.training.run.arguments import SentenceTransformerTrainingArguments
 
         return SentenceTransformerTrainingArguments(**{**defaults, **self.training})
 
@@ -319,7 +319,7 @@ def _function(key: str, value: Any, where: str) -> Any:
 
 
 def _training_kinds() -> dict[str, tuple[type, ...]]:
-    from likewise.training.arguments import SentenceTransformerTrainingArguments
+    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
 
     hints = get_type_hints(SentenceTransformerTrainingArguments)
     return {

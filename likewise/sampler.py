@@ -1,13 +1,13 @@
 """The samplers, under the reference's path."""
 
-from likewise.training.arguments import BatchSamplers, MultiDatasetBatchSamplers
-from likewise.training.multi_dataset_samplers import (
+from likewise.training.run.arguments import BatchSamplers, MultiDatasetBatchSamplers
+from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.samplers.multi_dataset import (
     MultiDatasetDefaultBatchSampler,
     ProportionalBatchSampler,
     RoundRobinBatchSampler,
 )
-from likewise.training.no_duplicates import NoDuplicatesBatchSampler
-from likewise.training.samplers import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 __all__ = [
     "BatchSamplers",

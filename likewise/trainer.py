@@ -1,5 +1,5 @@
 """The trainer, under the reference's path."""
 
-from likewise.training.trainer import SentenceTransformerTrainer
+from likewise.training.run.trainer import SentenceTransformerTrainer
 
 __all__ = ["SentenceTransformerTrainer"]

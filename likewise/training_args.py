@@ -1,6 +1,6 @@
 """The training arguments, under the reference's path."""
 
-from likewise.training.arguments import (
+from likewise.training.run.arguments import (
     BatchSamplers,
     MultiDatasetBatchSamplers,
     SentenceTransformerTrainingArguments,

@@ -40,7 +40,7 @@ from likewise import (
 from likewise.cli.models import load_model
 from likewise.evaluation import InformationRetrievalEvaluator
 from likewise.retrieval import mine_hard_negatives
-from likewise.training.sources import Source
+from likewise.training.data.sources import Source
 
 
 @dataclass(frozen=True)

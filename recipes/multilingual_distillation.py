@@ -37,7 +37,7 @@ from likewise import (
 )
 from likewise.cli.models import load_model
 from likewise.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator, TranslationEvaluator
-from likewise.training.sources import Source
+from likewise.training.data.sources import Source
 
 PAIRS = {
     "de": ("parallel/multi30k/train.parquet", {}),

@@ -36,7 +36,7 @@ from likewise import (
 from likewise.cli.models import load_model
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.modules import StaticEmbedding
-from likewise.training.sources import Source
+from likewise.training.data.sources import Source
 
 CAPTIONS = [f"caption{i}" for i in range(1, 6)]
 

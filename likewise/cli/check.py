@@ -37,9 +37,9 @@ def check(
         likewise check triplets.parquet --columns anchor,positive,negative
     """
     from likewise.recipe import loss_classes
-    from likewise.training import checks
-    from likewise.training.columns import LABEL_COLUMNS
-    from likewise.training.sources import Source
+    from likewise.training.data import checks
+    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.sources import Source
 
     rows = Source(data, columns=split_names(columns)).load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
@@ -65,7 +65,7 @@ Rows = list[tuple[str, str]]
 
 def _verdicts(losses: Mapping[str, type[Loss]], rows: Dataset) -> tuple[Rows, dict[str, Rows]]:
     """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take."""
-    from likewise.training.plan import plan_data_set
+    from likewise.training.data.plan import plan_data_set
 
     fits: Rows = []
     refusals: dict[str, Rows] = {}

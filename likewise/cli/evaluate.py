@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from likewise.evaluation.bootstrap import Interval
     from likewise.model import SentenceTransformer
     from likewise.recipe import EvaluatorRecipe
-    from likewise.training.sources import Source
+    from likewise.training.data.sources import Source
 
 SHAPES = (
     "two texts and a number from a range (how similar are they?), two texts and 0 or 1 (do they mean the same?), three "
@@ -65,7 +65,7 @@ def evaluate(
 
         likewise evaluate --data recipes/sts_cosent.yaml --recipe-data ../data
     """
-    from likewise.training.sources import quiet_datasets
+    from likewise.training.data.sources import quiet_datasets
 
     names = list(models or [DEFAULT_MODEL])
     if compare and len(names) < 2:
@@ -159,7 +159,7 @@ def _show_comparison(
 
 def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> dict[str, EvaluatorRecipe]:
     from likewise.recipe import FOLDER_EVALUATOR, EvaluatorRecipe, read_recipe
-    from likewise.training.sources import Source
+    from likewise.training.data.sources import Source
 
     if data.suffix in (".yaml", ".yml"):
         recipe = read_recipe(data, recipe_data)
@@ -175,7 +175,7 @@ def _evaluators(data: Path, columns: str | None, recipe_data: Path | None) -> di
 
 def _evaluator_for(source: Source) -> str:
     """The evaluator for a table, by its columns."""
-    from likewise.training.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import LABEL_COLUMNS
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)

@@ -86,7 +86,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
     """
     from likewise.cli.progress import TrainingProgress
     from likewise.training import SentenceTransformerTrainer
-    from likewise.training.sources import quiet_datasets
+    from likewise.training.data.sources import quiet_datasets
 
     arguments = recipe.arguments(**DEFAULTS, disable_tqdm=True, output_dir="models/trained")
     with quiet_datasets():

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.packing import TokenBatch
+from likewise.engine import TokenBatch
 
 Head: TypeAlias = Callable[[Any, Tensor, TokenBatch], Tensor]
 

@@ -23,13 +23,13 @@ from likewise.cross_encoder.activations import (
 )
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.pairs import Pair
+from likewise.engine import TokenSequences
 from likewise.model import hub, inference, placement
 from likewise.model.encoding import evaluating, progress_of
 from likewise.modules import Dense
 from likewise.modules.base import Features, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
-from likewise.packing import TokenSequences
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding

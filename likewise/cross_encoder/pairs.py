@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from likewise.packing import TokenSequences
-from likewise.packing.token_sequences import IntArray
+from likewise.engine import TokenSequences
+from likewise.engine.token_sequences import IntArray
 
 Pair: TypeAlias = str | tuple[str, str] | list[str]
 TRUNCATIONS = ("longest_first", "only_second")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from likewise.cross_encoder.heads import Head
-from likewise.packing import TokenBatch
-from likewise.packing.encoder import TRIAL_LENGTHS, PackedEncoder
+from likewise.engine import TokenBatch
+from likewise.engine.encoder import TRIAL_LENGTHS, PackedEncoder
 
 logger = logging.getLogger(__name__)
 

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from likewise.engine import TokenBatch
 from likewise.losses.base import Run, run_whole
 from likewise.losses.feature_batch import FeatureBatch
 from likewise.losses.recompute import recompute, recompute_mini_batches
-from likewise.packing import TokenBatch
 
 Batch: TypeAlias = TokenBatch | Mapping[str, Any]
 """Pairs: packed tokens, or padded features."""

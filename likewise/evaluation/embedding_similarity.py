@@ -21,7 +21,7 @@ from likewise.evaluation.inputs import (
 )
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
-from likewise.retrieval.quantization import Precision, quantize_embeddings
+from likewise.precision import Precision, quantize_embeddings
 from likewise.similarity import SimilarityFunction
 
 if TYPE_CHECKING:

@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, softmax
 
+from likewise.engine import TokenBatch
 from likewise.losses import citations
 from likewise.losses.base import Embedder, Features, LossValue, Run, run_whole, sentence_embeddings
 from likewise.losses.matryoshka import MatryoshkaLoss
 from likewise.losses.wrapping import LossAround, weighted_sum
 from likewise.modules import Transformer
 from likewise.modules.base import run_module
-from likewise.packing import TokenBatch
 from likewise.similarity import to_float_tensor
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likewise.engine import ColumnBatch, TokenBatch
 from likewise.losses.feature_batch import FeatureBatch
 from likewise.losses.ids import column_ids
-from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer

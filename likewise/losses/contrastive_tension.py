@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from likewise.engine import ColumnBatch
+from likewise.input_example import InputExample
 from likewise.losses import citations
 from likewise.losses.base import (
     Columns,
@@ -37,8 +39,6 @@ from likewise.losses.base import (
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import column_ids, find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
-from likewise.losses.input_example import InputExample
-from likewise.packing import ColumnBatch
 from likewise.similarity import Similarity, cos_sim, pairwise_dot_score
 
 if TYPE_CHECKING:

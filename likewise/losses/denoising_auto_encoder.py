@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Dataset
 
+from likewise.engine import ColumnBatch
+from likewise.input_example import InputExample
 from likewise.losses import citations
 from likewise.losses.base import (
     Columns,
@@ -31,8 +33,6 @@ from likewise.losses.base import (
     widened,
 )
 from likewise.losses.contrastive_tension import embed_column
-from likewise.losses.input_example import InputExample
-from likewise.packing import ColumnBatch
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.engine import ColumnBatch, TokenSequences
 from likewise.losses import citations
 from likewise.losses.base import Columns, Features, Loss, Run, embed_columns, run_whole
 from likewise.losses.gather import join_processes
@@ -27,7 +28,6 @@ from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
 from likewise.losses.recompute import recompute_mini_batches
 from likewise.modules import Router
-from likewise.packing import ColumnBatch, TokenSequences
 from likewise.similarity import cos_sim, pairwise_dot_score
 
 if TYPE_CHECKING:

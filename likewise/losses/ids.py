@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from likewise.engine import ColumnBatch, TokenBatch
 from likewise.losses.gather import join_processes
-from likewise.packing import ColumnBatch, TokenBatch
 
 if TYPE_CHECKING:
     from likewise.losses.base import Features

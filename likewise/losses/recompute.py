@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from likewise.engine import TokenBatch
 from likewise.losses.base import Embed, Run
-from likewise.packing import TokenBatch
 
 
 def recompute(

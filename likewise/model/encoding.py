@@ -93,7 +93,7 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
     if precision == "float16":
         found = embeddings.to(torch.float16)
     elif precision != "float32" and len(embeddings):
-        from likewise.retrieval.quantization import quantize_embeddings
+        from likewise.precision import quantize_embeddings
 
         found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[arg-type]
     if to_tensor:

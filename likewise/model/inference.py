@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.engine import TokenSequences
+from likewise.engine.token_sequences import IntArray
 from likewise.modules.base import Features, to_padded
 from likewise.modules.transformer import with_token_types
-from likewise.packing import TokenSequences
-from likewise.packing.token_sequences import IntArray
 
 if TYPE_CHECKING:
     from likewise.model.sentence_transformer import SentenceTransformer

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from likewise.packing.layers import FastLinear
+from likewise.engine.layers import FastLinear
 from likewise.similarity import pairwise_cos_sim
 
 if TYPE_CHECKING:

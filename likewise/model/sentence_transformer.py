@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenSequences
 from likewise.model import encoding, hub, inference, placement, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.output_file import OutputFile
@@ -23,7 +24,6 @@ from likewise.modules.base import Features, is_own, padded_inputs, run_module, t
 from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, Tokenization
-from likewise.packing import TokenSequences
 from likewise.similarity import Similarity, SimilarityFunction
 
 if TYPE_CHECKING:
@@ -768,7 +768,7 @@ class SentenceTransformer(nn.Sequential):
             *args: These, in this order.
             **kwargs: These, by name.
         """
-        from likewise.training.fit import fit
+        from likewise.legacy.fit import fit
 
         fit(self, train_objectives, *args, **kwargs)
 
@@ -776,7 +776,7 @@ class SentenceTransformer(nn.Sequential):
 
     def smart_batching_collate(self, batch: Sequence[Any]) -> tuple[list[dict[str, Tensor]], Tensor]:
         """Examples -> one dict of padded features for each text column, and the labels."""
-        from likewise.training.fit import smart_batching_collate
+        from likewise.legacy.fit import smart_batching_collate
 
         return smart_batching_collate(self, batch)
 

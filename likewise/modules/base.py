@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch
 from likewise.modules.text import prepared
-from likewise.packing import TokenBatch
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.base import Features, InputModule
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_embeddings import one_text
 from likewise.modules.word_tokenizers import WhitespaceTokenizer
 from likewise.modules.word_weights import weights_of
-from likewise.packing import TokenBatch, TokenSequences
 
 
 class BoW(InputModule):

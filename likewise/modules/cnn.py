@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch
 from likewise.modules.base import Features, Module, put_token_embeddings, to_packed
-from likewise.packing import TokenBatch
 
 
 class CNN(Module):

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.engine import TokenSequences
 from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
 from likewise.modules.pooling import Pooling
 from likewise.modules.transformer import Transformer
-from likewise.packing import TokenSequences
 
 BATCH_TOKENS = {"cpu": 1_000}
 BATCH_TOKENS_ON_DEVICES = 32_000

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.pretrained import load_model
-from likewise.packing import TokenBatch, TokenSequences
 
 logger = logging.getLogger(__name__)
 

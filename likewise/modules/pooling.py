@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.engine import TokenBatch
 from likewise.modules.base import Features, Module, read_settings, to_packed, write_json
-from likewise.packing import TokenBatch
 
 # Several modes are concatenated in this order. The values are the boolean keys of the saved form.
 SAVED_KEYS = {

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.engine import TokenSequences
 from likewise.modules import base
 from likewise.modules.base import Features, InputModule, read_settings, run_module, write_json
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.text import Text
-from likewise.packing import TokenSequences
 
 Key = tuple[str | None, str | tuple[str, ...] | None]
 """A task ("query", "document", ...) and a modality ("text", "image"); None stands for any."""

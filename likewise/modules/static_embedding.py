@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.base import Features, InputModule, read_weights, save_weights
 from likewise.modules.find_folder import find_folder
 from likewise.modules.text import Text, prepared
-from likewise.packing import TokenBatch, TokenSequences
 
 TOKENIZER_FILE = "tokenizer.json"
 SUBFOLDERS = ("", "0_StaticEmbedding")

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from likewise.packing import TokenSequences
+from likewise.engine import TokenSequences
 
 KEPT_TOKENS = 2**26  # of int32, 256 MiB
 Text: TypeAlias = str | tuple[str, str] | list[str]

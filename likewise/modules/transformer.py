@@ -8,14 +8,14 @@ from typing import Any
 
 from torch import Tensor
 
+from likewise.engine import TokenBatch, TokenSequences
+from likewise.engine.encoder import PackedEncoder
+from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel, load_graph_model
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.text import Text, Tokenization
-from likewise.packing import TokenBatch, TokenSequences
-from likewise.packing.encoder import PackedEncoder
-from likewise.packing.layers import use_fast_layers
 
 CONFIG_FILES = (
     "sentence_bert_config.json",

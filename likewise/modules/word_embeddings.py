@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.engine import TokenSequences
 from likewise.modules.base import Features, InputModule, read_settings, read_weights, save_weights, write_json
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
@@ -19,7 +20,6 @@ from likewise.modules.word_tokenizers import (
     WhitespaceTokenizer,
     WordTokenizer,
 )
-from likewise.packing import TokenSequences
 
 PADDING_WORD = "PADDING_TOKEN"  # number 0, a vector of zeros
 

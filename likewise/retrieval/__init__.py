@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from likewise.precision import quantize_embeddings
 from likewise.retrieval.community_detection import community_detection
 from likewise.retrieval.hard_negatives import mine_hard_negatives
 from likewise.retrieval.paraphrase_mining import paraphrase_mining, paraphrase_mining_embeddings
-from likewise.retrieval.quantization import quantize_embeddings
 from likewise.retrieval.quantized_search import semantic_search_faiss, semantic_search_usearch
 from likewise.retrieval.semantic_search import information_retrieval, semantic_search
 from likewise.retrieval.topk import Ranking, StreamingTopK, top_k

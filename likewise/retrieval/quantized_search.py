@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from likewise.retrieval.quantization import (
+from likewise.precision import (
     Array,
     Precision,
     calibration_ranges,

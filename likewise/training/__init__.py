@@ -1,11 +1,11 @@
 """Training: arguments, plan, samplers, trainer."""
 
-from likewise.training.arguments import (
+from likewise.training.run.arguments import (
     BatchSamplers,
     MultiDatasetBatchSamplers,
     SentenceTransformerTrainingArguments,
 )
-from likewise.training.trainer import SentenceTransformerTrainer
+from likewise.training.run.trainer import SentenceTransformerTrainer
 
 __all__ = [
     "BatchSamplers",

@@ -1,5 +1,6 @@
 """Functions around embeddings, models and runs, under the name that the reference gave them."""
 
+from likewise.hub import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
 from likewise.losses.base import function_name as similarity_fct_name
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.maxsim import maxsim, maxsim_pairwise, mean_maxsim, mean_maxsim_pairwise
@@ -30,7 +31,7 @@ from likewise.similarity import (
     pairwise_manhattan_sim,
     pytorch_cos_sim,
 )
-from likewise.training.resolve_ids import resolve_ids
+from likewise.training.data.resolve_ids import resolve_ids
 from likewise.util.distributed import (
     all_gather,
     all_gather_padded,
@@ -43,7 +44,6 @@ from likewise.util.environment import (
     is_datasets_available,
     is_training_available,
 )
-from likewise.util.file_io import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
 from likewise.util.logging import LoggingHandler, disable_logging, install_logger
 from likewise.util.misc import (
     append_to_last_row,

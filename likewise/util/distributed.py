@@ -75,7 +75,7 @@ def distributed_evaluation(model: SentenceTransformer, enabled: bool = True) -> 
         model: The model.
         enabled: False leaves the model as it is: each process embeds everything.
     """
-    from likewise.training.evaluating import encode_shared
+    from likewise.training.run.evaluating import encode_shared
 
     if not enabled:
         yield True

@@ -11,7 +11,7 @@ from evaluation_common import HalfOnes, WordCounts, assert_same_constructor, ass
 from small import sentences
 
 from likewise.evaluation import BinaryClassificationEvaluator
-from likewise.losses.input_example import InputExample
+from likewise.input_example import InputExample
 
 FIRST, SECOND = sentences(80, seed=1), sentences(80, seed=2)
 LABELS = random.Random(0).choices([0, 1], k=80)

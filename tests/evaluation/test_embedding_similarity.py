@@ -11,7 +11,7 @@ from evaluation_common import WordCounts, assert_same_constructor, assert_same_e
 from small import sentences
 
 from likewise.evaluation import EmbeddingSimilarityEvaluator
-from likewise.losses.input_example import InputExample
+from likewise.input_example import InputExample
 
 FIRST = sentences(40, seed=1) + sentences(5, seed=3)
 SECOND = sentences(40, seed=2) + sentences(5, seed=3)  # the last five pairs are equal texts

@@ -16,8 +16,8 @@ from small import sentences
 from torch.utils.data import DataLoader
 
 from likewise.evaluation import LabelAccuracyEvaluator
+from likewise.input_example import InputExample
 from likewise.losses import SoftmaxLoss
-from likewise.losses.input_example import InputExample
 
 ROWS = list(
     zip(sentences(40, seed=1), sentences(40, seed=2), random.Random(0).choices(range(3), k=40), strict=True)

@@ -10,7 +10,7 @@ from evaluation_common import WordCounts, assert_same_constructor, assert_same_e
 from small import sentences
 
 from likewise.evaluation import TripletEvaluator
-from likewise.losses.input_example import InputExample
+from likewise.input_example import InputExample
 
 COLUMNS = tuple(sentences(60, seed=seed) for seed in (1, 2, 3))
 ALL = ["cosine", "dot", "euclidean", "manhattan"]

@@ -10,7 +10,7 @@ from small import sentences
 from torch import Tensor, nn
 
 from likewise import losses
-from likewise.packing import ColumnBatch
+from likewise.engine import ColumnBatch
 
 SIZE = 32  # of the embeddings of the small random model
 

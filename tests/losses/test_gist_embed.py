@@ -17,9 +17,9 @@ with warnings.catch_warnings():
     from sentence_transformers import SentenceTransformer as ReferenceModel
 
 from likewise import SentenceTransformer, models
+from likewise.engine import ColumnBatch, TokenSequences
 from likewise.losses import CachedGISTEmbedLoss, GISTEmbedLoss
 from likewise.losses.recompute import recompute
-from likewise.packing import ColumnBatch, TokenSequences
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import torch
 from losses_common import FixedModel, batch_of, texts
 
 from likewise import losses
+from likewise.engine import ColumnBatch
 from likewise.losses.base import Columns, Label, column_tokens, function_name, packed
-from likewise.packing import ColumnBatch
 from likewise.similarity import cos_sim
 
 

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer import modules as reference
 from torch import Tensor, nn
 
 from likewise import models
-from likewise.packing import TokenSequences
+from likewise.engine import TokenSequences
 
 D = 6
 LENGTHS = [4, 3, 6, 3]

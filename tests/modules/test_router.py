@@ -168,7 +168,7 @@ def test_training_moves_both_towers_and_needs_a_route_for_each_column(
 
 def test_a_training_step_equals_the_towers_by_hand(model: SentenceTransformer) -> None:
     from likewise import losses
-    from likewise.packing import ColumnBatch, TokenSequences
+    from likewise.engine import ColumnBatch, TokenSequences
 
     parts = [model.token_sequences(TEXTS, task=task) for task in ("query", "document")]
     tokens = TokenSequences.concatenate(parts).pack()

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import util
 
+from likewise.precision import calibration_ranges, dequantize_embeddings
 from likewise.retrieval import quantize_embeddings
-from likewise.retrieval.quantization import calibration_ranges, dequantize_embeddings
 
 ROWS = vectors(150, 21, 0).numpy()
 PRECISIONS = ("float32", "int8", "uint8", "binary", "ubinary")

@@ -11,12 +11,12 @@ import torch
 from given_embeddings import parameters, vectors
 from sentence_transformers.util import quantization as reference
 
+from likewise.precision import calibration_ranges
 from likewise.retrieval import (
     quantize_embeddings,
     semantic_search_faiss,
     semantic_search_usearch,
 )
-from likewise.retrieval.quantization import calibration_ranges
 from likewise.retrieval.quantized_search import rescored
 
 CORPUS = torch.nn.functional.normalize(vectors(300, 32, 1), dim=1).numpy()

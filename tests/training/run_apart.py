@@ -27,7 +27,7 @@ from likewise import (
     losses,
 )
 from likewise.evaluation import EmbeddingSimilarityEvaluator
-from likewise.training.evaluating import over_processes, run_evaluator
+from likewise.training.run.evaluating import over_processes, run_evaluator
 
 
 class KillAt(TrainerCallback):

@@ -23,7 +23,7 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.training.plan import plan_data_set
+from likewise.training.data.plan import plan_data_set
 
 SEEDS = range(16)
 LOSSES = [

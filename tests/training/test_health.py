@@ -13,8 +13,8 @@ from torch.nn.functional import normalize
 from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
-from likewise.training.collation import SentenceTransformerDataCollator
-from likewise.training.health import embedding_figures
+from likewise.training.data.collation import SentenceTransformerDataCollator
+from likewise.training.run.health import embedding_figures
 
 Arguments = Callable[..., Any]
 
@@ -112,7 +112,7 @@ def test_token_ids_are_kept_for_the_next_run(
     def refuse(*args: Any) -> Any:
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr("likewise.training.collation.tokenise", refuse)
+    monkeypatch.setattr("likewise.training.data.collation.tokenise", refuse)
     assert run(**cache) == expected
     assert list((tmp_path / "tokens").iterdir()) == [kept]
     with pytest.raises(AssertionError, match="tokenised again"):

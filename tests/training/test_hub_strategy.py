@@ -22,7 +22,7 @@ from likewise import (
     losses,
 )
 from likewise.model import hub as uploads
-from likewise.training import hub as checkpoints
+from likewise.training.run import uploads as checkpoints
 
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 MODEL_FILES = {"modules.json", "model.safetensors", "1_Pooling/config.json", "README.md", "training_args.bin"}

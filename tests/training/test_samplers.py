@@ -14,10 +14,10 @@ from torch.utils.data import ConcatDataset
 from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
-from likewise.training.arguments import Exhausted
-from likewise.training.multi_dataset_samplers import ProportionalBatchSampler, RoundRobinBatchSampler
-from likewise.training.no_duplicates import NoDuplicatesBatchSampler
-from likewise.training.samplers import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.run.arguments import Exhausted
+from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.samplers.multi_dataset import ProportionalBatchSampler, RoundRobinBatchSampler
+from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 Arguments = Callable[..., Any]
 

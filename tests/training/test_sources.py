@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from likewise.training.sources import Source
+from likewise.training.data.sources import Source
 
 ROWS = {"a": ["x", "y", "z"], "b": ["p", "q", "r"], "kind": ["old", "new", "old"], "n": [1, 2, 3]}
 

@@ -12,8 +12,8 @@ from datasets import Dataset, IterableDataset, IterableDatasetDict, load_dataset
 from training_common import scored_pairs, triplets
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
-from likewise.training.samplers import DefaultBatchSampler
-from likewise.training.streams import StreamBatchSampler, StreamRows, known_length
+from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
+from likewise.training.samplers.default import DefaultBatchSampler
 
 Arguments = Callable[..., Any]
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from likewise.cross_encoder.scoring import Score, read_pairs
+from likewise.engine import TokenBatch
 from likewise.losses.base import Columns, Label
-from likewise.packing import TokenBatch
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 

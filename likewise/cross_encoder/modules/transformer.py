@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from likewise.cross_encoder.heads import known_head, vocabulary_head
 from likewise.cross_encoder.pairs import Pair, PairTokenization
 from likewise.cross_encoder.scorer import PackedScorer
+from likewise.engine import TokenBatch, TokenSequences
+from likewise.engine.encoder import PackedEncoder
+from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, scatter, write_json
 from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
 from likewise.modules.transformer import CONFIG_FILES, padded_features, read_config, with_token_types
-from likewise.packing import TokenBatch, TokenSequences
-from likewise.packing.encoder import PackedEncoder
-from likewise.packing.layers import use_fast_layers
 
 logger = logging.getLogger(__name__)
 

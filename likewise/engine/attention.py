@@ -1,0 +1,347 @@
+"""Attention over packed sequences: each token sees the tokens of its own sequence, and nothing is padded.
+
+`register()` makes it known to transformers under the name `packed`. A model with that attention implementation is
+called with one row of shape (1, T), explicit positions, and `token_batch=` a TokenBatch; a padded batch still works
+and takes torch's ordinary attention. Behind the one name:
+
+- CUDA, half precision: torch's variable-length flash attention.
+- CUDA, float32: torch's memory-efficient attention, by cumulative lengths.
+- elsewhere, and with a bias per distance: sequences of equal length, which lie next to each other, form a group, and
+  every group is one dense attention over views of the packed tensors.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from likewise.engine.blocks import Blocks, blocks_of
+from likewise.engine.random import keep_mask
+from likewise.engine.token_batch import TokenBatch
+
+NAME = "packed"
+FLASH_HEAD_SIZE = 256  # the fused CUDA kernels take heads up to this size, in multiples of 8
+
+
+@cache
+def register() -> None:
+    """Make `packed` known to transformers as an attention implementation and as a way to build masks."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    AttentionInterface.register(NAME, packed_attention_forward)
+    AttentionMaskInterface.register(NAME, _mask)
+
+
+def _mask(*args: Any, **kwargs: Any) -> Tensor | None:
+    """None where no token is masked by hand (packed rows among them); torch's ordinary mask for a padded batch."""
+    from transformers.masking_utils import sdpa_mask
+
+    return None if kwargs.get("attention_mask") is None else sdpa_mask(*args, **kwargs)
+
+
+def packed_attention_forward(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    token_batch: TokenBatch | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The signature by which transformers' models call an attention implementation.
+
+    Args:
+        module: The attention layer; its `is_causal` holds where the call does not say.
+        query: (1, H, T, D); key and value (1, H or fewer, T, D). Without a TokenBatch: (N, H, L, D).
+        attention_mask: None for packed rows.
+        dropout: Probability of dropping an attention weight.
+        scaling: Multiplies the scores; None for D ** -0.5.
+        is_causal: Whether a token sees only itself and those before it.
+        sliding_window: A token sees those at a distance less than this.
+        token_batch: The lengths of the sequences in the row.
+
+    Returns:
+        (1, T, H, D), and None in place of the attention weights.
+    """
+    unsupported = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
+    if unsupported and token_batch is not None:
+        raise NotImplementedError(f"Packed attention does not know `{unsupported[0]}`.")
+    if token_batch is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+        if attention_mask is None and sliding_window is not None:
+            attention_mask = _visible(
+                query.shape[2], _causal(module, is_causal), sliding_window, query.device
+            )
+        attended: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
+        )
+        return attended
+    query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
+    output = packed_attention(
+        query, key, value, token_batch, dropout, scaling, _causal(module, is_causal), sliding_window
+    )
+    return output.unsqueeze(0), None
+
+
+def packed_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: TokenBatch,
+    dropout: float = 0.0,
+    scale: float | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Attention within each sequence of a packed batch.
+
+    Args:
+        query: (T, H, D).
+        key: (T, H, D), or fewer heads, each shared by H / (their number) query heads.
+        value: As the key.
+        tokens: The lengths of the sequences.
+        dropout: Probability of dropping an attention weight, in [0, 1).
+        scale: Multiplies the scores; None for D ** -0.5.
+        causal: Whether a token sees only itself and those before it.
+        window: A token sees those at a distance less than this; None for all.
+        bias: (H, 2 L - 1), added to the scores by the distance from query to key, -(L - 1) to L - 1, where L is the
+            longest sequence; None for no bias.
+
+    Returns:
+        (T, H, D).
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    if window is not None and window >= tokens.longest:
+        window = None
+    device = query.device.type
+    if torch.is_autocast_enabled(
+        device
+    ):  # as torch's own attention: some models leave queries and keys in float32
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    head_size = query.shape[-1]
+    if (
+        query.is_cuda
+        and bias is None
+        and head_size <= FLASH_HEAD_SIZE
+        and head_size % 8 == 0
+        and tokens.num_tokens
+    ):
+        return _cuda_attention(query, key, value, tokens, dropout, scale, causal, window)
+    if key.shape[1] != query.shape[1]:
+        key, value = (
+            tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value)
+        )
+    # With dropout always the same way, gradients wanted or not: a checkpoint that is run again must draw the same mask.
+    if tokens.num_tokens and (dropout > 0 or (bias is not None and torch.is_grad_enabled())):
+        with torch.autocast(device, enabled=False):
+            attended: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
+                query, key, value, bias, blocks_of(tokens), dropout, scale, causal, window
+            )
+        return attended
+    return _grouped_sdpa(query, key, value, tokens, dropout, scale, causal, window, bias)
+
+
+def _grouped_sdpa(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: TokenBatch,
+    dropout: float,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """One call of torch's attention for each group of equal lengths."""
+    # `split`, not slices: the backward of each slice would be a zero tensor of full size.
+    sizes = [length * count for length, count in tokens.groups]
+    outputs = []
+    for (length, count), parts in zip(
+        tokens.groups, zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True), strict=True
+    ):
+        q, k, v = (
+            part.unflatten(0, (count, length)).transpose(1, 2) for part in parts
+        )  # (count, H, length, D)
+        mask = None if window is None else _visible(length, causal, window, query.device)
+        if bias is not None:
+            mask = _bias_matrix(bias, length, causal, window)
+        attended = scaled_dot_product_attention(
+            q, k, v, mask, dropout, is_causal=causal and mask is None and length > 1, scale=scale
+        )
+        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    return torch.cat(outputs) if outputs else query
+
+
+class _BlockAttention(torch.autograd.Function):
+    """Attention by blocks of about equal length with dropout and a bias by distance, forward and backward.
+
+    torch's own attention leaves its fused kernel on the CPU as soon as dropout is on. Here the heads of all sequences
+    are gathered into blocks once, and the products of each block run over contiguous memory. A block pads its
+    sequences to the longest of them; the padding is masked, and nothing outside of this function sees it.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        blocks: Blocks,
+        dropout: float,
+        scale: float,
+        causal: bool,
+        window: int | None,
+    ) -> Tensor:
+        heads = query.shape[1]
+        q, k, v = (blocks.gather(tensor) for tensor in (query, key, value))
+        out = torch.empty_like(q)
+        weights: list[Tensor] = []
+        for block, q_, k_ in blocks.split(heads, q, k):
+            addend = _addend(bias, block.length, causal, window, query)
+            if addend is None:
+                scores = torch.baddbmm(q.new_empty(1), q_, k_.transpose(1, 2), beta=0, alpha=scale)
+            else:
+                addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
+                scores = torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=scale)
+            if block.hidden is not None:
+                by_head = scores.view(block.count, heads, block.length, block.length)
+                by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
+            weights.append(torch.softmax(scores, -1))  # (count * H, length, length)
+        kept: tuple[Tensor, ...] = ()
+        if dropout:
+            sizes = [w.numel() for w in weights]
+            mask = keep_mask([sum(sizes)], dropout, query)
+            kept = tuple(part.view_as(w) for part, w in zip(mask.split(sizes), weights, strict=True))
+        for i, (_, v_, out_) in enumerate(blocks.split(heads, v, out)):
+            torch.bmm(weights[i] * kept[i] if kept else weights[i], v_, out=out_)
+        ctx.save_for_backward(q, k, v, out, *weights, *kept)
+        ctx.blocks, ctx.scale, ctx.heads = blocks, scale, heads
+        ctx.bias_shape = None if bias is None else bias.shape
+        return blocks.scatter(out, heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, v, out, *saved = ctx.saved_tensors
+        blocks: Blocks = ctx.blocks
+        heads, number = ctx.heads, len(blocks.blocks)
+        weights, kept = saved[:number], saved[number:]
+        grad_out = blocks.gather(grad_output, padding=0.0)
+        # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(out * grad_out).
+        row_sums = (out * grad_out).sum(-1, keepdim=True)
+        grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
+        grad_bias = None if ctx.bias_shape is None else q.new_zeros(ctx.bias_shape)
+        parts = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
+        for i, (block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_) in enumerate(parts):
+            grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2))
+            dropped = weights[i]
+            if kept:
+                grad_weights *= kept[i]
+                dropped = dropped * kept[i]
+            grad_scores = grad_weights.sub_(row_sums_).mul_(weights[i])
+            if grad_bias is not None:
+                by_head = grad_scores.view(block.count, heads, block.length, block.length).sum(0)
+                _of_distances(grad_bias, block.length).add_(_sums_by_distance(by_head))
+            torch.bmm(dropped.transpose(1, 2), grad_out_, out=grad_v_)
+            grad_scores *= ctx.scale
+            torch.bmm(grad_scores, k_, out=grad_q_)
+            torch.bmm(grad_scores.transpose(1, 2), q_, out=grad_k_)
+        grads = (blocks.scatter(grad, heads) for grad in (grad_q, grad_k, grad_v))
+        return (*grads, grad_bias, None, None, None, None, None)
+
+
+def _addend(
+    bias: Tensor | None, length: int, causal: bool, window: int | None, like: Tensor
+) -> Tensor | None:
+    """What is added to the scores of a group, (1 or H, length, length); None for nothing."""
+    if bias is not None:
+        return _bias_matrix(bias, length, causal, window).to(like.dtype)
+    if not causal and window is None:
+        return None
+    visible = _visible(length, causal, window, like.device)
+    return torch.zeros(1, length, length, dtype=like.dtype, device=like.device).masked_fill(
+        ~visible, -torch.inf
+    )
+
+
+def _bias_matrix(bias: Tensor, length: int, causal: bool, window: int | None) -> Tensor:
+    """(H, 2 L - 1) by distance -> (H, length, length), with -inf where a key is not visible."""
+    matrix = _of_distances(bias, length).unfold(1, length, 1).flip(1)
+    if causal or window is not None:
+        matrix = matrix.masked_fill(~_visible(length, causal, window, bias.device), -torch.inf)
+    return matrix
+
+
+def _of_distances(bias: Tensor, length: int) -> Tensor:
+    """(H, 2 L - 1) -> the view (H, 2 length - 1) of the distances that occur in a sequence of this length."""
+    return bias.narrow(1, bias.shape[1] // 2 + 1 - length, 2 * length - 1)
+
+
+def _sums_by_distance(scores: Tensor) -> Tensor:
+    """(H, length, length) -> (H, 2 length - 1): the sum over all pairs of a query and a key at each distance."""
+    length = scores.shape[1]
+    # Last query first, query i's row is moved i places to the right: equal distances then stand in one column.
+    moved = pad(scores.flip(1), (0, length)).flatten(1)[:, : length * (2 * length - 1)]
+    sums: Tensor = moved.unflatten(1, (length, 2 * length - 1)).sum(1)
+    return sums
+
+
+def _visible(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
+    """(length, length) bool: whether query i sees key j."""
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place[None, :]
+    visible = torch.ones(length, length, dtype=torch.bool, device=device)
+    if causal:
+        visible &= distance >= 0
+    if window is not None:
+        visible &= distance.abs() < window
+    return visible
+
+
+def _causal(module: nn.Module, is_causal: bool | None) -> bool:
+    return bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
+
+
+def _cuda_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tokens: TokenBatch,
+    dropout: float,
+    scale: float,
+    causal: bool,
+    window: int | None,
+) -> Tensor:
+    """torch's fused variable-length kernels; the operators beneath the public functions, since those take no dropout."""
+    ends, longest = tokens.cumulative_lengths, tokens.longest
+    if query.dtype in (torch.float16, torch.bfloat16):
+        left = -1 if window is None else window - 1
+        right = 0 if causal else left
+        output: Tensor = torch.ops.aten._flash_attention_forward(
+            query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, dropout,
+            causal and window is None, False, scale=scale, window_size_left=left, window_size_right=right,
+        )[0]  # fmt: skip
+        return output
+    if window is not None:
+        return _grouped_sdpa(query, key, value, tokens, dropout, scale, causal, window, None)
+    if key.shape[1] != query.shape[1]:
+        key, value = (
+            tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value)
+        )
+    output = torch.ops.aten._efficient_attention_forward(
+        query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), None, ends, ends, longest, longest, dropout,
+        int(causal), compute_log_sumexp=torch.is_grad_enabled(), scale=scale,
+    )[0]  # fmt: skip
+    return output.squeeze(0)

@@ -1,0 +1,54 @@
+"""The packed forward pass of MPNet, whose attention layers never ask for an attention implementation.
+
+MPNet adds to every score a bias that depends only on the distance from query to key. It is computed once per
+forward pass, for 2 L - 1 distances, and indexed by each group of equally long sequences.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from likewise.engine.attention import packed_attention
+from likewise.engine.token_batch import TokenBatch
+
+
+def mpnet_forward(model: Any, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+    """Run a transformers MPNetModel on a packed batch.
+
+    Args:
+        model: The MPNetModel.
+        tokens: The batch.
+        output_hidden_states: Whether to return the outputs of all layers.
+
+    Returns:
+        The last layer's token embeddings (T, D); with `output_hidden_states` the embeddings layer's and every layer's.
+    """
+    embeddings, encoder = model.embeddings, model.encoder
+    positions = tokens.positions + embeddings.padding_idx + 1
+    hidden: Tensor = embeddings(
+        input_ids=tokens.input_ids.unsqueeze(0), position_ids=positions.unsqueeze(0)
+    ).squeeze(0)
+    distances = torch.arange(1 - tokens.longest, tokens.longest, device=tokens.device)
+    bias = encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T  # (H, 2 L - 1)
+    layers = [hidden]
+    for layer in encoder.layer:
+        hidden = _layer(layer, hidden, tokens, bias)
+        layers.append(hidden)
+    return tuple(layers) if output_hidden_states else (hidden,)
+
+
+def _layer(layer: Any, hidden: Tensor, tokens: TokenBatch, bias: Tensor) -> Tensor:
+    attention = layer.attention.attn
+    heads = (attention.num_attention_heads, attention.attention_head_size)
+    query, key, value = (
+        project(hidden).unflatten(-1, heads) for project in (attention.q, attention.k, attention.v)
+    )
+    dropout = attention.dropout.p if attention.training else 0.0
+    attended = packed_attention(query, key, value, tokens, dropout, bias=bias.to(query.dtype))
+    outer = layer.attention
+    hidden = outer.LayerNorm(outer.dropout(attention.o(attended.flatten(1))) + hidden)
+    output: Tensor = layer.output(layer.intermediate(hidden), hidden)
+    return output

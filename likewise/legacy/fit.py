@@ -1,0 +1,283 @@
+"""`model.fit`: training of the older kind, from data loaders of InputExample, on top of the trainer."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
+from transformers import TrainerCallback
+
+from likewise.input_example import InputExample
+from likewise.training.data.collation import BatchReader, DataSetReader, label_tensor
+from likewise.training.run.arguments import MultiDatasetBatchSamplers, SentenceTransformerTrainingArguments
+from likewise.training.run.evaluating import run_evaluator
+from likewise.training.run.trainer import SentenceTransformerTrainer
+from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
+
+if TYPE_CHECKING:
+    from likewise.model.sentence_transformer import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+SCHEDULES: dict[str, Callable[[Any, int, int], Any]] = {
+    "constantlr": lambda optimizer, warmup, total: transformers.get_constant_schedule(optimizer),
+    "warmupconstant": lambda optimizer, warmup, total: transformers.get_constant_schedule_with_warmup(
+        optimizer, warmup
+    ),
+    "warmuplinear": transformers.get_linear_schedule_with_warmup,
+    "warmupcosine": transformers.get_cosine_schedule_with_warmup,
+    "warmupcosinewithhardrestarts": transformers.get_cosine_with_hard_restarts_schedule_with_warmup,
+}
+
+
+def fit(
+    model: SentenceTransformer,
+    train_objectives: Iterable[tuple[Any, nn.Module]],
+    evaluator: Any = None,
+    epochs: int = 1,
+    steps_per_epoch: int | None = None,
+    scheduler: str = "WarmupLinear",
+    warmup_steps: int = 10_000,
+    optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+    optimizer_params: Mapping[str, Any] | None = None,
+    weight_decay: float = 0.01,
+    evaluation_steps: int = 0,
+    output_path: str | None = None,
+    save_best_model: bool = True,
+    max_grad_norm: float = 1,
+    use_amp: bool = False,
+    callback: Callable[[float, float, int], None] | None = None,
+    show_progress_bar: bool = True,
+    checkpoint_path: str | None = None,
+    checkpoint_save_steps: int = 500,
+    checkpoint_save_total_limit: int = 0,
+    resume_from_checkpoint: bool = False,
+) -> None:
+    """Train a model; see `SentenceTransformer.fit`."""
+    objectives = list(train_objectives)
+    if not objectives:
+        raise ValueError("`train_objectives` is empty. Pass at least one pair of a data loader and a loss.")
+    loaders = {f"_dataset_{number}": loader for number, (loader, _) in enumerate(objectives, 1)}
+    losses = {f"_dataset_{number}": loss for number, (_, loss) in enumerate(objectives, 1)}
+    for loader in loaders.values():
+        loader.collate_fn = list  # the examples themselves
+    rounds = min(map(len, loaders.values()))
+    steps = rounds * epochs if not steps_per_epoch else steps_per_epoch * epochs
+    total = steps * len(objectives)
+    optimizer, schedule = (
+        _optimizer(model, losses, optimizer_class, dict(optimizer_params or {"lr": 2e-5}), weight_decay),
+        scheduler.lower(),
+    )
+    if schedule not in SCHEDULES:
+        raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULES)}, but is {scheduler!r}.")
+    on_gpu = torch.cuda.is_available()
+    with TemporaryDirectory() as temporary:
+        args = SentenceTransformerTrainingArguments(
+            output_dir=checkpoint_path or temporary,
+            per_device_train_batch_size=max(_batch_size(loader) for loader in loaders.values()),
+            multi_dataset_batch_sampler=MultiDatasetBatchSamplers.ROUND_ROBIN,
+            max_steps=total,
+            max_grad_norm=max_grad_norm,
+            fp16=use_amp and on_gpu,
+            bf16=use_amp and not on_gpu,
+            disable_tqdm=not show_progress_bar,
+            save_strategy="steps" if checkpoint_path else "no",
+            save_steps=checkpoint_save_steps,
+            save_total_limit=checkpoint_save_total_limit or None,
+            report_to="none",
+        )
+        trainer = _FitTrainer(
+            loaders,
+            model=model,
+            args=args,
+            loss=losses,
+            optimizers=(optimizer, SCHEDULES[schedule](optimizer, warmup_steps, total)),
+        )
+        watch = _Evaluation(
+            evaluator, output_path, save_best_model, callback,
+            every=evaluation_steps * len(objectives), epoch_steps=(steps_per_epoch or rounds) * len(objectives),
+        )  # fmt: skip
+        trainer.add_callback(watch)
+        resumes = bool(resume_from_checkpoint and checkpoint_path and _has_checkpoint(checkpoint_path))
+        if resume_from_checkpoint and not resumes:
+            logger.warning("There is no checkpoint in %s; training begins from the start.", checkpoint_path)
+        trainer.train(resume_from_checkpoint=resumes or False)
+    if output_path is not None and (evaluator is None or not save_best_model):
+        model.save(output_path)
+
+
+def smart_batching_collate(
+    model: SentenceTransformer, batch: Sequence[InputExample]
+) -> tuple[list[dict[str, Tensor]], Tensor]:
+    """Examples -> one dict of padded features for each text column, and the labels."""
+    columns = zip(*(example.texts for example in batch), strict=True)
+    return [dict(model.tokenize(list(column))) for column in columns], label_tensor(
+        [example.label for example in batch]
+    )
+
+
+class _Evaluation(TrainerCallback):
+    """Evaluates every so many steps and after every epoch, and keeps the best model."""
+
+    def __init__(
+        self,
+        evaluator: Any,
+        output_path: str | None,
+        saves: bool,
+        callback: Any,
+        every: int,
+        epoch_steps: int,
+    ) -> None:
+        self.evaluator = evaluator
+        self.output_path = output_path
+        self.saves = saves
+        self.callback = callback
+        self.every = every
+        self.epoch_steps = epoch_steps
+        self.best = -float("inf")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+        if self.evaluator is None:
+            return
+        epoch, step = divmod(state.global_step, self.epoch_steps)
+        if step == 0:
+            self._evaluate(model, epoch - 1, -1)
+        elif self.every > 0 and step % self.every == 0:
+            self._evaluate(model, epoch, step)
+
+    def _evaluate(self, model: Any, epoch: int, step: int) -> None:
+        folder = None if self.output_path is None else os.path.join(self.output_path, "eval")
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        metrics = run_evaluator(self.evaluator, model, folder, epoch, step)
+        primary = getattr(self.evaluator, "primary_metric", None)
+        score = metrics[f"eval_{primary}"] if primary else next(iter(metrics.values()))
+        if self.callback is not None:
+            self.callback(score, epoch, step)
+        better = score if getattr(self.evaluator, "greater_is_better", True) else -score
+        if better > self.best:
+            self.best = better
+            if self.saves and self.output_path is not None:
+                model.save(self.output_path)
+
+
+class _FitTrainer(SentenceTransformerTrainer):
+    """Takes its batches from data loaders, as they come."""
+
+    def __init__(self, loaders: Mapping[str, Any], **kwargs: Any) -> None:
+        self._loaders = loaders
+        super().__init__(train_dataset={name: _first_rows(each) for name, each in loaders.items()}, **kwargs)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The data loaders' batches, one of each in turn."""
+        rows = [_LoaderRows(self._loaders[plan.name]) for plan in self.plans["train"]]
+        readers = [
+            DataSetReader(each, plan, self.model, keep_tokens=False)
+            for each, plan in zip(rows, self.plans["train"], strict=True)
+        ]
+        joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
+        batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
+        loader = DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
+        prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(loader)
+        return prepared
+
+
+class _LoaderRows:
+    """The rows of a data loader's newest batches, by their number."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.kept: dict[int, InputExample] = {}
+
+    def __len__(self) -> int:
+        return max(1, len(self.loader) * _batch_size(self.loader))
+
+    def __getitem__(self, numbers: Sequence[int]) -> dict[str, list[Any]]:
+        return _columns([self.kept[number] for number in numbers])
+
+
+class _LoaderBatches(BatchSampler):
+    """The batches of a data loader, as numbers of rows."""
+
+    def __init__(self, rows: _LoaderRows) -> None:
+        super().__init__(rows, _batch_size(rows.loader), False)  # type: ignore[arg-type]
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows.loader)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        number = 0
+        for batch in self.rows.loader:
+            numbers = list(range(number, number + len(batch)))
+            number += len(batch)
+            newest = {n: row for n, row in self.rows.kept.items() if n >= number - 64 * len(batch)}
+            self.rows.kept = newest | dict(zip(numbers, batch, strict=True))
+            yield numbers
+
+
+def _columns(examples: Sequence[InputExample]) -> dict[str, list[Any]]:
+    """Examples as columns `sentence_0`, `sentence_1`, ... and `label`, each of the examples' own order."""
+    texts = zip(*(example.texts for example in examples), strict=True)
+    columns: dict[str, list[Any]] = {
+        f"sentence_{number}": list(column) for number, column in enumerate(texts)
+    }
+    return columns | {"label": [example.label for example in examples]}
+
+
+def _first_rows(loader: Any) -> Any:
+    """The first batch as a data set, for the plan; without labels where all are 0, the default."""
+    from datasets import Dataset
+
+    batch = next(iter(loader), None)
+    if not batch:
+        raise ValueError(
+            "A data loader in `train_objectives` has no batch. Add examples, or lower its batch size."
+        )
+    known = getattr(getattr(loader, "dataset", None), "examples", None) or getattr(loader, "dataset", None)
+    examples = known if isinstance(known, list) and isinstance(known[0], InputExample) else batch
+    columns = _columns(examples)
+    plain = all(isinstance(label, int) and label == 0 for label in columns["label"])
+    if plain:
+        columns.pop("label")
+    return Dataset.from_dict(columns)
+
+
+def _batch_size(loader: Any) -> int:
+    size = getattr(loader, "batch_size", None) or getattr(
+        getattr(loader, "batch_sampler", None), "batch_size", None
+    )
+    return int(size or 8)
+
+
+def _optimizer(
+    model: SentenceTransformer, losses: Mapping[str, nn.Module], kind: Any, options: Any, weight_decay: float
+) -> torch.optim.Optimizer:
+    modules = nn.ModuleDict({"model": model, **losses})
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, parameter in modules.named_parameters():
+        decays = not any(part in name for part in ("bias", "LayerNorm.weight"))
+        if parameter.requires_grad:
+            groups[decays].append(parameter)
+    optimizer: torch.optim.Optimizer = kind(
+        [
+            {"params": groups[True], "weight_decay": weight_decay},
+            {"params": groups[False], "weight_decay": 0.0},
+        ],
+        **options,
+    )
+    return optimizer
+
+
+def _has_checkpoint(folder: str) -> bool:
+    from transformers.trainer_utils import get_last_checkpoint
+
+    return os.path.isdir(folder) and get_last_checkpoint(folder) is not None

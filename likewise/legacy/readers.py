@@ -1,0 +1,248 @@
+"""Readers of the older kind: from files to lists of InputExample."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from likewise.input_example import InputExample
+
+__all__ = [
+    "InputExample",
+    "LabelSentenceReader",
+    "NLIDataReader",
+    "PairedFilesReader",
+    "STSBenchmarkDataReader",
+    "STSDataReader",
+    "TripletReader",
+]
+
+
+def open_text(path: str | Path) -> TextIO:
+    """A file of UTF-8 text, unpacked where its name ends in .gz.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
+    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+
+
+def _first(examples: Iterable[InputExample], max_examples: int) -> list[InputExample]:
+    return list(islice(examples, max_examples) if max_examples > 0 else examples)
+
+
+class LabelSentenceReader:
+    """Lines of a label and a sentence, for losses that compare texts of the same label. Labels become numbers from 0.
+
+    Args:
+        folder: Where the files are.
+        label_col_idx: The number of the label's column.
+        sentence_col_idx: The number of the sentence's column.
+        separator: What stands between columns.
+    """
+
+    def __init__(
+        self, folder: str, label_col_idx: int = 0, sentence_col_idx: int = 1, separator: str = "\t"
+    ) -> None:
+        self.folder = folder
+        self.label_map: dict[str, int] = {}
+        self.label_col_idx = label_col_idx
+        self.sentence_col_idx = sentence_col_idx
+        self.separator = separator
+
+    def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
+        """The rows of a file, at most so many (0: all)."""
+        with open_text(Path(self.folder) / filename) as file:
+            return _first(self._examples(file, filename), max_examples)
+
+    def _examples(self, file: TextIO, filename: str) -> Iterator[InputExample]:
+        for number, line in enumerate(file):
+            cells = line.strip().split(self.separator)
+            label = self.label_map.setdefault(cells[self.label_col_idx], len(self.label_map))
+            yield InputExample(f"{filename}-{number}", [cells[self.sentence_col_idx]], label)
+
+
+class NLIDataReader:
+    """Pairs with an inference label, from the three files `s1.{name}`, `s2.{name}` and `labels.{name}`, packed with gzip.
+
+    Args:
+        dataset_folder: Where the files are.
+    """
+
+    def __init__(self, dataset_folder: str) -> None:
+        self.dataset_folder = dataset_folder
+
+    def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
+        """The pairs of a split, e.g. `train.gz`, at most so many (0: all)."""
+        with ExitStack() as stack:
+            files = [
+                stack.enter_context(
+                    gzip.open(Path(self.dataset_folder) / f"{part}.{filename}", "rt", encoding="utf-8")
+                )
+                for part in ("s1", "s2", "labels")
+            ]
+            rows = enumerate(zip(*files, strict=True))
+            return _first(
+                (
+                    InputExample(f"{filename}-{number}", [first, second], self.map_label(label))
+                    for number, (first, second, label) in rows
+                ),
+                max_examples,
+            )
+
+    @staticmethod
+    def get_labels() -> dict[str, int]:
+        """The labels and their numbers."""
+        return {"contradiction": 0, "entailment": 1, "neutral": 2}
+
+    def get_num_labels(self) -> int:
+        """How many labels there are."""
+        return len(self.get_labels())
+
+    def map_label(self, label: str) -> int:
+        """A label's number."""
+        return self.get_labels()[label.strip().lower()]
+
+
+class PairedFilesReader:
+    """Rows of which each text comes from a file of its own, line by line.
+
+    Args:
+        filepaths: The files.
+    """
+
+    def __init__(self, filepaths: Sequence[str]) -> None:
+        self.filepaths = filepaths
+
+    def get_examples(self, max_examples: int = 0) -> list[InputExample]:
+        """The rows, as many as the shortest file has lines, at most so many (0: all)."""
+        with ExitStack() as stack:
+            files = [stack.enter_context(open_text(path)) for path in self.filepaths]
+            rows = enumerate(zip(*files, strict=False))
+            return _first((InputExample(str(n), list(texts), 1) for n, texts in rows), max_examples)
+
+
+class STSDataReader:
+    """Pairs with a score, from a file with columns.
+
+    Args:
+        dataset_folder: Where the files are.
+        s1_col_idx: The number of the first text's column.
+        s2_col_idx: The number of the second text's column.
+        score_col_idx: The number of the score's column.
+        delimiter: What stands between columns.
+        quoting: One of csv's constants.
+        normalize_scores: Whether scores are brought to 0 to 1.
+        min_score: The lowest score.
+        max_score: The highest score.
+    """
+
+    def __init__(
+        self,
+        dataset_folder: str,
+        s1_col_idx: int = 0,
+        s2_col_idx: int = 1,
+        score_col_idx: int = 2,
+        delimiter: str = "\t",
+        quoting: int = csv.QUOTE_NONE,
+        normalize_scores: bool = True,
+        min_score: float = 0,
+        max_score: float = 5,
+    ) -> None:
+        self.dataset_folder = dataset_folder
+        self.s1_col_idx = s1_col_idx
+        self.s2_col_idx = s2_col_idx
+        self.score_col_idx = score_col_idx
+        self.delimiter = delimiter
+        self.quoting = quoting
+        self.normalize_scores = normalize_scores
+        self.min_score = min_score
+        self.max_score = max_score
+
+    def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
+        """The pairs of a file, at most so many (0: all)."""
+        with open_text(Path(self.dataset_folder) / filename) as file:
+            rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
+            examples = (
+                InputExample(
+                    f"{filename}{number}",
+                    [row[self.s1_col_idx], row[self.s2_col_idx]],
+                    self._score(float(row[self.score_col_idx])),
+                )
+                for number, row in enumerate(rows)
+            )
+            return _first(examples, max_examples)
+
+    def _score(self, score: float) -> float:
+        if not self.normalize_scores:
+            return score
+        return (score - self.min_score) / (self.max_score - self.min_score)
+
+
+class STSBenchmarkDataReader(STSDataReader):
+    """The STS benchmark's own files: texts in columns 5 and 6, the score in column 4. Arguments as for STSDataReader."""
+
+    def __init__(
+        self,
+        dataset_folder: str,
+        s1_col_idx: int = 5,
+        s2_col_idx: int = 6,
+        score_col_idx: int = 4,
+        delimiter: str = "\t",
+        quoting: int = csv.QUOTE_NONE,
+        normalize_scores: bool = True,
+        min_score: float = 0,
+        max_score: float = 5,
+    ) -> None:
+        super().__init__(
+            dataset_folder, s1_col_idx, s2_col_idx, score_col_idx, delimiter, quoting,
+            normalize_scores, min_score, max_score,
+        )  # fmt: skip
+
+
+class TripletReader:
+    """Triplets, from a file with columns.
+
+    Args:
+        dataset_folder: Where the files are.
+        s1_col_idx: The number of the anchor's column.
+        s2_col_idx: The number of the positive's column.
+        s3_col_idx: The number of the negative's column.
+        has_header: Whether the first line holds names.
+        delimiter: What stands between columns.
+        quoting: One of csv's constants.
+    """
+
+    def __init__(
+        self,
+        dataset_folder: str,
+        s1_col_idx: int = 0,
+        s2_col_idx: int = 1,
+        s3_col_idx: int = 2,
+        has_header: bool = False,
+        delimiter: str = "\t",
+        quoting: int = csv.QUOTE_NONE,
+    ) -> None:
+        self.dataset_folder = dataset_folder
+        self.columns = (s1_col_idx, s2_col_idx, s3_col_idx)
+        self.has_header = has_header
+        self.delimiter = delimiter
+        self.quoting = quoting
+
+    def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
+        """The triplets of a file, at most so many (0: all)."""
+        with open_text(Path(self.dataset_folder) / filename) as file:
+            rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
+            if self.has_header:
+                next(rows)
+            return _first(
+                (InputExample(texts=[row[column] for column in self.columns]) for row in rows), max_examples
+            )

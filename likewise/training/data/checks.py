@@ -1,0 +1,352 @@
+"""Does a data set fit its loss? Asked before training, with an answer that names the column, the row and the fix."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from likewise.losses.base import Columns, Label
+from likewise.modules.images import is_picture
+from likewise.training.data.columns import arrow_chunks, column_names, is_transformed
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset, IterableDataset
+
+logger = logging.getLogger(__name__)
+
+RESERVED_COLUMNS = ("return_loss", "dataset_name")
+USUAL_PLACES = {
+    "anchor": 0, "query": 0, "question": 0, "premise": 0,
+    "positive": 1, "answer": 1, "response": 1, "hypothesis": 1,
+    "negative": 2,
+}  # fmt: skip
+SAMPLE_ROWS = 1000  # looked at where rows are made when they are read, or come as a stream
+IMAGE_SAMPLE_ROWS = 32  # the same where they hold images
+
+
+def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, where: str) -> Columns | None:
+    """Which of the loss's shapes of data the columns have; None for a loss that declares none.
+
+    Args:
+        loss: The loss.
+        texts: The text columns.
+        label: The label column.
+        where: The data set, in words.
+
+    Raises:
+        ValueError: They have none of them.
+    """
+    takes: tuple[Columns, ...] | None = getattr(loss, "takes", None)
+    if not takes:
+        return None
+    name = type(loss).__name__
+    by_number = [shape for shape in takes if _takes_number(shape, len(texts))]
+    if not by_number:
+        raise ValueError(
+            f"{name} takes {_either(takes)}; but {where} has {len(texts)} text columns: {_listed(texts)}. Choose them "
+            "with `dataset.select_columns([...])` (the label column too), or choose another loss."
+        )
+    for shape in by_number:
+        if (shape.label is Label.NONE) == (label is None):
+            return shape
+    if label is None:
+        raise ValueError(
+            f"{name} takes {_either(by_number)}; but {where} has no label column. Name it 'label' or 'score': "
+            f"`dataset.rename_column(..., 'label')`; it has {_listed(texts)}. Or choose a loss without labels."
+        )
+    return by_number[0]
+
+
+def _takes_number(shape: Columns, number: int) -> bool:
+    fewest = len(shape.roles)
+    most = fewest if shape.more is None else shape.most
+    return fewest <= number and (most is None or number <= most)
+
+
+def _either(shapes: Iterable[Columns]) -> str:
+    return ", or ".join(shape.describe() for shape in shapes)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"
+
+
+def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
+    """Refuse reserved column names; warn where names hint at another order, or at ids in place of texts.
+
+    Raises:
+        ValueError: A name is reserved, or nothing is left to embed.
+    """
+    for column in (*texts, label):
+        if column in RESERVED_COLUMNS:
+            raise ValueError(
+                f"Column {column!r} of {where} has a reserved name. Rename it: "
+                f"`dataset.rename_column({column!r}, ...)`."
+            )
+    if not texts:
+        raise ValueError(f"{where} has no text column, only {_listed([label] if label else [])}. Add one.")
+    for place, column in enumerate(texts):
+        expected = USUAL_PLACES.get(column.lower(), place)
+        if place != expected and expected < len(texts):
+            logger.warning(
+                "Column %r of %s is text number %d, where one expects number %d: the order of the columns counts, not "
+                "their names. Put them in order with `dataset.select_columns([...])`.",
+                column, where, place + 1, expected + 1,
+            )  # fmt: skip
+        if column == "id" or column.endswith(("_id", "_ids", "_idx")):
+            logger.warning(
+                "Column %r of %s looks like ids, but is embedded as text. Remove it with "
+                "`dataset.remove_columns(%r)` if it is not text; put what it stands for in its place with "
+                "`likewise.util.resolve_ids`; or name it in `id_columns` if equal values mean that rows belong together.",
+                column, where, column,
+            )  # fmt: skip
+
+
+def first_rows(dataset: Dataset | IterableDataset) -> Dataset:
+    """What can be checked: the data set itself, or its first rows where reading all would mean making them."""
+    from datasets import Dataset
+
+    if not isinstance(dataset, Dataset):
+        return Dataset.from_list(list(dataset.take(_sample_rows(next(iter(dataset), {})))))
+    if not (is_transformed(dataset) and len(dataset)):
+        return dataset
+    return dataset.select(range(min(_sample_rows(dataset[0]), len(dataset))))
+
+
+def _sample_rows(row: Mapping[str, Any]) -> int:
+    return IMAGE_SAMPLE_ROWS if any(map(is_picture, row.values())) else SAMPLE_ROWS
+
+
+def check_images(dataset: Dataset, column: str, where: str) -> None:
+    """Refuse a column with missing images; what is in the others is not looked at.
+
+    Raises:
+        ValueError: One is missing.
+    """
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no image")
+
+
+def check_texts(dataset: Dataset, column: str, where: str) -> None:
+    """Refuse a column with cells that are no text.
+
+    Raises:
+        ValueError: It holds something else, or nothing in some row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    empty: list[int] = []
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no text")
+        kind = chunk.type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            _check_pairs(chunk, start, column, where)
+        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise ValueError(
+                f"Column {column!r} of {where} holds {kind}, not text (row {start}: {chunk[0].as_py()!r}). If it is the "
+                f"label, rename it with `dataset.rename_column({column!r}, 'label')`; if it is neither, remove it with "
+                f"`dataset.remove_columns({column!r})`."
+            )
+        else:
+            empty += (start + pc.indices_nonzero(pc.equal(pc.binary_length(chunk), 0)).to_numpy()).tolist()
+    if empty:
+        logger.warning(
+            "Column %r of %s has %d empty texts, the first in row %d.", column, where, len(empty), empty[0]
+        )
+
+
+def _chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.Array]]:
+    """A column's chunks, each with the number of its first row."""
+    import pyarrow as pa
+
+    start = 0
+    try:
+        for chunk in arrow_chunks(dataset, column):
+            yield start, chunk
+            start += len(chunk)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(
+            f"Column {column!r} of {where} mixes types: {error}. Make its cells alike."
+        ) from error
+
+
+def _refuse_missing(chunk: pa.Array, start: int, column: str, where: str, what: str) -> None:
+    import pyarrow.compute as pc
+
+    if chunk.null_count:
+        row = start + int(pc.indices_nonzero(chunk.is_null())[0].as_py())
+        raise ValueError(
+            f"Column {column!r} of {where} has {what} (None) in row {row}. Drop such rows with "
+            f"`dataset.filter(lambda row: row[{column!r}] is not None)`, or fill them in."
+        )
+
+
+def _check_pairs(chunk: pa.Array, start: int, column: str, where: str) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_string(chunk.type.value_type) or pa.types.is_large_string(chunk.type.value_type)):
+        raise ValueError(
+            f"Column {column!r} of {where} holds {chunk.type}; expected texts, or pairs of texts. Remove it with "
+            f"`dataset.remove_columns({column!r})`, or name it 'label' if it is the label."
+        )
+    wrong = pc.indices_nonzero(pc.not_equal(pc.list_value_length(chunk), 2))
+    if len(wrong):
+        row = int(wrong[0].as_py())
+        raise ValueError(
+            f"Column {column!r} of {where} holds a list of {len(chunk[row])} in row {start + row}; expected a text, or a "
+            "pair of texts. Put each text in a column of its own."
+        )
+
+
+def check_ids(dataset: Dataset, column: str, where: str) -> None:
+    """Refuse an id column with empty cells: rows without an id would belong together.
+
+    Raises:
+        ValueError: There is one.
+    """
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no id")
+
+
+def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> None:
+    """Refuse id columns that no data set has.
+
+    Raises:
+        ValueError: There is one.
+    """
+    known = (
+        {column for dataset in data_sets.values() for column in column_names(dataset)}
+        if id_columns
+        else set()
+    )
+    for column in id_columns:
+        if column not in known:
+            near = get_close_matches(column, known, n=1)
+            raise ValueError(
+                f"`id_columns` names {column!r}, but the columns are {_listed(sorted(known))}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
+
+
+def check_labels(dataset: Dataset, column: str, loss: nn.Module, shape: Columns, where: str) -> None:
+    """Refuse labels that the loss does not take.
+
+    Raises:
+        ValueError: They are missing, of another kind, or out of range.
+    """
+    if shape.label is Label.NONE:
+        _check_unused(dataset, column, loss, shape, where)
+        return
+    takes = f"{type(loss).__name__} takes {shape.label.value}"
+    for start, chunk in _chunks(dataset, column, where):
+        _refuse_missing(chunk, start, column, where, "no label")
+        values, width = _numbers(chunk, column, takes, where, start)
+        if width and shape.label in (Label.NUMBER, Label.BINARY, Label.CLASS):
+            raise ValueError(
+                f"Label column {column!r} of {where} holds {chunk.type}, but {takes}. Put one number in each row."
+            )
+        _check_values(values, width, shape, takes, column, where, start)
+
+
+def _numbers(chunk: pa.Array, column: str, takes: str, where: str, start: int) -> tuple[Any, int]:
+    """All numbers of a chunk in a row, and how many there are to a cell (0: they are no lists)."""
+    import pyarrow as pa
+
+    values, lists = chunk, False
+    while (
+        pa.types.is_list(values.type)
+        or pa.types.is_large_list(values.type)
+        or pa.types.is_fixed_size_list(values.type)
+    ):
+        values, lists = values.flatten(), True
+    kind = values.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        fix = f"with `dataset.class_encode_column({column!r})`" if is_text else "by parsing or mapping it"
+        raise ValueError(
+            f"Label column {column!r} of {where} holds {kind}, not numbers (row {start}: {chunk[0].as_py()!r}), but "
+            f"{takes}. Turn it into numbers, e.g. {fix}."
+        )
+    numbers = values.to_numpy(zero_copy_only=False)
+    return numbers if numbers.dtype.kind == "f" else numbers.astype(float), max(
+        len(values) // len(chunk), 1
+    ) if lists else 0
+
+
+def _check_values(
+    values: Any, width: int, shape: Columns, takes: str, column: str, where: str, start: int
+) -> None:
+    import numpy as np
+
+    lowest, highest = shape.label_range or (-np.inf, np.inf)
+    wrong, expected = ~np.isfinite(values), "finite numbers"
+    if not wrong.any() and shape.label is Label.BINARY:
+        wrong, expected = (values != 0) & (values != 1), "0 or 1"
+    if not wrong.any() and shape.label is Label.CLASS:
+        wrong, expected = (values != np.floor(values)) | (values < 0), "whole numbers from 0"
+    if not wrong.any():
+        wrong, expected = (values < lowest) | (values > highest), f"from {lowest:g} to {highest:g}"
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise ValueError(
+            f"Label column {column!r} of {where} holds {values[place]:g} in row {start + place // max(width, 1)}, but "
+            f"{takes}: {expected}. Correct or scale the labels, e.g. with "
+            f"`dataset.map(lambda row: {{{column!r}: ...}})`, or choose another loss."
+        )
+
+
+def _check_unused(dataset: Dataset, column: str, loss: nn.Module, shape: Columns, where: str) -> None:
+    """A label that the loss leaves aside must at least say the same of every row."""
+    import pyarrow.compute as pc
+
+    name, seen = type(loss).__name__, None
+    for _, chunk in _chunks(dataset, column, where):
+        for value in pc.unique(chunk) if not chunk.type.num_fields else chunk:
+            seen = value if seen is None else seen
+            if value != seen:
+                raise ValueError(
+                    f"{name} takes {shape.describe()}; but column {column!r} of {where} is a label that varies "
+                    f"({seen.as_py()!r}, {value.as_py()!r}), and every row would count the same. Keep the rows that fit "
+                    f"and `dataset.remove_columns({column!r})`, or choose a loss that takes labels."
+                )
+    logger.warning("%s takes no label: column %r of %s is left aside.", name, column, where)
+
+
+def check_prompt_names(prompts: Any, data_sets: dict[str, Any]) -> None:
+    """Refuse prompts for columns and data sets that are not there.
+
+    Args:
+        prompts: The argument `prompts`.
+        data_sets: All data sets by name; "" is the name of an only one.
+
+    Raises:
+        ValueError: A key of the prompts is unknown.
+    """
+    if not isinstance(prompts, dict):
+        return
+    columns = {column for dataset in data_sets.values() for column in column_names(dataset)}
+    names = {name for name in data_sets if name}
+    for key, value in prompts.items():
+        known = {*names} if isinstance(value, dict) else columns | names
+        if key not in known:
+            raise ValueError(_unknown("prompts", key, known))
+        if isinstance(value, dict):
+            for column in value:
+                if column not in column_names(data_sets[key]):
+                    raise ValueError(_unknown(f"prompts[{key!r}]", column, column_names(data_sets[key])))
+
+
+def _unknown(argument: str, key: str, known: Iterable[str]) -> str:
+    near = get_close_matches(key, list(known), n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return (
+        f"`{argument}` has a prompt for {key!r}, but the columns and data sets are {_listed(sorted(known))}.{hint} "
+        "Prompts are given by the names of columns, or of data sets in a dict of them."
+    )

@@ -1,0 +1,1 @@
+"""A run: trainer, objective, arguments, checkpoints, evaluation on the way, health."""

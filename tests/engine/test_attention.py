@@ -1,0 +1,409 @@
+"""Packed attention equals torch's own, sequence by sequence, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from likewise.engine import TokenBatch, TokenSequences
+from likewise.engine.attention import (
+    NAME,
+    _BlockAttention,
+    _grouped_sdpa,
+    packed_attention,
+    packed_attention_forward,
+    register,
+)
+from likewise.engine.blocks import blocks_of
+from likewise.engine.layers import FastDropout, FastGELU, FastLinear, use_fast_layers
+from likewise.engine.random import keep_mask
+
+LENGTHS = (12, 3, 20, 7, 7, 1, 0, 20, 70, 130)
+OPTIONS = [(False, None), (True, None), (False, 5), (True, 5)]
+
+
+def batch_of(lengths: tuple[int, ...]) -> TokenBatch:
+    return TokenSequences.from_lists([[1] * length for length in lengths]).pack()
+
+
+def heads(
+    tokens: TokenBatch, number: int, size: int, seed: int, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(tokens.num_tokens, number, size, generator=generator, dtype=dtype).requires_grad_()
+
+
+def one_by_one(
+    q: Tensor, k: Tensor, v: Tensor, tokens: TokenBatch, causal: bool, window: int | None
+) -> Tensor:
+    """The definition: each sequence alone."""
+    outputs = []
+    for start, length in zip(tokens.starts.tolist(), tokens.lengths.tolist(), strict=True):
+        if not length:
+            continue
+        part = slice(start, start + length)
+        place = torch.arange(length)
+        distance = place[:, None] - place[None, :]
+        visible = torch.ones(length, length, dtype=torch.bool)
+        if causal:
+            visible &= distance >= 0
+        if window is not None:
+            visible &= distance.abs() < window
+        q_, k_, v_ = (t[part].transpose(0, 1) for t in (q, k, v))
+        groups = q_.shape[0] // k_.shape[0]
+        k_, v_ = k_.repeat_interleave(groups, 0), v_.repeat_interleave(groups, 0)
+        outputs.append(scaled_dot_product_attention(q_, k_, v_, visible).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+@pytest.mark.parametrize("way", ["groups", "blocks"])
+def test_packed_attention_equals_each_sequence_alone(way: str, causal: bool, window: int | None) -> None:
+    tokens = batch_of(LENGTHS)
+    q, k, v = (heads(tokens, 4, 8, seed) for seed in range(3))
+    expected = one_by_one(q, k, v, tokens, causal, window)
+    if way == "groups":
+        found = _grouped_sdpa(q, k, v, tokens, 0.0, 8**-0.5, causal, window, None)
+    else:
+        found = _BlockAttention.apply(q, k, v, None, blocks_of(tokens), 0.0, 8**-0.5, causal, window)
+    gradient = torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
+    for ours, theirs in zip(
+        torch.autograd.grad(found, (q, k, v), gradient),
+        torch.autograd.grad(expected, (q, k, v), gradient),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_key_head_may_serve_several_query_heads() -> None:
+    tokens = batch_of((5, 2, 9))
+    q, k, v = heads(tokens, 6, 4, 0), heads(tokens, 2, 4, 1), heads(tokens, 2, 4, 2)
+    torch.testing.assert_close(packed_attention(q, k, v, tokens), one_by_one(q, k, v, tokens, False, None))
+
+
+def test_gradients_with_dropout_and_a_bias_by_distance_are_those_of_the_function() -> None:
+    tokens = batch_of((2, 3, 5))
+    q, k, v = (heads(tokens, 2, 3, seed) for seed in range(3))
+    bias = torch.randn(2, 9, dtype=torch.float64, requires_grad=True)
+
+    def attention(*inputs: Tensor) -> Tensor:
+        torch.manual_seed(3)  # the same mask each time
+        return packed_attention(*inputs[:3], tokens, dropout=0.3, scale=0.4, bias=inputs[3])
+
+    assert torch.autograd.gradcheck(attention, (q, k, v, bias))
+
+
+def test_a_bias_is_indexed_by_the_distance_from_query_to_key() -> None:
+    tokens = batch_of((1, 4))
+    q, k, v = (heads(tokens, 2, 3, seed) for seed in range(3))
+    bias = torch.randn(2, 7, dtype=torch.float64)
+    matrix = torch.stack([torch.stack([bias[:, j - i + 3] for j in range(4)], -1) for i in range(4)], -2)
+    q_, k_, v_ = (t[1:].transpose(0, 1) for t in (q, k, v))
+    expected = torch.cat([v[:1], scaled_dot_product_attention(q_, k_, v_, matrix).transpose(0, 1)])
+    torch.testing.assert_close(packed_attention(q, k, v, tokens, bias=bias), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(packed_attention(q, k, v, tokens, bias=bias), expected)
+
+
+def test_dropout_keeps_the_expectation() -> None:
+    tokens = batch_of((6, 9, 16))
+    q, k, v = (heads(tokens, 2, 4, seed, torch.float32) for seed in range(3))
+    torch.manual_seed(0)
+    mean = torch.stack([packed_attention(q, k, v, tokens, dropout=0.25).detach() for _ in range(3000)]).mean(
+        0
+    )
+    torch.testing.assert_close(mean, packed_attention(q, k, v, tokens).detach(), atol=0.06, rtol=0)
+
+
+@pytest.mark.parametrize("drop", [0.1, 0.5, 0.9])
+def test_a_keep_mask_has_the_asked_share_of_zeros_and_mean_one(drop: float) -> None:
+    torch.manual_seed(0)
+    mask = keep_mask((401, 503), drop, torch.empty(0))
+    assert abs(float((mask == 0).float().mean()) - drop) < 0.005
+    assert abs(float(mask.mean()) - 1) < 0.02
+    assert len(mask.unique()) == 2
+
+
+def test_a_keep_mask_follows_the_seed() -> None:
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(keep_mask((100,), 0.5, torch.empty(0)))
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+
+
+@pytest.mark.parametrize("one_dnn", [True, False])
+def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
+    class Feed(torch.nn.Module):
+        def __init__(self) -> None:
+            from transformers.activations import ACT2FN
+
+            super().__init__()
+            self.dense = torch.nn.Linear(6, 10)
+            self.intermediate_act_fn = ACT2FN["gelu"]
+            self.dropout = torch.nn.Dropout(0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dropout(self.intermediate_act_fn(self.dense(x)))
+
+    torch.manual_seed(0)
+    plain, fast = Feed().eval(), Feed().eval()
+    fast.load_state_dict(plain.state_dict())
+    use_fast_layers(fast, one_dnn)
+    linear = FastLinear if one_dnn else torch.nn.Linear
+    assert [type(m) for m in fast.children()] == [linear, FastGELU, FastDropout]
+    for shape in ((3, 6), (2, 3, 6), (0, 6)):
+        x = torch.randn(shape, requires_grad=True)
+        with torch.no_grad():
+            torch.testing.assert_close(fast(x), plain(x))
+        torch.testing.assert_close(fast(x), plain(x))
+        gradient = torch.randn(*shape[:-1], 10)
+        for ours, theirs in zip(
+            torch.autograd.grad(fast(x), (x, *fast.parameters()), gradient),
+            torch.autograd.grad(plain(x), (x, *plain.parameters()), gradient),
+            strict=True,
+        ):
+            torch.testing.assert_close(ours, theirs)
+    assert list(fast.state_dict()) == list(plain.state_dict())
+
+
+def test_fast_layers_follow_autocast() -> None:
+    layer = torch.nn.Linear(4, 4)
+    use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(torch.randn(2, 4)).dtype == torch.bfloat16
+
+
+def with_the_same_mask(
+    q: Tensor, k: Tensor, v: Tensor, tokens: TokenBatch, masks: list[Tensor], causal: bool, window: int | None
+) -> Tensor:
+    """Attention with dropout written out, sequence by sequence, with given masks (H, length, length)."""
+    outputs = []
+    pieces = (x.split(tokens.lengths.tolist()) for x in (q, k, v))
+    for mask, q_, k_, v_ in zip(masks, *pieces, strict=True):
+        place = torch.arange(len(q_))
+        distance = place[:, None] - place[None, :]
+        hidden = (causal & (distance < 0)) | (window is not None and distance.abs() >= (window or 0))
+        scores = torch.einsum("qhd,khd->hqk", q_, k_) * q.shape[-1] ** -0.5
+        weights = scores.masked_fill(hidden, -torch.inf).softmax(-1) * mask
+        outputs.append(torch.einsum("hqk,khd->qhd", weights, v_))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+def test_attention_with_dropout_is_plain_attention_with_the_mask_it_drew(
+    monkeypatch: pytest.MonkeyPatch, causal: bool, window: int | None
+) -> None:
+    drawn: list[Tensor] = []
+
+    def recording(*args: Any) -> Tensor:
+        drawn.append(keep_mask(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr("likewise.engine.attention.keep_mask", recording)
+    tokens = batch_of((3, 5, 8, 9, 12, 12, 40))
+    q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
+    found = packed_attention(q, k, v, tokens, dropout=0.4, causal=causal, window=window)
+    masks: list[Tensor] = []
+    rest, lengths = drawn[0], iter(tokens.lengths.tolist())
+    for block in blocks_of(tokens).blocks:
+        own, rest = rest.split(
+            [block.count * 2 * block.length**2, len(rest) - block.count * 2 * block.length**2]
+        )
+        for mask in own.view(block.count, 2, block.length, block.length):
+            length = next(lengths)
+            masks.append(mask[:, :length, :length])
+    expected = with_the_same_mask(q, k, v, tokens, masks, causal, window)
+    torch.testing.assert_close(found, expected)
+    gradient = torch.randn_like(found)
+    ours = torch.autograd.grad(found, (q, k, v), gradient)
+    for a, b in zip(ours, torch.autograd.grad(expected, (q, k, v), gradient), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+def test_gradients_with_dropout_are_those_of_the_function(causal: bool, window: int | None) -> None:
+    tokens = batch_of((1, 3, 6))
+    q, k, v = heads(tokens, 4, 2, 0), heads(tokens, 2, 2, 1), heads(tokens, 2, 2, 2)
+    window = window and 3
+
+    def attention(*inputs: Tensor) -> Tensor:
+        torch.manual_seed(3)  # the same mask each time
+        return packed_attention(*inputs, tokens, dropout=0.3, causal=causal, window=window)
+
+    assert torch.autograd.gradcheck(attention, (q, k, v))
+
+
+def test_dropout_draws_the_same_numbers_whether_gradients_are_wanted_or_not() -> None:
+    tokens = batch_of((4, 7))
+    q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
+    outputs, states = [], []
+    for wanted in (True, False):
+        torch.manual_seed(1)
+        with torch.set_grad_enabled(wanted):
+            outputs.append(packed_attention(q, k, v, tokens, dropout=0.5).detach())
+        states.append(torch.get_rng_state())
+    assert torch.equal(*outputs)
+    assert torch.equal(*states)
+
+
+def test_a_second_derivative_through_dropout_is_refused_rather_than_wrong() -> None:
+    tokens = batch_of((3,))
+    q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
+    (first,) = torch.autograd.grad(
+        packed_attention(q, k, v, tokens, dropout=0.5).square().sum(), q, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
+def test_half_precision_stays_near_double_precision() -> None:
+    tokens = batch_of((5, 9, 30))
+    for dtype, tolerance in ((torch.bfloat16, 0.05), (torch.float16, 0.01)):
+        q, k, v = (heads(tokens, 2, 8, seed) for seed in range(3))
+        halves = [x.detach().to(dtype).requires_grad_() for x in (q, k, v)]
+        results = []
+        for inputs in ((q, k, v), halves):
+            torch.manual_seed(0)
+            bias = torch.linspace(-1, 1, 2 * 59).view(2, 59).to(inputs[0].dtype)
+            output = packed_attention(*inputs, tokens, bias=bias)  # type: ignore[misc]
+            results.append((output, *torch.autograd.grad(output.sum(), inputs)))
+        for exact, half in zip(*results, strict=True):
+            assert half.dtype == dtype
+            torch.testing.assert_close(half.double(), exact, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_queries_that_autocast_left_in_float32_follow_it(dropout: float) -> None:
+    tokens = batch_of((5, 9))
+    q, k, v = (heads(tokens, 2, 8, seed, torch.float32) for seed in range(3))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = packed_attention(q, k, v.bfloat16(), tokens, dropout=dropout)
+    assert output.dtype == torch.bfloat16
+    output.float().sum().backward()
+    assert q.grad is not None
+    assert q.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_a_batch_without_tokens_has_an_empty_output(dropout: float) -> None:
+    tokens = batch_of((0, 0))
+    q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
+    assert packed_attention(q, k, v, tokens, dropout=dropout).shape == (0, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("layer", "call", "causal"),
+    [(None, None, True), (False, None, False), (True, False, False), (False, True, True)],
+)
+def test_the_call_says_whether_it_is_causal_and_the_layer_where_it_does_not(
+    layer: bool | None, call: bool | None, causal: bool
+) -> None:
+    module = torch.nn.Module()
+    if layer is not None:
+        module.is_causal = layer  # type: ignore[assignment]
+    tokens = batch_of((2, 6))
+    q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
+    row = [x.transpose(0, 1).unsqueeze(0) for x in (q, k, v)]
+    found, weights = packed_attention_forward(module, *row, None, is_causal=call, token_batch=tokens)
+    assert weights is None
+    torch.testing.assert_close(found.squeeze(0), one_by_one(q, k, v, tokens, causal, None))
+
+
+def test_what_packed_attention_does_not_know_is_refused() -> None:
+    tokens = batch_of((2,))
+    row = [heads(tokens, 2, 4, seed).transpose(0, 1).unsqueeze(0) for seed in range(3)]
+    with pytest.raises(NotImplementedError, match="softcap"):
+        packed_attention_forward(torch.nn.Module(), *row, None, softcap=30.0, token_batch=tokens)
+
+
+def test_packed_rows_have_no_mask_and_padded_batches_the_ordinary_one() -> None:
+    from transformers import AttentionInterface, AttentionMaskInterface, BertConfig
+    from transformers.masking_utils import create_bidirectional_mask
+
+    register()
+    assert NAME in AttentionInterface()
+    assert NAME in AttentionMaskInterface()
+    config = BertConfig(attn_implementation=NAME)
+    embeddings = torch.zeros(2, 3, 4)
+    assert create_bidirectional_mask(config, embeddings, None) is None
+    mask = create_bidirectional_mask(config, embeddings, torch.tensor([[1, 1, 1], [1, 0, 0]]))
+    assert mask is not None
+    assert mask[:, 0, 0].tolist() == [[True, True, True], [True, False, False]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.bfloat16, 3e-2)])
+def test_cuda_kernels_equal_each_sequence_alone(
+    dtype: torch.dtype, tolerance: float, causal: bool, window: int | None
+) -> None:
+    lengths = tuple(length for length in LENGTHS if length)
+    tokens = batch_of(lengths).to("cuda")
+    q, k, v = (heads(tokens, 4, 32, seed).detach().to("cuda", dtype).requires_grad_() for seed in range(3))
+    found = packed_attention(q, k, v, tokens, causal=causal, window=window)
+    expected = one_by_one(q.cpu().double(), k.cpu().double(), v.cpu().double(), tokens, causal, window)
+    gradient = torch.randn_like(expected)
+    torch.testing.assert_close(found.cpu().double(), expected, atol=tolerance, rtol=tolerance)
+    ours = torch.autograd.grad(found, (q, k, v), gradient.to("cuda", dtype))
+    theirs = torch.autograd.grad(expected, (q, k, v), gradient)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.cpu().double(), b.cpu().double(), atol=3 * tolerance, rtol=3 * tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+def test_cuda_kernels_equal_the_grouped_way_with_shared_key_heads(
+    dtype: torch.dtype, causal: bool, window: int | None
+) -> None:
+    tokens = batch_of((3, 9, 9, 33, 120)).to("cuda")
+    q, k, v = (
+        heads(tokens, number, 64, number + seed).detach().to("cuda", dtype).requires_grad_()
+        for seed, number in enumerate((8, 2, 2))
+    )
+    found = packed_attention(q, k, v, tokens, causal=causal, window=window)
+    wide_k, wide_v = (x.repeat_interleave(4, dim=1) for x in (k, v))
+    expected = _grouped_sdpa(q, wide_k, wide_v, tokens, 0.0, 64**-0.5, causal, window, None)
+    tolerance = 1e-4 if dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+    gradient = torch.randn_like(found)
+    ours = torch.autograd.grad(found, (q, k, v), gradient)
+    for a, b in zip(ours, torch.autograd.grad(expected, (q, k, v), gradient), strict=True):
+        torch.testing.assert_close(a, b, atol=5 * tolerance, rtol=5 * tolerance)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cuda_dropout_keeps_the_expectation(dtype: torch.dtype) -> None:
+    tokens = batch_of((6, 9, 64)).to("cuda")
+    q, k, v = (heads(tokens, 2, 32, seed).detach().to("cuda", dtype) for seed in range(3))
+    mean = torch.stack([packed_attention(q, k, v, tokens, dropout=0.25).float() for _ in range(3000)]).mean(0)
+    torch.testing.assert_close(mean, packed_attention(q, k, v, tokens).float(), atol=0.08, rtol=0)
+
+
+@pytest.mark.gpu
+def test_cuda_takes_what_autocast_left_in_float32() -> None:
+    tokens = batch_of((6, 9, 64)).to("cuda")
+    q, k, v = (heads(tokens, 2, 32, seed).detach().to("cuda", torch.float32) for seed in range(3))
+    with torch.autocast("cuda", torch.bfloat16):
+        found = packed_attention(q, k, v.bfloat16(), tokens)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), packed_attention(q, k, v, tokens), atol=3e-2, rtol=3e-2)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_cuda_attention_with_a_bias_and_dropout_has_finite_gradients(dtype: torch.dtype) -> None:
+    tokens = batch_of((1, 6, 9, 64)).to("cuda")
+    q, k, v = (heads(tokens, 2, 32, seed).detach().to("cuda", dtype).requires_grad_() for seed in range(3))
+    bias = torch.randn(2, 127, device="cuda", dtype=dtype, requires_grad=True)
+    output = packed_attention(q, k, v, tokens, dropout=0.1, bias=bias)
+    for gradient in torch.autograd.grad(output.sum(), (q, k, v, bias)):
+        assert torch.isfinite(gradient).all()
