@@ -228,35 +228,26 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _packed_batches(
     model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
-    for start, sequences in _windows(model, texts, request):
-
-        def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
-            return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
-
-        # Longest first: if memory does not suffice, that shows at once.
-        order = np.argsort(-sequences.lengths, kind="stable")
-        for part in budget.cut(sequences.lengths[order].tolist()):
-            yield start, order[part], make
-
-
-def _windows(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request
-) -> Iterator[tuple[int, TokenSequences]]:
-    """The tokens of a window of texts after the other; where there are several, by a thread that runs ahead."""
+    starts = range(0, len(texts), WINDOW)
 
     def tokenize(start: int) -> TokenSequences:
         return model.token_sequences(texts[start : start + WINDOW], request.prompt, request.task)
 
-    if 0 < len(texts) <= WINDOW:
-        yield 0, tokenize(0)
-    elif len(texts):
-        with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
-            pending = ahead.submit(tokenize, 0)
-            for start in range(0, len(texts), WINDOW):
-                sequences = pending.result()
-                if start + WINDOW < len(texts):
-                    pending = ahead.submit(tokenize, start + WINDOW)
-                yield start, sequences
+    with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
+        pending = ahead.submit(tokenize, 0) if len(texts) else None
+        for start in starts:
+            assert pending is not None
+            sequences = pending.result()
+            if start + WINDOW < len(texts):
+                pending = ahead.submit(tokenize, start + WINDOW)
+
+            def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
+                return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
+
+            # Longest first: if memory does not suffice, that shows at once.
+            order = np.argsort(-sequences.lengths, kind="stable")
+            for part in budget.cut(sequences.lengths[order].tolist()):
+                yield start, order[part], make
 
 
 def _padded_batches(
