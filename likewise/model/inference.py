@@ -83,7 +83,7 @@ def sentence_embeddings(
 ) -> Tensor:
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
     embeddings: Tensor | None = None
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in _forward(model, texts, request):
         batch: Tensor = features["sentence_embedding"]
         if request.truncate_dim is not None:
             batch = batch[..., : request.truncate_dim]
@@ -107,7 +107,7 @@ def all_features(
     """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
     results: list[dict[str, Any]] = [{}] * len(texts)
     first: Any = model[0]
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in _forward(model, texts, request):
         padded = with_token_types(to_padded(features), getattr(first, "tokenizer", None))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
@@ -130,7 +130,7 @@ def token_embeddings(
 ) -> list[Tensor]:
     """The embeddings of each text's tokens, (its tokens, D)."""
     results: list[Tensor] = [torch.empty(0)] * len(texts)
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in _forward(model, texts, request):
         if "token_embeddings" not in features:
             raise ValueError(
                 "`output_value='token_embeddings'` is for models whose first module embeds tokens, but this one's is "
@@ -189,7 +189,7 @@ Make = Callable[[IntArray], Features]
 """The features of some of a window's texts, by their numbers in it."""
 
 
-def run_batches(
+def _forward(
     model: SentenceTransformer, texts: Sequence[Any], request: Request
 ) -> Iterator[tuple[IntArray, Features]]:
     """Run the model over all texts: (which texts, their features) batch by batch."""
@@ -228,35 +228,26 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _packed_batches(
     model: SentenceTransformer, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
-    for start, sequences in _windows(model, texts, request):
-
-        def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
-            return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
-
-        # Longest first: if memory does not suffice, that shows at once.
-        order = np.argsort(-sequences.lengths, kind="stable")
-        for part in budget.cut(sequences.lengths[order].tolist()):
-            yield start, order[part], make
-
-
-def _windows(
-    model: SentenceTransformer, texts: Sequence[Any], request: Request
-) -> Iterator[tuple[int, TokenSequences]]:
-    """The tokens of a window of texts after the other; where there are several, by a thread that runs ahead."""
+    starts = range(0, len(texts), WINDOW)
 
     def tokenize(start: int) -> TokenSequences:
         return model.token_sequences(texts[start : start + WINDOW], request.prompt, request.task)
 
-    if 0 < len(texts) <= WINDOW:
-        yield 0, tokenize(0)
-    elif len(texts):
-        with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
-            pending = ahead.submit(tokenize, 0)
-            for start in range(0, len(texts), WINDOW):
-                sequences = pending.result()
-                if start + WINDOW < len(texts):
-                    pending = ahead.submit(tokenize, start + WINDOW)
-                yield start, sequences
+    with ThreadPoolExecutor(1, "likewise-tokenize") as ahead:
+        pending = ahead.submit(tokenize, 0) if len(texts) else None
+        for start in starts:
+            assert pending is not None
+            sequences = pending.result()
+            if start + WINDOW < len(texts):
+                pending = ahead.submit(tokenize, start + WINDOW)
+
+            def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
+                return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
+
+            # Longest first: if memory does not suffice, that shows at once.
+            order = np.argsort(-sequences.lengths, kind="stable")
+            for part in budget.cut(sequences.lengths[order].tolist()):
+                yield start, order[part], make
 
 
 def _padded_batches(
@@ -272,3 +263,7 @@ def _padded_batches(
     order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
     for part in budget.cut([per_text] * len(texts)):
         yield 0, order[part], make
+
+
+run_batches = _forward
+"""What runs the model over all texts, for what reads other features than these."""

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Columns, Label, Labels, Loss, PairLists, check_rows
-from likewise.losses import citations
 
 
 class MarginMSELoss(Loss):

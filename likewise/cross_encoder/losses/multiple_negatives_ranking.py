@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from likewise.cross_encoder.losses import citations
 from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows, full_name
 from likewise.cross_encoder.scoring import Score
-from likewise.losses import citations
 
 
 class MultipleNegativesRankingLoss(Loss):
