@@ -91,6 +91,17 @@ def known_head(model: Any) -> Head | None:
     return HEADS.get(model.config.model_type)
 
 
+def head_names(model: Any) -> list[str]:
+    """The modules with weights that a model for sequence classification has beside its encoder; none of other models."""
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return []
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and next(module.parameters(), None) is not None
+    ]
+
+
 def _first(hidden: Tensor, tokens: TokenBatch) -> Tensor:
     """(T, D) -> (N, D), each sequence's first token."""
     return hidden.index_select(0, tokens.starts.to(hidden.device))
