@@ -234,7 +234,7 @@ def test_an_error_within_a_loss_is_not_hidden(folder: str, tmp_path: Path) -> No
         def forward(self, inputs: Any, labels: Any) -> Any:
             raise TypeError("this one")
 
-    with pytest.raises(TypeError, match="^this one$"):
+    with pytest.raises(TypeError, match=r"^this one$"):
         run(folder, tmp_path, pairs(), Broken)
 
 
@@ -355,11 +355,11 @@ def test_what_cannot_be_right_is_refused_before_the_first_step(
 def test_classes_beyond_the_models_labels_are_refused(tmp_path: Path) -> None:
     folder = reranker_folder(tmp_path / "m", num_labels=3)
     data = pairs(6).remove_columns("label").add_column("label", [0, 1, 2, 0, 1, 3])
-    with pytest.raises(ValueError, match="holds 3 in row 5.*from 0 to 2"):
+    with pytest.raises(ValueError, match=r"holds 3 in row 5.*from 0 to 2"):
         run(folder, tmp_path, data)
     shares = pairs(6).remove_columns("label").add_column("label", [[0.2, 0.3, 0.5]] * 6)
     assert len(curve(run(folder, tmp_path, shares, max_steps=2))) == 2
-    with pytest.raises(ValueError, match="2 numbers in row 0.*3 labels"):
+    with pytest.raises(ValueError, match=r"2 numbers in row 0.*3 labels"):
         run(folder, tmp_path, pairs(6).remove_columns("label").add_column("label", [[0.5, 0.5]] * 6))
 
 

@@ -77,7 +77,7 @@ def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, An
     if kind == "pairs":
         return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
     if kind == "lists":
-        return lists(48), cross_losses.ListNetLoss(model)
+        return lists(48), cross_losses.ListNetLoss(model, torch.nn.Sigmoid())  # so that the bias counts
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
     if kind == "parts":
