@@ -68,8 +68,9 @@ def read_columns(path: Path, column: str | None = None) -> dict[str, list[Any]]:
     """
     if _form(_existing(path)) in (".parquet", ".arrow"):
         return _arrow_columns(path, column)
-    rows = list(read_rows(path))
-    names = dict.fromkeys(name for row in rows for name in row)
+    with _opened(path) as (header, lazy_rows):
+        rows = list(lazy_rows)
+    names = dict.fromkeys([*header, *(name for row in rows for name in row)])
     return {name: [row.get(name) for row in rows] for name in names}
 
 
@@ -82,11 +83,8 @@ def read_rows(path: Path) -> Iterator[Row]:
         FileNotFoundError: There is no such file.
         ValueError: The file is of another form; or a row is damaged, which is named.
     """
-    form = _form(_existing(path))
-    if form not in TEXT_FORMS:
-        raise ValueError(f"{path} must be one of {', '.join(TEXT_FORMS)}, which are text. Convert it.")
-    with open_text(path, newline="" if FORMATS[form] == "csv" else None) as file:
-        yield from TEXT_FORMS[form](file, path)
+    with _opened(path) as (_, rows):
+        yield from rows
 
 
 def column_of(names: Sequence[str], name: str, source: object) -> str:
@@ -155,52 +153,70 @@ def _form(path: Path) -> str:
     return name.suffix.lower()
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[Row]:
-    for line in file:
-        yield {"text": line.removesuffix("\n")}
+Rows = tuple[Sequence[str], Iterator[Row]]
+"""The columns that a file names before its rows, and its rows."""
 
 
-def _json(file: TextIO, path: Path) -> Iterator[Row]:
+@contextmanager
+def _opened(path: Path) -> Iterator[Rows]:
+    form = _form(_existing(path))
+    if form not in TEXT_FORMS:
+        raise ValueError(f"{path} must be one of {', '.join(TEXT_FORMS)}, which are text. Convert it.")
+    with open_text(path, newline="" if FORMATS[form] == "csv" else None) as file:
+        yield TEXT_FORMS[form](file, path)
+
+
+def _lines(file: TextIO, path: Path) -> Rows:
+    return ["text"], ({"text": line.removesuffix("\n")} for line in file)
+
+
+def _json(file: TextIO, path: Path) -> Rows:
     """A list of rows, or a row per line."""
     try:
         rows = json.load(file)
     except json.JSONDecodeError:
         file.seek(0)
-        yield from _json_lines(file, path)
-    else:
-        yield from map(_as_row, rows if isinstance(rows, list) else [rows])
+        return _json_lines(file, path)
+    return [], map(_as_row, rows if isinstance(rows, list) else [rows])
 
 
-def _json_lines(file: TextIO, path: Path) -> Iterator[Row]:
-    for number, line in enumerate(file, 1):
-        if line.strip():
-            try:
-                yield _as_row(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"Line {number} of {path} is not JSON: {error}. Write one object per line."
-                ) from None
+def _json_lines(file: TextIO, path: Path) -> Rows:
+    def rows() -> Iterator[Row]:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    yield _as_row(json.loads(line))
+                except json.JSONDecodeError as error:
+                    raise ValueError(
+                        f"Line {number} of {path} is not JSON: {error}. Write one object per line."
+                    ) from None
+
+    return [], rows()
 
 
 def _as_row(value: Any) -> Row:
     return value if isinstance(value, dict) else {"text": value}
 
 
-def _separated(file: TextIO, path: Path) -> Iterator[Row]:
+def _separated(file: TextIO, path: Path) -> Rows:
     lines = csv.reader(file, delimiter="\t" if _form(path) == ".tsv" else ",")
     header = next(lines, [])
-    for number, cells in enumerate(lines):
-        if not cells and len(header) > 1:
-            continue  # in a table of one column an empty line may be a row
-        if len(cells) != len(header):
-            raise ValueError(
-                f"Row {number} of {path} has {len(cells)} cells, but the header has {len(header)}. Quote cells with "
-                "commas."
-            )
-        yield dict(zip(header, cells, strict=True))
+
+    def rows() -> Iterator[Row]:
+        for number, cells in enumerate(lines):
+            if not cells and len(header) > 1:
+                continue  # in a table of one column an empty line may be a row
+            if len(cells) != len(header):
+                raise ValueError(
+                    f"Row {number} of {path} has {len(cells)} cells, but the header has {len(header)}. Quote cells with "
+                    "commas."
+                )
+            yield dict(zip(header, cells, strict=True))
+
+    return header, rows()
 
 
-TEXT_FORMS: Mapping[str, Callable[[TextIO, Path], Iterator[Row]]] = {
+TEXT_FORMS: Mapping[str, Callable[[TextIO, Path], Rows]] = {
     ".txt": _lines,
     ".jsonl": _json_lines,
     ".json": _json,
@@ -219,7 +235,7 @@ def _arrow_columns(path: Path, column: str | None) -> dict[str, list[Any]]:
         raise ValueError(f"{path} is not {form} file ({error}). Is it complete?") from None
     types = (pa.types.is_string, pa.types.is_large_string)
     texts = [field.name for field in names if any(is_of(field.type) for is_of in types)]
-    cells = read([column] if column in names.names else texts).to_pydict()
+    cells = read(texts if column not in names.names else [str(column)]).to_pydict()
     return {name: cells.get(name, []) for name in names.names}
 
 

@@ -72,6 +72,8 @@ def test_packed_files_and_byte_order_marks_are_read(tmp_path: Path) -> None:
 def test_line_ends_inside_of_cells_stay_and_empty_lines_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b'n,text\r\n1,"two\r\nlines"\r\n\r\n2,b\r\n')
     assert read_columns(tmp_path / "rows.csv") == {"n": ["1", "2"], "text": ["two\r\nlines", "b"]}
+    (tmp_path / "header.csv").write_text("n,text\n")
+    assert read_columns(tmp_path / "header.csv") == {"n": [], "text": []}
     (tmp_path / "one.csv").write_text("text\na\n\n")
     with pytest.raises(ValueError, match=r"Row 1 of .*one\.csv has 0 cells, but the header has 1"):
         read_columns(tmp_path / "one.csv")
