@@ -23,7 +23,7 @@ def encode(
     texts: Annotated[
         Path,
         typer.Argument(
-            help="File with the texts: .txt, .jsonl, .csv, .tsv or .parquet; with --ray a folder of .parquet."
+            help="File with the texts: .txt, .jsonl, .json, .csv, .tsv, .parquet or .arrow; with --ray a folder of .parquet."
         ),
     ],
     out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],

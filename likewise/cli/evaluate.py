@@ -65,7 +65,7 @@ def evaluate(
 
         likewise evaluate --data recipes/sts_cosent.yaml --recipe-data ../data
     """
-    from likewise.training.data.sources import quiet_datasets
+    from likewise.tables import quiet_datasets
 
     names = list(models or [DEFAULT_MODEL])
     if compare and len(names) < 2:

@@ -107,7 +107,8 @@ def mine(
         )
 
     from likewise.retrieval import mine_hard_negatives
-    from likewise.training.data.sources import Source, quiet_datasets
+    from likewise.tables import quiet_datasets
+    from likewise.training.data.sources import Source
 
     with quiet_datasets():
         table: Dataset = Source(str(pairs), columns=split_names(columns)).load()

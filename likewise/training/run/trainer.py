@@ -1,4 +1,4 @@
-"""SentenceTransformerTrainer: transformers' Trainer around a model, its data sets, losses and evaluators."""
+"""BaseTrainer: transformers' Trainer around a model, its data sets, losses and evaluators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,25 +19,27 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, EvalLoopOutput, HubStrategy
 
-from likewise.card.callback import SentenceTransformerModelCardCallback, default_arguments
+from likewise.card.callback import BaseModelCardCallback, default_arguments
 from likewise.engine import ColumnBatch
 from likewise.engine.embed import Embed
 from likewise.engine.modes import eval_mode
+from likewise.engine.pair_batch import PairBatch
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
-from likewise.losses import CoSENTLoss
 from likewise.model.hub import with_retries
 from likewise.model.placement import refuse_spread
 from likewise.modules.text import KeptTokens
 from likewise.training.data import loading
-from likewise.training.data.batch import features_of, num_tokens, with_ids
+from likewise.training.data.batch import num_tokens, with_ids
 from likewise.training.data.checks import check_reserved, roles_of
 from likewise.training.data.columns import LABEL_COLUMNS, column_names
-from likewise.training.data.data_collator import SentenceTransformerDataCollator, agree, makes_batches
-from likewise.training.data.plan import DataSetPlan, TrainingPlan, plan_data_sets
+from likewise.training.data.data_collator import agree, makes_batches
+from likewise.training.data.data_set_plan import DataSetPlan, TrainingPlan
+from likewise.training.data.family import Family, Making
+from likewise.training.data.plan import plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
 from likewise.training.run import best_metric, checkpoints, evaluating
-from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+from likewise.training.run.arguments import BaseTrainingArguments
 from likewise.training.run.health import Health
 from likewise.training.run.learning_rates import parameter_groups
 from likewise.training.run.objective import Objective, half_precision
@@ -64,8 +66,8 @@ PAST_METHODS = {
 """Methods that the reference's older releases called, or that are its own business; and what to override in their place."""
 
 
-class SentenceTransformerTrainer(Trainer):
-    """Trains a SentenceTransformer.
+class BaseTrainer(Trainer):
+    """Trains a model, of whatever family. A family's trainer is a subclass that says what differs.
 
     The data, the losses and the arguments are settled to a plan, which is checked when the trainer is made and printed
     when the training begins.
@@ -76,7 +78,7 @@ class SentenceTransformerTrainer(Trainer):
         train_dataset: A data set, or several by name. One column may be the label: the first of label, labels, score,
             scores. Every other column is a text input, in order.
         eval_dataset: The same, to measure the loss on.
-        loss: A loss, or one for each data set by name; or functions that make them from the model. None for CoSENTLoss.
+        loss: A loss, or one for each data set by name; or functions that make them from the model. None for the family's usual one.
         evaluator: An evaluator or several; they run whenever the loss is evaluated.
         data_collator: Makes a batch of rows, `{column}_input_ids` and so on, in place of the trainer's own collation. Its
             `valid_label_columns` are the names that a label column may have.
@@ -84,7 +86,7 @@ class SentenceTransformerTrainer(Trainer):
         model_init: A function that makes the model (perhaps from a trial), for hyper-parameter searches. Losses are then
             functions of the model.
         compute_metrics: Not used: losses return no predictions. Use an evaluator.
-        callbacks: transformers' callbacks; they see the SentenceTransformer as `model`.
+        callbacks: transformers' callbacks; they see the model as `model`.
         optimizers: An optimiser and a schedule in place of those that the arguments describe.
         optimizer_cls_and_kwargs: A class of optimisers and its arguments, in place of the one that `optim` names.
         preprocess_logits_for_metrics: Not used.
@@ -102,14 +104,18 @@ class SentenceTransformerTrainer(Trainer):
     loss: Any
     data_collator: Any
     optimizer: Any
-    model_card_callback_class: Any = SentenceTransformerModelCardCallback
-    data_collator_class: Any = SentenceTransformerDataCollator
-    training_args_class: Any = SentenceTransformerTrainingArguments
+    family: ClassVar[Family]
+    """How rows become batches, and batches a loss."""
+    plain_collator: ClassVar[type]
+    """The class of collators that leave it to the trainer."""
+    model_card_callback_class: Any = BaseModelCardCallback
+    data_collator_class: Any
+    training_args_class: Any
 
     def __init__(
         self,
         model: Model | None = None,
-        args: SentenceTransformerTrainingArguments | None = None,
+        args: Any = None,
         train_dataset: Any = None,
         eval_dataset: Any = None,
         loss: Any = None,
@@ -126,7 +132,7 @@ class SentenceTransformerTrainer(Trainer):
         processing_class: Any = None,
     ) -> None:
         args = self.training_args_class("tmp_trainer") if args is None else args
-        _check_given(model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
+        _check_given(self, model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
         _check_losses_follow(loss, model_init)
         self._is_made = False
         self.args = args
@@ -188,7 +194,7 @@ class SentenceTransformerTrainer(Trainer):
     def _is_replaced(self, *names: str) -> bool:
         """Whether one of these methods is a subclass's, or was put on this trainer."""
         return any(
-            name in vars(self) or getattr(type(self), name) is not getattr(SentenceTransformerTrainer, name)
+            name in vars(self) or getattr(type(self), name) is not getattr(BaseTrainer, name)
             for name in names
         )
 
@@ -215,7 +221,7 @@ class SentenceTransformerTrainer(Trainer):
             self.data_collator.preprocess_fn = self.model.preprocess
         if self.loss is not self._loss_made or previous is not self.model:
             self.loss = self._loss_made = self._prepared(self.loss, self.model)
-        self._objective = Objective(self.model, self.loss, self._embed)
+        self._objective = Objective(self.model, self.loss, self._embed, self.family)
         self._objective.to(self.model.device)
         return self._objective
 
@@ -223,7 +229,7 @@ class SentenceTransformerTrainer(Trainer):
     def _embed(self) -> Embed | None:
         """How all losses embed, where the arguments say so."""
         tokens = self.args.micro_batch_tokens
-        return None if tokens is None else Embed(tokens)
+        return None if tokens is None else Embed(tokens, output=self.family.output)
 
     @property
     def plans(self) -> dict[str, list[DataSetPlan]]:
@@ -249,7 +255,7 @@ class SentenceTransformerTrainer(Trainer):
         if known is None or known.asked != asked:
             plans = plan_data_sets(
                 data, self.loss, args, batch_size, "training" if is_training else "evaluation", trained.model,
-                self._label_columns, collator is not None,
+                self._label_columns, collator is not None, self.family,
             )  # fmt: skip
             known = self._planned[split] = _Planned(asked, plans, list(data.values()))
         return known.plans
@@ -268,7 +274,11 @@ class SentenceTransformerTrainer(Trainer):
     @property
     def _collator(self) -> Any:
         """The data collator, where it makes other batches than the trainer's own way."""
-        return self.data_collator if makes_batches(self.data_collator, self.trained.model) else None
+        return (
+            self.data_collator
+            if makes_batches(self.data_collator, self.trained.model, self.plain_collator)
+            else None
+        )
 
     @property
     def _label_columns(self) -> Sequence[str]:
@@ -296,14 +306,14 @@ class SentenceTransformerTrainer(Trainer):
 
     def get_default_loss(self, model: Any) -> nn.Module:
         """The loss where none is given; override it to use another."""
-        return CoSENTLoss(model)
+        raise NotImplementedError
 
     def prepare_loss(self, loss: Any, model: Model) -> nn.Module:
         """A loss for this model, of a loss or a function that makes one; on the model's device."""
         return _loss_of(loss, model).to(model.device)
 
     def override_model_in_loss(self, loss: nn.Module, model: nn.Module) -> nn.Module:
-        """The loss, with this model in the place of every SentenceTransformer that it keeps as `model`.
+        """The loss, with this model in the place of every model of its family that it keeps as `model`.
 
         What wraps model and losses in one, as `training_step` is handed it, holds the loss already: it comes back as it is.
         """
@@ -435,7 +445,7 @@ class SentenceTransformerTrainer(Trainer):
 
     def collect_features(self, inputs: Mapping[str, Any]) -> tuple[Any, torch.Tensor | None]:
         """The padded features of each text column of a batch, and its labels; override it to change either."""
-        return features_of(inputs, self._text_columns), inputs.get("label")
+        return self.family.features(inputs, self._text_columns), inputs.get("label")
 
     @property
     def _text_columns(self) -> list[str]:
@@ -452,7 +462,11 @@ class SentenceTransformerTrainer(Trainer):
             self._evaluation_parts |= loss
 
     def _prepare_input(self, data: Any) -> Any:
-        return data.to(self.args.device) if isinstance(data, ColumnBatch) else super()._prepare_input(data)
+        return (
+            data.to(self.args.device)
+            if isinstance(data, ColumnBatch | PairBatch)
+            else super()._prepare_input(data)
+        )
 
     def _will_be_logged(self) -> bool:
         every = getattr(self.state, "logging_steps", 0) or 0
@@ -589,8 +603,13 @@ class SentenceTransformerTrainer(Trainer):
         )
 
     @property
-    def _making(self) -> loading.Making:
-        return loading.Making(self.model, self._collator, self._is_replaced(*HANDED_A_BATCH))
+    def making(self) -> Making:
+        """How rows become a batch."""
+        args = self.args
+        return Making(
+            self.model, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
+            args.seed if args.data_seed is None else args.data_seed,
+        )  # fmt: skip
 
     @property
     def _samplers(self) -> loading.Samplers:
@@ -608,7 +627,7 @@ class SentenceTransformerTrainer(Trainer):
                 f"{'an empty dict' if self.train_dataset is not None else 'None'}. Pass one to the trainer."
             )
         loader = loading.training_loader(
-            self.args, data, plans, self._making, self._samplers, self._train_batch_size
+            self.args, data, plans, self.making, self.family, self._samplers, self._train_batch_size
         )
         readers: Any = loader.dataset
         self._reads_ahead = self._collator is None and not any(r.is_made_anew for r in readers.readers)
@@ -651,7 +670,7 @@ class SentenceTransformerTrainer(Trainer):
             if self._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
             else None
         )
-        return loading.evaluation_loader(self.args, data, plans, self._making, samplers)
+        return loading.evaluation_loader(self.args, data, plans, self.making, self.family, samplers)
 
     def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
         """The next batches, which a thread makes ahead of the model; not where other people's code may draw numbers."""
@@ -901,11 +920,14 @@ class _Planned:
     data: list[Any]
 
 
-def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any) -> None:
+def _check_given(
+    trainer: BaseTrainer, model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any
+) -> None:
     """Refuse arguments of the trainer that cannot be, or cannot take effect."""
-    if not isinstance(args, SentenceTransformerTrainingArguments):
+    wanted = trainer.family.model_name
+    if not isinstance(args, BaseTrainingArguments):
         raise TypeError(
-            f"`args` is a {type(args).__name__}, but should be SentenceTransformerTrainingArguments, which takes the same "
+            f"`args` is a {type(args).__name__}, but should be {wanted}TrainingArguments, which takes the same "
             "arguments and more."
         )
     for name, value in (("compute_metrics", compute_metrics), ("preprocess_logits_for_metrics", preprocess)):
@@ -916,9 +938,7 @@ def _check_given(model: Any, args: Any, model_init: Any, compute_metrics: Any, p
     if model is None and model_init is None:
         raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
     if model is not None and not isinstance(model, nn.Module):
-        raise TypeError(
-            f"`model` is {model!r}, but should be a SentenceTransformer. Load it: `SentenceTransformer({model!r})`."
-        )
+        raise TypeError(f"`model` is {model!r}, but should be a {wanted}. Load it: `{wanted}({model!r})`.")
     if model is not None:
         refuse_spread(model, "be trained")
     if model is not None and model_init is not None:
