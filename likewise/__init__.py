@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     )
     from likewise.card import SentenceTransformerModelCardData
     from likewise.cross_encoder import CrossEncoder
-    from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.legacy.readers import InputExample
+    from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.similarity import SimilarityFunction
@@ -36,12 +36,12 @@ _HOMES = {
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
-    "ParallelSentencesDataset": "likewise.legacy.examples",
+    "ParallelSentencesDataset": "likewise.legacy.sentences_dataset",
     "SentenceTransformer": "likewise.sentence_transformer.model",
     "SentenceTransformerModelCardData": "likewise.card",
     "SentenceTransformerTrainer": "likewise.training",
     "SentenceTransformerTrainingArguments": "likewise.training",
-    "SentencesDataset": "likewise.legacy.examples",
+    "SentencesDataset": "likewise.legacy.sentences_dataset",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",

@@ -12,7 +12,7 @@ import typer
 from likewise.cli import console
 from likewise.cli.docstrings import Described, installed_packages, standard_library
 from likewise.cli.index import Index
-from likewise.cli.models import DEFAULT_MODEL
+from likewise.cli.model_names import DEFAULT_MODEL
 from likewise.cli.train import command, run
 
 if TYPE_CHECKING:
