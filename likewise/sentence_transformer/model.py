@@ -70,6 +70,9 @@ class SentenceTransformer(Model):
 
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
 
+    output = "sentence_embedding"
+    default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
+
     def __init__(
         self,
         model_name_or_path: str | os.PathLike[str] | None = None,
