@@ -45,7 +45,7 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "sentence_transformer"},
-    {"recipe"},
+    {"recipe", "recipes"},
     {"cli"},
 )
 # Names from other rooms and nothing of their own: the package's face, the reference's paths, and its name.
