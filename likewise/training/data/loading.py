@@ -294,3 +294,10 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
 
 def _as_read(batch: Any) -> Any:
     return batch
+
+
+def by_name(data: Any) -> dict[str, Any]:
+    """Data sets by name; an only one by the name ""."""
+    if data is None:
+        return {}
+    return dict(data) if isinstance(data, Mapping) else {"": data}
