@@ -34,7 +34,6 @@ from likewise.cross_encoder import losses as cross_losses
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.training.run.evaluating import over_processes, run_evaluator
 
-
 CROSS = ("pairs", "lists")
 """Kinds of runs that train a CrossEncoder."""
 
