@@ -20,7 +20,7 @@ from likewise import (
     export_static_quantized_openvino_model,
 )
 from likewise.backend import OptimizationConfig, QuantizationConfig
-from likewise.modules import graph_model
+from likewise.modules import graphs
 from likewise.similarity import pairwise_cos_sim
 
 TEXTS = [*sentences(12), ""]
@@ -295,7 +295,7 @@ def test_what_lacks_for_exporting_is_named_by_the_backends_extra(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf'pip install "likewise\[{backend}\]"'):
-        graph_model.export(torch.nn.Linear(1, 1), tmp_path / "model.onnx", backend)
+        graphs.export(torch.nn.Linear(1, 1), tmp_path / "model.onnx", backend)
 
 
 @pytest.mark.parametrize("backend", ["onnx", "openvino"])
