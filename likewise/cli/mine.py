@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.texts import read_texts, split_names
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def mine(
         )
 
     from likewise.retrieval import mine_hard_negatives
-    from likewise.training.data.sources import Source, quiet_datasets
+    from likewise.tables import quiet_datasets
+    from likewise.training.data.sources import Source
 
     with quiet_datasets():
         table: Dataset = Source(str(pairs), columns=split_names(columns)).load()

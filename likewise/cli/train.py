@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import hub_name
+from likewise.cli.model_names import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
@@ -85,8 +85,8 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         model_name: Another model to start from.
     """
     from likewise.cli.progress import TrainingProgress
-    from likewise.training import SentenceTransformerTrainer
-    from likewise.training.data.sources import quiet_datasets
+    from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
+    from likewise.tables import quiet_datasets
 
     arguments = recipe.arguments(**DEFAULTS, disable_tqdm=True, output_dir="models/trained")
     with quiet_datasets():

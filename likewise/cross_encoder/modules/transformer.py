@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from likewise.cross_encoder.heads import known_head, vocabulary_head
+from likewise.cross_encoder.heads import VOCABULARY_HEAD, known_head
 from likewise.cross_encoder.pairs import Pair, PairTokenization
 from likewise.cross_encoder.scorer import PackedScorer
 from likewise.engine import TokenBatch, TokenSequences
@@ -131,7 +131,7 @@ class Transformer(InputModule):
         if self.transformer_task == "feature-extraction":
             return PackedEncoder(self.model, self._packed)
         causal = self.transformer_task == "text-generation"
-        return PackedScorer(self.model, vocabulary_head if causal else known_head(self.model), self._packed)
+        return PackedScorer(self.model, VOCABULARY_HEAD if causal else known_head(self.model), self._packed)
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""

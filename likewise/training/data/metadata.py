@@ -44,10 +44,10 @@ def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str, fix:
         fix: What to do then; `{0!r}` stands for the column.
     """
     step = max(1, len(dataset) // SAMPLE_ROWS)
-    sample = dataset.select(range(0, len(dataset), step)) if step > 1 else dataset
+    cells = (dataset.select(range(0, len(dataset), step)) if step > 1 else dataset)[:]
     warnings = []
     for place, column in enumerate(columns):
-        reason = looks_like_metadata(sample[column], place)
+        reason = looks_like_metadata(cells[column], place)
         if reason is not None:
             warnings.append(
                 f"Column {column!r} of {where} {reason}, but is embedded as text number {place + 1}. If it says something "
