@@ -19,7 +19,7 @@ import typer
 from datasets import Dataset, load_dataset
 
 from likewise import SentenceTransformer, SentenceTransformerTrainingArguments
-from likewise.cli.models import find_model
+from likewise.cli.model_names import find_model
 from likewise.losses import MultipleNegativesRankingLoss
 from likewise.training.data import loading
 from likewise.training.data.plan import plan_data_set

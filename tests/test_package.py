@@ -136,3 +136,14 @@ def test_methods_have_the_references_arguments(method: str) -> None:
         assert takes_more or parameter.name in ours, parameter.name
         if parameter.name in ours and isinstance(parameter.default, str | int | float | bool | None):
             assert ours[parameter.name].default == parameter.default, parameter.name
+
+
+def test_what_is_no_code_comes_with_the_wheel_too() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = settings["tool"]["setuptools"]["package-data"]["likewise"]
+    others = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others
+    assert others <= {path for pattern in shipped for path in PACKAGE.glob(pattern)}
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "compat" / "path"}:
+        assert (folder / "__init__.py").is_file(), f"{folder} is no package, which the wheel leaves out"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.texts import split_names
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def _show_metrics(
             row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]
         rows.append(row)
     header = [""]
-    for title in _short(names) if len(names) > 1 else [""]:
+    for title in _short_names(names) if len(names) > 1 else [""]:
         header += [title, *(("from", "to") if intervals else ())]
     console.table(rows, header if any(header) else ())
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def _short_names(names: Sequence[str]) -> list[str]:
     """The last parts of the models' names, where these tell them apart."""
     ends = [Path(name).name for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)
@@ -155,7 +155,7 @@ def _show_comparison(
         signs = ("", "", "+", "+", "+", "")
         cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
         rows.append((key.removeprefix(f"{name}_"), *cells))
-    console.table(rows, ("", *_short(names), "difference", "from", "to", "p"))
+    console.table(rows, ("", *_short_names(names), "difference", "from", "to", "p"))
 
 
 def _evaluators(
