@@ -22,8 +22,10 @@ from likewise import SentenceTransformerTrainingArguments
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.losses import MultipleNegativesRankingLoss
 from likewise.training.data import loading
+from likewise.training.data.family import Making
 from likewise.training.data.plan import plan_data_set
 from likewise.training.data.prefetch import Prefetched
+from likewise.training.data.texts import TEXTS
 
 
 def pairs(data: Path | None, rows: int) -> Dataset:
@@ -76,7 +78,7 @@ def main(
             args.token_cache_dir = cached
             start = time.perf_counter()
             loader = loading.training_loader(
-                args, {"": dataset}, [plan], loading.Making(model), samplers, batch_size
+                args, {"": dataset}, [plan], Making(model), TEXTS, samplers, batch_size
             )
             print(
                 f"token cache: {'a folder' if cached else 'none'}; ready after {time.perf_counter() - start:.2f} s"

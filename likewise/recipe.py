@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
     from likewise.losses.base import Loss
     from likewise.sentence_transformer.model import SentenceTransformer
-    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+    from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
 # Evaluators that read a table, and their arguments in the order of its columns.
 TABLE_EVALUATORS = {
@@ -164,7 +164,7 @@ class Recipe:
 
     def arguments(self, **defaults: Any) -> SentenceTransformerTrainingArguments:
         """The training arguments; `defaults` for those that the recipe leaves open."""
-        from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+        from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
         return SentenceTransformerTrainingArguments(**{**defaults, **self.training})
 
@@ -319,7 +319,7 @@ def _function(key: str, value: Any, where: str) -> Any:
 
 
 def _training_kinds() -> dict[str, tuple[type, ...]]:
-    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+    from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
     hints = get_type_hints(SentenceTransformerTrainingArguments)
     return {

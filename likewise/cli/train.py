@@ -85,8 +85,8 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         model_name: Another model to start from.
     """
     from likewise.cli.progress import TrainingProgress
+    from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
     from likewise.tables import quiet_datasets
-    from likewise.training import SentenceTransformerTrainer
 
     arguments = recipe.arguments(**DEFAULTS, disable_tqdm=True, output_dir="models/trained")
     with quiet_datasets():

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
 from likewise.modules.graph_model import INPUTS, OUTPUTS, GraphModel
-from likewise.modules.onnx_model import OnnxModel
+from likewise.modules.onnx_model import OnnxModel, refuse_weights_elsewhere
 from likewise.modules.openvino_model import OpenVinoModel
 from likewise.modules.pretrained import load_model
 
@@ -63,6 +63,8 @@ def load_graph_model(
     folder = Path(name_or_path)
     found = find_graph(kind, folder, model_kwargs)
     if found is not None and not model_kwargs.get("export"):
+        if found.suffix == ".onnx":
+            refuse_weights_elsewhere(found)
         return kind(found, config, **options)
     temporary = tempfile.mkdtemp(prefix="likewise-")
     try:

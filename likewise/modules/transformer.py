@@ -18,7 +18,13 @@ from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, mask_of, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
-from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.pretrained import (
+    load_config,
+    load_model,
+    load_tokenizer,
+    save_model,
+    tidy_tokenizer_config,
+)
 from likewise.modules.processing import (
     Processing,
     ProcessingKwargs,
@@ -26,7 +32,7 @@ from likewise.modules.processing import (
     merged,
     tokenization_by,
 )
-from likewise.modules.saved_arguments import LAST_LAYER, check_config, output_of, saved_arguments
+from likewise.modules.saved_arguments import LAST_LAYER, output_of, saved_arguments
 from likewise.modules.text import Text, Tokenization
 
 CONFIG_FILES = (
@@ -95,8 +101,6 @@ class Transformer(InputModule):
         unpad_inputs: bool | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig
-
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if transformer_task != TASK:
@@ -118,11 +122,9 @@ class Transformer(InputModule):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
-        for options in (for_model, for_tokenizer, for_config):
-            options.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
+        for_tokenizer.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
         base = base_of_adapter(model_name_or_path) or model_name_or_path
-        config = AutoConfig.from_pretrained(base, **for_config)
-        check_config(config, base, for_config, for_model["trust_remote_code"])
+        config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         self.backend = backend
         self.auto_model: Any
         if backend == "torch":

@@ -14,9 +14,11 @@ from small import sentences, small_model
 
 from likewise.engine import TokenSequences
 from likewise.losses import MultipleNegativesRankingLoss
-from likewise.training.data import collation, tokens
-from likewise.training.data.collation import DataSetReader
+from likewise.training.data import reader, tokens
+from likewise.training.data.family import Making
 from likewise.training.data.plan import plan_data_set
+from likewise.training.data.reader import DataSetReader
+from likewise.training.data.texts import TEXTS
 from likewise.training.data.tokens import TokenStore, load_tokens, save_tokens
 
 ROWS = [np.array([0, 1, 2]), np.array([3, 4])]
@@ -88,9 +90,9 @@ def test_rows_beyond_the_bound_of_memory_are_tokenised_again(
     model, texts = small_model(tmp_path / "model"), sentences(24)
     rows = Dataset.from_dict({"anchor": texts[:12], "positive": texts[12:]})
     plan = plan_data_set(rows, "", "training", MultipleNegativesRankingLoss(model))
-    fresh = DataSetReader(rows, plan, model, False)
+    fresh = DataSetReader(rows, plan, Making(model), TEXTS, False)
     monkeypatch.setattr(tokens, "MOST_TOKENS", 40)
-    bounded = DataSetReader(rows, plan, model, True)
+    bounded = DataSetReader(rows, plan, Making(model), TEXTS, True)
     with caplog.at_level(logging.WARNING):
         for batch in ([0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]) * 2:
             expected, found = fresh(batch)["columns"].tokens, bounded(batch)["columns"].tokens
@@ -107,7 +109,7 @@ def test_a_folder_is_written_piece_by_piece(tmp_path: Path, monkeypatch: pytest.
     model, texts = small_model(tmp_path / "model"), sentences(20)
     rows = Dataset.from_dict({"anchor": texts[:10], "positive": texts[10:]})
     plan = plan_data_set(rows, "", "training", MultipleNegativesRankingLoss(model))
-    expected = DataSetReader(rows, plan, model, True)(range(10))["columns"].tokens
-    monkeypatch.setattr(collation, "TOKENISED_ROWS", 3)
-    kept = DataSetReader(rows, plan, model, True, None, str(tmp_path / "tokens"))
+    expected = DataSetReader(rows, plan, Making(model), TEXTS, True)(range(10))["columns"].tokens
+    monkeypatch.setattr(reader, "TOKENISED_ROWS", 3)
+    kept = DataSetReader(rows, plan, Making(model), TEXTS, True, str(tmp_path / "tokens"))
     assert kept(range(10))["columns"].tokens.input_ids.equal(expected.input_ids)

@@ -35,7 +35,7 @@ class MarginMSELoss(Loss):
         super().__init__(model, activation_fn)
         self.loss_fct = nn.MSELoss(**kwargs)
 
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the query with its positive and then with its negatives."""
         if len(inputs) < 3:
             raise ValueError(

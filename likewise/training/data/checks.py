@@ -155,8 +155,8 @@ def check_images(dataset: Dataset, column: str, where: str) -> None:
     Raises:
         ValueError: One is missing.
     """
-    for start, chunk in _chunks(dataset, column, where):
-        _refuse_missing(chunk, start, column, where, "no image")
+    for start, chunk in chunks(dataset, column, where):
+        refuse_missing(chunk, start, column, where, "no image")
 
 
 def check_texts(dataset: Dataset, column: str, where: str) -> None:
@@ -169,8 +169,8 @@ def check_texts(dataset: Dataset, column: str, where: str) -> None:
     import pyarrow.compute as pc
 
     empty: list[int] = []
-    for start, chunk in _chunks(dataset, column, where):
-        _refuse_missing(chunk, start, column, where, "no text")
+    for start, chunk in chunks(dataset, column, where):
+        refuse_missing(chunk, start, column, where, "no text")
         kind = chunk.type
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             _check_pairs(chunk, start, column, where)
@@ -188,7 +188,7 @@ def check_texts(dataset: Dataset, column: str, where: str) -> None:
         )
 
 
-def _chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.Array]]:
+def chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.Array]]:
     """A column's chunks, each with the number of its first row."""
     import pyarrow as pa
 
@@ -203,7 +203,7 @@ def _chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa
         ) from error
 
 
-def _refuse_missing(chunk: pa.Array, start: int, column: str, where: str, what: str) -> None:
+def refuse_missing(chunk: pa.Array, start: int, column: str, where: str, what: str) -> None:
     import pyarrow.compute as pc
 
     if chunk.null_count:
@@ -238,8 +238,8 @@ def check_ids(dataset: Dataset, column: str, where: str) -> None:
     Raises:
         ValueError: There is one.
     """
-    for start, chunk in _chunks(dataset, column, where):
-        _refuse_missing(chunk, start, column, where, "no id")
+    for start, chunk in chunks(dataset, column, where):
+        refuse_missing(chunk, start, column, where, "no id")
 
 
 def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> None:
@@ -275,8 +275,8 @@ def check_labels(
         return
     takes = f"{type(loss).__name__} takes {shape.label.value}"
     first_width: int | None = None
-    for start, chunk in _chunks(dataset, column, where):
-        _refuse_missing(chunk, start, column, where, "no label")
+    for start, chunk in chunks(dataset, column, where):
+        refuse_missing(chunk, start, column, where, "no label")
         values, width = _numbers(chunk, column, takes, where, start)
         first_width = width if first_width is None else first_width
         if width != first_width:
@@ -376,7 +376,7 @@ def _check_unused(dataset: Dataset, column: str, loss: nn.Module, shape: Columns
     import pyarrow.compute as pc
 
     name, seen = type(loss).__name__, None
-    for _, chunk in _chunks(dataset, column, where):
+    for _, chunk in chunks(dataset, column, where):
         for value in pc.unique(chunk) if not chunk.type.num_fields else chunk:
             seen = value if seen is None else seen
             if value != seen:

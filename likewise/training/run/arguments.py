@@ -1,4 +1,4 @@
-"""SentenceTransformerTrainingArguments: everything about a training run that is neither model, data nor loss."""
+"""BaseTrainingArguments: everything about a training run that is neither model, data nor loss."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class MultiDatasetBatchSamplers(ExplicitEnum):  # type: ignore[misc]
 
 
 @dataclass
-class SentenceTransformerTrainingArguments(TrainingArguments):
+class BaseTrainingArguments(TrainingArguments):
     """The arguments of transformers' TrainingArguments, and these.
 
     Args:
