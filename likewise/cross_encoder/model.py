@@ -24,6 +24,7 @@ from likewise.cross_encoder.activations import (
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.pairs import Pair
 from likewise.engine import TokenSequences
+from likewise.engine.modes import leave_training
 from likewise.model import hub, inference, placement
 from likewise.model.encoding import progress_of
 from likewise.modules import Dense
@@ -446,7 +447,7 @@ class CrossEncoder(nn.Sequential):
             forward_kwargs={},
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
-        self.eval()
+        leave_training(self)
         with progress_of(len(pairs), show_progress_bar) as progress:
             scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
         if convert_to_tensor:
