@@ -24,6 +24,7 @@ from likewise.cross_encoder.activations import (
 from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.engine.modes import leave_training
 from likewise.model import inference
 from likewise.model.encoding import progress_of
 from likewise.model.model import Model, named_modules
@@ -312,7 +313,7 @@ class CrossEncoder(Model):
             forward_kwargs={},
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
-        self.eval()
+        leave_training(self)
         with progress_of(len(pairs), show_progress_bar) as progress:
             scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
         if convert_to_tensor:
