@@ -45,6 +45,7 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "sentence_transformer"},
+    {"families"},
     {"recipe", "recipes"},
     {"cli"},
 )
