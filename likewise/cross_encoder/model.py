@@ -89,6 +89,7 @@ class CrossEncoder(Model):
     """
 
     output = "scores"
+    over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
 
     def __init__(
@@ -250,6 +251,10 @@ class CrossEncoder(Model):
         return self.transformers_model(**kwargs) if features is None else super().forward(features, **kwargs)
 
     # Predict
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether these inputs of `predict` are one pair, whose score it returns, rather than a list of pairs."""
+        return as_pairs(inputs)[1]
 
     def predict(
         self,
