@@ -77,7 +77,9 @@ def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, An
     if kind in ("pairs", "evaluator of pairs"):
         return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
     if kind == "lists":
-        return lists(48), cross_losses.ListNetLoss(model, torch.nn.Sigmoid())  # so that the bias counts
+        # Every list has the same loss whatever is added to its scores: the bias follows rounding alone.
+        model[0].model.classifier.bias.requires_grad_(False)
+        return lists(48), cross_losses.ListNetLoss(model)
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
     if kind == "parts":
