@@ -88,7 +88,6 @@ class CrossEncoder(Model):
         >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
     """
 
-    output = "scores"
     over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
 
@@ -563,8 +562,9 @@ class CrossEncoder(Model):
 
     def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         """The weights of a CrossEncoder that was saved to a folder, on the CPU, by their names here."""
-        saved = nn.Sequential(OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules))
-        return saved.state_dict()
+        return nn.Sequential(
+            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
+        ).state_dict()
 
 
 def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
