@@ -415,8 +415,8 @@ class BaseTrainer(Trainer):
     _save_checkpoint = saving.save_checkpoint
     _save = saving.save
     _push_from_checkpoint = saving.push_from_checkpoint
-    push_to_hub = saving.push_to_hub
-    create_model_card = saving.create_model_card
+    push_to_hub = saving.push_to_hub  # type: ignore[assignment]
+    create_model_card = saving.create_model_card  # type: ignore[assignment]
     _has_card = saving.has_card
     _load_from_checkpoint = saving.load_from_checkpoint
     _load_best_model = saving.load_best_model
