@@ -122,11 +122,11 @@ def test_what_is_put_on_one_loss_is_called(
         torch.testing.assert_close(loss(batch, LABELS), 2 * plain)
         wrapped = losses.MatryoshkaLoss(model, loss, [32])(batch, LABELS)
         torch.testing.assert_close(wrapped, 2 * plain)
-        calls: list[int] = []
-        patched.setattr(loss, name, lambda embeddings, labels: calls.append(1) or compute(embeddings, labels))
-        trained(model, loss, tmp_path)
-        assert calls
     torch.testing.assert_close(loss(batch, LABELS), plain)
+    calls: list[int] = []
+    monkeypatch.setattr(loss, name, lambda embeddings, labels: calls.append(1) or compute(embeddings, labels))
+    trained(model, loss, tmp_path)
+    assert calls
 
 
 def test_a_subclass_with_its_own_forward_trains(model: Any, tmp_path: Path) -> None:
