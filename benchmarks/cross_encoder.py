@@ -125,7 +125,7 @@ def stepper(
                 module.attention_dropout = 0.0
     losses = __import__(f"{library.__name__}.cross_encoder.losses", fromlist=["losses"])
     loss = getattr(losses, loss_name)(model, **options)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)  # as trainers do
     number = 0
 
     def step() -> float:

@@ -23,6 +23,8 @@ SHAPES = (
     "texts (is the second nearer to the first than the third?), or two texts (does each find its own?)"
 )
 
+FIX = "leave it out: name the others with `--columns`."
+
 
 def evaluate(
     data: Annotated[
@@ -182,10 +184,13 @@ def _evaluators(
 def _evaluator_for(source: Source) -> tuple[str, str]:
     """The evaluator for a table, by its columns, and why."""
     from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.metadata import metadata_warnings
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     texts = [name for name in rows.column_names if name != label]
+    for warning in metadata_warnings(rows, texts, Path(source.source).name, FIX):
+        console.say(warning, style="bold")
     listed = ", ".join(texts)
     if label is not None and len(texts) == 2:
         if set(rows.unique(label)) <= {0, 1}:

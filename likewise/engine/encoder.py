@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -176,7 +177,7 @@ class PackedEncoder:
             given.setdefault("use_cache", False)
         return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
 
-    @property
+    @cached_property
     def position_offset(self) -> int:
         """The number of a sequence's first position: padding_idx + 1 for RoBERTa and its kin, else 0."""
         for module in self.model.modules():

@@ -175,10 +175,10 @@ def check_export(graph: GraphModel, model: nn.Module) -> None:
     batch = TokenSequences.from_lists(
         [torch.randint(graph.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
     ).pack()
-    mask = batch.padded_mask()
-    ids = batch.pad(batch.input_ids, graph.config.pad_token_id or 0)
+    padded = batch.to_features(graph.padding)
+    mask = padded["attention_mask"]
     with torch.inference_mode():
-        expected = batch.unpad(_LastLayer(model)(ids, mask), mask)
+        expected = batch.unpad(_LastLayer(model)(padded["input_ids"], mask), mask)
         difference = (graph(batch)[0] - expected).abs().max()
     if difference > 1e-3 * expected.abs().max():
         raise ValueError(

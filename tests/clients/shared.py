@@ -46,5 +46,5 @@ def save(**found: Any) -> None:
     import sentence_transformers
 
     library = Path(str(sentence_transformers.__file__)).parent.name
-    values = {name: np.asarray(value).tolist() for name, value in found.items()}
-    Path(_found).write_text(json.dumps({"library": library, "seconds": _seconds, "found": values}))
+    record = {"library": library, "seconds": _seconds, "found": found}
+    Path(_found).write_text(json.dumps(record, default=lambda value: np.asarray(value).tolist()))

@@ -100,7 +100,7 @@ def create_optimizer(trainer: Any, model: nn.Module | None = None) -> torch.opti
 def get_optimizer_cls_and_kwargs(trainer: Any, args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
     """The optimiser's class and its arguments; with `learning_rate_mapping` among them the groups of parameters."""
     weights: Any = trainer.trained if model is None else model
-    kind, options = Trainer.get_optimizer_cls_and_kwargs(trainer, args, weights)
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(args, weights)
     if args.learning_rate_mapping:
         if {"params", "model", "optimizer_dict"} & set(options):
             raise ValueError(
