@@ -237,7 +237,7 @@ MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,
     "sentence_transformer/model.py": 540,
-    "cross_encoder/model.py": 550,
+    "cross_encoder/model.py": 650,
 }
 MOST_LINES_OF_A_BODY = 60
 
