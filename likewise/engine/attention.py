@@ -170,8 +170,8 @@ def _grouped_sdpa(
     sizes = [length * count for length, count in tokens.groups]
     by_group = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
     outputs = [
-        _dense_sdpa(*of_group, group, dropout, scale, causal, window, bias)
-        for group, of_group in zip(tokens.groups, by_group, strict=True)
+        _dense_sdpa(q, k, v, group, dropout, scale, causal, window, bias)
+        for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
     ]
     return torch.cat(outputs) if outputs else query
 
