@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.model_names import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_cross_encoder, load_model
 from likewise.cli.read_texts import read_texts, split_names
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def mine(
             table,
             load_model(model),
             corpus=documents,
-            cross_encoder=None if cross_encoder is None else _cross_encoder(cross_encoder),
+            cross_encoder=None if cross_encoder is None else load_cross_encoder(cross_encoder),
             range_min=range_min,
             range_max=range_max,
             max_score=max_score,
@@ -154,14 +154,3 @@ def _write(found: Dataset, out: Path) -> None:
         part.to_parquet(str(written[-1]))
     for stale in set(out.glob("part-*.parquet")).difference(written):
         stale.unlink()
-
-
-def _cross_encoder(name: str) -> object:
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise ImportError(
-            "`--cross-encoder` needs the package that cross-encoders come with. Install it: "
-            "pip install sentence-transformers"
-        ) from error
-    return CrossEncoder(name)
