@@ -231,9 +231,9 @@ def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Te
     """
     rows = len(embeddings[0])
     if labels is None or labels.numel() != rows:
-        found = "none" if labels is None else f"{labels.numel()} in a tensor of shape {tuple(labels.shape)}"
+        given = "none" if labels is None else f"{labels.numel()} in a tensor of shape {tuple(labels.shape)}"
         raise ValueError(
-            f"{type(loss).__name__} takes {loss.takes[0].label.value}, so {rows} labels for this batch; but got {found}. "
+            f"{type(loss).__name__} takes {loss.takes[0].label.value}, so {rows} labels for this batch; but got {given}. "
             "Name the label column of the data set 'label' or 'score', or choose a loss without labels."
         )
     return labels.view(-1)
