@@ -15,14 +15,20 @@ if TYPE_CHECKING:
         export_optimized_onnx_model,
         export_static_quantized_openvino_model,
     )
-    from likewise.card import SentenceTransformerModelCardData
-    from likewise.cross_encoder import CrossEncoder
-    from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
+    from likewise.cross_encoder import (
+        CrossEncoder,
+        CrossEncoderModelCardData,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+    )
     from likewise.legacy.readers import InputExample
+    from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
+    from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
+    from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
+    from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
     from likewise.similarity import SimilarityFunction
-    from likewise.training import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
     from likewise.training.data.resolve_ids import resolve_ids
     from likewise.training.samplers.default import DefaultBatchSampler
     from likewise.training.samplers.multi_dataset import MultiDatasetDefaultBatchSampler
@@ -32,16 +38,19 @@ if TYPE_CHECKING:
 # Where each public name lives; a name is imported when it is first used, so that importing the package stays cheap.
 _HOMES = {
     "CrossEncoder": "likewise.cross_encoder.model",
+    "CrossEncoderModelCardData": "likewise.cross_encoder.model_card",
+    "CrossEncoderTrainer": "likewise.cross_encoder.trainer",
+    "CrossEncoderTrainingArguments": "likewise.cross_encoder.training_args",
     "DefaultBatchSampler": "likewise.training.samplers.default",
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
-    "ParallelSentencesDataset": "likewise.legacy.examples",
+    "ParallelSentencesDataset": "likewise.legacy.sentences_dataset",
     "SentenceTransformer": "likewise.sentence_transformer.model",
-    "SentenceTransformerModelCardData": "likewise.card",
-    "SentenceTransformerTrainer": "likewise.training",
-    "SentenceTransformerTrainingArguments": "likewise.training",
-    "SentencesDataset": "likewise.legacy.examples",
+    "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
+    "SentenceTransformerTrainer": "likewise.sentence_transformer.trainer",
+    "SentenceTransformerTrainingArguments": "likewise.sentence_transformer.training_args",
+    "SentencesDataset": "likewise.legacy.sentences_dataset",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",
@@ -54,6 +63,9 @@ _HOMES = {
 
 __all__ = [
     "CrossEncoder",
+    "CrossEncoderModelCardData",
+    "CrossEncoderTrainer",
+    "CrossEncoderTrainingArguments",
     "DefaultBatchSampler",
     "InputExample",
     "LoggingHandler",

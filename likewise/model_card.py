@@ -1,14 +1,17 @@
 """The model card's data and its callback, under the reference's path."""
 
-from likewise.card import SentenceTransformerModelCardData, generate_model_card
-from likewise.card.callback import SentenceTransformerModelCardCallback
+from likewise.card import BaseModelCardData, generate_model_card
+from likewise.card.callback import BaseModelCardCallback
+from likewise.sentence_transformer.model_card import (
+    SentenceTransformerModelCardCallback,
+    SentenceTransformerModelCardData,
+)
 
-BaseModelCardData = SentenceTransformerModelCardData
-"""The name that 6.x has for the data of all models."""
 ModelCardCallback = SentenceTransformerModelCardCallback
 """The older name."""
 
 __all__ = [
+    "BaseModelCardCallback",
     "BaseModelCardData",
     "ModelCardCallback",
     "SentenceTransformerModelCardCallback",

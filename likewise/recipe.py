@@ -1,5 +1,6 @@
 """Recipe: a training run written down as YAML, checked as a whole before anything is loaded.
 
+family: sentence-transformer         # or cross-encoder; where it is left out, what the model's folder holds
 model: all-MiniLM-L6-v2              # a folder or a name on the Hub; or a mapping with `name` and settings
 train:                               # data sets by name, each with its loss
   stsb:
@@ -12,7 +13,7 @@ dev:                                 # measured while training, as `eval_strateg
     source: ${data}/dev.parquet
     columns: [sentence1, sentence2, score]
 test: ...                            # the same, measured before and after only
-training:                            # arguments of SentenceTransformerTrainingArguments
+training:                            # training arguments
   num_train_epochs: 1
 """
 
@@ -25,22 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from likewise.checked_yaml import WORDS, check_kind, check_known, read_yaml, section
+from likewise.evaluation.beir import is_beir_folder, read_folder
+from likewise.families import CROSS_ENCODER, FAMILIES, SENTENCE_TRANSFORMER, ModelFamily, family_in
 from likewise.training.data.sources import Source
 
 if TYPE_CHECKING:
-    from likewise.evaluation import SentenceEvaluator
-    from likewise.losses.base import Loss
-    from likewise.sentence_transformer.model import SentenceTransformer
-    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+    from torch import nn
 
-# Evaluators that read a table, and their arguments in the order of its columns.
-TABLE_EVALUATORS = {
-    "BinaryClassificationEvaluator": ("sentences1", "sentences2", "labels"),
-    "EmbeddingSimilarityEvaluator": ("sentences1", "sentences2", "scores"),
-    "TranslationEvaluator": ("source_sentences", "target_sentences"),
-    "TripletEvaluator": ("anchors", "positives", "negatives"),
-}
-FOLDER_EVALUATOR = "InformationRetrievalEvaluator"  # reads a folder in BEIR layout
+    from likewise.evaluation import SentenceEvaluator
 
 SOURCE_KEYS = {
     "source": (str,),
@@ -50,13 +43,7 @@ SOURCE_KEYS = {
     "where": (dict,),
     "max_rows": (int,),
 }
-MODEL_KEYS = {
-    "name": (str,),
-    "max_seq_length": (int,),
-    "prompts": (dict,),
-    "similarity_fn_name": (str,),
-    "truncate_dim": (int,),
-}
+HUB_ORGANISATION = f"{CROSS_ENCODER.name}/"  # whose models are cross-encoders
 
 
 @dataclass(frozen=True)
@@ -66,18 +53,18 @@ class ModelRecipe:
     Attributes:
         name: A folder or a name on the Hub.
         max_seq_length: Texts are cut at this many tokens; None for the model's own limit.
-        settings: Further arguments of SentenceTransformer.
+        settings: Further arguments of the family's class of models.
+        family: What it is loaded as.
     """
 
     name: str
     max_seq_length: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    family: ModelFamily = SENTENCE_TRANSFORMER
 
-    def load(self, name: str | None = None) -> SentenceTransformer:
+    def load(self, name: str | None = None) -> Any:
         """Load the model; `name` for another folder of the same model."""
-        from likewise.sentence_transformer.model import SentenceTransformer
-
-        model = SentenceTransformer(name or self.name, **self.settings)
+        model = self.family.model_class(name or self.name, **self.settings)
         if self.max_seq_length is not None:
             model.max_seq_length = self.max_seq_length
         return model
@@ -85,18 +72,26 @@ class ModelRecipe:
 
 @dataclass(frozen=True)
 class LossRecipe:
-    """A loss and its arguments, among them perhaps the loss that it wraps."""
+    """A loss and its arguments, among them perhaps the loss that it wraps, or a class to make an argument of."""
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    family: ModelFamily = SENTENCE_TRANSFORMER
 
-    def build(self, model: SentenceTransformer) -> Loss:
+    def build(self, model: Any) -> nn.Module:
         """The loss for a model."""
-        arguments = {
-            name: value.build(model) if isinstance(value, LossRecipe) else value
-            for name, value in self.arguments.items()
-        }
-        return loss_classes()[self.name](model, **arguments)
+        arguments = {name: self._argument(name, value, model) for name, value in self.arguments.items()}
+        loss: nn.Module = self.family.loss_classes()[self.name](model, **arguments)
+        return loss
+
+    def _argument(self, name: str, value: Any, model: Any) -> Any:
+        if isinstance(value, LossRecipe):
+            return value.build(model)
+        if name == "pos_weight":
+            import torch
+
+            return None if value is None else torch.tensor(float(value))
+        return value() if isinstance(value, type) else value
 
 
 @dataclass(frozen=True)
@@ -113,35 +108,48 @@ class EvaluatorRecipe:
 
     Attributes:
         evaluator: The class's name.
-        source: The rows; for InformationRetrievalEvaluator a folder in BEIR layout.
+        source: The rows; or, for the family's evaluator of folders, a folder in BEIR layout.
         name: Put in front of the metrics.
+        family: Of the models that it measures.
     """
 
     evaluator: str
     source: Source
     name: str = ""
+    family: ModelFamily = SENTENCE_TRANSFORMER
 
     def load(self) -> SentenceEvaluator:
         """Read the data and build the evaluator."""
-        from likewise import evaluation
-
-        build = getattr(evaluation, self.evaluator)
+        build = self.family.evaluator_class(self.evaluator)
         evaluator: SentenceEvaluator
-        if self.evaluator == FOLDER_EVALUATOR:
-            from likewise.evaluation.beir import read_folder
-
-            task = read_folder(Path(self.source.source), self.source.split)
-            evaluator = build(task.queries, task.corpus, task.relevant, name=self.name)
+        if self.reads_folder:
+            evaluator = build(*self._of_folder(Path(self.source.source)), name=self.name)
         else:
-            rows, arguments = self.source.load(), TABLE_EVALUATORS[self.evaluator]
-            if len(rows.column_names) != len(arguments):
+            rows, form = self.source.load(), self.family.table_evaluators[self.evaluator]
+            if len(rows.column_names) != len(form.columns):
+                others = f", or {', '.join(form.or_columns)}" if form.or_columns else ""
                 raise ValueError(
-                    f"{self.evaluator} takes {len(arguments)} columns ({', '.join(arguments)}), but {self.source.source} "
-                    f"has {len(rows.column_names)}: {', '.join(rows.column_names)}. Choose them with `columns`."
+                    f"{self.evaluator} takes {len(form.columns)} columns ({', '.join(form.columns)}{others}), but "
+                    f"{self.source.source} has {len(rows.column_names)}: {', '.join(rows.column_names)}. Choose them with "
+                    "`columns`."
                 )
-            values = [list(rows[column]) for column in rows.column_names]
-            evaluator = build(*values, name=self.name)
+            columns = [list(rows[column]) for column in rows.column_names]
+            evaluator = build(*form.arguments(*columns), name=self.name)
         return evaluator
+
+    @property
+    def reads_folder(self) -> bool:
+        """Whether the source is a folder in BEIR layout."""
+        if self.evaluator not in self.family.table_evaluators:
+            return True
+        return self.evaluator == self.family.folder_evaluator and is_beir_folder(Path(self.source.source))
+
+    def _of_folder(self, folder: Path) -> tuple[Any, ...]:
+        if self.family is CROSS_ENCODER:
+            nano = self.family.evaluator_class("CrossEncoderNanoBEIREvaluator")
+            return (nano(dataset_id=str(folder)).evaluators[0].samples,)
+        task = read_folder(folder, self.source.split)
+        return task.queries, task.corpus, task.relevant
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,8 @@ class Recipe:
         train: The training data sets by name, each with its loss.
         dev: Evaluators to choose by, by name.
         test: Evaluators that take no part in training, by name.
-        training: Arguments of SentenceTransformerTrainingArguments.
+        training: The training arguments.
+        family: What is trained.
     """
 
     model: ModelRecipe
@@ -161,16 +170,15 @@ class Recipe:
     dev: Mapping[str, EvaluatorRecipe]
     test: Mapping[str, EvaluatorRecipe]
     training: Mapping[str, Any]
+    family: ModelFamily = SENTENCE_TRANSFORMER
 
-    def arguments(self, **defaults: Any) -> SentenceTransformerTrainingArguments:
+    def arguments(self, **defaults: Any) -> Any:
         """The training arguments; `defaults` for those that the recipe leaves open."""
-        from likewise.training.run.arguments import SentenceTransformerTrainingArguments
+        return self.family.arguments_class(**{**defaults, **self.training})
 
-        return SentenceTransformerTrainingArguments(**{**defaults, **self.training})
-
-    def losses(self, model: SentenceTransformer) -> dict[str, Loss]:
+    def losses(self, model: Any) -> dict[str, nn.Module]:
         """The loss of each training data set; data sets with the same loss share it, and its weights."""
-        built: list[tuple[LossRecipe, Loss]] = []
+        built: list[tuple[LossRecipe, nn.Module]] = []
         for part in self.train.values():
             if part.loss not in [recipe for recipe, _ in built]:
                 built.append((part.loss, part.loss.build(model)))
@@ -198,20 +206,22 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
 
 def parse_recipe(content: Any) -> Recipe:
     """Check a recipe's content, as YAML gives it; see `read_recipe`."""
-    kinds = {"model": (str, dict), "train": (dict,), "dev": (dict,), "test": (dict,), "training": (dict,)}
+    kinds: dict[str, tuple[type, ...]] = {"family": (str,), "model": (str, dict)}
+    kinds |= dict.fromkeys(("train", "dev", "test", "training"), (dict,))
     content = section(content, "the recipe", kinds, required=("model", "train"))
-    train = {name: _train_recipe(part, f"train.{name}") for name, part in content["train"].items()}
+    family = _family(content)
+    train = {name: _train_recipe(part, f"train.{name}", family) for name, part in content["train"].items()}
     if not train:
         raise ValueError("`train` is empty. Add a data set: a name with `source`, `columns` and `loss`.")
     dev, test = (
         {
-            name: _evaluator_recipe(part, f"{split}.{name}", name)
+            name: _evaluator_recipe(part, f"{split}.{name}", name, family)
             for name, part in content.get(split, {}).items()
         }
         for split in ("dev", "test")
     )
-    training = section(content.get("training", {}), "training", _training_kinds())
-    recipe = Recipe(_model_recipe(content["model"]), train, dev, test, training)
+    training = section(content.get("training", {}), "training", _training_kinds(family))
+    recipe = Recipe(_model_recipe(content["model"], family), train, dev, test, training, family)
     for part in train.values():
         part.source.check()
     for evaluator in (*dev.values(), *test.values()):
@@ -219,34 +229,38 @@ def parse_recipe(content: Any) -> Recipe:
     return recipe
 
 
-def loss_classes() -> dict[str, type[Loss]]:
-    """All losses by name."""
-    from likewise import losses
-    from likewise.losses.base import Loss
+def _family(content: Mapping[str, Any]) -> ModelFamily:
+    """The family that a recipe names, or that of its model: what a folder holds, or what a name on the Hub begins with."""
+    if "family" in content:
+        check_known(content["family"], FAMILIES, "family")
+        return FAMILIES[content["family"]]
+    model = content["model"]
+    name = str(model if isinstance(model, str) else model.get("name", ""))
+    if Path(name).expanduser().is_dir():
+        return family_in(Path(name).expanduser())
+    return CROSS_ENCODER if name.startswith(HUB_ORGANISATION) else SENTENCE_TRANSFORMER
 
-    found = {name: getattr(losses, name) for name in losses.__all__}
-    return {name: loss for name, loss in found.items() if inspect.isclass(loss) and issubclass(loss, Loss)}
 
-
-def _model_recipe(value: str | dict[str, Any]) -> ModelRecipe:
+def _model_recipe(value: str | dict[str, Any], family: ModelFamily) -> ModelRecipe:
     if isinstance(value, str):
-        return ModelRecipe(value)
-    value = dict(section(value, "model", MODEL_KEYS, required=("name",)))
-    return ModelRecipe(value.pop("name"), value.pop("max_seq_length", None), value)
+        return ModelRecipe(value, family=family)
+    value = dict(section(value, "model", family.settings, required=("name",)))
+    return ModelRecipe(value.pop("name"), value.pop("max_seq_length", None), value, family)
 
 
-def _train_recipe(value: Any, where: str) -> TrainRecipe:
+def _train_recipe(value: Any, where: str, family: ModelFamily) -> TrainRecipe:
     value = dict(section(value, where, SOURCE_KEYS | {"loss": (str, dict)}, required=("source", "loss")))
-    return TrainRecipe(loss=_loss_recipe(value.pop("loss"), f"{where}.loss"), source=_source(value, where))
+    loss = _loss_recipe(value.pop("loss"), f"{where}.loss", family)
+    return TrainRecipe(loss=loss, source=_source(value, where))
 
 
-def _evaluator_recipe(value: Any, where: str, name: str) -> EvaluatorRecipe:
+def _evaluator_recipe(value: Any, where: str, name: str, family: ModelFamily) -> EvaluatorRecipe:
     value = dict(section(value, where, SOURCE_KEYS | {"evaluator": (str,)}, required=("source", "evaluator")))
     evaluator = value.pop("evaluator")
-    check_known(evaluator, (*TABLE_EVALUATORS, FOLDER_EVALUATOR), f"{where}.evaluator")
-    if evaluator == FOLDER_EVALUATOR:
+    check_known(evaluator, family.evaluators, f"{where}.evaluator")
+    if evaluator == family.folder_evaluator:
         value.setdefault("split", "test")
-    return EvaluatorRecipe(evaluator, _source(value, where), name)
+    return EvaluatorRecipe(evaluator, _source(value, where), name, family)
 
 
 def _source(value: dict[str, Any], where: str) -> Source:
@@ -260,38 +274,47 @@ def _source(value: dict[str, Any], where: str) -> Source:
 
 
 def _check_evaluator_source(recipe: EvaluatorRecipe) -> None:
-    if recipe.evaluator != FOLDER_EVALUATOR:
+    if not recipe.reads_folder:
         recipe.source.check()
     elif not Path(recipe.source.source).is_dir():
         raise FileNotFoundError(
-            f"There is no folder {recipe.source.source}. {FOLDER_EVALUATOR} reads a folder in BEIR layout: corpus.jsonl, "
-            "queries.jsonl and qrels/test.tsv."
+            f"There is no folder {recipe.source.source}. {recipe.evaluator} reads a folder in BEIR layout: "
+            f"{recipe.family.folder_form}."
         )
 
 
-def _loss_recipe(value: str | dict[str, Any], where: str) -> LossRecipe:
+def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -> LossRecipe:
     arguments = {"name": value} if isinstance(value, str) else dict(value)
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(
             f"`{where}` needs the loss's name: `loss: CoSENTLoss`, or `loss: {{name: CoSENTLoss, scale: 20}}`."
         )
-    check_known(name, loss_classes(), where)
+    classes = family.loss_classes()
+    check_known(name, classes, where)
     known = dict(
-        list(inspect.signature(loss_classes()[name].__init__).parameters.items())[2:]
+        list(inspect.signature(classes[name].__init__).parameters.items())[2:]
     )  # without self, model
     for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in arguments:
+        if (
+            parameter.default is parameter.empty
+            and parameter.kind is not parameter.VAR_KEYWORD
+            and key not in arguments
+        ):
             raise ValueError(f"`{where}` needs `{key}`: {name} has no default for it.")
     values = {}
     for key, argument in arguments.items():
         check_known(key, known, where)
         if key == "loss":
-            values[key] = _loss_recipe(argument, f"{where}.loss")
+            values[key] = _loss_recipe(argument, f"{where}.loss", family)
         else:
-            check_kind(argument, _simple_kinds(known[key].annotation), f"{where}.{key}")
-            values[key] = _function(key, argument, where)
-    return LossRecipe(name, values)
+            check_kind(argument, _kinds_of(key, known[key].annotation), f"{where}.{key}")
+            values[key] = _by_name(key, argument, where)
+    return LossRecipe(name, values, family)
+
+
+def _kinds_of(key: str, annotation: Any) -> tuple[type, ...]:
+    return (int, float, type(None)) if key == "pos_weight" else _simple_kinds(annotation)
 
 
 def _simple_kinds(annotation: Any) -> tuple[type, ...]:
@@ -301,32 +324,44 @@ def _simple_kinds(annotation: Any) -> tuple[type, ...]:
     return tuple(kind for kind in found if kind) if all(found) else tuple(WORDS)
 
 
-def _function(key: str, value: Any, where: str) -> Any:
-    """Functions of embeddings are given by name: `similarity_fct: dot_score`, `distance_metric: COSINE`."""
+def _by_name(key: str, value: Any, where: str) -> Any:
+    """What YAML gives by name: functions of embeddings (`similarity_fct: dot_score`, `distance_metric: COSINE`), and parts of
+    losses over pairs (`activation_fn: Sigmoid`, `weighting_scheme: NDCGLoss2PPScheme`)."""
+    if not isinstance(value, str):
+        return value
+    known = _named_parts(key)
+    if known:
+        check_known(value, known, f"{where}.{key}")
+    return known.get(value, value)
+
+
+def _named_parts(key: str) -> dict[str, Any]:
+    """What an argument's names stand for; empty where it takes none."""
+    if key == "activation_fn":
+        from torch.nn.modules import activation
+
+        return {name: getattr(activation, name) for name in activation.__all__}
+    if key in ("weighting_scheme", "lambda_weight"):
+        from likewise.cross_encoder import losses as of_pairs
+
+        base = of_pairs.BaseWeightingScheme if key == "weighting_scheme" else of_pairs.PListMLELambdaWeight
+        classes = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
+        return {
+            name: each
+            for name, each in classes.items()
+            if inspect.isclass(each) and issubclass(each, base) and not inspect.isabstract(each)
+        }
     from likewise import similarity
     from likewise.losses import TripletDistanceMetric
 
-    homes = {"similarity_fct": similarity, "distance_metric": TripletDistanceMetric}
-    if key not in homes or not isinstance(value, str):
-        return value
-    known = [
-        name
-        for name, item in vars(homes[key]).items()
-        if not name.startswith("_") and callable(getattr(homes[key], name))
-    ]
-    check_known(value, known, f"{where}.{key}")
-    return getattr(homes[key], value)
+    home = {"similarity_fct": similarity, "distance_metric": TripletDistanceMetric}.get(key)
+    names = [name for name in vars(home) if not name.startswith("_")] if home is not None else []
+    return {name: getattr(home, name) for name in names if callable(getattr(home, name))}
 
 
-def _training_kinds() -> dict[str, tuple[type, ...]]:
-    from likewise.training.run.arguments import SentenceTransformerTrainingArguments
-
-    hints = get_type_hints(SentenceTransformerTrainingArguments)
-    return {
-        f.name: tuple(_basic_kinds(hints[f.name]))
-        for f in fields(SentenceTransformerTrainingArguments)
-        if f.init
-    }
+def _training_kinds(family: ModelFamily) -> dict[str, tuple[type, ...]]:
+    hints = get_type_hints(family.arguments_class)
+    return {f.name: tuple(_basic_kinds(hints[f.name])) for f in fields(family.arguments_class) if f.init}
 
 
 def _basic_kinds(hint: Any) -> Iterable[type]:

@@ -31,7 +31,11 @@ __all__ = [
     "pairwise_manhattan_sim",
     "pytorch_cos_sim",
     "to_float_tensor",
+    "to_tensor",
 ]
+
+
+QUANTISED = (torch.int8, torch.uint8)
 
 
 def to_float_tensor(embeddings: Embeddings) -> Tensor:
@@ -40,17 +44,8 @@ def to_float_tensor(embeddings: Embeddings) -> Tensor:
     Raises:
         TypeError: They are bytes, which hold eight bits each, or a step on a scale of each dimension's own.
     """
-    if isinstance(embeddings, Tensor):
-        tensor = embeddings
-    elif isinstance(embeddings, np.ndarray):
-        tensor = torch.from_numpy(embeddings)
-    elif len(embeddings) and isinstance(embeddings[0], Tensor):
-        tensor = torch.stack(list(embeddings))
-    elif len(embeddings) and isinstance(embeddings[0], np.ndarray):
-        tensor = torch.from_numpy(np.asarray(embeddings))
-    else:  # Python's own numbers count as float32, as in torch.tensor
-        tensor = torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
-    if tensor.dtype in (torch.int8, torch.uint8):
+    tensor = to_tensor(embeddings)
+    if tensor.dtype in QUANTISED:
         name = str(tensor.dtype).removeprefix("torch.")
         raise TypeError(
             f"The embeddings are {name}, as `precision` in `encode` makes them, so that they are not numbers to compare. Bits "
@@ -59,6 +54,20 @@ def to_float_tensor(embeddings: Embeddings) -> Tensor:
             "into floats. Of int8 and uint8, `x.astype(np.float32)` compares the steps."
         )
     return tensor if tensor.dtype in (torch.float32, torch.float64) else tensor.float()
+
+
+def to_tensor(embeddings: Embeddings) -> Tensor:
+    """The embeddings as one tensor, of the type that they have."""
+    if isinstance(embeddings, Tensor):
+        return embeddings
+    if isinstance(embeddings, np.ndarray):
+        return torch.from_numpy(embeddings)
+    if len(embeddings) and isinstance(embeddings[0], Tensor):
+        return torch.stack(list(embeddings))
+    if len(embeddings) and isinstance(embeddings[0], np.ndarray):
+        return torch.from_numpy(np.asarray(embeddings))
+    # Python's own numbers count as float32, as in torch.tensor.
+    return torch.from_numpy(np.asarray(embeddings, dtype=np.float32))
 
 
 def cos_sim(a: Embeddings, b: Embeddings) -> Tensor:

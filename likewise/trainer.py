@@ -1,5 +1,6 @@
-"""The trainer, under the reference's path."""
+"""The trainers, under the reference's path."""
 
-from likewise.training.run.trainer import SentenceTransformerTrainer
+from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
+from likewise.training.run.trainer import BaseTrainer
 
-__all__ = ["SentenceTransformerTrainer"]
+__all__ = ["BaseTrainer", "SentenceTransformerTrainer"]

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from datasets import Dataset
+from small import small_model
 
 import likewise
+from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from likewise.losses import MultipleNegativesRankingLoss
 
 PACKAGE = Path(likewise.__file__).parent
+PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 
 # From the ground up: what each floor's rooms are for is told in docs/architecture.md. A file imports from lower floors
 # and from its own room, whether for types, inside of functions or when it is loaded.
@@ -37,12 +45,13 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "sentence_transformer"},
-    {"recipe"},
+    {"families"},
+    {"recipe", "recipes"},
     {"cli"},
 )
 # Names from other rooms and nothing of their own: the package's face, the reference's paths, and its name.
 FACES = {
-    "__init__", "__main__", "data_collator", "datasets", "model_card", "models", "quantization", "readers", "sampler",
+    "__init__", "__main__", "datasets", "model_card", "models", "quantization", "readers", "sampler",
     "similarity_functions", "trainer", "training_args", "util",
 }  # fmt: skip
 
@@ -161,3 +170,115 @@ def test_a_planted_circle_is_seen(tmp_path: Path, late: str) -> None:
     assert circle_in(graph_of(package)) == []
     (package / "c.py").write_text(f"{late}from likewise import a")
     assert circle_in(graph_of(package)) == ["a", "b", "c"]
+
+
+def test_the_map_names_every_room_with_its_floor_and_no_other() -> None:
+    on_map = {room: int(floor) for floor, room in re.findall(r"^\| (\d+) \| `(\w+)` \|", PAGE, re.MULTILINE)}
+    assert on_map == {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+    faces = PAGE.partition("Faces have")[2].partition("\n\n")[0].split("and nothing of their own:")[1]
+    assert set(re.findall(r"`(\w+)`", faces)) == FACES
+    assert {name.partition(".")[0] for name in files_of(PACKAGE)} == set(on_map) | FACES
+
+
+def way_of(heading: str) -> list[tuple[str, str]]:
+    """(stop, file) of each line of a way's table."""
+    table = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([\w.]+)` \| `([\w./]+)` \|", table, re.MULTILINE)
+
+
+def first_calls(run: Callable[[], Any]) -> list[tuple[str, str]]:
+    """(name, file) of the package's functions that are called, in the order of their first calls."""
+    calls: dict[tuple[str, str], None] = {}
+
+    def see(frame: Any, event: str, argument: Any) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(PACKAGE):
+            calls[frame.f_code.co_name, path.relative_to(PACKAGE).as_posix()] = None
+
+    before = sys.getprofile()
+    sys.setprofile(see)
+    try:
+        run()
+    finally:
+        sys.setprofile(before)
+    return list(calls)
+
+
+def check_way(way: list[tuple[str, str]], calls: list[tuple[str, str]]) -> None:
+    stops = [(stop.rpartition(".")[2], file) for stop, file in way]
+    assert [call for call in calls if call in stops] == stops
+
+
+def test_a_step_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model")
+    rows = Dataset.from_dict({"anchor": ["a cat", "a dog"], "positive": ["cats", "dogs"]})
+    args = SentenceTransformerTrainingArguments(str(tmp_path), report_to="none", use_cpu=True)
+    trainer = SentenceTransformerTrainer(
+        model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)
+    )
+    loader = trainer.get_train_dataloader()
+    way = way_of("The way of a training batch")
+    step = way[1:]  # the batch is made ahead
+    assert len(step) <= 8
+    assert len({file for _, file in step}) <= 7
+    check_way(way, first_calls(lambda: trainer.compute_loss(model, dict(next(iter(loader))))))
+
+
+def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model")
+    way = way_of("The way of `encode`")
+    assert len(way) == 6
+    check_way(way, first_calls(lambda: model.encode(["a cat", "two dogs"])))
+
+
+# How large the house is. These numbers only fall: whoever makes something shorter lowers them.
+MOST_LINES = 32_300  # of all files, the families beside the dense one and the alias aside
+APART = {"compat", "cross_encoder"}
+MOST_LINES_OF_A_FILE = 450
+LONGER_FILES = {  # public classes, whose methods the reference dictates
+    "model/model.py": 580,
+    "sentence_transformer/model.py": 540,
+    "cross_encoder/model.py": 550,
+}
+MOST_LINES_OF_A_BODY = 60
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def bodies_of(path: Path) -> Iterator[tuple[str, int]]:
+    """Each function's name and the lines of its body, without docstring."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node, clean=False) is not None else node.body
+            yield node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def test_the_package_and_its_files_are_no_longer_than_they_were() -> None:
+    lines = {path.relative_to(PACKAGE).as_posix(): lines_of(path) for path in PACKAGE.rglob("*.py")}
+    assert sum(n for file, n in lines.items() if file.partition("/")[0] not in APART) <= MOST_LINES
+    too_long = {
+        file: number
+        for file, number in lines.items()
+        if number > LONGER_FILES.get(file, MOST_LINES_OF_A_FILE)
+    }
+    assert too_long == {}
+
+
+def test_no_function_has_a_long_body() -> None:
+    long = [
+        (path.name, name)
+        for path in PACKAGE.rglob("*.py")
+        for name, lines in bodies_of(path)
+        if lines > MOST_LINES_OF_A_BODY
+    ]
+    assert long == []
+
+
+def test_lines_are_counted_without_the_docstring(tmp_path: Path) -> None:
+    file = tmp_path / "file.py"
+    file.write_text(
+        'def one():\n    """Of\n    two lines."""\n    x = 1\n\n    return x\n\ndef two():\n    """Only."""\n'
+    )
+    assert list(bodies_of(file)) == [("one", 3), ("two", 0)]

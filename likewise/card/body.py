@@ -6,28 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from likewise.card import environment, markdown, results, training_log, usage
+from likewise.card import environment, markdown, results, training_log
 
 if TYPE_CHECKING:
-    from likewise.card.data import SentenceTransformerModelCardData
+    from likewise.card.data import BaseModelCardData
 
 HUB = "https://huggingface.co"
-SIMILARITIES = {
-    "cosine": "Cosine Similarity",
-    "dot": "Dot Product",
-    "euclidean": "Euclidean Distance",
-    "manhattan": "Manhattan Distance",
-}
 MOST_NAMED = 200  # characters of names of data sets in a sentence; their number is told where there are more
 FOLDED_DATA_SETS = 3
-RESOURCES = {
-    "Training and Finetuning Embedding Models": "train-sentence-transformers",
-    "Matryoshka Embedding Models": "matryoshka",
-    "Binary and Scalar Embedding Quantization": "embedding-quantization",
-}
 
 
-def body(model: Any, data: SentenceTransformerModelCardData, plot: str | None) -> str:
+def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
     """All sections.
 
     Args:
@@ -41,7 +30,7 @@ def body(model: Any, data: SentenceTransformerModelCardData, plot: str | None) -
         *_evaluation(data),
         *_training(data, plot),
         "## Additional Resources",
-        "\n".join(f"- [{title}]({HUB}/blog/{page})" for title, page in RESOURCES.items()),
+        "\n".join(f"- [{title}]({HUB}/blog/{page})" for title, page in data.resources.items()),
         *_citation(data),
         markdown.hidden("## Glossary\n\n*Terms that a reader may not know.*"),
         markdown.hidden("## Model Card Authors\n\n*Who made the model and wrote this card.*"),
@@ -50,22 +39,22 @@ def body(model: Any, data: SentenceTransformerModelCardData, plot: str | None) -
     return "\n\n".join(parts) + "\n"
 
 
-def _description(model: Any, data: SentenceTransformerModelCardData) -> list[str]:
+def _description(model: Any, data: BaseModelCardData) -> list[str]:
     base = _link(data.base_model) if data.base_model else None
     named = [_data_set_link(part) for part in data.train_datasets if part.get("name")]
     made = f"finetuned from {base}" if base else "trained"
     if named:
         told = f"the {markdown.listed(named)}" if len(", ".join(named)) <= MOST_NAMED else str(len(named))
         made += f" on {told} {markdown.plural('dataset', len(named))}"
-    size, limit = model.get_embedding_dimension(), model.get_max_seq_length()
+    limit = model.get_max_seq_length()
+    own = dict(data.facts(model))
     revision = f" <!-- at revision {data.base_model_revision} -->" if data.base_model_revision else ""
     kinds = [str(kind).title() for kind in getattr(model, "modalities", None) or ("text",)]
     facts = [
-        "- **Model Type:** Sentence Transformer",
+        f"- **Model Type:** {own.pop('Model Type')}",
         f"- **Base model:** {base}{revision}" if base else "<!-- - **Base model:** Unknown -->",
         f"- **Maximum Sequence Length:** {f'{limit} tokens' if limit and limit != math.inf else 'unlimited'}",
-        f"- **Output Dimensionality:** {size} dimensions",
-        f"- **Similarity Function:** {SIMILARITIES[model.similarity_fn_name]}",
+        *(f"- **{title}:** {fact}" for title, fact in own.items()),
         f"- **Supported Modalit{'y' if len(kinds) == 1 else 'ies'}:** {', '.join(kinds)}",
         _listing("Training Dataset", named),
         f"- **{markdown.plural('Language', len(data.language))}:** {', '.join(data.language)}"
@@ -75,8 +64,7 @@ def _description(model: Any, data: SentenceTransformerModelCardData) -> list[str
     ]
     return [
         f"# {data.title()}",
-        f"This is a [sentence-transformers](https://www.SBERT.net) model {made}. It turns inputs into vectors of "
-        f"{size} numbers, for {data.task_name}.",
+        f"This is a [sentence-transformers](https://www.SBERT.net) model {made}. {data.purpose(model)}",
         "## Model Details",
         "### Model Description\n" + "\n".join(facts),
         "### Model Sources",
@@ -93,14 +81,14 @@ def _listing(title: str, names: Sequence[str]) -> str:
     return "\n".join([f"- **{markdown.plural(title, len(names))}:**", *(f"    - {name}" for name in names)])
 
 
-def _usage(model: Any, data: SentenceTransformerModelCardData) -> list[str]:
+def _usage(model: Any, data: BaseModelCardData) -> list[str]:
     return [
         "## Usage",
         "### Direct Usage (Sentence Transformers)",
         "Install Likewise, or Sentence Transformers, which loads the same folders:",
         markdown.fenced("pip install -U likewise", "bash"),
-        "Then load the model and embed texts:",
-        usage.code(model, data),
+        data.first_sentence_of_usage,
+        markdown.fenced(data.usage(model), "python"),
         markdown.hidden("### Direct Usage (Transformers)\n\n*How to use the model without either library.*"),
         markdown.hidden(
             "### Downstream Usage (Sentence Transformers)\n\n*How the model is trained further, and for what.*"
@@ -109,7 +97,7 @@ def _usage(model: Any, data: SentenceTransformerModelCardData) -> list[str]:
     ]
 
 
-def _evaluation(data: SentenceTransformerModelCardData) -> list[str]:
+def _evaluation(data: BaseModelCardData) -> list[str]:
     parts = ["## Evaluation", "### Metrics", *results.sections(data.results)] if data.results else []
     return [
         *parts,
@@ -118,7 +106,7 @@ def _evaluation(data: SentenceTransformerModelCardData) -> list[str]:
     ]
 
 
-def _training(data: SentenceTransformerModelCardData, plot: str | None) -> list[str]:
+def _training(data: BaseModelCardData, plot: str | None) -> list[str]:
     parts = ["## Training Details"]
     parts += _data_sets("Training", data.train_datasets)
     parts += _data_sets("Evaluation", data.eval_datasets)
@@ -187,7 +175,7 @@ def _statistics(stats: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown.table(["", *stats], rows)
 
 
-def _resources(data: SentenceTransformerModelCardData) -> list[str]:
+def _resources(data: BaseModelCardData) -> list[str]:
     """What the training took: energy, devices, time."""
     parts = []
     measured = environment.emissions(data.code_carbon_callback)
@@ -215,7 +203,7 @@ def _resources(data: SentenceTransformerModelCardData) -> list[str]:
     return [*parts, "### Training Time\n" + "\n".join(lines)]
 
 
-def _citation(data: SentenceTransformerModelCardData) -> list[str]:
+def _citation(data: BaseModelCardData) -> list[str]:
     parts = [f"#### {names}\n{markdown.fenced(paper, 'bibtex')}" for names, paper in data.citations.items()]
     return ["## Citation", "### BibTeX", *parts]
 

@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from likewise.card import training_log
-from likewise.card.data import SEARCH_COLUMNS, TRAINED, SentenceTransformerModelCardData, harmless
+from likewise.card.data import SEARCH_COLUMNS, TRAINED, BaseModelCardData, harmless
 from likewise.card.data_sets import describe
 
 # Arguments that say how a run was watched and kept, and nothing of the model.
@@ -22,7 +22,7 @@ WATCHING = {
 }  # fmt: skip
 
 
-class SentenceTransformerModelCardCallback(TrainerCallback):
+class BaseModelCardCallback(TrainerCallback):
     """Keeps data sets, losses, arguments and the log of a run for the model card. None of it can stop the run.
 
     Args:
@@ -83,7 +83,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
         return [key for key in primary if key]
 
     @harmless
-    def _keep_arguments(self, data: SentenceTransformerModelCardData, args: Any) -> None:
+    def _keep_arguments(self, data: BaseModelCardData, args: Any) -> None:
         values = {key: value for key, value in args.to_dict().items() if key not in WATCHING}
         usual = default_arguments(type(args))
         data.all_hyperparameters = values
@@ -94,7 +94,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
         }
 
     @harmless
-    def _keep_data_sets(self, data: SentenceTransformerModelCardData) -> None:
+    def _keep_data_sets(self, data: BaseModelCardData) -> None:
         train, evaluation = (
             by_name(part) for part in (self.trainer.train_dataset, self.trainer.eval_dataset)
         )
@@ -111,7 +111,7 @@ class SentenceTransformerModelCardCallback(TrainerCallback):
 
     def _described(
         self,
-        data: SentenceTransformerModelCardData,
+        data: BaseModelCardData,
         data_sets: Mapping[str, Any],
         known: list[dict[str, Any]],
     ) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""SentenceTransformerModelCardData: what is known of a model beside its weights."""
+"""BaseModelCardData: what is known of a model beside its weights."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import functools
 import logging
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import ref
 
 from likewise.card import training_log
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Method = TypeVar("Method", bound=Callable[..., Any])
 
-TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "dense")
 SENTENCE_BERT = """@inproceedings{reimers-2019-sentence-bert,
     title = "Sentence-BERT: Sentence Embeddings using Siamese BERT-Networks",
     author = "Reimers, Nils and Gurevych, Iryna",
@@ -37,7 +37,6 @@ SENTENCE_BERT = """@inproceedings{reimers-2019-sentence-bert,
     publisher = "Association for Computational Linguistics",
     url = "https://arxiv.org/abs/1908.10084",
 }"""
-TASK = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
 TRAINED = "generated_from_trainer"
 SEARCH_EVALUATORS = ("InformationRetrievalEvaluator", "NanoBEIREvaluator")
 SEARCH_COLUMNS = {"query", "question"}
@@ -67,8 +66,10 @@ def harmless(method: Method) -> Method:
 
 
 @dataclass
-class SentenceTransformerModelCardData:
+class BaseModelCardData(ABC):
     """What is known of a model beside its weights. The Hub is never asked for anything.
+
+    A family's own class says what its models are called and are for, and writes the code that uses one.
 
     Attributes:
         language: Language codes, e.g. "en" or ["en", "de"].
@@ -80,7 +81,6 @@ class SentenceTransformerModelCardData:
         task_name: What the model is for.
         tags: Tags on the Hub.
         local_files_only: Kept for compatibility: the Hub is not asked either way.
-        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
     """
 
     language: str | Sequence[str] | None = field(default_factory=list)
@@ -89,10 +89,10 @@ class SentenceTransformerModelCardData:
     model_id: str | None = None
     train_datasets: list[dict[str, Any]] = field(default_factory=list)
     eval_datasets: list[dict[str, Any]] = field(default_factory=list)
-    task_name: str = TASK
-    tags: list[str] = field(default_factory=lambda: list(TAGS))
+    task_name: str | None = None
+    tags: list[str] = field(default_factory=list)
     local_files_only: bool = False
-    generate_widget_examples: bool = True
+    generate_widget_examples: bool = field(default=False, init=False)
 
     # Found out by the library.
     base_model: str | None = field(default=None, init=False)
@@ -111,6 +111,35 @@ class SentenceTransformerModelCardData:
     training_started: float | None = field(default=None, init=False, repr=False)
     training_seconds: float | None = field(default=None, init=False, repr=False)
     evaluation_seconds: float = field(default=0.0, init=False, repr=False)
+
+    kind: ClassVar[str]
+    """The class of the family's models."""
+
+    @abstractmethod
+    def pipeline_tag(self, model: Any) -> str:
+        """The Hub's name for what the model is for."""
+
+    @abstractmethod
+    def purpose(self, model: Any) -> str:
+        """What the model does with its inputs, as a sentence."""
+
+    @abstractmethod
+    def facts(self, model: Any) -> Mapping[str, str]:
+        """What the card lists of the model's outputs, by title; "Model Type" among them."""
+
+    @abstractmethod
+    def usage(self, model: Any) -> str:
+        """A runnable example, as Python code; its first lines load the model."""
+
+    @property
+    def first_sentence_of_usage(self) -> str:
+        """What stands above the example."""
+        return "Then load the model and run it:"
+
+    @property
+    def resources(self) -> Mapping[str, str]:
+        """Pages of the reference's blog worth reading, by title."""
+        return {}
 
     def __post_init__(self) -> None:
         self.set_language(self.language or [])
@@ -282,7 +311,7 @@ class SentenceTransformerModelCardData:
 
     def title(self) -> str:
         """The card's title."""
-        kind = type(self.model).__name__ if self.model is not None else "SentenceTransformer"
+        kind = type(self.model).__name__ if self.model is not None else self.kind
         return self.model_name or (f"{kind} based on {self.base_model}" if self.base_model else kind)
 
     def to_dict(self) -> dict[str, Any]:
@@ -301,10 +330,10 @@ class SentenceTransformerModelCardData:
         """Refuse methods that are never called."""
         super().__init_subclass__()
         instead = "Override `to_dict` for the metadata, or write README.md after saving."
-        refuse_uncalled(cls, {"SentenceTransformerModelCardData": UNCALLED}, instead)
+        refuse_uncalled(cls, {"BaseModelCardData": UNCALLED}, instead)
 
 
-def _metadata(data: SentenceTransformerModelCardData) -> ModelCardData:
+def _metadata(data: BaseModelCardData) -> ModelCardData:
     """The card's metadata, from which the Hub makes its filters, widget and tables of results; checked by huggingface_hub."""
     from huggingface_hub import ModelCardData
 
@@ -318,7 +347,7 @@ def _metadata(data: SentenceTransformerModelCardData) -> ModelCardData:
         language=list(data.language or ()) or None,
         license=data.license,
         library_name="sentence-transformers",
-        pipeline_tag="sentence-similarity",
+        pipeline_tag=data.pipeline_tag(data.model),
         tags=list(data.tags),
         base_model=data.base_model,
         datasets=list(dict.fromkeys(part["id"] for part in data.train_datasets if part.get("id"))) or None,

@@ -7,27 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.card import body, plot
-from likewise.card.usage import NO_MODEL_ID
 
 if TYPE_CHECKING:
-    from likewise.card.data import SentenceTransformerModelCardData
+    from likewise.card.data import BaseModelCardData
     from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 CARD_FILE = "README.md"
-MINIMAL = """---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags:
-- sentence-transformers
-- sentence-similarity
-- feature-extraction
----
-
-# SentenceTransformer
-
-This is a [sentence-transformers](https://www.SBERT.net) model. Its card could not be written in full.
-"""
+# Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
+NO_MODEL_ID = "sentence_transformers_model_id"
 
 
 def write_model_card(
@@ -56,13 +44,13 @@ def write_model_card(
         if train_datasets and not data.train_datasets:
             data.train_datasets = [{"name": name} for name in train_datasets]
         if model._model_card_text and not data.is_trained:
-            text, picture = _with_id(model._model_card_text, data.model_id), model._model_card_plot
+            text, picture = _with_id(model._model_card_text, data), model._model_card_plot
         else:
             picture = plot.draw(data.training_logs, data.best_model_step)
             text = card_text(model, data, plot.PLOT_FILE if picture else None)
     except Exception as error:
         logger.warning("The model card could not be written in full (%r); the model itself is saved.", error)
-        text, picture = MINIMAL, None
+        text, picture = _minimal(data), None
     try:
         (folder / CARD_FILE).write_text(text, encoding="utf8")
         if picture is not None:
@@ -71,7 +59,7 @@ def write_model_card(
         logger.warning("The model card could not be written (%s); the model itself is saved.", error)
 
 
-def card_text(model: Model, data: SentenceTransformerModelCardData, plot_file: str | None = None) -> str:
+def card_text(model: Model, data: BaseModelCardData, plot_file: str | None = None) -> str:
     """The whole card: metadata and text."""
     from huggingface_hub import ModelCard
 
@@ -83,8 +71,17 @@ def generate_model_card(model: Model) -> str:
     return card_text(model, model.model_card_data)
 
 
-def _with_id(text: str, model_id: str | None) -> str:
+def _with_id(text: str, data: BaseModelCardData) -> str:
     """The card, with the model's name put into its code where it had none."""
-    if model_id is None:
+    if data.model_id is None:
         return text
-    return text.replace(f'SentenceTransformer("{NO_MODEL_ID}"', f'SentenceTransformer("{model_id}"')
+    return text.replace(f'{data.kind}("{NO_MODEL_ID}"', f'{data.kind}("{data.model_id}"')
+
+
+def _minimal(data: BaseModelCardData) -> str:
+    """What is written where the card cannot be."""
+    tags = "\n".join(f"- {tag}" for tag in data.tags)
+    return (
+        f"---\nlibrary_name: sentence-transformers\ntags:\n{tags}\n---\n\n# {data.kind}\n\n"
+        "This is a [sentence-transformers](https://www.SBERT.net) model. Its card could not be written in full.\n"
+    )

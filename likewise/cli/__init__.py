@@ -13,6 +13,7 @@ from likewise.cli.encode import encode
 from likewise.cli.evaluate import evaluate
 from likewise.cli.mine import mine
 from likewise.cli.quickstart import quickstart
+from likewise.cli.rerank import rerank
 from likewise.cli.run import run
 from likewise.cli.search import search
 from likewise.cli.train import train
@@ -61,13 +62,13 @@ def _options(
         typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
     ] = False,
 ) -> None:
-    """Train, evaluate and use text embedding models.
+    """Train, evaluate and use text embedding models and cross-encoders.
 
     New here? `likewise quickstart` trains a model on this machine in a few minutes.
     """
 
 
-for command in (quickstart, train, evaluate, encode, search, mine, check):
+for command in (quickstart, train, evaluate, encode, search, rerank, mine, check):
     app.command()(command)
 # What stands behind the script is the script's own.
 app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run)

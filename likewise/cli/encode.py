@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.shards import EncodeShard, shards_in
 from likewise.cli.texts import read_texts
 
@@ -23,7 +23,7 @@ def encode(
     texts: Annotated[
         Path,
         typer.Argument(
-            help="File with the texts: .txt, .jsonl, .csv, .tsv or .parquet; with --ray a folder of .parquet."
+            help="File with the texts: .txt, .jsonl, .json, .csv, .tsv, .parquet or .arrow; with --ray a folder of .parquet."
         ),
     ],
     out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],

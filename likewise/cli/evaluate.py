@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
 from likewise.cli.texts import split_names
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from likewise.evaluation.bootstrap import Interval
+    from likewise.families import ModelFamily
     from likewise.recipe import EvaluatorRecipe
-    from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.training.data.sources import Source
 
-SHAPES = (
+SHAPES = (  # for embedding models
     "two texts and a number from a range (how similar are they?), two texts and 0 or 1 (do they mean the same?), three "
     "texts (is the second nearer to the first than the third?), or two texts (does each find its own?)"
+)
+
+FIX = "leave it out: name the others with `--columns`."
+LEAST_DOCUMENTS = 2  # of a first text, on average, so that its rows are a ranking
+PAIR_SHAPES = (  # for cross-encoders
+    "two texts and a number from a range (how similar are they?), two texts and a class (do they mean the same?), several "
+    "rows with the same first text and 0 or 1 (which of its documents are relevant?), or three texts (a query, a positive "
+    "and a negative)"
 )
 
 
@@ -51,9 +61,10 @@ def evaluate(
         Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
     ] = None,
 ) -> None:
-    """Measure models.
+    """Measure models, all embedding models or all cross-encoders.
 
-    A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts.
+    A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts. For
+    cross-encoders also: several rows with the same first text and 0 or 1, which is a ranking.
 
     Examples:
 
@@ -65,7 +76,8 @@ def evaluate(
 
         likewise evaluate --data recipes/sts_cosent.yaml --recipe-data ../data
     """
-    from likewise.training.data.sources import quiet_datasets
+    from likewise.families import SENTENCE_TRANSFORMER
+    from likewise.tables import quiet_datasets
 
     names = list(models or [DEFAULT_MODEL])
     if compare and len(names) < 2:
@@ -77,9 +89,17 @@ def evaluate(
             "`--compare` shows intervals of the differences. Drop `--intervals`, or `--compare`."
         )
     with quiet_datasets():
-        chosen = _evaluators(data, columns, recipe_data)
+        family = _common_family(names)
+        load = load_model if family is SENTENCE_TRANSFORMER else load_cross_encoder
+        encoders: list[Any] = []
+
+        def loaded() -> list[Any]:
+            encoders[:] = encoders or [load(name) for name in names]
+            return encoders
+
+        chosen = _evaluators(data, columns, recipe_data, family, loaded)
         evaluators = {name: recipe.load() for name, (recipe, _) in chosen.items()}
-        encoders = [load_model(name) for name in names]
+        loaded()
         for name, evaluator in evaluators.items():
             console.say(f"{name}: {type(evaluator).__name__} ({chosen[name][1]})", style="bold")
             evaluator.show_progress_bar = console.err.is_terminal
@@ -91,7 +111,7 @@ def evaluate(
 
 
 def _show_metrics(
-    evaluator: Any, models: Sequence[SentenceTransformer], names: Sequence[str], name: str, intervals: bool
+    evaluator: Any, models: Sequence[Any], names: Sequence[str], name: str, intervals: bool
 ) -> None:
     """A line for each metric, the primary one first; for each model its number, and an interval on request."""
     from likewise.evaluation.bootstrap import confidence_intervals
@@ -110,12 +130,12 @@ def _show_metrics(
             row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]
         rows.append(row)
     header = [""]
-    for title in _short(names) if len(names) > 1 else [""]:
+    for title in _short_names(names) if len(names) > 1 else [""]:
         header += [title, *(("from", "to") if intervals else ())]
     console.table(rows, header if any(header) else ())
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def _short_names(names: Sequence[str]) -> list[str]:
     """The last parts of the models' names, where these tell them apart."""
     ends = [Path(name).name for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)
@@ -127,7 +147,7 @@ def _ends(interval: Interval | None) -> tuple[str, str]:
 
 def _show_comparison(
     evaluator: Any,
-    models: tuple[SentenceTransformer, SentenceTransformer],
+    models: tuple[Any, Any],
     names: tuple[str, str],
     name: str,
 ) -> None:
@@ -155,14 +175,35 @@ def _show_comparison(
         signs = ("", "", "+", "+", "+", "")
         cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
         rows.append((key.removeprefix(f"{name}_"), *cells))
-    console.table(rows, ("", *_short(names), "difference", "from", "to", "p"))
+    console.table(rows, ("", *_short_names(names), "difference", "from", "to", "p"))
+
+
+def _common_family(names: Sequence[str]) -> ModelFamily:
+    """The family of the models.
+
+    Raises:
+        ValueError: They are of two.
+    """
+    families = [family_of(name) for name in names]
+    for name, family in zip(names, families, strict=True):
+        if family is not families[0]:
+            raise ValueError(
+                f"{names[0]} is a {families[0].name} and {name} a {family.name}, which are measured by different numbers. Name "
+                "models of one family."
+            )
+    return families[0]
 
 
 def _evaluators(
-    data: Path, columns: str | None, recipe_data: Path | None
+    data: Path,
+    columns: str | None,
+    recipe_data: Path | None,
+    family: ModelFamily,
+    models: Callable[[], Sequence[Any]],
 ) -> dict[str, tuple[EvaluatorRecipe, str]]:
     """The evaluators by name, and for each in words why it is this one."""
-    from likewise.recipe import FOLDER_EVALUATOR, EvaluatorRecipe, read_recipe
+    from likewise.families import SENTENCE_TRANSFORMER
+    from likewise.recipe import EvaluatorRecipe, read_recipe
     from likewise.training.data.sources import Source
 
     if data.suffix in (".yaml", ".yml"):
@@ -170,22 +211,43 @@ def _evaluators(
         found = {**recipe.dev, **recipe.test}
         if not found:
             raise ValueError(f"{data} has no evaluators. Add them under `dev` or `test`.")
+        if recipe.family is not family:
+            raise ValueError(
+                f"{data} measures a {recipe.family.name}, but the model is a {family.name}. Name another model, or another recipe."
+            )
         return {name: (one, f"{data.name} names it") for name, one in found.items()}
     if data.is_dir():
-        of_folder = EvaluatorRecipe(FOLDER_EVALUATOR, Source(str(data), split="test"), data.name)
+        source = Source(str(data), split="test")
+        of_folder = EvaluatorRecipe(family.folder_evaluator, source, data.name, family)
         return {data.name: (of_folder, f"{data.name} is a folder of queries, documents and judgements")}
     source = Source(str(data), columns=split_names(columns))
-    kind, reason = _evaluator_for(source)
-    return {data.stem: (EvaluatorRecipe(kind, source, data.stem), reason)}
+    rows, label, texts = _read(source)
+    if family is SENTENCE_TRANSFORMER:
+        kind, reason = _evaluator_of_embeddings(rows, label, texts, source)
+    else:
+        kind, reason = _evaluator_of_pairs(rows, label, texts, source, models)
+    # The label stands last, wherever it is in the file.
+    ordered = Source(source.source, columns=[*texts, *([label] if label else [])])
+    return {data.stem: (EvaluatorRecipe(kind, ordered, data.stem, family), reason)}
 
 
-def _evaluator_for(source: Source) -> tuple[str, str]:
-    """The evaluator for a table, by its columns, and why."""
+def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
+    """A table's rows, its column of labels, and the others."""
     from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.metadata import metadata_warnings
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     texts = [name for name in rows.column_names if name != label]
+    for warning in metadata_warnings(rows, texts, Path(source.source).name, FIX):
+        console.say(warning, style="bold")
+    return rows, label, texts
+
+
+def _evaluator_of_embeddings(
+    rows: Dataset, label: str | None, texts: Sequence[str], source: Source
+) -> tuple[str, str]:
+    """The evaluator of embedding models for a table, by its columns, and why."""
     listed = ", ".join(texts)
     if label is not None and len(texts) == 2:
         if set(rows.unique(label)) <= {0, 1}:
@@ -195,7 +257,44 @@ def _evaluator_for(source: Source) -> tuple[str, str]:
         return "TranslationEvaluator", f"{listed} are two texts, without a number"
     if label is None and len(texts) == 3:
         return "TripletEvaluator", f"{listed} are three texts"
-    raise ValueError(
-        f"{source.source} has the columns {', '.join(rows.column_names)}, but a table for evaluation has {SHAPES}. "
+    raise _no_shape(source, rows, SHAPES)
+
+
+def _evaluator_of_pairs(
+    rows: Dataset,
+    label: str | None,
+    texts: Sequence[str],
+    source: Source,
+    models: Callable[[], Sequence[Any]],
+) -> tuple[str, str]:
+    """The evaluator of cross-encoders for a table, by its columns and by how many scores the models give, and why."""
+    listed = ", ".join(texts)
+    if label is None and len(texts) == 3:
+        return "CrossEncoderRerankingEvaluator", f"{listed} are a query, a positive and a negative"
+    if label is None or len(texts) != 2:
+        raise _no_shape(source, rows, PAIR_SHAPES)
+    values = set(rows.unique(label))
+    if any(model.num_labels > 1 for model in models()):
+        return (
+            "CrossEncoderClassificationEvaluator",
+            f"{listed} are two texts and the model gives a score to each class",
+        )
+    if not values <= {0, 1}:
+        return (
+            "CrossEncoderCorrelationEvaluator",
+            f"{listed} are two texts and {label} is a number from a range",
+        )
+    for_each = len(rows) / len(rows.unique(texts[0]))
+    if for_each >= LEAST_DOCUMENTS:
+        return (
+            "CrossEncoderRerankingEvaluator",
+            f"each {texts[0]} comes with {for_each:.1f} {texts[1]} rows on average, and {label} is 0 or 1",
+        )
+    return "CrossEncoderClassificationEvaluator", f"{listed} are two texts and {label} is 0 or 1"
+
+
+def _no_shape(source: Source, rows: Dataset, shapes: str) -> ValueError:
+    return ValueError(
+        f"{source.source} has the columns {', '.join(rows.column_names)}, but a table for evaluation has {shapes}. "
         "Choose columns with `--columns`; the number's column is called label or score."
     )

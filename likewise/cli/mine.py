@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_cross_encoder, load_model
 from likewise.cli.texts import read_texts, split_names
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def mine(
         )
 
     from likewise.retrieval import mine_hard_negatives
-    from likewise.training.data.sources import Source, quiet_datasets
+    from likewise.tables import quiet_datasets
+    from likewise.training.data.sources import Source
 
     with quiet_datasets():
         table: Dataset = Source(str(pairs), columns=split_names(columns)).load()
@@ -118,7 +119,7 @@ def mine(
             table,
             load_model(model),
             corpus=documents,
-            cross_encoder=None if cross_encoder is None else _cross_encoder(cross_encoder),
+            cross_encoder=None if cross_encoder is None else load_cross_encoder(cross_encoder),
             range_min=range_min,
             range_max=range_max,
             max_score=max_score,
@@ -153,14 +154,3 @@ def _write(found: Dataset, out: Path) -> None:
         part.to_parquet(str(written[-1]))
     for stale in set(out.glob("part-*.parquet")).difference(written):
         stale.unlink()
-
-
-def _cross_encoder(name: str) -> object:
-    try:
-        from sentence_transformers import CrossEncoder
-    except ImportError as error:
-        raise ImportError(
-            "`--cross-encoder` needs the package that cross-encoders come with. Install it: "
-            "pip install sentence-transformers"
-        ) from error
-    return CrossEncoder(name)

@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from likewise.cli.texts import read_texts
-from likewise.model.fingerprint import digest
 from likewise.model.kept import refuse_other, written_whole
 
 if TYPE_CHECKING:
@@ -73,6 +72,8 @@ class EncodeShard:
         return True
 
     def _made_of(self, texts: list[str]) -> dict[str, Any]:
+        from likewise.model.fingerprint import digest
+
         return {"texts": digest(texts), **self._settings}
 
     def __call__(self, shard: Path) -> None:

@@ -7,17 +7,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import hub_name
+from likewise.cli.model_names import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
+    from likewise.families import ModelFamily
+    from likewise.model.model import Model
     from likewise.recipe import Recipe
-    from likewise.sentence_transformer.model import SentenceTransformer
 
 # Only how a run is shown; recipes may say otherwise.
 DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}
@@ -37,10 +38,13 @@ def train(
     Examples:
 
         likewise train recipes/sts_cosent.yaml --data ../data
+
+        likewise train recipes/answer_reranker.yaml --data ../data
     """
     from likewise.recipe import read_recipe
 
-    outcome = run(read_recipe(recipe, data), model)
+    read = read_recipe(recipe, data)
+    outcome = run(read, model)
     rows = [
         (name, metric, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
         for name, metric, before, after in outcome.changes()
@@ -50,7 +54,7 @@ def train(
         console.table(rows, header=("measured with", "metric", "before", "after", "change"))
     console.say()
     console.say(f"Saved to {outcome.folder} after {outcome.seconds:.0f} s of training.")
-    console.say(f"Try it:  {command()} encode TEXTS.txt --model {outcome.folder} --out vectors.npy")
+    console.say(f"Try it:  {command()} {example(read.family, outcome)}")
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Outcome:
     """
 
     folder: Path
-    model: SentenceTransformer
+    model: Any
     seconds: float
     before: Mapping[str, Mapping[str, float]]
     after: Mapping[str, Mapping[str, float]]
@@ -85,8 +89,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         model_name: Another model to start from.
     """
     from likewise.cli.progress import TrainingProgress
-    from likewise.training import SentenceTransformerTrainer
-    from likewise.training.data.sources import quiet_datasets
+    from likewise.tables import quiet_datasets
 
     arguments = recipe.arguments(**DEFAULTS, disable_tqdm=True, output_dir="models/trained")
     with quiet_datasets():
@@ -97,7 +100,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         name_origins(model, model_name or recipe.model.name, list(data_sets))
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1
-        trainer = SentenceTransformerTrainer(
+        trainer = recipe.family.trainer_class(
             model=model,
             args=arguments,
             train_dataset=next(iter(data_sets.values())) if is_single else data_sets,
@@ -114,7 +117,7 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
     return Outcome(folder, model, progress.seconds, before, after)
 
 
-def name_origins(model: SentenceTransformer, model_name: str, data_sets: list[str]) -> None:
+def name_origins(model: Model, model_name: str, data_sets: list[str]) -> None:
     """Tell the model card what the model was and what it is trained on, which files do not say."""
     card = model.model_card_data
     if card.base_model is None:
@@ -123,7 +126,7 @@ def name_origins(model: SentenceTransformer, model_name: str, data_sets: list[st
 
 
 def measure(
-    model: SentenceTransformer, evaluators: Mapping[str, SentenceEvaluator], title: str
+    model: Model, evaluators: Mapping[str, SentenceEvaluator], title: str
 ) -> dict[str, dict[str, float]]:
     """Every evaluator's metrics without its name, the primary one first; that one is printed."""
     measured = {}
@@ -134,6 +137,17 @@ def measure(
         measured[name] = {key.removeprefix(f"{name}_"): float(value) for key, value in ordered.items()}
         console.say(f"{title:<9} {name}: {primary.removeprefix(f'{name}_')} {metrics[primary]:.4f}")
     return measured
+
+
+def example(family: ModelFamily, outcome: Outcome) -> str:
+    """What to try with the trained model."""
+    from likewise.families import SENTENCE_TRANSFORMER
+
+    if family is SENTENCE_TRANSFORMER:
+        return f"encode TEXTS.txt --model {outcome.folder} --out vectors.npy"
+    if outcome.model.num_labels == 1:
+        return f'rerank "QUERY" TEXTS.txt --model {outcome.folder}'
+    return f"evaluate {outcome.folder} --data PAIRS.csv"
 
 
 def command() -> str:

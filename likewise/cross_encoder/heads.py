@@ -130,6 +130,17 @@ def known_head(model: Any) -> Head | None:
     return head
 
 
+def head_names(model: Any) -> list[str]:
+    """The modules with weights that a model for sequence classification has beside its encoder; none of other models."""
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return []
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and next(module.parameters(), None) is not None
+    ]
+
+
 def _mean(hidden: Tensor, tokens: TokenBatch) -> Tensor:
     """(T, D) -> (N, D), the mean of each sequence's tokens."""
     sums = hidden.new_zeros(len(tokens), hidden.shape[-1]).index_add(0, tokens.sequence_of_token, hidden)

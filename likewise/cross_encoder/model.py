@@ -7,13 +7,13 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.card import write_model_card
 from likewise.cross_encoder import storage
 from likewise.cross_encoder.activations import (
     Activation,
@@ -21,19 +21,17 @@ from likewise.cross_encoder.activations import (
     name_of_activation,
     named_activation,
 )
+from likewise.cross_encoder.heads import head_names
+from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
-from likewise.cross_encoder.pairs import Pair
-from likewise.engine import TokenSequences
 from likewise.engine.modes import leave_training
-from likewise.model import hub, inference, placement
+from likewise.model import inference
 from likewise.model.encoding import progress_of
+from likewise.model.model import Model, named_modules
+from likewise.model.storage import StoredModel
 from likewise.modules import Dense
-from likewise.modules.base import Features, padded_inputs, run_module, takes_tokens
-from likewise.modules.device import best_device
+from likewise.modules.base import Features
 from likewise.modules.find_folder import find_folder
-
-if TYPE_CHECKING:
-    from transformers import BatchEncoding
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +50,7 @@ OLDER_ARGUMENTS = {
 OLDER_PREDICT_ARGUMENTS = {"sentences": "inputs", "activation_fct": "activation_fn"}
 
 
-class CrossEncoder(nn.Sequential):
+class CrossEncoder(Model):
     """Scores pairs of texts: how relevant a document is to a query, or which of several labels a pair has.
 
     Args:
@@ -91,6 +89,7 @@ class CrossEncoder(nn.Sequential):
         >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
     """
 
+    output = "scores"
     default_huggingface_organization = storage.ORGANISATION
 
     def __init__(
@@ -131,7 +130,7 @@ class CrossEncoder(nn.Sequential):
         if model_name_or_path is None:
             if not modules:
                 raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
-            stored = storage.StoredCrossEncoder(_named(modules))
+            stored = StoredModel(named_modules(modules))
         else:
             if modules is not None:
                 logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
@@ -148,15 +147,8 @@ class CrossEncoder(nn.Sequential):
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
             )
-        super().__init__(OrderedDict(stored.modules))
+        super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
-        self.trust_remote_code = trust_remote_code
-        self.prompts: dict[str, str] = {
-            name: text or "" for name, text in {**(settings.get("prompts") or {}), **(prompts or {})}.items()
-        }
-        self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
-        if self.default_prompt_name is not None:
-            self._prompt_named(self.default_prompt_name)
         self.activation_fn: Activation = (
             activation_fn if activation_fn is not None else self._saved_activation(settings)
         )
@@ -164,11 +156,10 @@ class CrossEncoder(nn.Sequential):
             self[0].tokenization.truncation = truncation or settings.get("truncation") or "longest_first"
             if max_length is not None:
                 self.max_seq_length = max_length
-        self.model_card_data = model_card_data
-        self._model_card_text = stored.card
-        self._reported_truncation = False
-        if not (model_kwargs or {}).get("device_map"):
-            self.to(device or best_device())
+        if model_name_or_path is not None:
+            self.model_card_data.set_base_model(str(folder), revision=revision)
+        self.model_card_data.register_model(self)
+        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "activation_fn":  # no submodule: it is named in the settings, and has no weights to save
@@ -205,43 +196,9 @@ class CrossEncoder(nn.Sequential):
         return 1
 
     @property
-    def transformers_model(self) -> Any:
-        """The transformers model, or None where the first module has none."""
-        return getattr(self[0], "auto_model", None)
-
-    @property
     def model(self) -> Any:
         """The transformers model; the same as `transformers_model`."""
         return self.transformers_model
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the transformers model; None where there is none."""
-        return getattr(self.transformers_model, "config", None)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The first module's tokenizer."""
-        return cast(Any, self[0]).tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, value: Any) -> None:
-        cast(Any, self[0]).tokenizer = value
-
-    @property
-    def processor(self) -> Any:
-        """The tokenizer, by another name."""
-        return self.tokenizer
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Pairs are cut at this many tokens."""
-        limit: int | None = cast(Any, self[0]).max_seq_length
-        return limit
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        cast(Any, self[0]).max_seq_length = value
 
     @property
     def max_length(self) -> int | None:
@@ -266,99 +223,9 @@ class CrossEncoder(nn.Sequential):
         """The older name of `activation_fn`."""
         return self.activation_fn
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is; of one that is spread over devices, where it takes its inputs."""
-        parameter = next(self.parameters(), None)
-        here = torch.device("cpu") if parameter is None else parameter.device
-        return placement.spread_over(self.transformers_model) or here
-
-    def to(self, *args: Any, **kwargs: Any) -> CrossEncoder:  # type: ignore[override]
-        """Move the model to a device, or convert it to a type, as torch's method of this name does.
-
-        Raises:
-            RuntimeError: It is spread over devices.
-        """
-        placement.refuse_spread(self, "be moved or converted")
-        return super().to(*args, **kwargs)
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The type of the weights."""
-        parameter = next(self.parameters(), None)
-        return torch.float32 if parameter is None else parameter.dtype
-
-    @property
-    def modalities(self) -> list[str]:
-        """The kinds of inputs: "text"."""
-        return ["text"]
-
-    def supports(self, modality: str) -> bool:
-        """Whether the model takes inputs of this kind."""
-        return modality in self.modalities
-
-    def get_backend(self) -> str:
-        """What computes: "torch"."""
-        return str(getattr(self[0], "backend", "torch"))
-
-    @property
-    def backend(self) -> str:
-        """What computes: "torch"."""
-        return self.get_backend()
-
-    def gradient_checkpointing_enable(
-        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
-    ) -> None:
-        """Recompute the layers' activations in the backward pass instead of keeping them."""
-        model = self.transformers_model
-        enable = (
-            getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        )
-        enable(gradient_checkpointing_kwargs, **options)
-
-    activation_checkpointing_enable = gradient_checkpointing_enable
-
     # Forward
 
-    @property
-    def takes_tokens(self) -> bool:
-        """Whether the first module takes packed token ids; one that somebody else wrote does not."""
-        return takes_tokens(self[0])
-
-    def preprocess(self, inputs: Sequence[Any], prompt: str | None = None) -> BatchEncoding:
-        """Padded features of pairs, as `forward` takes them."""
-        from transformers import BatchEncoding
-
-        features = BatchEncoding(padded_inputs(self[0], inputs, prompt))
-        self._report_truncation()
-        return features
-
-    def tokenize(self, texts: Sequence[Any], *args: Any, **kwargs: Any) -> BatchEncoding:
-        """The older name of `preprocess`."""
-        return self.preprocess(texts, *args, **kwargs)
-
-    def padded_inputs(
-        self, texts: Sequence[Any], prompt: str | None, task: str | None
-    ) -> Mapping[str, Tensor]:
-        """The features that `preprocess` gives."""
-        return self.preprocess(texts, prompt)
-
-    def token_sequences(
-        self, texts: Sequence[Pair], prompt: str | None = None, task: str | None = None
-    ) -> TokenSequences:
-        """Token ids of pairs, cut at the maximum length.
-
-        Args:
-            texts: Pairs of strings.
-            prompt: Put in front of each pair's first text.
-            task: For modules that go by it.
-        """
-        sequences: TokenSequences = cast(Any, self[0]).token_sequences(texts, prompt)
-        self._report_truncation()
-        return sequences
-
-    def _report_truncation(self) -> None:
-        tokenization: Any = getattr(self[0], "tokenization", None)
+    def _report_truncation(self, tokenization: Any) -> None:
         if tokenization is not None and tokenization.num_truncated and not self._reported_truncation:
             self._reported_truncation = True
             logger.warning(
@@ -370,19 +237,18 @@ class CrossEncoder(nn.Sequential):
                 tokenization.truncation,
             )
 
-    def forward(self, features: Features, **kwargs: Any) -> Features:  # type: ignore[override]
+    def forward(self, features: Features | None = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Run the modules.
 
         Args:
-            features: Packed, `{"tokens": TokenBatch}`, or padded, as `preprocess` returns them.
+            features: Packed, `{"tokens": TokenBatch}`, or padded, as `preprocess` returns them. None for what releases of the
+                reference up to 5.3 did, whose losses call `model(**tokens)`: the transformers model's own output.
             **kwargs: Passed on to the modules that declare them.
 
         Returns:
             The features, with `scores` (N, labels) among them, before any activation.
         """
-        for module in self:
-            features = run_module(module, features, kwargs)
-        return features
+        return self.transformers_model(**kwargs) if features is None else super().forward(features, **kwargs)
 
     # Predict
 
@@ -560,28 +426,95 @@ class CrossEncoder(nn.Sequential):
                 result["text"] = documents[result["corpus_id"]]
         return results
 
-    def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str | None:
-        if prompt is not None:
-            if prompt_name is not None:
-                logger.warning("Both `prompt` and `prompt_name` were given; `prompt_name` is ignored.")
-            return prompt
-        name = self.default_prompt_name if prompt_name is None else prompt_name
-        return None if name is None else self._prompt_named(name)
+    # Train
 
-    def _prompt_named(self, name: str) -> str:
-        if name not in self.prompts:
-            known = ", ".join(self.prompts) or "none"
-            raise ValueError(
-                f"There is no prompt named {name!r}. This model has: {known}. "
-                f"Choose one of these, or add it: `prompts={{{name!r}: ...}}`."
-            )
-        return self.prompts[name]
+    def fit(
+        self,
+        train_dataloader: Any,
+        evaluator: Any = None,
+        epochs: int = 1,
+        loss_fct: Any = None,
+        activation_fct: Any = None,
+        scheduler: str = "WarmupLinear",
+        warmup_steps: int = 10_000,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        optimizer_params: Mapping[str, Any] | None = None,
+        weight_decay: float = 0.01,
+        evaluation_steps: int = 0,
+        output_path: str | None = None,
+        save_best_model: bool = True,
+        max_grad_norm: float = 1,
+        use_amp: bool = False,
+        callback: Any = None,
+        show_progress_bar: bool = True,
+    ) -> None:
+        """Train from a data loader of InputExample, as before there was a trainer; the trainer does the work.
 
-    def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
-        """Measure the model: `evaluator(model, output_path)`, after making the folder."""
-        if output_path is not None:
-            os.makedirs(output_path, exist_ok=True)
-        return evaluator(self, output_path)
+        Args:
+            train_dataloader: Gives examples of two texts with a label each.
+            evaluator: Runs after each epoch, and every `evaluation_steps` steps.
+            epochs: How often the data loader is gone through. Default 1.
+            loss_fct: torch's loss over logits and labels; None for binary cross-entropy of one label, cross-entropy of several.
+            activation_fct: Applied to the logits before the loss; None for none.
+            scheduler: ConstantLR, WarmupConstant, WarmupLinear (the default), WarmupCosine or WarmupCosineWithHardRestarts.
+            warmup_steps: Steps over which the learning rate rises. Default 10,000.
+            optimizer_class: Default torch's AdamW.
+            optimizer_params: Its arguments. Default `{"lr": 2e-5}`.
+            weight_decay: Of weights that are no biases or LayerNorms. Default 0.01.
+            evaluation_steps: Evaluate every so many steps; 0 for after each epoch only.
+            output_path: Where the model is saved.
+            save_best_model: Whether that is the one with the best score, rather than the last.
+            max_grad_norm: Gradients are cut at this norm. Default 1.
+            use_amp: Whether to compute in half precision.
+            callback: Called with score, epoch and step after each evaluation.
+            show_progress_bar: Whether to show one.
+        """
+        from likewise.cross_encoder.fit import fit
+
+        fit(
+            self,
+            train_dataloader,
+            evaluator,
+            loss_fct,
+            activation_fct,
+            epochs=epochs,
+            scheduler=scheduler,
+            warmup_steps=warmup_steps,
+            optimizer_class=optimizer_class,
+            optimizer_params=optimizer_params,
+            weight_decay=weight_decay,
+            evaluation_steps=evaluation_steps,
+            output_path=output_path,
+            save_best_model=save_best_model,
+            max_grad_norm=max_grad_norm,
+            use_amp=use_amp,
+            callback=callback,
+            show_progress_bar=show_progress_bar,
+        )
+
+    old_fit = fit
+
+    def smart_batching_collate(self, batch: Sequence[Any]) -> tuple[Any, Tensor]:
+        """Examples -> padded features of their pairs, and the labels."""
+        from likewise.cross_encoder.fit import smart_batching_collate
+
+        return smart_batching_collate(self, batch)
+
+    def smart_batching_collate_text_only(self, batch: Sequence[Sequence[str]]) -> Any:
+        """Pairs -> their padded features."""
+        from likewise.cross_encoder.fit import features_of_texts
+
+        return features_of_texts(self, batch)
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
+        """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters and the head are trained from then on.
+
+        The head, which gives the scores, is trained and saved with the adapter, unless `modules_to_save` says otherwise: `[]`
+        leaves it as it is.
+        """
+        if adapter_config.modules_to_save is None:
+            adapter_config.modules_to_save = head_names(self.transformers_model) or None
+        super().add_adapter(adapter_config, adapter_name)
 
     # Save
 
@@ -611,64 +544,23 @@ class CrossEncoder(nn.Sequential):
             settings["truncation"] = self.truncation
         storage.save(dict(self.named_children()), settings, Path(path), safe_serialization)
         if create_model_card:
-            self._write_card(Path(path), model_name, train_datasets)
+            self._create_model_card(path, model_name, train_datasets)
 
-    def _write_card(self, folder: Path, model_name: str | None, train_datasets: list[str] | None) -> None:
-        """Write the card that the model came with; one that is made from `model_card_data` takes its place."""
-        if self._model_card_text is not None:
-            (folder / hub.CARD_FILE).write_text(self._model_card_text, encoding="utf8")
-
-    def save_pretrained(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """The same as `save`."""
-        self.save(path, *args, **kwargs)
-
-    def push_to_hub(
+    def _create_model_card(
         self,
-        repo_id: str,
-        token: str | None = None,
-        private: bool | None = None,
-        safe_serialization: bool = True,
-        commit_message: str | None = None,
-        local_model_path: str | os.PathLike[str] | None = None,
-        exist_ok: bool = False,
-        replace_model_card: bool = False,
+        folder: str | os.PathLike[str],
+        model_name: str | None = None,
         train_datasets: list[str] | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the model to the Hub.
+    ) -> None:
+        write_model_card(self, Path(folder), model_name, train_datasets)
 
-        Args:
-            repo_id: The repository, `organisation/name`; made if it does not exist.
-            token: Access token for the Hub.
-            private: Whether a new repository is private; None for the organisation's default.
-            safe_serialization: Whether weights are written as safetensors.
-            commit_message: Of the commit.
-            local_model_path: A folder to upload in the model's place.
-            exist_ok: Whether the repository may exist.
-            replace_model_card: Whether a README.md that is there is replaced.
-            train_datasets: Data sets that the model card names.
-            revision: The branch; made if it does not exist.
-            create_pr: Whether to open a pull request.
+    def _new_card_data(self) -> CrossEncoderModelCardData:
+        return CrossEncoderModelCardData()
 
-        Returns:
-            The address of the commit, or of the pull request.
-        """
-        with TemporaryDirectory() as temporary:
-            if local_model_path is None:
-                self.save(temporary, repo_id, True, train_datasets, safe_serialization)
-            return hub.push(
-                cast(Any, self),
-                repo_id,
-                token=token,
-                private=private,
-                commit_message=commit_message,
-                local_model_path=local_model_path or temporary,
-                exist_ok=exist_ok,
-                replace_model_card=replace_model_card,
-                revision=revision,
-                create_pr=create_pr,
-            )
+    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+        """The weights of a CrossEncoder that was saved to a folder, on the CPU, by their names here."""
+        saved = nn.Sequential(OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules))
+        return saved.state_dict()
 
 
 def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
@@ -695,12 +587,6 @@ def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
     if is_sequence and listed and isinstance(listed[0], str):
         return [listed], True
     return listed, False
-
-
-def _named(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
-    if isinstance(modules, Mapping):
-        return dict(modules)
-    return {str(number): module for number, module in enumerate(modules)}
 
 
 def _positive(value: Any, name: str) -> int:

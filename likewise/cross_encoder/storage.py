@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from likewise.cross_encoder.modules import LogitScore, Transformer
-from likewise.model.storage import MODULES_FILE, SETTINGS_FILE
+from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import OWN_PACKAGES, ModuleReader, save_module
 
@@ -33,21 +32,6 @@ TYPE_NAMES: dict[type[nn.Module], str] = {
 }
 OWN = {module_class.__name__: module_class for module_class in TYPE_NAMES}
 OLD_ACTIVATION = "sbert_ce_default_activation_function"
-
-
-@dataclass
-class StoredCrossEncoder:
-    """What a folder holds.
-
-    Attributes:
-        modules: The modules by name, in order.
-        settings: Prompts and activation, of a folder that was saved as a CrossEncoder since 5.4; else empty.
-        card: The text of README.md, if there is one.
-    """
-
-    modules: dict[str, nn.Module]
-    settings: dict[str, Any] = field(default_factory=dict)
-    card: str | None = None
 
 
 class PairModuleReader(ModuleReader):
@@ -68,7 +52,7 @@ def load(
     processor_kwargs: Mapping[str, Any] | None = None,
     config_kwargs: Mapping[str, Any] | None = None,
     backend: str = "torch",
-) -> StoredCrossEncoder:
+) -> StoredModel:
     """Load a CrossEncoder's modules from a folder; a plain transformers model gets a head where it has none.
 
     Raises:
@@ -90,7 +74,7 @@ def load(
         if settings.get("model_type") == MODEL_TYPE:
             _check_settings(settings, folder)
             reader = PairModuleReader(folder, listing, trust_remote_code, options)
-            return StoredCrossEncoder(_listed(reader), settings, card)
+            return StoredModel(_listed(reader), settings=settings, card=card)
         kind = settings.get("model_type") or "SentenceTransformer"
         logger.warning(
             "%s holds a %s, which does not score pairs: its encoder is taken, and gets a head where it has none. Train it "
@@ -104,7 +88,7 @@ def load(
             f"{folder} holds no model that could score pairs: expected config.json (a transformers model) or a saved "
             f"CrossEncoder, found {found}. Check the path."
         )
-    return StoredCrossEncoder(_default_modules(folder, options), {}, card)
+    return StoredModel(_default_modules(folder, options), card=card)
 
 
 def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:

@@ -6,13 +6,12 @@ line, and `qrels/SPLIT.tsv` with the columns query-id, corpus-id and score.
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from likewise.tables import Row, read_rows
 
 
 @dataclass(frozen=True)
@@ -48,9 +47,7 @@ def read_folder(folder: Path, split: str = "test") -> RetrievalTask:
             f"{folder}/qrels must have {split}.tsv, but has {sorted(files) or 'no .tsv file'}."
         )
     judgements = files.get(split) or next(iter(files.values()))
-    with judgements.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    return _task(_objects(folder, "queries"), _objects(folder, "corpus"), rows)
+    return _task(_objects(folder, "queries"), _objects(folder, "corpus"), read_rows(judgements))
 
 
 def read_hub(load: Callable[[str, str, list[str]], Any], split: str) -> RetrievalTask:
@@ -96,16 +93,11 @@ def _texts(rows: Any) -> dict[str, str]:
     return {key: text for key, text in texts.items() if text}
 
 
-def _objects(folder: Path, name: str) -> Iterator[dict[str, Any]]:
+def _objects(folder: Path, name: str) -> Iterator[Row]:
     path = _find(folder, name)
     if path is None:
         raise FileNotFoundError(f"{folder} must have {name}.jsonl or {name}.jsonl.gz. Is it in BEIR layout?")
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else path.open(encoding="utf-8") as file
-    ):
-        yield from (json.loads(line) for line in file if line.strip())
+    return read_rows(path)
 
 
 def _find(folder: Path, name: str) -> Path | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model.fingerprint import quick_key
-from likewise.similarity import Embeddings, to_float_tensor
+from likewise.similarity import QUANTISED, Embeddings, to_float_tensor, to_tensor
 
 if TYPE_CHECKING:
     from likewise.types import Encoder
@@ -58,7 +58,7 @@ def embed(
 
 
 def checked_embeddings(embeddings: Embeddings, texts: Sequence[Any], maker: str = "The model") -> Tensor:
-    """The embeddings of texts as (N, D) of at least float32.
+    """The embeddings of texts as (N, D): at least float32, or quantised as they are.
 
     Args:
         embeddings: One for each text.
@@ -68,7 +68,8 @@ def checked_embeddings(embeddings: Embeddings, texts: Sequence[Any], maker: str 
     Raises:
         ValueError: There are more or fewer than texts, or one of them has an entry that is no finite number.
     """
-    found = to_float_tensor(embeddings)
+    found = to_tensor(embeddings)
+    found = found if found.dtype in QUANTISED else to_float_tensor(found)
     if len(found) != len(texts):
         raise ValueError(f"{maker} gave {len(found)} embeddings for {len(texts)} texts. Return one for each.")
     is_finite = found.isfinite().flatten(1).all(dim=1)

@@ -128,7 +128,9 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
 
 
 def _unpacked(embeddings: Tensor, precision: Precision | None) -> Tensor:
-    """Embeddings as they are, but of packed bits one number, 0 or 1, for each."""
+    """What 8-bit embeddings stand for, as float32: steps of equal size, or of packed bits one number, 0 or 1, for each."""
+    if precision in ("int8", "uint8"):
+        return embeddings.float()
     if precision not in ("binary", "ubinary"):
         return embeddings
     values = embeddings.numpy().astype(np.int16) + (128 if precision == "binary" else 0)

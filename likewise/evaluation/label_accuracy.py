@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class LabelAccuracyEvaluator(SentenceEvaluator):
     """Accuracy of a classifier that was trained with SoftmaxLoss.
 
-    The model is left in eval mode, as `encode` leaves it. Its `smart_batching_collate` makes the batches.
+    The model is in eval mode meanwhile. Its `smart_batching_collate` makes the batches.
 
     Metrics: `accuracy`, which is primary.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,11 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback
 
 from likewise.input_example import InputExample
-from likewise.training.data.collation import BatchReader, DataSetReader, label_tensor
-from likewise.training.run.arguments import MultiDatasetBatchSamplers, SentenceTransformerTrainingArguments
+from likewise.losses.base import Label
+from likewise.training.data.collation import label_tensor
+from likewise.training.data.reader import BatchReader, DataSetReader
+from likewise.training.run.arguments import MultiDatasetBatchSamplers
 from likewise.training.run.evaluating import run_evaluator
-from likewise.training.run.trainer import SentenceTransformerTrainer
 from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ SCHEDULES: dict[str, Callable[[Any, int, int], Any]] = {
 
 
 def fit(
+    trainer_class: Any,
     model: Model,
     train_objectives: Iterable[tuple[Any, nn.Module]],
     evaluator: Any = None,
@@ -61,7 +65,7 @@ def fit(
     checkpoint_save_total_limit: int = 0,
     resume_from_checkpoint: bool = False,
 ) -> None:
-    """Train a model; see `SentenceTransformer.fit`."""
+    """Train a model with its family's trainer; see `SentenceTransformer.fit`."""
     objectives = list(train_objectives)
     if not objectives:
         raise ValueError("`train_objectives` is empty. Pass at least one pair of a data loader and a loss.")
@@ -80,7 +84,7 @@ def fit(
         raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULES)}, but is {scheduler!r}.")
     on_gpu = torch.cuda.is_available()
     with TemporaryDirectory() as temporary:
-        args = SentenceTransformerTrainingArguments(
+        args = trainer_class.training_args_class(
             output_dir=checkpoint_path or temporary,
             per_device_train_batch_size=max(_batch_size(loader) for loader in loaders.values()),
             multi_dataset_batch_sampler=MultiDatasetBatchSamplers.ROUND_ROBIN,
@@ -94,13 +98,14 @@ def fit(
             save_total_limit=checkpoint_save_total_limit or None,
             report_to="none",
         )
-        trainer = _FitTrainer(
-            loaders,
+        trainer = trainer_class(
+            train_dataset={name: _first_rows(each, losses[name]) for name, each in loaders.items()},
             model=model,
             args=args,
             loss=losses,
             optimizers=(optimizer, SCHEDULES[schedule](optimizer, warmup_steps, total)),
         )
+        trainer.get_train_dataloader = partial(_batches_of, loaders, trainer)
         watch = _Evaluation(
             evaluator, output_path, save_best_model, callback,
             every=evaluation_steps * len(objectives), epoch_steps=(steps_per_epoch or rounds) * len(objectives),
@@ -169,25 +174,19 @@ class _Evaluation(TrainerCallback):
                 model.save(self.output_path)
 
 
-class _FitTrainer(SentenceTransformerTrainer):
-    """Takes its batches from data loaders, as they come."""
-
-    def __init__(self, loaders: Mapping[str, Any], **kwargs: Any) -> None:
-        self._loaders = loaders
-        super().__init__(train_dataset={name: _first_rows(each) for name, each in loaders.items()}, **kwargs)
-
-    def get_train_dataloader(self) -> DataLoader[Any]:
-        """The data loaders' batches, one of each in turn."""
-        rows = [_LoaderRows(self._loaders[plan.name]) for plan in self.plans["train"]]
-        readers = [
-            DataSetReader(each, plan, self.model, keep_tokens=False)
-            for each, plan in zip(rows, self.plans["train"], strict=True)
-        ]
-        joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
-        batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
-        loader = DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
-        prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(loader)
-        return prepared
+def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
+    """The data loaders' batches, one of each in turn."""
+    plans = trainer.plans["train"]
+    rows = [_LoaderRows(loaders[plan.name]) for plan in plans]
+    readers = [
+        DataSetReader(each, plan, replace(trainer.making, by_name=False), trainer.family, keep_tokens=False)
+        for each, plan in zip(rows, plans, strict=True)
+    ]
+    joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
+    batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
+    loader = DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
+    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
+    return prepared
 
 
 class _LoaderRows:
@@ -233,8 +232,8 @@ def _columns(examples: Sequence[InputExample]) -> dict[str, list[Any]]:
     return columns | {"label": [example.label for example in examples]}
 
 
-def _first_rows(loader: Any) -> Any:
-    """The first batch as a data set, for the plan; without labels where all are 0, the default."""
+def _first_rows(loader: Any, loss: nn.Module) -> Any:
+    """The first batch as a data set, for the plan; without labels where all are 0, the default, and the loss needs none."""
     from datasets import Dataset
 
     batch = next(iter(loader), None)
@@ -245,7 +244,9 @@ def _first_rows(loader: Any) -> Any:
     known = getattr(getattr(loader, "dataset", None), "examples", None) or getattr(loader, "dataset", None)
     examples = known if isinstance(known, list) and isinstance(known[0], InputExample) else batch
     columns = _columns(examples)
-    plain = all(isinstance(label, int) and label == 0 for label in columns["label"])
+    shapes: Any = getattr(loss, "takes", None) or ()
+    needs_label = bool(shapes) and all(shape.label is not Label.NONE for shape in shapes)
+    plain = not needs_label and all(isinstance(label, int) and label == 0 for label in columns["label"])
     if plain:
         columns.pop("label")
     return Dataset.from_dict(columns)

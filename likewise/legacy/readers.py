@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from likewise.input_example import InputExample
+from likewise.tables import open_text
 
 __all__ = [
     "InputExample",
@@ -21,18 +22,6 @@ __all__ = [
     "STSDataReader",
     "TripletReader",
 ]
-
-
-def open_text(path: str | Path) -> TextIO:
-    """A file of UTF-8 text, unpacked where its name ends in .gz.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. Check the path.")
-    return gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
 
 
 def _first(examples: Iterable[InputExample], max_examples: int) -> list[InputExample]:

@@ -135,7 +135,7 @@ def _check_alike(first: Any, model: Any, number: int) -> None:
             raise ValueError(
                 f"Module {name!r} of model {number} is a {type(module).__name__}, not as in model 0."
             )
-        if _settings(module) != _settings(other):
+        if name and _settings(module) != _settings(other):  # the model's own are those of its modules
             raise ValueError(f"The settings of module {name!r} of model {number} are not those of model 0.")
         tokenizer: Any = getattr(module, "tokenizer", None)
         known: Any = getattr(other, "tokenizer", None)

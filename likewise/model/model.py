@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, placement, storage
-from likewise.modules import CLIPModel, Router, Transformer, adapters
+from likewise.modules import Router, Transformer, adapters
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
 from likewise.modules.processing import ProcessingKwargs
@@ -264,8 +264,8 @@ class Model(nn.Sequential):
             **options: As transformers' method of this name takes them, e.g. `every_n_layers`.
         """
         for module in self.modules():
-            if isinstance(module, Transformer | CLIPModel):
-                model = module.auto_model
+            model: Any = getattr(module, "auto_model", None) if isinstance(module, Module) else None
+            if model is not None:
                 if hasattr(model, "activation_checkpointing_enable"):
                     model.activation_checkpointing_enable(activation_checkpointing_kwargs, **options)
                 else:  # before transformers 5.24
@@ -411,7 +411,7 @@ class Model(nn.Sequential):
     def _prompt_named(self, name: str) -> str:
         if name not in self.prompts:
             raise ValueError(
-                f"There is no prompt named {name!r}. This model has: {', '.join(self.prompts)}. "
+                f"There is no prompt named {name!r}. This model has: {', '.join(self.prompts) or 'none'}. "
                 f"Choose one of these, or add it: `prompts={{{name!r}: ...}}`."
             )
         return self.prompts[name]

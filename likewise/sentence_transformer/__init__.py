@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from likewise.sentence_transformer.model import SentenceTransformer as SentenceTransformer
-    from likewise.training.run.trainer import SentenceTransformerTrainer as SentenceTransformerTrainer
+    from likewise.sentence_transformer.trainer import SentenceTransformerTrainer as SentenceTransformerTrainer
 
 _HOMES = {
     "SentenceTransformer": "likewise.sentence_transformer.model",
-    "SentenceTransformerModelCardData": "likewise.card",
-    "SentenceTransformerTrainer": "likewise.training.run.trainer",
-    "SentenceTransformerTrainingArguments": "likewise.training.run.arguments",
+    "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
+    "SentenceTransformerTrainer": "likewise.sentence_transformer.trainer",
+    "SentenceTransformerTrainingArguments": "likewise.sentence_transformer.training_args",
 }
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from likewise.card import SentenceTransformerModelCardData, write_model_card
+from likewise.card import write_model_card
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
@@ -27,6 +27,7 @@ from likewise.modules.device import best_device as best_device
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
 from likewise.similarity import Similarity, SimilarityFunction
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,11 @@ class SentenceTransformer(Model):
         >>> model.similarity(embeddings, embeddings)  # doctest: +SKIP
     """
 
+    output = "sentence_embedding"
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
+
+    output = "sentence_embedding"
+    default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
 
     def __init__(
         self,
@@ -477,8 +482,9 @@ class SentenceTransformer(Model):
             **kwargs: These, by name.
         """
         from likewise.legacy.fit import fit
+        from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
 
-        fit(self, train_objectives, *args, **kwargs)
+        fit(SentenceTransformerTrainer, self, train_objectives, *args, **kwargs)
 
     old_fit = fit
 

@@ -1,15 +1,15 @@
 """Training: arguments, plan, samplers, trainer."""
 
 from likewise.training.run.arguments import (
+    BaseTrainingArguments,
     BatchSamplers,
     MultiDatasetBatchSamplers,
-    SentenceTransformerTrainingArguments,
 )
-from likewise.training.run.trainer import SentenceTransformerTrainer
+from likewise.training.run.trainer import BaseTrainer
 
 __all__ = [
+    "BaseTrainer",
+    "BaseTrainingArguments",
     "BatchSamplers",
     "MultiDatasetBatchSamplers",
-    "SentenceTransformerTrainer",
-    "SentenceTransformerTrainingArguments",
 ]

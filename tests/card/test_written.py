@@ -17,8 +17,8 @@ from card_common import triplets
 from small import small_model
 from transformers import TrainerCallback
 
-from likewise import SentenceTransformer, losses
-from likewise.card import SentenceTransformerModelCardData, generate_model_card, write
+from likewise import SentenceTransformer, SentenceTransformerModelCardData, losses
+from likewise.card import generate_model_card, write
 from likewise.evaluation import SentenceEvaluator
 
 Run = Callable[..., Any]

@@ -26,6 +26,27 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return small_model_folder(tmp_path_factory.mktemp("model"))
 
 
+@pytest.fixture(scope="session")
+def reranker_folder(tmp_path_factory: pytest.TempPathFactory, model_folder: str) -> str:
+    """A cross-encoder that gives a pair one score."""
+    return saved_cross_encoder(tmp_path_factory.mktemp("reranker"), model_folder, num_labels=1)
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory: pytest.TempPathFactory, model_folder: str) -> str:
+    """A cross-encoder that gives a pair three scores."""
+    return saved_cross_encoder(tmp_path_factory.mktemp("classifier"), model_folder, num_labels=3)
+
+
+def saved_cross_encoder(path: Path, encoder: str, num_labels: int) -> str:
+    from likewise import CrossEncoder
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CrossEncoder(encoder, num_labels=num_labels, device="cpu").save_pretrained(str(path))
+    return str(path)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """Run a command in an empty folder: `run("search", "a query", "texts.txt")`."""

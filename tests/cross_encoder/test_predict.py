@@ -149,7 +149,7 @@ def test_batches_are_halved_where_memory_runs_out(
     forward = CrossEncoder.forward
 
     def scarce(self: CrossEncoder, features: Any, **kwargs: Any) -> Any:
-        if len(features["tokens"]) > 4:
+        if len(features["input_ids"]) > 4:
             raise torch.OutOfMemoryError("out of memory. Tried")
         return forward(self, features, **kwargs)
 

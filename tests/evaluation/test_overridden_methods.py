@@ -359,7 +359,7 @@ def test_the_models_own_collation_makes_the_batches_of_label_accuracy(model: Any
     )
     assert evaluator(own) == {"accuracy": pytest.approx(2 / 3)}
     assert calls == [3]
-    assert not own.training
+    assert own.training
 
 
 class _Loader:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from likewise.training.data.collation import seeded
+from likewise.training.data.reader import seeded
 
 
 def draw() -> tuple[float, float, float]:

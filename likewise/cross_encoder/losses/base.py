@@ -9,16 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from likewise.cross_encoder.scoring import read_pairs, score_pairs
-from likewise.engine import TokenBatch
 from likewise.engine.embed import Embed
+from likewise.engine.pair_batch import PairBatch
 from likewise.losses.base import Columns, Label
 from likewise.losses.citations import bibtex
+from likewise.modules.base import is_own
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 
@@ -33,19 +34,6 @@ class PairLists:
     """
 
     pairs: Sequence[tuple[Any, Any]]
-    lengths: Tensor
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """The same, tokenised ahead: what a data collator hands to a loss.
-
-    Attributes:
-        tokens: The T pairs.
-        lengths: (B,) int64, on the CPU, how many pairs each row has.
-    """
-
-    tokens: TokenBatch
     lengths: Tensor
 
 
@@ -82,8 +70,12 @@ class Loss(nn.Module, ABC):
         self.activation_fn: nn.Module = nn.Identity() if activation_fn is None else activation_fn
 
     @abstractmethod
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """The pairs to score, from the columns of a batch, each a list with an entry for each row.
+
+        Args:
+            inputs: The columns.
+            generator: What a loss that draws pairs draws from; None for torch's own random state.
 
         Raises:
             ValueError: The columns are not those that the loss takes.
@@ -145,6 +137,11 @@ class Loss(nn.Module, ABC):
         return bibtex(self.cites) if self.cites else ""
 
 
+def computes_from_scores(loss: nn.Module) -> TypeGuard[Loss]:
+    """Whether a loss leaves the scoring to others: it is of this package, and nobody has written a `forward` for it."""
+    return isinstance(loss, Loss) and is_own(loss, "forward")
+
+
 def two_columns(loss: Loss, inputs: Sequence[Sequence[Any]]) -> tuple[Sequence[Any], Sequence[Any]]:
     """The two columns of a loss that takes just these.
 
@@ -199,6 +196,7 @@ __all__ = [
     "PairLists",
     "by_length",
     "check_rows",
+    "computes_from_scores",
     "full_name",
     "numbers",
     "two_columns",

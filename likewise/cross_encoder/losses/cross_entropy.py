@@ -28,6 +28,8 @@ class CrossEntropyLoss(PairLoss):
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(model, activation_fn)
+        label_range = (0.0, model.num_labels - 1.0)
+        self.takes = (Columns(("first text", "second text"), label=Label.CLASS, label_range=label_range),)
         self.ce_loss = nn.CrossEntropyLoss(**kwargs)
 
     def compute(self, scores: Tensor, labels: Labels, lengths: Tensor | None = None) -> Tensor:

@@ -32,7 +32,7 @@ class ListLoss(Loss):
         if mini_batch_size is not None and mini_batch_size > 0:
             self.own_score = Embed(output="scores", recompute_rows=mini_batch_size)
 
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the query with each of its documents."""
         queries, lists = two_columns(self, inputs)
         for row, documents in enumerate(lists):

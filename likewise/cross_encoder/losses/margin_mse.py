@@ -29,13 +29,17 @@ class MarginMSELoss(Loss):
     """
 
     cites = "hofstätter2021improving"
-    takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
+    takes = (
+        Columns(
+            ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
+        ),
+    )
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(model, activation_fn)
         self.loss_fct = nn.MSELoss(**kwargs)
 
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the query with its positive and then with its negatives."""
         if len(inputs) < 3:
             raise ValueError(

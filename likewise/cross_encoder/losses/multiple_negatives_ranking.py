@@ -26,8 +26,8 @@ class MultipleNegativesRankingLoss(Loss):
 
     Args:
         model: The CrossEncoder that is trained.
-        num_negatives: How many texts of other rows each anchor is compared with, drawn anew for each batch by torch's
-            random state; None for all of them, which takes time that grows with the square of the batch.
+        num_negatives: How many texts of other rows each anchor is compared with, drawn anew for each batch by
+            torch's random state, in the trainer by its seed and the batch's rows; None for all of them, which takes time that grows with the square of the batch.
         scale: Multiplies the scores (an inverse temperature); 0 or None for none.
         activation_fn: Applied to the scores; None for none.
     """
@@ -46,7 +46,7 @@ class MultipleNegativesRankingLoss(Loss):
         self.num_negatives = num_negatives
         self.scale = scale
 
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the anchor with its positive, with texts of other rows, and with its own negatives."""
         if len(inputs) < 2:
             raise ValueError(
@@ -55,19 +55,19 @@ class MultipleNegativesRankingLoss(Loss):
         check_rows(self, inputs)
         anchors, *columns = inputs
         candidates = [text for column in columns for text in column]
-        drawn = self.drawn(len(anchors), len(columns)).tolist()
+        drawn = self.drawn(len(anchors), len(columns), generator).tolist()
         pairs, num_rows = [], len(anchors)
         for row, anchor in enumerate(anchors):
             own = [row + num_rows * column for column in range(1, len(columns))]
             pairs += [(anchor, candidates[place]) for place in (row, *drawn[row], *own)]
         return PairLists(pairs, torch.full((num_rows,), len(pairs) // max(1, num_rows)))
 
-    def drawn(self, num_rows: int, num_columns: int) -> Tensor:
+    def drawn(self, num_rows: int, num_columns: int, generator: torch.Generator | None = None) -> Tensor:
         """(B, m): texts of other rows for each anchor, by their place in the positives and negatives, end to end."""
         others = ~torch.eye(num_rows, dtype=torch.bool).repeat(1, num_columns)  # (B, B * columns)
         available = (num_rows - 1) * num_columns
         if self.num_negatives is not None and self.num_negatives < available:
-            return torch.multinomial(others.float(), self.num_negatives)
+            return torch.multinomial(others.float(), self.num_negatives, generator=generator)
         places = torch.arange(num_rows * num_columns).expand(num_rows, -1)
         return places[others].view(num_rows, available)
 

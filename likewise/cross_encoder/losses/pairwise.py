@@ -14,7 +14,7 @@ from likewise.cross_encoder.losses.base import Labels, Loss, PairLists, two_colu
 class PairLoss(Loss):
     """One pair a row, with a label. A subclass writes `compute`."""
 
-    def pairs(self, inputs: Sequence[Sequence[Any]]) -> PairLists:
+    def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:
         """Row by row, the first column's text with the second's."""
         first, second = two_columns(self, inputs)
         return PairLists(list(zip(first, second, strict=True)), torch.ones(len(first), dtype=torch.long))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
 from likewise.engine import ColumnBatch
 from likewise.engine.embed import packed
+from likewise.engine.pair_batch import PairBatch
 from likewise.types import Encoder
 
 FEATURES = (
@@ -31,6 +32,21 @@ class Batch(dict[str, Any]):
             f"This batch has {', '.join(map(repr, self))}, but no {key!r}. "
             "`features, labels = trainer.collect_features(batch)` gives the padded features of each column."
         )
+
+
+@dataclass(frozen=True)
+class RawColumns:
+    """The columns of a batch as they were read, for losses that run the model by themselves.
+
+    Attributes:
+        columns: A list with an entry for each row, by column.
+        prompt: What is to be put in front of the first column's texts; None for nothing.
+        task: The route through a Router; None without one.
+    """
+
+    columns: list[list[Any]]
+    prompt: str | None = None
+    task: str | None = None
 
 
 def by_column(batch: Batch, names: Sequence[str]) -> Batch:
@@ -93,7 +109,7 @@ def with_ids(model: Encoder, features: Any, batch: Mapping[str, Any]) -> Any:
 def num_rows(batch: Mapping[str, Any]) -> int:
     """How many rows a batch has: as many as the first tensor or list in it."""
     columns = batch.get("columns")
-    if isinstance(columns, ColumnBatch):
+    if isinstance(columns, ColumnBatch | PairBatch):
         return columns.num_rows
     values = [*columns[0].values()] if columns else [*batch.values()]
     sizes = [len(value) for value in values if isinstance(value, Tensor | list | tuple) and _has_rows(value)]
@@ -108,10 +124,14 @@ def _has_rows(value: Any) -> bool:
 
 def num_tokens(batch: Any) -> int:
     """The tokens of a batch or of its features, padding left aside; 0 where they have none."""
-    if isinstance(batch, ColumnBatch):
+    if isinstance(batch, ColumnBatch | PairBatch):
         return batch.tokens.num_tokens
+    if isinstance(batch, RawColumns):
+        return 0
     if isinstance(batch, Mapping) and "columns" not in batch:
         masks = [value for key, value in batch.items() if str(key).endswith("attention_mask")]
         return sum(int(mask.sum()) for mask in masks if isinstance(mask, Tensor))
     columns = batch["columns"] if isinstance(batch, Mapping) else batch
-    return sum(map(num_tokens, columns)) if not isinstance(columns, ColumnBatch) else num_tokens(columns)
+    return (
+        num_tokens(columns) if isinstance(columns, ColumnBatch | PairBatch) else sum(map(num_tokens, columns))
+    )

@@ -1,8 +1,9 @@
-"""SentenceTransformerDataCollator: which columns are labels, and how rows become a batch for those who change that."""
+"""Data collators: which columns are labels, and how rows become a batch for those who change that."""
 
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,13 +12,37 @@ from likewise.training.data.batch import Batch
 from likewise.training.data.checks import warn_of_order
 from likewise.training.data.collation import label_tensor
 from likewise.training.data.columns import LABEL_COLUMNS
-from likewise.training.data.plan import prompt_of, routes_of
+from likewise.training.data.texts import prompt_of, routes_of
 
-__all__ = ["SentenceTransformerDataCollator"]
+__all__ = ["BaseDataCollator", "SentenceTransformerDataCollator"]
 
 
 @dataclass
-class SentenceTransformerDataCollator:
+class BaseDataCollator(ABC):
+    """Makes a batch of rows, for those who change how.
+
+    The trainer has a faster way of its own. Given a family's own collator it takes label columns, prompts and routes from
+    it, and no more.
+
+    Args:
+        preprocess_fn: Padded features of the model's inputs, `model.preprocess`.
+        valid_label_columns: Names that a label column may have; the first found counts.
+        router_mapping: The route of each column, or of each column by data set.
+        prompts: What is put in front of the inputs.
+    """
+
+    preprocess_fn: Callable[..., Mapping[str, Any]] | None = None
+    valid_label_columns: Sequence[str] = field(default_factory=lambda: list(LABEL_COLUMNS))
+    router_mapping: Mapping[str, Any] | None = field(default_factory=dict, repr=False)
+    prompts: Any = field(default_factory=dict, repr=False)
+
+    @abstractmethod
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Rows -> a batch."""
+
+
+@dataclass
+class SentenceTransformerDataCollator(BaseDataCollator):
     """Makes a batch of rows: `{column}_input_ids` and so on for each column of texts, and `label`.
 
     The trainer has a faster way of its own. Given one of these it takes label columns, prompts and routes from it, and no
@@ -36,10 +61,6 @@ class SentenceTransformerDataCollator:
         ValueError: There is a `max_length`.
     """
 
-    preprocess_fn: Callable[..., Mapping[str, Any]] | None = None
-    valid_label_columns: Sequence[str] = field(default_factory=lambda: list(LABEL_COLUMNS))
-    router_mapping: Mapping[str, Any] | None = field(default_factory=dict, repr=False)
-    prompts: Any = field(default_factory=dict, repr=False)
     max_length: int | Mapping[str, int] | None = field(default=None, repr=False)
     tokenize_fn: Callable[..., Mapping[str, Any]] | None = field(default=None, repr=False)
     _warned_columns: set[tuple[str, ...]] = field(default_factory=set, init=False, repr=False)
@@ -84,9 +105,9 @@ class SentenceTransformerDataCollator:
         warn_of_order([name for name in column_names if name not in self.valid_label_columns], "the rows")
 
 
-def makes_batches(collator: Any, model: Any) -> bool:
-    """Whether a collator makes other batches than the trainer's own way."""
-    is_plain = type(collator) is SentenceTransformerDataCollator
+def makes_batches(collator: Any, model: Any, plain: type) -> bool:
+    """Whether a collator makes other batches than the trainer's own way; `plain` is the family's own class of collators."""
+    is_plain = type(collator) is plain
     return not (is_plain and getattr(collator.preprocess_fn, "__self__", None) is model)
 
 
@@ -94,14 +115,14 @@ def agree(collator: Any, args: Any, agreed: Mapping[str, Any]) -> dict[str, Any]
     """Have the prompts and routes of a data collator those of the training arguments, and the other way round.
 
     Args:
-        collator: The collator; one that is no SentenceTransformerDataCollator has none.
+        collator: The collator; one that is no BaseDataCollator has none.
         args: The training arguments.
         agreed: What this returned before: of two that differ the one that was changed since counts.
 
     Raises:
         ValueError: Both were set, and differ.
     """
-    if not isinstance(collator, SentenceTransformerDataCollator):
+    if not isinstance(collator, BaseDataCollator):
         return {}
     settled = {}
     for name in ("prompts", "router_mapping"):

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch
-from likewise.training.data.collation import BatchReader, DataSetReader
 from likewise.training.data.columns import LABEL_COLUMNS
-from likewise.training.data.plan import DataSetPlan
+from likewise.training.data.data_set_plan import DataSetPlan
+from likewise.training.data.family import Family, Making
+from likewise.training.data.reader import BatchReader, DataSetReader
 from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
 from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
 from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
 from likewise.training.samplers.multi_dataset import ProportionalBatchSampler, RoundRobinBatchSampler
 from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
-
-if TYPE_CHECKING:
-    from likewise.model.model import Model
 
 BY_NAME: dict[Any, Any] = {
     BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
@@ -46,21 +44,6 @@ class Samplers:
     one: Callable[..., Any]
     several: Callable[..., Any]
     label_columns: Sequence[str] = LABEL_COLUMNS
-
-
-@dataclass(frozen=True)
-class Making:
-    """How rows become a batch.
-
-    Attributes:
-        model: Turns texts into tokens.
-        collator: Makes the batches in its place; None for the trainer's own way.
-        by_name: Whether batches have `{column}_input_ids` and so on.
-    """
-
-    model: Model
-    collator: Callable[..., Any] | None = None
-    by_name: bool = False
 
 
 def batch_sampler(
@@ -151,6 +134,7 @@ def training_loader(
     data: Mapping[str, Any],
     plans: Sequence[DataSetPlan],
     making: Making,
+    family: Family,
     samplers: Samplers,
     batch_size: int,
 ) -> DataLoader[Any]:
@@ -165,13 +149,7 @@ def training_loader(
     }
     readers = [
         DataSetReader(
-            rows[plan.name],
-            plan,
-            making.model,
-            not is_stream(data[plan.name]),
-            making.collator,
-            args.token_cache_dir,
-            making.by_name,
+            rows[plan.name], plan, making, family, not is_stream(data[plan.name]), args.token_cache_dir
         )
         for plan in plans
     ]
@@ -191,10 +169,10 @@ def training_loader(
         _refuse_empty(sampler, name, dataset, batch_size)
         made.append(sampler)
     if len(made) == 1:
-        return DataLoader(BatchReader(readers), batch_sampler=made[0], collate_fn=_only)
+        return DataLoader(BatchReader(readers), batch_sampler=made[0], collate_fn=_as_read)
     joined: Any = ConcatDataset(list(rows.values()))
     several = samplers.several(joined, made, generator, seed)
-    return DataLoader(BatchReader(readers), batch_sampler=several, collate_fn=_only)
+    return DataLoader(BatchReader(readers), batch_sampler=several, collate_fn=_as_read)
 
 
 def _stream_sampler(args: Any, rows: StreamRows, samplers: Samplers, batch_size: int, seed: int) -> Any:
@@ -224,6 +202,7 @@ def evaluation_loader(
     data: Mapping[str, Any],
     plans: Sequence[DataSetPlan],
     making: Making,
+    family: Family,
     samplers: Samplers | None = None,
 ) -> DataLoader[Any]:
     """Batches of evaluation data, in order: of one data set, or of several one after the other.
@@ -233,6 +212,7 @@ def evaluation_loader(
         data: The data sets by name.
         plans: Their plans.
         making: How rows become a batch.
+        family: What the model's family takes.
         samplers: The trainer's own samplers, where somebody replaced them; None for rows in order.
     """
     size = args.eval_batch_size
@@ -254,16 +234,16 @@ def evaluation_loader(
                 samplers.one(dataset, size, args.dataloader_drop_last, samplers.label_columns, **seed)
             )
     readers = [
-        DataSetReader(each, plan, making.model, False, making.collator, by_name=making.by_name)
+        DataSetReader(each, plan, making, family, keep_tokens=False)
         for each, plan in zip(rows, plans, strict=True)
     ]
     if len(rows) == 1:
-        return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_only)
+        return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_as_read)
     if samplers is None:
         joined: Any = OneAfterTheOther(batches, [len(each) for each in rows])
     else:
         joined = samplers.several(ConcatDataset(rows), batches, **seed)
-    return DataLoader(BatchReader(readers), batch_sampler=joined, collate_fn=_only)
+    return DataLoader(BatchReader(readers), batch_sampler=joined, collate_fn=_as_read)
 
 
 class OneAfterTheOther(BatchSampler):
@@ -312,5 +292,12 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
         yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
 
 
-def _only(batch: Any) -> Any:
+def _as_read(batch: Any) -> Any:
     return batch
+
+
+def by_name(data: Any) -> dict[str, Any]:
+    """Data sets by name; an only one by the name ""."""
+    if data is None:
+        return {}
+    return dict(data) if isinstance(data, Mapping) else {"": data}

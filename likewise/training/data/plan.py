@@ -1,10 +1,9 @@
-"""TrainingPlan: what a run will do, settled and checked before the first step."""
+"""The training plan: what a run will do, settled and checked before the first step."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,8 +11,11 @@ from torch import nn
 from likewise.losses.base import Label, Loss
 from likewise.modules import Router
 from likewise.training.data import checks
-from likewise.training.data.columns import LABEL_COLUMNS, column_names, holds_images
+from likewise.training.data.columns import LABEL_COLUMNS, column_names
+from likewise.training.data.data_set_plan import DataSetPlan
+from likewise.training.data.family import Family
 from likewise.training.data.metadata import metadata_warnings
+from likewise.training.data.texts import TEXTS, routes_of
 from likewise.training.run.arguments import BatchSamplers
 
 if TYPE_CHECKING:
@@ -21,77 +23,6 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class DataSetPlan:
-    """What the columns of a data set are, and the loss they go to.
-
-    Attributes:
-        name: The data set's key in a dict of them; "" for an only one.
-        texts: The text columns, in order.
-        label: The label column, or None.
-        prompts: What is put in front of each text column's texts; "" for nothing.
-        roles: What the loss takes each text column for; the column's own name where the loss does not say.
-        uses_label: Whether the loss takes the label.
-        loss: The loss's name.
-        num_rows: How many rows there are; None where that is not known.
-        ids: The id columns.
-        routes: The route of each text column through a Router; None for a model without one.
-        has_classes: Whether the loss takes the label for a class, so that 1.0 and True are 1.
-        is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
-        warnings: What looks wrong, in sentences.
-    """
-
-    name: str
-    texts: tuple[str, ...]
-    label: str | None
-    prompts: tuple[str, ...]
-    roles: tuple[str, ...]
-    uses_label: bool
-    loss: str
-    num_rows: int | None
-    ids: tuple[str, ...] = ()
-    routes: tuple[str | None, ...] | None = None
-    has_classes: bool = False
-    is_collated: bool = False
-    warnings: tuple[str, ...] = ()
-
-    def describe(self) -> str:
-        """One line: rows, columns with their roles, and the loss."""
-        rows = "stream" if self.num_rows is None else f"{self.num_rows:,} rows"
-        columns = [
-            (role if role == text else f"{role}={text}") + (f" (prompt {prompt!r})" if prompt else "")
-            for role, text, prompt in zip(self.roles, self.texts, self.prompts, strict=True)
-        ]
-        if self.uses_label:
-            columns.append(f"label={self.label}" if self.label != "label" else "label")
-        columns += [f"id={column}" for column in self.ids]
-        by_whom = " -> the data collator" if self.is_collated else ""
-        return f"{rows}: {', '.join(columns)}{by_whom} -> {self.loss}"
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """A run, as it is printed before the first step.
-
-    Attributes:
-        train: The training data sets.
-        evaluation: The evaluation data sets.
-        settings: Further lines, by title.
-    """
-
-    train: tuple[DataSetPlan, ...]
-    evaluation: tuple[DataSetPlan, ...]
-    settings: Mapping[str, str]
-
-    def __str__(self) -> str:
-        lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
-        lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
-        lines += list(self.settings.items())
-        lines += [("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings]
-        width = max(len(title) for title, _ in lines)
-        return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])
 
 
 def plan_data_set(
@@ -106,6 +37,7 @@ def plan_data_set(
     id_columns: Sequence[str] = (),
     router_mapping: Any = None,
     is_collated: bool = False,
+    family: Family = TEXTS,
 ) -> DataSetPlan:
     """Settle what a data set's columns are, and check that they fit the loss.
 
@@ -122,6 +54,7 @@ def plan_data_set(
         router_mapping: The argument `router_mapping`, for a model with a Router; None for others.
         is_collated: Whether a data collator of the user's makes the batches: what it returns decides, so that neither the
             columns nor the label are held against the loss.
+        family: What the model's family takes.
 
     Raises:
         TypeError: It is no data set.
@@ -146,23 +79,17 @@ def plan_data_set(
     if is_collated:
         checks.check_reserved(columns, where)
         return DataSetPlan(
-            name, texts, label, tuple(prompt_of(prompts, name, column) for column in texts), texts, label is not None,
+            name, texts, label, family.prompts(prompts, name, texts), texts, label is not None,
             type(loss).__name__, num_rows, is_collated=True,
         )  # fmt: skip
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.check_ids(rows, column, where)
-    read = []
-    for column in texts:
-        if "image" in modalities and holds_images(rows, column):
-            checks.check_images(rows, column, where)
-        elif "text" in modalities:
-            checks.check_texts(rows, column, where)
-            read.append(column)
+    read = family.checked_columns(rows, texts, loss, where, modalities)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
-        checks.check_labels(rows, label, loss, shape, len(texts), where)
+        family.check_labels(rows, label, texts, loss, shape, where)
     if shape is not None and batch_size is not None and batch_size < shape.least_rows(len(texts)):
         raise ValueError(
             f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
@@ -176,7 +103,7 @@ def plan_data_set(
         name=name,
         texts=texts,
         label=label,
-        prompts=tuple(prompt_of(prompts, name, column) for column in texts),
+        prompts=family.prompts(prompts, name, texts),
         roles=roles,
         uses_label=label is not None and (shape is None or shape.label is not Label.NONE),
         loss=type(loss).__name__,
@@ -186,36 +113,6 @@ def plan_data_set(
         has_classes=shape is not None and shape.label is Label.CLASS,
         warnings=warnings,
     )
-
-
-def routes_of(
-    router_mapping: Mapping[str, Any], data_set: str, columns: Sequence[str], where: str
-) -> tuple[str | None, ...]:
-    """The route of each column through a Router: by column, or by data set and column.
-
-    Raises:
-        ValueError: A column has none.
-    """
-    inner = router_mapping.get(data_set)
-    mapping = inner if isinstance(inner, Mapping) else router_mapping
-    missing = [column for column in columns if not isinstance(mapping.get(column), str)]
-    if missing:
-        raise ValueError(
-            f"The model has a Router, but `router_mapping` has no route for the column {missing[0]!r} of {where}. Set "
-            f"e.g. `router_mapping={dict.fromkeys(columns, 'document') | {columns[0]: 'query'}}`."
-        )
-    return tuple(mapping[column] for column in columns)
-
-
-def prompt_of(prompts: Any, data_set: str, column: str) -> str:
-    """The prompt of a column: one for all, or by data set, by column, or by data set and column."""
-    if isinstance(prompts, dict) and data_set in prompts:
-        prompts = prompts[data_set]
-    elif isinstance(prompts, dict):
-        prompts = {key: value for key, value in prompts.items() if isinstance(value, str)}
-    if isinstance(prompts, dict):
-        return prompts.get(column) or ""
-    return prompts or ""
 
 
 def losses_by_data_set(
@@ -251,6 +148,7 @@ def plan_data_sets(
     model: Any = None,
     label_columns: Sequence[str] = LABEL_COLUMNS,
     is_collated: bool = False,
+    family: Family = TEXTS,
 ) -> list[DataSetPlan]:
     """Settle and check all data sets of a split.
 
@@ -263,11 +161,12 @@ def plan_data_sets(
         model: The model; where it takes other things than texts, cells are not looked at.
         label_columns: Names that a label column may have.
         is_collated: Whether a data collator of the user's makes the batches.
+        family: What the model's family takes.
     """
     if data and split == "training":
         checks.check_id_columns(args.id_columns, dict(data))
     if data:
-        checks.check_prompt_names(args.prompts, dict(data))
+        family.check_prompts(args.prompts, dict(data))
     losses = losses_by_data_set(loss, list(data), split)
     if args.id_columns and split == "training" and not _use_ids(losses.values(), args.batch_sampler):
         logger.warning(
@@ -284,7 +183,7 @@ def plan_data_sets(
         plan_data_set(
             dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
-            is_collated=is_collated,
+            is_collated=is_collated, family=family,
         )
         for name, dataset in data.items()
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from likewise.training.data.plan import DataSetPlan
+from likewise.training.data.data_set_plan import DataSetPlan
 
 if TYPE_CHECKING:
     from likewise.model.model import Model

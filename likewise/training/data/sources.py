@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likewise.tables import FORMATS, column_of, is_table, load_table, quiet_datasets
+
 if TYPE_CHECKING:
     from datasets import Dataset
-
-# How `datasets` calls what is in a file.
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json"}
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class Source:
     """Where rows come from, and which of them.
 
     Attributes:
-        source: A .parquet, .csv, .tsv, .json or .jsonl file, a folder of .parquet files, or the name of a data set on the Hub.
+        source: A file of one of `FORMATS`, a folder of .parquet files, or the name of a data set on the Hub.
         subset: Of a data set on the Hub with several.
         split: Of a data set on the Hub.
         columns: The columns to keep, in this order; or their new names with the old ones. None for all.
@@ -40,7 +37,7 @@ class Source:
     def file(self) -> Path | None:
         """The file, or None where the source is on the Hub."""
         path = Path(self.source).expanduser()
-        return path if path.suffix.lower() in FORMATS else None
+        return path if is_table(path) else None
 
     def check(self) -> None:
         """Refuse a file that is not there.
@@ -68,11 +65,7 @@ class Source:
             rows = self._read()
         old_names = self.columns.values() if isinstance(self.columns, Mapping) else self.columns or ()
         for column in (*old_names, *self.where):
-            if column not in rows.column_names:
-                near = get_close_matches(column, rows.column_names, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                have = ", ".join(map(repr, rows.column_names))
-                raise ValueError(f"{self.source} has no column {column!r}, only {have}.{hint}")
+            column_of(rows.column_names, column, self.source)
         rows = self._matching(rows)
         if self.max_rows is not None:
             rows = rows.select(range(min(self.max_rows, len(rows))))
@@ -87,19 +80,10 @@ class Source:
 
     def _read(self) -> Dataset:
         from datasets import load_dataset
-        from datasets.exceptions import DatasetGenerationError
-        from pyarrow import ArrowInvalid
 
         shards = sorted(Path(self.source).expanduser().glob("*.parquet"))
-        files = [self.file] if self.file is not None else shards
-        if files:
-            suffix = files[0].suffix.lower()
-            options = {"sep": "\t"} if suffix == ".tsv" else {}
-            try:
-                return load_dataset(FORMATS[suffix], data_files=[*map(str, files)], split="train", **options)
-            except (DatasetGenerationError, ArrowInvalid) as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                raise ValueError(f"{self.source} cannot be read: {reason}. Is it complete?") from error
+        if files := [self.file] if self.file is not None else shards:
+            return load_table(files)
         try:
             return load_dataset(self.source, self.subset, split=self.split)
         except (ConnectionError, FileNotFoundError) as error:
@@ -114,19 +98,3 @@ class Source:
             kept = [row for row, value in enumerate(rows[column]) if value in values]
             rows = rows.select(kept)
         return rows
-
-
-@contextmanager
-def quiet_datasets() -> Iterator[None]:
-    """`datasets` without its progress bars, and without log records of errors that it raises as well."""
-    import datasets
-
-    had_bars, verbosity = not datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if had_bars:
-            datasets.enable_progress_bars()

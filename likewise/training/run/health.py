@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from likewise.engine import ColumnBatch
+from likewise.engine.pair_batch import PairBatch
 from likewise.training.data.batch import num_tokens
 
 logger = logging.getLogger(__name__)
@@ -60,9 +61,13 @@ class Health:
             columns: The text columns.
             roles: What each is.
         """
-        if len(embeddings) == len(columns) and all(embedding.dim() == 2 for embedding in embeddings):
+        if (
+            embeddings
+            and len(embeddings) == len(columns)
+            and all(embedding.dim() == 2 for embedding in embeddings)
+        ):
             self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
-        if isinstance(columns, ColumnBatch):
+        if isinstance(columns, ColumnBatch | PairBatch):
             self.figures["padding_avoided"] = padding_avoided(columns)
 
     def take(self) -> dict[str, float]:
@@ -126,8 +131,10 @@ def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[s
     return dict(zip(figures, values, strict=True))
 
 
-def padding_avoided(columns: ColumnBatch) -> float:
-    """The share of padding in the batch if each column were padded to its longest text."""
-    lengths = columns.split(columns.tokens.restore(columns.tokens.lengths))
+def padding_avoided(columns: ColumnBatch | PairBatch) -> float:
+    """The share of padding in the batch if each column (or all pairs) were padded to its longest text."""
+    lengths: tuple[Tensor, ...] = (columns.tokens.lengths,)
+    if isinstance(columns, ColumnBatch):
+        lengths = columns.split(columns.tokens.restore(columns.tokens.lengths))
     padded = sum(len(column) * int(column.max()) for column in lengths)
     return 1 - columns.tokens.num_tokens / padded if padded else 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from likewise.engine import ColumnBatch
-from likewise.engine.embed import Embed, packed
-from likewise.losses.base import check_number_of_columns, computes_from_embeddings
+from likewise.engine.embed import Embed
+from likewise.training.data.family import Family
+from likewise.training.data.texts import TEXTS
 
 LOSS_WEIGHTS_FILE = "loss.safetensors"
+OUTPUTS = ("sentence_embedding", "scores")
+"""What losses are computed from."""
 
 
 class Step(NamedTuple):
@@ -38,25 +40,30 @@ class Objective(nn.Module):
         model: The model.
         loss: One loss for all data sets, or one for each by name.
         embed: How columns become embeddings; None leaves it to each loss.
+        family: What the model's family makes of a batch.
 
     Raises:
         ValueError: Chunks are asked for, but a loss embeds its batch by itself.
     """
 
     def __init__(
-        self, model: Any, loss: nn.Module | Mapping[str, nn.Module], embed: Embed | None = None
+        self,
+        model: Any,
+        loss: nn.Module | Mapping[str, nn.Module],
+        embed: Embed | None = None,
+        family: Family = TEXTS,
     ) -> None:
         super().__init__()
         self.model = model
         self.names = tuple(loss) if isinstance(loss, Mapping) else None
         self.losses = nn.ModuleList(loss.values() if isinstance(loss, Mapping) else [loss])
         self.embed = embed
+        self.family = family
         for one in self.losses:
-            if embed is not None and not computes_from_embeddings(one):
+            if embed is not None and not family.runs_for(one):
                 raise ValueError(
                     f"{type(one).__name__} embeds its batch by itself, so that `micro_batch_tokens` has no effect on it. Drop "
-                    "`micro_batch_tokens`; or derive the loss from `likewise.losses.base.Loss`, and write `takes` and "
-                    "`compute(embeddings, labels)` in place of `forward`."
+                    f"`micro_batch_tokens`; or derive the loss from {family.own_loss} in place of `forward`."
                 )
 
     def loss_of(self, data_set: str) -> nn.Module:
@@ -83,20 +90,9 @@ class Objective(nn.Module):
         if dataset_name is None:
             return self.model(columns)
         loss = self.loss_of(dataset_name)
-        embeddings: Sequence[Tensor] = ()
         # Under mixed precision only the model is autocast, by `half_precision`; the loss computes in full precision.
         with torch.autocast(self.model.device.type, enabled=False):
-            if not computes_from_embeddings(loss):
-                # Features of its own, since others may write into them.
-                value = loss(columns[:] if isinstance(columns, ColumnBatch) else columns, label)
-            elif loss._forward_hooks or loss._forward_pre_hooks:  # somebody watches the calls
-                value = loss(columns, label, self.embed)
-            else:
-                batch, embed = packed(self.model, columns), self.embed or loss.embed
-                check_number_of_columns(loss, len(batch))
-                context = loss.context(batch, embed)
-                embeddings = loss.read(batch, embed)
-                value = loss.compute(embeddings, label, **context)
+            value, embeddings = self.family.value(self.model, loss, columns, label, self.embed)
         seen = tuple(embedding.detach() for embedding in embeddings)
         if isinstance(value, dict):
             total = torch.stack(list(value.values())).sum()
@@ -185,9 +181,9 @@ def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:
 
     def leave(_: nn.Module, inputs: Any, output: Any) -> Any:
         open_contexts.pop().__exit__(None, None, None)
-        embedding = output.get("sentence_embedding") if isinstance(output, dict) else None
-        if embedding is not None and embedding.dtype == dtype:  # losses sum over many rows
-            output["sentence_embedding"] = embedding.float()
+        for name in OUTPUTS if isinstance(output, dict) else ():
+            if name in output and output[name].dtype == dtype:  # losses sum over many rows
+                output[name] = output[name].float()
         return output
 
     return [

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import Dataset, IterableDataset
 
 from likewise.input_example import InputExample
-from likewise.legacy.readers import open_text
+from likewise.tables import open_text
 
 if TYPE_CHECKING:
     from likewise.model.model import Model

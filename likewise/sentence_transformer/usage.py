@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from likewise.card import markdown
 from likewise.card.examples import usage_texts
+from likewise.card.write import NO_MODEL_ID
 from likewise.processes import is_dist_initialized
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from likewise.card.data import SentenceTransformerModelCardData
+    from likewise.card import BaseModelCardData
 
 logger = logging.getLogger(__name__)
 
-# Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
-NO_MODEL_ID = "sentence_transformers_model_id"
 
-
-def code(model: Any, data: SentenceTransformerModelCardData) -> str:
+def code(model: Any, data: BaseModelCardData) -> str:
     """A runnable example."""
     is_search = bool(data.ir_model)
     texts = usage_texts(data.widget if data.generate_widget_examples else (), is_search)
@@ -60,7 +57,7 @@ def code(model: Any, data: SentenceTransformerModelCardData) -> str:
     else:
         with torch._tensor_str.printoptions(precision=4, sci_mode=False):
             lines += ["print(similarities)", *(f"# {line}" for line in str(found).splitlines())]
-    return markdown.fenced("\n".join(lines), "python")
+    return "\n".join(lines)
 
 
 def _list(name: str, texts: list[str]) -> str:

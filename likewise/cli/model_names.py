@@ -1,0 +1,65 @@
+"""Which model a command works with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from likewise.cross_encoder.model import CrossEncoder
+    from likewise.families import ModelFamily
+    from likewise.sentence_transformer.model import SentenceTransformer
+
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+HUB_ORGANISATION = "sentence-transformers"
+
+
+def hub_name(name: str) -> str:
+    """The model's full name on the Hub; any other name or folder as it is."""
+    return f"{HUB_ORGANISATION}/{DEFAULT_MODEL}" if name == DEFAULT_MODEL else name
+
+
+def family_of(name: str) -> ModelFamily:
+    """The family of a model, by its folder; one on the Hub is downloaded, as it is about to be used."""
+    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER, family_in
+    from likewise.modules.find_folder import find_folder
+
+    if hub_name(name) == hub_name(DEFAULT_MODEL) and not Path(name).is_dir():
+        return SENTENCE_TRANSFORMER
+    if name.startswith(f"{CROSS_ENCODER.name}/") and not Path(name).is_dir():
+        return CROSS_ENCODER
+    return family_in(find_folder(name))
+
+
+def load_model(name: str) -> SentenceTransformer:
+    """Load the embedding model of that name.
+
+    Raises:
+        ValueError: It is a cross-encoder.
+    """
+    from likewise.families import CROSS_ENCODER
+    from likewise.sentence_transformer.model import SentenceTransformer
+
+    if family_of(name) is CROSS_ENCODER:
+        raise ValueError(
+            f"{name} is a cross-encoder: it scores pairs of texts and embeds none. Rank texts with `likewise rerank`, or name "
+            "an embedding model."
+        )
+    return SentenceTransformer(name)
+
+
+def load_cross_encoder(name: str) -> CrossEncoder:
+    """Load the cross-encoder of that name.
+
+    Raises:
+        ValueError: It is an embedding model, which has no head to score pairs with.
+    """
+    from likewise.cross_encoder.model import CrossEncoder
+    from likewise.families import CROSS_ENCODER
+
+    if family_of(name) is not CROSS_ENCODER:
+        raise ValueError(
+            f"{name} is an embedding model, without a head that scores pairs. Rank texts with `likewise search`, train a "
+            "cross-encoder from it (a recipe with `family: cross-encoder`), or name one."
+        )
+    return CrossEncoder(name)

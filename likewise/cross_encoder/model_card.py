@@ -1,0 +1,97 @@
+"""CrossEncoderModelCardData: what the card of a reranker or a classifier of pairs says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from likewise.card import BaseModelCardData
+from likewise.card.callback import BaseModelCardCallback
+from likewise.card.write import NO_MODEL_ID
+
+TAGS = ("sentence-transformers", "cross-encoder", "reranker")
+RANKING, CLASSIFYING = "text reranking and semantic search", "text pair classification"
+PAIRS = (
+    ("How many people live in Berlin?", "Berlin had 3.7 million inhabitants at the end of 2022."),
+    ("How many people live in Berlin?", "The river Spree flows through the city."),
+    ("How many people live in Berlin?", "A letter begins with the date and a greeting."),
+)
+
+
+@dataclass
+class CrossEncoderModelCardData(BaseModelCardData):
+    """What is known of a CrossEncoder beside its weights. The Hub is never asked for anything.
+
+    Attributes:
+        language: Language codes, e.g. "en" or ["en", "de"].
+        license: Identifier of the licence, e.g. "apache-2.0".
+        model_name: A title for the card.
+        model_id: The name on the Hub, `owner/name`, for the card's code.
+        train_datasets: What it was trained on: dicts with a `name`, and perhaps an `id` on the Hub.
+        eval_datasets: What its loss was evaluated on, in the same form.
+        task_name: What the model is for; None for what its number of labels says.
+        tags: Tags on the Hub.
+        local_files_only: Kept for compatibility: the Hub is not asked either way.
+    """
+
+    kind: ClassVar[str] = "CrossEncoder"
+    tags: list[str] = field(default_factory=lambda: list(TAGS))
+
+    def pipeline_tag(self, model: Any) -> str:
+        """The Hub's name for what the model is for."""
+        return "text-ranking" if model is None or model.num_labels == 1 else "text-classification"
+
+    def purpose(self, model: Any) -> str:
+        """What the model does with its inputs, as a sentence."""
+        if model.num_labels == 1:
+            return f"It gives a score to a pair of texts, for {self.task_name or RANKING}."
+        return f"It gives {model.num_labels} scores to a pair of texts, for {self.task_name or CLASSIFYING}."
+
+    def facts(self, model: Any) -> Mapping[str, str]:
+        """What the card lists of the scores."""
+        labels = f"{model.num_labels} label{'s' if model.num_labels > 1 else ''}"
+        return {"Model Type": "Cross Encoder", "Number of Output Labels": labels}
+
+    def usage(self, model: Any) -> str:
+        """A runnable example: `predict`, and `rank` where a pair has one score."""
+        lines = [
+            "from likewise import CrossEncoder  # or: from sentence_transformers import CrossEncoder",
+            "",
+            f'model = CrossEncoder("{self.model_id or NO_MODEL_ID}")',
+            "pairs = [",
+            *(f"    [{query!r}, {document!r}]," for query, document in PAIRS),
+            "]",
+            "scores = model.predict(pairs)",
+            "print(scores.shape)",
+        ]
+        if model.num_labels > 1:
+            return "\n".join([*lines, f"# ({len(PAIRS)}, {model.num_labels})"])
+        lines += [
+            f"# ({len(PAIRS)},)",
+            "",
+            "# Or order texts by their relevance to one query",
+            "ranks = model.rank(",
+        ]
+        lines += [
+            f"    {PAIRS[0][0]!r},",
+            "    [",
+            *(f"        {document!r}," for _, document in PAIRS),
+            "    ],",
+            ")",
+        ]
+        return "\n".join([*lines, "print(ranks[0])", "# {'corpus_id': ..., 'score': ...}"])
+
+    @property
+    def first_sentence_of_usage(self) -> str:
+        """What stands above the example."""
+        return "Then load the model and score pairs of texts:"
+
+    @property
+    def resources(self) -> Mapping[str, str]:
+        """Pages of the reference's blog worth reading, by title."""
+        return {"Training and Finetuning Reranker Models": "train-reranker"}
+
+
+class CrossEncoderModelCardCallback(BaseModelCardCallback):
+    """Keeps data sets, losses, arguments and the log of a run for the model card."""

@@ -1,0 +1,28 @@
+"""CrossEncoderTrainer: what the trainer is for models that score pairs of texts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from likewise.cross_encoder.data_collator import CrossEncoderDataCollator
+from likewise.cross_encoder.family import PAIRS
+from likewise.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
+from likewise.cross_encoder.model_card import CrossEncoderModelCardCallback
+from likewise.cross_encoder.training_args import CrossEncoderTrainingArguments
+from likewise.training.run.trainer import BaseTrainer
+
+
+class CrossEncoderTrainer(BaseTrainer):
+    __doc__ = BaseTrainer.__doc__
+
+    family = PAIRS
+    plain_collator = CrossEncoderDataCollator
+    model_card_callback_class: Any = CrossEncoderModelCardCallback
+    data_collator_class: Any = CrossEncoderDataCollator
+    training_args_class: Any = CrossEncoderTrainingArguments
+
+    def get_default_loss(self, model: Any) -> nn.Module:
+        """Binary cross-entropy of a model with one label, cross-entropy of one with several; override it to use another."""
+        return BinaryCrossEntropyLoss(model) if model.num_labels == 1 else CrossEntropyLoss(model)

@@ -1,0 +1,196 @@
+"""The families of models by name: their classes, losses and evaluators, and which of them a folder holds."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+SETTINGS_FILE, MODULES_FILE, CONFIG_FILE = "config_sentence_transformers.json", "modules.json", "config.json"
+
+
+@dataclass(frozen=True)
+class TableEvaluator:
+    """How an evaluator is made of the columns of a table.
+
+    Attributes:
+        columns: What the columns are, in order.
+        arguments: The columns -> the evaluator's arguments.
+        or_columns: Another form of the columns that it takes too.
+    """
+
+    columns: tuple[str, ...]
+    arguments: Callable[..., tuple[Any, ...]]
+    or_columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelFamily:
+    """A family of models, as recipes and commands see it. Nothing is imported before it is asked for.
+
+    Attributes:
+        name: What recipes call it.
+        model_name: The name of its class of models.
+        room: The package that holds model, trainer and arguments.
+        losses: The package that holds the losses.
+        evaluation: The package that holds the evaluators.
+        settings: What a recipe may say of the model, with the types of the values.
+        table_evaluators: Evaluators that read a table, by name.
+        folder_evaluator: The one that reads a folder in BEIR layout.
+        folder_form: What that folder holds, in words.
+    """
+
+    name: str
+    model_name: str
+    room: str
+    losses: str
+    evaluation: str
+    settings: Mapping[str, tuple[type, ...]]
+    table_evaluators: Mapping[str, TableEvaluator]
+    folder_evaluator: str
+    folder_form: str
+
+    @property
+    def model_class(self) -> Any:
+        """The class of its models."""
+        return getattr(import_module(f"{self.room}.model"), self.model_name)
+
+    @property
+    def trainer_class(self) -> Any:
+        """The class of its trainer."""
+        return getattr(import_module(f"{self.room}.trainer"), f"{self.model_name}Trainer")
+
+    @property
+    def arguments_class(self) -> Any:
+        """The class of its training arguments."""
+        return getattr(import_module(f"{self.room}.training_args"), f"{self.model_name}TrainingArguments")
+
+    def loss_classes(self) -> dict[str, Any]:
+        """Its losses by name."""
+        home, base = import_module(self.losses), import_module(f"{self.losses}.base").Loss
+        found = {name: getattr(home, name) for name in home.__all__}
+        return {
+            name: loss for name, loss in found.items() if inspect.isclass(loss) and issubclass(loss, base)
+        }
+
+    def evaluator_class(self, name: str) -> Any:
+        """An evaluator by name."""
+        return getattr(import_module(self.evaluation), name)
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        """The names of the evaluators that a recipe may name."""
+        return tuple(dict.fromkeys((*self.table_evaluators, self.folder_evaluator)))
+
+
+def as_they_are(*columns: list[Any]) -> tuple[Any, ...]:
+    """Each column an argument."""
+    return columns
+
+
+def pairs_and_labels(first: list[Any], second: list[Any], labels: list[Any]) -> tuple[Any, ...]:
+    """The pairs of texts, and their labels."""
+    return list(zip(first, second, strict=True)), labels
+
+
+def ranked_samples(queries: list[Any], documents: list[Any], third: list[Any]) -> tuple[Any, ...]:
+    """One sample for each query, from rows of a query, a document and 0 or 1, or of a query, positives and negatives.
+
+    Raises:
+        ValueError: A label is neither 0 nor 1.
+    """
+    samples: dict[str, dict[str, Any]] = {}
+    for row, (query, document, last) in enumerate(zip(queries, documents, third, strict=True)):
+        sample = samples.setdefault(query, {"query": query, "positive": [], "negative": []})
+        if isinstance(last, str | list):
+            sample["positive"] += _listed(document)
+            sample["negative"] += _listed(last)
+        elif last in (0, 1):
+            sample["positive" if last else "negative"].append(document)
+        else:
+            raise ValueError(
+                f"A ranking is measured with labels of 0 or 1, but row {row} has {last!r}. Correct it, or make the labels 0 and 1."
+            )
+    return (list(samples.values()),)
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+SENTENCE_TRANSFORMER = ModelFamily(
+    name="sentence-transformer",
+    model_name="SentenceTransformer",
+    room="likewise.sentence_transformer",
+    losses="likewise.losses",
+    evaluation="likewise.evaluation",
+    settings={
+        "name": (str,),
+        "max_seq_length": (int,),
+        "prompts": (dict,),
+        "similarity_fn_name": (str,),
+        "truncate_dim": (int,),
+    },
+    table_evaluators={
+        "BinaryClassificationEvaluator": TableEvaluator(("sentences1", "sentences2", "labels"), as_they_are),
+        "EmbeddingSimilarityEvaluator": TableEvaluator(("sentences1", "sentences2", "scores"), as_they_are),
+        "TranslationEvaluator": TableEvaluator(("source_sentences", "target_sentences"), as_they_are),
+        "TripletEvaluator": TableEvaluator(("anchors", "positives", "negatives"), as_they_are),
+    },
+    folder_evaluator="InformationRetrievalEvaluator",
+    folder_form="corpus.jsonl, queries.jsonl and qrels/test.tsv",
+)
+CROSS_ENCODER = ModelFamily(
+    name="cross-encoder",
+    model_name="CrossEncoder",
+    room="likewise.cross_encoder",
+    losses="likewise.cross_encoder.losses",
+    evaluation="likewise.cross_encoder.evaluation",
+    settings={
+        "name": (str,),
+        "num_labels": (int,),
+        "max_length": (int,),
+        "prompts": (dict,),
+        "default_prompt_name": (str,),
+        "truncation": (str,),
+    },
+    table_evaluators={
+        "CrossEncoderClassificationEvaluator": TableEvaluator(
+            ("first texts", "second texts", "labels"), pairs_and_labels
+        ),
+        "CrossEncoderCorrelationEvaluator": TableEvaluator(
+            ("first texts", "second texts", "scores"), pairs_and_labels
+        ),
+        "CrossEncoderRerankingEvaluator": TableEvaluator(
+            ("queries", "documents", "labels"), ranked_samples, ("queries", "positives", "negatives")
+        ),
+    },
+    folder_evaluator="CrossEncoderRerankingEvaluator",
+    folder_form="corpus.jsonl, queries.jsonl, qrels/test.tsv and a first stage's ranking, bm25.jsonl",
+)
+FAMILIES: Mapping[str, ModelFamily] = {
+    family.name: family for family in (SENTENCE_TRANSFORMER, CROSS_ENCODER)
+}
+
+
+def family_in(folder: Path) -> ModelFamily:
+    """The family of the model that a folder holds; a plain transformers model without a head counts as a SentenceTransformer."""
+    if (folder / MODULES_FILE).is_file():
+        is_pairs = _settings(folder / SETTINGS_FILE).get("model_type") == CROSS_ENCODER.model_name
+    else:
+        architectures: Sequence[Any] = _settings(folder / CONFIG_FILE).get("architectures") or ("",)
+        is_pairs = str(architectures[0]).endswith("ForSequenceClassification")
+    return CROSS_ENCODER if is_pairs else SENTENCE_TRANSFORMER
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a file of settings says; nothing where it is not there or damaged, which whoever loads the model will say."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

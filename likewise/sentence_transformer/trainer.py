@@ -1,0 +1,28 @@
+"""SentenceTransformerTrainer: what the trainer is for models whose losses are computed from embeddings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from likewise.losses import CoSENTLoss
+from likewise.sentence_transformer.model_card import SentenceTransformerModelCardCallback
+from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from likewise.training.data.data_collator import SentenceTransformerDataCollator
+from likewise.training.data.texts import TEXTS
+from likewise.training.run.trainer import BaseTrainer
+
+
+class SentenceTransformerTrainer(BaseTrainer):
+    __doc__ = BaseTrainer.__doc__
+
+    family = TEXTS
+    plain_collator = SentenceTransformerDataCollator
+    model_card_callback_class: Any = SentenceTransformerModelCardCallback
+    data_collator_class: Any = SentenceTransformerDataCollator
+    training_args_class: Any = SentenceTransformerTrainingArguments
+
+    def get_default_loss(self, model: Any) -> nn.Module:
+        """The loss where none is given; override it to use another."""
+        return CoSENTLoss(model)

@@ -1,0 +1,12 @@
+"""SentenceTransformerTrainingArguments: the arguments of a run that trains embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from likewise.training.run.arguments import BaseTrainingArguments
+
+
+@dataclass
+class SentenceTransformerTrainingArguments(BaseTrainingArguments):
+    __doc__ = BaseTrainingArguments.__doc__

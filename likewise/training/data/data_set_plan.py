@@ -1,0 +1,77 @@
+"""DataSetPlan and TrainingPlan: what a run will do, as it is settled and printed before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSetPlan:
+    """What the columns of a data set are, and the loss they go to.
+
+    Attributes:
+        name: The data set's key in a dict of them; "" for an only one.
+        texts: The text columns, in order.
+        label: The label column, or None.
+        prompts: What is put in front of each text column's texts; "" for nothing.
+        roles: What the loss takes each text column for; the column's own name where the loss does not say.
+        uses_label: Whether the loss takes the label.
+        loss: The loss's name.
+        num_rows: How many rows there are; None where that is not known.
+        ids: The id columns.
+        routes: The route of each text column through a Router; None for a model without one.
+        has_classes: Whether the loss takes the label for a class, so that 1.0 and True are 1.
+        is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
+        warnings: What looks wrong, in sentences.
+    """
+
+    name: str
+    texts: tuple[str, ...]
+    label: str | None
+    prompts: tuple[str, ...]
+    roles: tuple[str, ...]
+    uses_label: bool
+    loss: str
+    num_rows: int | None
+    ids: tuple[str, ...] = ()
+    routes: tuple[str | None, ...] | None = None
+    has_classes: bool = False
+    is_collated: bool = False
+    warnings: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """One line: rows, columns with their roles, and the loss."""
+        rows = "stream" if self.num_rows is None else f"{self.num_rows:,} rows"
+        columns = [
+            (role if role == text else f"{role}={text}") + (f" (prompt {prompt!r})" if prompt else "")
+            for role, text, prompt in zip(self.roles, self.texts, self.prompts, strict=True)
+        ]
+        if self.uses_label:
+            columns.append(f"label={self.label}" if self.label != "label" else "label")
+        columns += [f"id={column}" for column in self.ids]
+        by_whom = " -> the data collator" if self.is_collated else ""
+        return f"{rows}: {', '.join(columns)}{by_whom} -> {self.loss}"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A run, as it is printed before the first step.
+
+    Attributes:
+        train: The training data sets.
+        evaluation: The evaluation data sets.
+        settings: Further lines, by title.
+    """
+
+    train: tuple[DataSetPlan, ...]
+    evaluation: tuple[DataSetPlan, ...]
+    settings: Mapping[str, str]
+
+    def __str__(self) -> str:
+        lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
+        lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
+        lines += list(self.settings.items())
+        lines += [("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings]
+        width = max(len(title) for title, _ in lines)
+        return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])

@@ -1,0 +1,121 @@
+"""Family: what the trainer asks of a family of models. Everything else is the same for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from likewise.engine import TokenSequences
+from likewise.engine.embed import Embed
+from likewise.losses.base import Columns
+from likewise.model.model import Model
+from likewise.training.data.batch import Batch
+from likewise.training.data.data_set_plan import DataSetPlan
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class Making:
+    """How rows become a batch.
+
+    Attributes:
+        model: Turns texts into tokens.
+        collator: Makes the batches in its place; None for the trainer's own way.
+        by_name: Whether batches have their columns by name, for methods that are written for the reference.
+        loss_of: The loss of a data set, by the data set's name.
+        seed: Of what losses draw, with the numbers of a batch's rows.
+    """
+
+    model: Model
+    collator: Callable[..., Any] | None = None
+    by_name: bool = False
+    loss_of: Callable[[str], Any] = lambda name: None
+    seed: int = 0
+
+
+class Family(ABC):
+    """How a family's rows are checked and become batches, and how a batch becomes the number that is minimised."""
+
+    model_name: ClassVar[str]
+    """The class of the family's models, for messages."""
+    output: ClassVar[str]
+    """The feature that losses are computed from."""
+    own_loss: ClassVar[str]
+    """What a loss is to be so that the trainer runs the model for it, in words."""
+    keeps_tokens: ClassVar[bool]
+    """Whether each column's texts are tokenised by themselves, so that their tokens serve every epoch."""
+
+    @abstractmethod
+    def runs_for(self, loss: nn.Module) -> bool:
+        """Whether a loss leaves it to the trainer to run the model."""
+
+    @abstractmethod
+    def value(
+        self, model: Any, loss: nn.Module, columns: Any, label: Any, embed: Embed | None
+    ) -> tuple[Any, Sequence[Tensor]]:
+        """What a loss makes of a batch's columns: its value, or values by name; and the embeddings it was computed from.
+
+        Args:
+            model: The model.
+            loss: The loss.
+            columns: As `features` gave them.
+            label: The labels.
+            embed: How the model is run; None for the loss's own way.
+        """
+
+    @abstractmethod
+    def check_prompts(self, prompts: Any, data: dict[str, Any]) -> None:
+        """Refuse an argument `prompts` that does not fit the data sets."""
+
+    @abstractmethod
+    def prompts(self, prompts: Any, name: str, columns: Sequence[str]) -> tuple[str, ...]:
+        """The prompt of each column of a data set; "" for none."""
+
+    @abstractmethod
+    def checked_columns(
+        self, rows: Dataset, columns: Sequence[str], loss: nn.Module, where: str, modalities: Collection[str]
+    ) -> list[str]:
+        """Refuse cells that are no inputs; returns the columns of plain texts.
+
+        Args:
+            rows: The data set, or its first rows.
+            columns: The columns that are inputs.
+            loss: The loss they go to.
+            where: The data set, in words.
+            modalities: What the model takes.
+        """
+
+    @abstractmethod
+    def check_labels(
+        self, rows: Dataset, label: str, columns: Sequence[str], loss: nn.Module, shape: Columns, where: str
+    ) -> None:
+        """Refuse labels that the loss does not take."""
+
+    @abstractmethod
+    def collate(
+        self,
+        making: Making,
+        plan: DataSetPlan,
+        values: Mapping[str, Sequence[Any]],
+        rows: Sequence[int],
+        tokens: TokenSequences | None = None,
+    ) -> Batch:
+        """A batch of rows.
+
+        Args:
+            making: How it is made.
+            plan: What the columns are.
+            values: The values of each column.
+            rows: The numbers of the rows.
+            tokens: The token ids, column by column, where they are kept.
+        """
+
+    @abstractmethod
+    def features(self, batch: Mapping[str, Any], names: Collection[str]) -> Any:
+        """The columns of a batch, as the losses take them; `names` are the plans' columns."""

@@ -1,0 +1,185 @@
+"""Reading: the rows of data sets as batches, as torch's DataLoader asks for them."""
+
+from __future__ import annotations
+
+import logging
+import random
+import zlib
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from likewise.engine import TokenSequences
+from likewise.model.fingerprint import digest, tokenizers_digest
+from likewise.training.data.batch import Batch
+from likewise.training.data.collation import routes, tokenise
+from likewise.training.data.columns import is_transformed
+from likewise.training.data.data_set_plan import DataSetPlan
+from likewise.training.data.family import Family, Making
+from likewise.training.data.tokens import Piece, TokenStore, load_tokens, save_tokens
+
+logger = logging.getLogger(__name__)
+
+TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
+
+
+class DataSetReader:
+    """Reads rows of a data set as a batch.
+
+    Args:
+        dataset: The data set, or a stream's rows.
+        plan: What its columns are.
+        making: How rows become a batch.
+        family: What the model's family takes.
+        keep_tokens: Whether token ids are kept for the next epoch.
+        token_cache_dir: Where token ids are kept for the next run; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        plan: DataSetPlan,
+        making: Making,
+        family: Family,
+        keep_tokens: bool,
+        token_cache_dir: str | None = None,
+    ) -> None:
+        from datasets import Dataset
+
+        self.dataset = dataset
+        self.plan = plan
+        self.making = making
+        self.family = family
+        self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
+        self.store: TokenStore | None = None
+        self._reported_full = False
+        tokenises = family.keeps_tokens and making.model.takes_tokens and making.collator is None
+        if keep_tokens and tokenises and not self.is_made_anew:
+            self.store = (
+                TokenStore(len(dataset), len(plan.texts))
+                if token_cache_dir is None
+                else self._cached_tokens(Path(token_cache_dir))
+            )
+        self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
+        if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
+            self._others.append("dataset_name")
+        self._without_texts = dataset.select_columns(self._others) if self.store is not None else None
+
+    def __call__(self, rows: Sequence[int]) -> Batch:
+        """The batch of these rows."""
+        if self.store is None:
+            with seeded(rows) if self.is_made_anew else nullcontext():
+                values = self.dataset[rows]
+            if self.making.collator is not None:
+                return self._collated(values)
+            return self.family.collate(self.making, self.plan, values, rows)
+        wanted = np.asarray(rows)
+        missing = self.store.missing(wanted)
+        if len(missing) and self.store.is_full:
+            self._report_full()
+            return self.family.collate(self.making, self.plan, self.dataset[rows], rows)
+        if len(missing):
+            self.store.add(missing, self._tokens(self.dataset[missing.tolist()]))
+        others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
+        return self.family.collate(self.making, self.plan, others, rows, self.store.get(wanted))
+
+    def _tokens(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
+        return tokenise(self.making.model, self.plan, values)
+
+    def _cached_tokens(self, folder: Path) -> TokenStore:
+        """The token ids of all rows, from a folder if an earlier run left one, else tokenised now and written."""
+        path = folder / self._fingerprint()
+        if not path.exists():
+            save_tokens(path, len(self.dataset), len(self.plan.texts), self._pieces())
+        return load_tokens(path)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """The token ids of all rows, so many rows at a time."""
+        texts = self.dataset.select_columns(list(self.plan.texts))
+        for start in range(0, len(texts), TOKENISED_ROWS):
+            rows = np.arange(start, min(start + TOKENISED_ROWS, len(texts)))
+            yield rows, self._tokens(texts[start : start + TOKENISED_ROWS])
+
+    def _report_full(self) -> None:
+        if not self._reported_full:
+            self._reported_full = True
+            logger.warning(
+                "Memory holds the token ids of a part of the training data only; the other texts are tokenised again in each "
+                "epoch. Set `token_cache_dir` to keep all of them in a folder, which takes no memory."
+            )
+
+    def _fingerprint(self) -> str:
+        """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
+        plan = self.plan
+        return digest(
+            self.dataset._fingerprint,
+            plan.texts,
+            plan.prompts,
+            routes(plan),
+            tokenizers_digest(self.making.model),
+        )
+
+    def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
+        """What the user's collator makes of the rows, with all their columns; it decides."""
+        assert self.making.collator is not None
+        named = {"dataset_name": self.plan.name} if self.plan.name else {}
+        rows = [named | dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+        made = self.making.collator(rows)
+        if not isinstance(made, Mapping):
+            raise TypeError(
+                f"`data_collator` returned a {type(made).__name__}, but should return a dict: '{{column}}_input_ids' and so "
+                "on for each column, and 'label'."
+            )
+        batch = Batch(made) if type(made) is dict else made
+        if named and isinstance(batch, MutableMapping):
+            batch.setdefault("dataset_name", self.plan.name)
+        whole: Batch = batch  # type: ignore[assignment]
+        return whole
+
+
+@contextmanager
+def seeded(rows: Sequence[int]) -> Iterator[None]:
+    """Within this context, the global random numbers of Python, numpy and torch's CPU depend on the rows alone.
+
+    A transform that draws from them so gives the same in a run that was resumed as in one that never stopped.
+    """
+    seed = zlib.crc32(np.asarray(rows, np.int64).tobytes())
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        try:
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            # Not `torch.manual_seed`, which seeds every device too: the model may be drawing dropout there at this moment.
+            torch.default_generator.manual_seed(seed)
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])  # noqa: NPY002
+
+
+class BatchReader(torch.utils.data.Dataset[Any]):
+    """One or several data sets as torch's DataLoader reads them: row numbers in, a batch out.
+
+    Args:
+        readers: A reader for each data set; rows are counted over all of them.
+    """
+
+    def __init__(self, readers: Sequence[DataSetReader]) -> None:
+        self.readers = readers
+        self._ends = np.cumsum([len(reader.dataset) for reader in readers])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitems__(self, rows: Sequence[int]) -> Batch:
+        number = int(np.searchsorted(self._ends, rows[0], side="right"))
+        first = int(self._ends[number]) - len(self.readers[number].dataset)
+        if not all(first <= row < self._ends[number] for row in rows):
+            raise ValueError(
+                "A batch has rows of several data sets. A multi-dataset batch sampler must yield batches of one each."
+            )
+        return self.readers[number]([row - first for row in rows])
