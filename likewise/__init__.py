@@ -21,8 +21,8 @@ if TYPE_CHECKING:
         CrossEncoderTrainer,
         CrossEncoderTrainingArguments,
     )
-    from likewise.legacy.examples import ParallelSentencesDataset, SentencesDataset
     from likewise.legacy.readers import InputExample
+    from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
@@ -45,12 +45,12 @@ _HOMES = {
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
-    "ParallelSentencesDataset": "likewise.legacy.examples",
+    "ParallelSentencesDataset": "likewise.legacy.sentences_dataset",
     "SentenceTransformer": "likewise.sentence_transformer.model",
     "SentenceTransformerModelCardData": "likewise.sentence_transformer.model_card",
     "SentenceTransformerTrainer": "likewise.sentence_transformer.trainer",
     "SentenceTransformerTrainingArguments": "likewise.sentence_transformer.training_args",
-    "SentencesDataset": "likewise.legacy.examples",
+    "SentencesDataset": "likewise.legacy.sentences_dataset",
     "SimilarityFunction": "likewise.similarity",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",

@@ -1,6 +1,6 @@
 """Data sets and data loaders of the older kind, under the reference's path."""
 
-from likewise.legacy.examples import (
+from likewise.legacy.sentences_dataset import (
     NoDuplicatesDataLoader,
     ParallelSentencesDataset,
     SentenceLabelDataset,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -97,7 +97,12 @@ def column_of(names: Sequence[str], name: str, source: object) -> str:
         return name
     near = get_close_matches(name, names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source} has no column {name!r}, only {', '.join(map(repr, names)) or 'none'}.{hint}")
+    raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{hint}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Names of columns, as messages have them."""
+    return ", ".join(map(repr, names)) or "none"
 
 
 def load_table(files: Sequence[Path]) -> Dataset:

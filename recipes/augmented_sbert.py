@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
+from likewise.cli.models import load_model
 from transformers import set_seed
 
 from likewise import (
@@ -41,7 +42,6 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from likewise.cli.models import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation import (
     BinaryClassificationEvaluator,

@@ -37,7 +37,7 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from likewise.evaluation import InformationRetrievalEvaluator
 from likewise.retrieval import mine_hard_negatives
 from likewise.training.data.sources import Source

@@ -35,7 +35,7 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from likewise.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator, TranslationEvaluator
 from likewise.training.data.sources import Source
 

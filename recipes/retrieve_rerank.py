@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from likewise.cli.models import load_model
 from transformers import set_seed
 
 from likewise import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, SentenceTransformer
-from likewise.cli.models import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation.beir import RetrievalTask, read_folder
 from likewise.evaluation.bootstrap import paired_test

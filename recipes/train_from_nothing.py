@@ -33,7 +33,7 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.modules import StaticEmbedding
 from likewise.training.data.sources import Source

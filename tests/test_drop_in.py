@@ -34,7 +34,6 @@ NOT_HERE = (
     "ForwardDecorator",
     "CachedLossDecorator",
     "disabled_tqdm",
-    "BaseModel",
     "BaseTrainer",
     "BaseTrainingArguments",
     "ModalityParams",
@@ -83,6 +82,7 @@ def test_a_file_of_the_newest_release_has_its_classes_and_functions(path: str) -
         ("base.modules", "InputModule", "likewise.models"),
         ("base.model_card", "BaseModelCardData", "likewise.model_card"),
         ("base.model_card", "generate_model_card", "likewise.card"),
+        ("base.model", "SentenceTransformer", "likewise"),
         ("base.sampler", "SubsetRandomSampler", "torch.utils.data"),
         ("sentence_transformer.training_args", "BatchSamplers", "likewise.training_args"),
     ],
@@ -107,6 +107,12 @@ def test_files_of_older_and_newer_releases_lead_to_where_a_name_is(path: str, na
 def test_a_path_that_nobody_has_is_not_found(path: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=path):
         import_module(f"likewise.{path}")
+
+
+def test_the_base_of_all_models_is_found_under_its_name() -> None:
+    base = import_module("likewise.base.model").BaseModel
+    assert issubclass(likewise.SentenceTransformer, base)
+    assert issubclass(likewise.CrossEncoder, base)
 
 
 def test_a_name_that_a_file_does_not_have_is_not_found_in_it() -> None:

@@ -13,6 +13,8 @@ from pkgutil import walk_packages
 import pytest
 import sentence_transformers
 import torch
+from small import small_model_folder, small_tokenizer
+from transformers import BertConfig, BertForSequenceClassification
 
 import likewise
 
@@ -50,6 +52,31 @@ def test_importing_is_cheap(code: str, absent: list[str]) -> None:
     script = f"import sys\n{code}\nprint([name for name in {absent} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+WITHOUT = ("accelerate", "datasets", "pandas", "pyarrow", "scipy", "sklearn")
+
+
+def test_encoding_and_scoring_need_none_of_what_training_and_evaluation_need(tmp_path: Path) -> None:
+    pairs = tmp_path / "pairs"
+    BertForSequenceClassification(
+        BertConfig(vocab_size=128, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_labels=1)
+    ).save_pretrained(pairs)
+    small_tokenizer().save_pretrained(pairs)
+    script = (
+        f"import sys; sys.modules.update(dict.fromkeys({WITHOUT}))  # as if they were not installed\n"
+        "from likewise import CrossEncoder, SentenceTransformer, util\n"
+        "texts = ['a cat sleeps', 'the dog runs', 'a cat']\n"
+        "model = SentenceTransformer(sys.argv[1], device='cpu')\n"
+        "found = util.semantic_search(model.encode_query(texts), model.encode_document(texts), top_k=1)\n"
+        "assert [hits[0]['corpus_id'] for hits in found] == [0, 1, 2]\n"
+        "assert model.similarity(model.encode(texts), model.encode(texts)).shape == (3, 3)\n"
+        "reranker = CrossEncoder(sys.argv[2], device='cpu')\n"
+        "assert len(reranker.predict([(texts[0], text) for text in texts])) == 3 == len(reranker.rank('a', texts))\n"
+    )
+    folder = small_model_folder(tmp_path / "model")
+    done = subprocess.run([sys.executable, "-c", script, folder, pairs], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -109,3 +136,14 @@ def test_methods_have_the_references_arguments(method: str) -> None:
         assert takes_more or parameter.name in ours, parameter.name
         if parameter.name in ours and isinstance(parameter.default, str | int | float | bool | None):
             assert ours[parameter.name].default == parameter.default, parameter.name
+
+
+def test_what_is_no_code_comes_with_the_wheel_too() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    settings = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    shipped = settings["tool"]["setuptools"]["package-data"]["likewise"]
+    others = {path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others
+    assert others <= {path for pattern in shipped for path in PACKAGE.glob(pattern)}
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "compat" / "path"}:
+        assert (folder / "__init__.py").is_file(), f"{folder} is no package, which the wheel leaves out"

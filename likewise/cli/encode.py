@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.shards import EncodeShard, shards_in
 from likewise.cli.texts import read_texts
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
 from likewise.cli.texts import split_names
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SHAPES = (  # for embedding models
     "texts (is the second nearer to the first than the third?), or two texts (does each find its own?)"
 )
 
+FIX = "leave it out: name the others with `--columns`."
 LEAST_DOCUMENTS = 2  # of a first text, on average, so that its rows are a ranking
 PAIR_SHAPES = (  # for cross-encoders
     "two texts and a number from a range (how similar are they?), two texts and a class (do they mean the same?), several "
@@ -129,12 +130,12 @@ def _show_metrics(
             row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]
         rows.append(row)
     header = [""]
-    for title in _short(names) if len(names) > 1 else [""]:
+    for title in _short_names(names) if len(names) > 1 else [""]:
         header += [title, *(("from", "to") if intervals else ())]
     console.table(rows, header if any(header) else ())
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def _short_names(names: Sequence[str]) -> list[str]:
     """The last parts of the models' names, where these tell them apart."""
     ends = [Path(name).name for name in names]
     return ends if len(set(ends)) == len(ends) else list(names)
@@ -174,7 +175,7 @@ def _show_comparison(
         signs = ("", "", "+", "+", "+", "")
         cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
         rows.append((key.removeprefix(f"{name}_"), *cells))
-    console.table(rows, ("", *_short(names), "difference", "from", "to", "p"))
+    console.table(rows, ("", *_short_names(names), "difference", "from", "to", "p"))
 
 
 def _common_family(names: Sequence[str]) -> ModelFamily:
@@ -233,10 +234,14 @@ def _evaluators(
 def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
     """A table's rows, its column of labels, and the others."""
     from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.metadata import metadata_warnings
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
-    return rows, label, [name for name in rows.column_names if name != label]
+    texts = [name for name in rows.column_names if name != label]
+    for warning in metadata_warnings(rows, texts, Path(source.source).name, FIX):
+        console.say(warning, style="bold")
+    return rows, label, texts
 
 
 def _evaluator_of_embeddings(

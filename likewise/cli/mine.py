@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import DEFAULT_MODEL, load_cross_encoder, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_cross_encoder, load_model
 from likewise.cli.texts import read_texts, split_names
 
 if TYPE_CHECKING:

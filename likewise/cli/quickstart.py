@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from likewise.cli import console
-from likewise.cli.docstrings import Described, installed_packages, standard_library
 from likewise.cli.index import Index
-from likewise.cli.models import DEFAULT_MODEL
+from likewise.cli.model_names import DEFAULT_MODEL
 from likewise.cli.train import command, run
+from likewise.recipes.quickstart.harvest import Harvest, harvest
 
 if TYPE_CHECKING:
     from likewise.cli.train import Outcome
+    from likewise.recipes.quickstart.docstrings import Described
 
 QUESTION = "parse a date string"
-RECIPE = """\
-# Made by `likewise quickstart`; run it again with
-#     likewise train {out}/recipe.yaml --data {out}
-# To train on texts of your own, put pairs of texts that belong together into pairs.jsonl.
-model: {model}
-train:
-  docstrings:
-    source: ${{data}}/pairs.jsonl
-    columns: [sentence, name]
-    loss: MultipleNegativesRankingLoss
-test:
-  standard-library:
-    evaluator: InformationRetrievalEvaluator
-    source: ${{data}}/held-out
-training:
-  output_dir: {output_dir}
-  num_train_epochs: 1
-  per_device_train_batch_size: {batch_size}
-  learning_rate: 5e-5
-  batch_sampler: no_duplicates
-  logging_steps: 1
-  seed: {seed}
-"""
 
 
 def quickstart(
@@ -58,52 +35,19 @@ def quickstart(
     installed here, and is measured on the standard library, which it does not see in training. Nothing but the model is downloaded;
     two CPU cores need a few minutes.
     """
-    held_out = standard_library()
-    train = installed_packages(pairs, seed, held_out)
-    if len(train) < 2:
-        raise ValueError("The installed packages have no docstrings to train on. Install some, e.g. numpy.")
-    recipe = _write_data(out, model, train, held_out, seed)
-    _introduce(model, train, held_out)
+    data = harvest(pairs, seed)
+    recipe = data.write(out, model, seed)
+    _introduce(model, data)
 
     from likewise.recipe import read_recipe
 
     outcome = run(read_recipe(recipe, out))
-    index = _save_index(out / "library", outcome, held_out)
+    index = _save_index(out / "library", outcome, data.held_out)
     _conclude(out, outcome, index)
 
 
-def _write_data(
-    out: Path, model: str, train: Sequence[Described], held_out: Sequence[Described], seed: int
-) -> Path:
-    """Training pairs, the held-out library in BEIR layout, and the recipe; returns the recipe's path."""
-    numbers = {
-        sentence: str(number) for number, sentence in enumerate(dict.fromkeys(d.sentence for d in held_out))
-    }
-    (out / "held-out" / "qrels").mkdir(parents=True, exist_ok=True)
-    _write_lines(out / "pairs.jsonl", ({"sentence": d.sentence, "name": d.name} for d in train))
-    _write_lines(out / "held-out/queries.jsonl", ({"_id": n, "text": s} for s, n in numbers.items()))
-    _write_lines(out / "held-out/corpus.jsonl", ({"_id": d.name, "text": d.name} for d in held_out))
-    judgements = "".join(f"{numbers[d.sentence]}\t{d.name}\t1\n" for d in held_out)
-    (out / "held-out/qrels/test.tsv").write_text(
-        f"query-id\tcorpus-id\tscore\n{judgements}", encoding="utf-8"
-    )
-    recipe = out / "recipe.yaml"
-    values = {
-        "model": json.dumps(model),
-        "out": out,
-        "output_dir": json.dumps(str(out / "model")),
-        "batch_size": min(64, len(train)),
-        "seed": seed,
-    }
-    recipe.write_text(RECIPE.format(**values), encoding="utf-8")
-    return recipe
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-
-
-def _introduce(model: str, train: Sequence[Described], held_out: Sequence[Described]) -> None:
+def _introduce(model: str, data: Harvest) -> None:
+    train = data.train
     packages = {d.name.partition(".")[0] for d in train}
     example = next((d for d in train if len(d.sentence) + len(d.name) < 90), train[0])
     console.say("Find Python functions by what they do", style="bold")
@@ -115,7 +59,7 @@ def _introduce(model: str, train: Sequence[Described], held_out: Sequence[Descri
                 f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as",
             ),
             ("", f'"{example.sentence}"  {example.name}'),
-            ("measure on", f"{len(held_out):,} functions of the standard library, not seen in training"),
+            ("measure on", f"{len(data.held_out):,} functions of the standard library, not seen in training"),
         ]
     )
     console.say()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import load_cross_encoder
+from likewise.cli.model_names import load_cross_encoder
 from likewise.cli.texts import read_texts
 
 

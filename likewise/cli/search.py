@@ -9,7 +9,7 @@ import typer
 
 from likewise.cli import console
 from likewise.cli.index import Index
-from likewise.cli.models import DEFAULT_MODEL, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.texts import read_texts
 
 if TYPE_CHECKING:

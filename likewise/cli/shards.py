@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from likewise.cli.texts import read_texts
 from likewise.model.kept import refuse_other, written_whole
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from likewise.tables import column_of, read_columns
+from likewise.tables import column_of, listed, read_columns
 
 USUAL_NAMES = ("text", "sentence", "document", "content")
 
@@ -44,6 +44,6 @@ def _text_column(columns: Mapping[str, Sequence[Any]], path: Path) -> str:
         return next(iter(columns))
     if not usual and len(texts) != 1:
         raise ValueError(
-            f"Which column of {path} has the texts? Pass `--column` with one of {', '.join(map(repr, columns)) or 'none'}."
+            f"Which column of {path} has the texts? Pass `--column` with one of {listed(columns)}."
         )
     return usual[0] if usual else texts[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
-from likewise.cli.models import hub_name
+from likewise.cli.model_names import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator

@@ -158,6 +158,8 @@ sentence_transformer.training_args: SentenceTransformerTrainingArguments
 util.logging: LoggingHandler
 util.similarity: SimilarityFunction
 """
+# Bases of several families, which have another name here: the reference's file and name, this package's.
+BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")}
 # Of the same release, families that are not here yet; their names can be imported, and refuse when they are used.
 NOT_HERE = """
 multi_vector_encoder.data_collator: MultiVectorEncoderDataCollator

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from likewise.compat.missing import MissingModule
-from likewise.compat.names import API_VERSION, HOMES, MISSING, MISSING_FAMILIES, TOPS
+from likewise.compat.names import API_VERSION, BASES, HOMES, MISSING, MISSING_FAMILIES, TOPS
 
 PACKAGE = Path(__file__).parents[1]
 ALIAS = "sentence_transformers"
@@ -145,6 +145,9 @@ class PassedOn(_KeepsClasses):
         origin = str(self.__spec__.origin)  # type: ignore[union-attr]
         if name == "__version__" and self.__name__ == ALIAS:
             return API_VERSION
+        base = BASES.get((self.__name__.partition(".")[2], name))
+        if base is not None:
+            return getattr(import_module(base[0]), base[1])
         homes: tuple[str, ...] = (origin, "likewise")
         if name.startswith("__"):
             homes = (origin,) if name == "__all__" else ()

@@ -20,21 +20,24 @@ def default_activation(num_labels: int) -> nn.Module:
 
 
 def named_activation(name: Any, trust_remote_code: bool = False) -> Activation | None:
-    """The activation of a dotted name; None, with a warning, where it is not torch's and code is not trusted.
+    """The activation of a dotted name; None, with a warning, where it is none of `torch.nn` and code is not trusted.
 
     Raises:
         ValueError: There is no such thing.
     """
-    if not isinstance(name, str) or not (trust_remote_code or name.startswith("torch.")):
+    if not isinstance(name, str) or not (trust_remote_code or name.startswith("torch.nn.")):
         logger.warning(
-            "The activation %r, which the model's folder names, is not part of torch; the default is taken. Pass "
+            "The activation %r, which the model's folder names, is not part of torch.nn; the default is taken. Pass "
             "`trust_remote_code=True` if you trust its author, or `activation_fn=`.",
             name,
         )
         return None
     module, _, attribute = name.rpartition(".")
     try:
-        activation: Activation = getattr(import_module(module), attribute)()
+        found = getattr(import_module(module), attribute)
+        if not trust_remote_code and not issubclass(found, nn.Module):
+            raise TypeError("it is not a torch module")
+        activation: Activation = found()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"The activation {name!r}, which the model's folder names, cannot be made ({error}). Correct it there, in "

@@ -1,85 +1,121 @@
-"""Heads of transformers' models, on the one token of each sequence that they read: its first, its last, or their mean.
+"""Heads of transformers' models, on what they read of each sequence: its first token, its last, or the mean of all.
 
-Each takes the model with its head, (T, D) token embeddings and their batch, and gives (N, labels) in packed order. They
-call the model's own modules, as its forward does behind the encoder.
+They call the model's own modules, as its forward does behind the encoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 from likewise.engine import TokenBatch
+from likewise.engine.encoder import PackedEncoder
 
-Head: TypeAlias = Callable[[Any, Tensor, TokenBatch], Tensor]
+Reads = Callable[[Any, TokenBatch], Tensor]
+"""The model and a batch -> (N,) the number of the token of each sequence that is read, in packed order."""
 
 
-def bert_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
+@dataclass(frozen=True)
+class Head:
+    """What comes behind an encoder.
+
+    Attributes:
+        logits: The model with its head, and (N, D) what it reads of each sequence -> (N, labels).
+        reads: Which token that is; None for the mean of all.
+    """
+
+    logits: Callable[[Any, Tensor], Tensor]
+    reads: Reads | None
+
+    def __call__(self, model: Any, encoder: PackedEncoder, tokens: TokenBatch) -> Tensor:
+        """The logits of a batch, (N, labels) in packed order."""
+        if self.reads is None:
+            return self.logits(model, _mean(encoder(tokens)[-1], tokens))
+        return self.logits(model, encoder.read(tokens, self.reads(model, tokens)))
+
+
+def bert_logits(model: Any, read: Tensor) -> Tensor:
     """The encoder's pooler, dropout, a linear layer."""
-    pooled = model.base_model.pooler(_first(hidden, tokens).unsqueeze(1))
-    logits: Tensor = model.classifier(model.dropout(pooled))
+    logits: Tensor = model.classifier(model.dropout(model.base_model.pooler(read.unsqueeze(1))))
     return logits
 
 
-def albert_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
+def albert_logits(model: Any, read: Tensor) -> Tensor:
     """As BERT's; the pooler is a linear layer and its activation apart from it."""
     encoder = model.base_model
-    pooled = encoder.pooler_activation(encoder.pooler(_first(hidden, tokens)))
-    logits: Tensor = model.classifier(model.dropout(pooled))
+    logits: Tensor = model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(read))))
     return logits
 
 
-def first_token_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
+def first_token_logits(model: Any, read: Tensor) -> Tensor:
     """A classifier that takes the first token by itself: RoBERTa and its kin, ELECTRA, MPNet."""
-    logits: Tensor = model.classifier(_first(hidden, tokens).unsqueeze(1))
+    logits: Tensor = model.classifier(read.unsqueeze(1))
     return logits
 
 
-def distilbert_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
+def distilbert_logits(model: Any, read: Tensor) -> Tensor:
     """Two linear layers with ReLU and dropout between."""
-    logits: Tensor = model.classifier(model.dropout(relu(model.pre_classifier(_first(hidden, tokens)))))
+    logits: Tensor = model.classifier(model.dropout(relu(model.pre_classifier(read))))
     return logits
 
 
-def modernbert_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
-    """Prediction head, dropout, a linear layer, on the first token or on the mean of all."""
-    if model.config.classifier_pooling == "mean":
-        sums = hidden.new_zeros(len(tokens), hidden.shape[-1]).index_add(0, tokens.sequence_of_token, hidden)
-        pooled = sums / tokens.device_lengths.unsqueeze(1).to(hidden.dtype)
-    else:
-        pooled = _first(hidden, tokens)
-    logits: Tensor = model.classifier(model.drop(model.head(pooled)))
+def modernbert_logits(model: Any, read: Tensor) -> Tensor:
+    """Prediction head, dropout, a linear layer."""
+    logits: Tensor = model.classifier(model.drop(model.head(read)))
     return logits
 
 
-def last_token_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
-    """A decoder's linear layer on the last token that is not padding."""
-    logits: Tensor = model.score(_last(hidden, tokens, model.config.get_text_config().pad_token_id))
+def score_logits(model: Any, read: Tensor) -> Tensor:
+    """A decoder's linear layer."""
+    logits: Tensor = model.score(read)
     return logits
 
 
-def vocabulary_head(model: Any, hidden: Tensor, tokens: TokenBatch) -> Tensor:
-    """A language model's logits of what comes after the last token, (N, 1, V)."""
-    logits: Tensor = model.get_output_embeddings()(_last(hidden, tokens, None))
+def vocabulary_logits(model: Any, read: Tensor) -> Tensor:
+    """A language model's logits of what comes next, (N, 1, V)."""
+    logits: Tensor = model.get_output_embeddings()(read)
     return logits.unsqueeze(1)
 
 
+def first_token(model: Any, tokens: TokenBatch) -> Tensor:
+    """Each sequence's first token."""
+    return tokens.starts.to(tokens.device)
+
+
+def last_token(model: Any, tokens: TokenBatch) -> Tensor:
+    """Each sequence's last token."""
+    return (tokens.starts + tokens.lengths - 1).to(tokens.device)
+
+
+def last_token_but_padding(model: Any, tokens: TokenBatch) -> Tensor:
+    """Each sequence's last token that is not the model's padding (the first where all are)."""
+    pad_id = model.config.get_text_config().pad_token_id
+    if pad_id is None:
+        return last_token(model, tokens)
+    places = torch.where(tokens.input_ids == pad_id, 0, tokens.positions)
+    last = torch.zeros_like(tokens.device_lengths).scatter_reduce(0, tokens.sequence_of_token, places, "amax")
+    return tokens.starts.to(tokens.device) + last
+
+
 HEADS: dict[str, Head] = {
-    "albert": albert_head,
-    "bert": bert_head,
-    "camembert": first_token_head,
-    "distilbert": distilbert_head,
-    "electra": first_token_head,
-    "modernbert": modernbert_head,
-    "mpnet": first_token_head,
-    "roberta": first_token_head,
-    "xlm-roberta": first_token_head,
+    "albert": Head(albert_logits, first_token),
+    "bert": Head(bert_logits, first_token),
+    "camembert": Head(first_token_logits, first_token),
+    "distilbert": Head(distilbert_logits, first_token),
+    "electra": Head(first_token_logits, first_token),
+    "modernbert": Head(modernbert_logits, first_token),
+    "mpnet": Head(first_token_logits, first_token),
+    "roberta": Head(first_token_logits, first_token),
+    "xlm-roberta": Head(first_token_logits, first_token),
 }
 """By transformers' name of the architecture; decoders are told by their `score` layer."""
+DECODER_HEAD = Head(score_logits, last_token_but_padding)
+VOCABULARY_HEAD = Head(vocabulary_logits, last_token)
 
 
 def known_head(model: Any) -> Head | None:
@@ -87,20 +123,25 @@ def known_head(model: Any) -> Head | None:
     from transformers.modeling_layers import GenericForSequenceClassification
 
     if isinstance(model, GenericForSequenceClassification):
-        return last_token_head
-    return HEADS.get(model.config.model_type)
+        return DECODER_HEAD
+    head = HEADS.get(model.config.model_type)
+    if head is not None and getattr(model.config, "classifier_pooling", "cls") == "mean":
+        return replace(head, reads=None)
+    return head
 
 
-def _first(hidden: Tensor, tokens: TokenBatch) -> Tensor:
-    """(T, D) -> (N, D), each sequence's first token."""
-    return hidden.index_select(0, tokens.starts.to(hidden.device))
+def head_names(model: Any) -> list[str]:
+    """The modules with weights that a model for sequence classification has beside its encoder; none of other models."""
+    if not type(model).__name__.endswith("ForSequenceClassification"):
+        return []
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and next(module.parameters(), None) is not None
+    ]
 
 
-def _last(hidden: Tensor, tokens: TokenBatch, pad_id: int | None) -> Tensor:
-    """(T, D) -> (N, D), each sequence's last token that is not `pad_id` (the first where all are)."""
-    ends = (tokens.starts + tokens.lengths - 1).to(hidden.device)
-    if pad_id is not None:
-        places = torch.where(tokens.input_ids == pad_id, 0, tokens.positions)
-        last = torch.zeros_like(ends).scatter_reduce(0, tokens.sequence_of_token, places, "amax")
-        ends = tokens.starts.to(hidden.device) + last
-    return hidden.index_select(0, ends)
+def _mean(hidden: Tensor, tokens: TokenBatch) -> Tensor:
+    """(T, D) -> (N, D), the mean of each sequence's tokens."""
+    sums = hidden.new_zeros(len(tokens), hidden.shape[-1]).index_add(0, tokens.sequence_of_token, hidden)
+    return sums / tokens.device_lengths.unsqueeze(1).to(hidden.dtype)

@@ -21,8 +21,10 @@ from likewise.cross_encoder.activations import (
     name_of_activation,
     named_activation,
 )
+from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.engine.modes import leave_training
 from likewise.model import inference
 from likewise.model.encoding import progress_of
 from likewise.model.model import Model, named_modules
@@ -311,7 +313,7 @@ class CrossEncoder(Model):
             forward_kwargs={},
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
-        self.eval()
+        leave_training(self)
         with progress_of(len(pairs), show_progress_bar) as progress:
             scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
         if convert_to_tensor:
@@ -423,6 +425,96 @@ class CrossEncoder(Model):
             for result in results:
                 result["text"] = documents[result["corpus_id"]]
         return results
+
+    # Train
+
+    def fit(
+        self,
+        train_dataloader: Any,
+        evaluator: Any = None,
+        epochs: int = 1,
+        loss_fct: Any = None,
+        activation_fct: Any = None,
+        scheduler: str = "WarmupLinear",
+        warmup_steps: int = 10_000,
+        optimizer_class: type[torch.optim.Optimizer] = torch.optim.AdamW,
+        optimizer_params: Mapping[str, Any] | None = None,
+        weight_decay: float = 0.01,
+        evaluation_steps: int = 0,
+        output_path: str | None = None,
+        save_best_model: bool = True,
+        max_grad_norm: float = 1,
+        use_amp: bool = False,
+        callback: Any = None,
+        show_progress_bar: bool = True,
+    ) -> None:
+        """Train from a data loader of InputExample, as before there was a trainer; the trainer does the work.
+
+        Args:
+            train_dataloader: Gives examples of two texts with a label each.
+            evaluator: Runs after each epoch, and every `evaluation_steps` steps.
+            epochs: How often the data loader is gone through. Default 1.
+            loss_fct: torch's loss over logits and labels; None for binary cross-entropy of one label, cross-entropy of several.
+            activation_fct: Applied to the logits before the loss; None for none.
+            scheduler: ConstantLR, WarmupConstant, WarmupLinear (the default), WarmupCosine or WarmupCosineWithHardRestarts.
+            warmup_steps: Steps over which the learning rate rises. Default 10,000.
+            optimizer_class: Default torch's AdamW.
+            optimizer_params: Its arguments. Default `{"lr": 2e-5}`.
+            weight_decay: Of weights that are no biases or LayerNorms. Default 0.01.
+            evaluation_steps: Evaluate every so many steps; 0 for after each epoch only.
+            output_path: Where the model is saved.
+            save_best_model: Whether that is the one with the best score, rather than the last.
+            max_grad_norm: Gradients are cut at this norm. Default 1.
+            use_amp: Whether to compute in half precision.
+            callback: Called with score, epoch and step after each evaluation.
+            show_progress_bar: Whether to show one.
+        """
+        from likewise.cross_encoder.fit import fit
+
+        fit(
+            self,
+            train_dataloader,
+            evaluator,
+            loss_fct,
+            activation_fct,
+            epochs=epochs,
+            scheduler=scheduler,
+            warmup_steps=warmup_steps,
+            optimizer_class=optimizer_class,
+            optimizer_params=optimizer_params,
+            weight_decay=weight_decay,
+            evaluation_steps=evaluation_steps,
+            output_path=output_path,
+            save_best_model=save_best_model,
+            max_grad_norm=max_grad_norm,
+            use_amp=use_amp,
+            callback=callback,
+            show_progress_bar=show_progress_bar,
+        )
+
+    old_fit = fit
+
+    def smart_batching_collate(self, batch: Sequence[Any]) -> tuple[Any, Tensor]:
+        """Examples -> padded features of their pairs, and the labels."""
+        from likewise.cross_encoder.fit import smart_batching_collate
+
+        return smart_batching_collate(self, batch)
+
+    def smart_batching_collate_text_only(self, batch: Sequence[Sequence[str]]) -> Any:
+        """Pairs -> their padded features."""
+        from likewise.cross_encoder.fit import features_of_texts
+
+        return features_of_texts(self, batch)
+
+    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
+        """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters and the head are trained from then on.
+
+        The head, which gives the scores, is trained and saved with the adapter, unless `modules_to_save` says otherwise: `[]`
+        leaves it as it is.
+        """
+        if adapter_config.modules_to_save is None:
+            adapter_config.modules_to_save = head_names(self.transformers_model) or None
+        super().add_adapter(adapter_config, adapter_name)
 
     # Save
 

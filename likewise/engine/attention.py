@@ -164,23 +164,41 @@ def _grouped_sdpa(
     bias: Tensor | None,
 ) -> Tensor:
     """One call of torch's attention for each group of equal lengths."""
+    if len(tokens.groups) == 1:  # a single text, say
+        return _dense_sdpa(query, key, value, tokens.groups[0], dropout, scale, causal, window, bias)
     # `split`, not slices: the backward of each slice would be a zero tensor of full size.
     sizes = [length * count for length, count in tokens.groups]
-    outputs = []
-    for (length, count), parts in zip(
-        tokens.groups, zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True), strict=True
-    ):
-        q, k, v = (
-            part.unflatten(0, (count, length)).transpose(1, 2) for part in parts
-        )  # (count, H, length, D)
-        mask = None if window is None else _visible(length, causal, window, query.device)
-        if bias is not None:
-            mask = _bias_matrix(bias, length, causal, window)
-        attended = scaled_dot_product_attention(
-            q, k, v, mask, dropout, is_causal=causal and mask is None and length > 1, scale=scale
-        )
-        outputs.append(attended.transpose(1, 2).flatten(0, 1))
+    parts = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
+    outputs = [
+        _dense_sdpa(*part, group, dropout, scale, causal, window, bias)
+        for group, part in zip(tokens.groups, parts, strict=True)
+    ]
     return torch.cat(outputs) if outputs else query
+
+
+def _dense_sdpa(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    group: tuple[int, int],
+    dropout: float,
+    scale: float,
+    causal: bool,
+    window: int | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """torch's attention of a group, (length, count): (count * length, H, D) each -> the same."""
+    length, count = group
+    query, key, value = (  # (count, H, length, D)
+        tensor.view(count, length, *tensor.shape[1:]).transpose(1, 2) for tensor in (query, key, value)
+    )
+    mask = None if window is None else _visible(length, causal, window, query.device)
+    if bias is not None:
+        mask = _bias_matrix(bias, length, causal, window)
+    attended = scaled_dot_product_attention(
+        query, key, value, mask, dropout, is_causal=causal and mask is None and length > 1, scale=scale
+    )
+    return attended.transpose(1, 2).flatten(0, 1)
 
 
 class _BlockAttention(torch.autograd.Function):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from threading import Lock
 from typing import Any
 
@@ -14,6 +16,7 @@ from torch import Tensor
 
 from likewise.engine import attention
 from likewise.engine.features import Padding
+from likewise.engine.last_layer import last_layer, make_reading
 from likewise.engine.modes import eval_mode, is_watched_inside
 from likewise.engine.mpnet import mpnet_forward
 from likewise.engine.token_batch import TokenBatch
@@ -46,6 +49,7 @@ class PackedEncoder:
         self.reason = "" if packed else "another attention implementation was asked for"
         self._packed_wanted = packed
         self._tried = not packed
+        self._reader: tuple[Any, ...] = ()  # the last layer that can read, or None; empty until it is tried
         self._said: set[str] = set()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
         parameters = inspect.signature(inner.forward).parameters
@@ -81,6 +85,20 @@ class PackedEncoder:
             return self._packed(tokens, output_hidden_states)
         return self._padded(tokens, output_hidden_states)
 
+    def read(self, tokens: TokenBatch, rows: Tensor) -> Tensor:
+        """The last layer's output for one token of each sequence; known architectures compute it for no others.
+
+        Args:
+            tokens: The batch.
+            rows: (N,) the number of each sequence's token, in packed order, on the tokens' device.
+
+        Returns:
+            (N, D), in packed order.
+        """
+        if tokens.num_tokens and tokens.lengths[0] and self.packs() and self._can_read():
+            return self._packed(tokens, rows=rows)[0]
+        return self(tokens)[0].index_select(0, rows)
+
     def packs(self) -> bool:
         """Whether batches go through packed now; tries it on the first call."""
         return not self.is_watched() and self._can_pack()
@@ -101,6 +119,39 @@ class PackedEncoder:
         if self.reason:
             self._say(logging.WARNING if self._packed_wanted else logging.INFO, self.reason)
         return not self.reason
+
+    def _can_read(self) -> bool:
+        if not self._reader:
+            with _one_trial:
+                if not self._reader:
+                    self._reader = (self._try_reading(),)
+        # Whoever takes layers off, or puts others in, has another last one.
+        return self._reader[0] is not None and self._reader[0] is last_layer(self.model)
+
+    def _try_reading(self) -> Any:
+        """The last layer, where it gives the same numbers for one token of each sequence as for all; else None."""
+        layer = last_layer(self.model) if self._own_forward else make_reading(self.model)
+        if layer is None:
+            return None
+        tokens = self._trial_batch()
+        first = tokens.starts.to(tokens.device)
+        try:
+            with self._plainly():
+                expected = self._packed(tokens)[0]
+                same = all(
+                    agree(self._packed(tokens, rows=rows)[0], expected.index_select(0, rows))
+                    for rows in (first, first + 1, first + tokens.device_lengths - 1)
+                )
+        except Exception as error:
+            logger.info("%s computes its whole last layer (%s).", type(self.model).__name__, error)
+            return None
+        return layer if same else None
+
+    @contextmanager
+    def _plainly(self) -> Iterator[None]:
+        """Nothing dropped, no gradients, in the weights' own type."""
+        with eval_mode(self.model), torch.no_grad(), torch.autocast(self.model.device.type, enabled=False):
+            yield
 
     def _say(self, level: int, reason: str) -> None:
         if reason not in self._said:
@@ -126,7 +177,7 @@ class PackedEncoder:
             given.setdefault("use_cache", False)
         return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
 
-    @property
+    @cached_property
     def position_offset(self) -> int:
         """The number of a sequence's first position: padding_idx + 1 for RoBERTa and its kin, else 0."""
         for module in self.model.modules():
@@ -144,11 +195,7 @@ class PackedEncoder:
         tokens = self._trial_batch()
         usual = model.config._attn_implementation
         try:
-            with (
-                eval_mode(model),
-                torch.no_grad(),
-                torch.autocast(model.device.type, enabled=False),
-            ):
+            with self._plainly():
                 expected = self._padded(tokens)[0]
                 if not own:
                     attention.register()
@@ -157,9 +204,7 @@ class PackedEncoder:
         except Exception as error:
             model.set_attn_implementation(usual)
             return f"{type(model).__name__} cannot run packed ({error})"
-        exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
-        tolerance = 1e-3 if exact else 0.05
-        if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())):
+        if not agree(found, expected):
             model.set_attn_implementation(usual)
             return f"{type(model).__name__} gives other numbers when packed"
         return ""
@@ -175,14 +220,18 @@ class PackedEncoder:
     def _own_forward(self) -> bool:
         return str(self.model.config.model_type) == "mpnet"
 
-    def _packed(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+    def _packed(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, rows: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         if self._own_forward:
-            return mpnet_forward(self.model, tokens, output_hidden_states)
+            return mpnet_forward(self.model, tokens, output_hidden_states, rows)
+        reading = {} if rows is None else {"read_rows": rows}
         outputs = self.model(
             input_ids=tokens.input_ids.unsqueeze(0),
             attention_mask=None,
             position_ids=(tokens.positions + self.position_offset).unsqueeze(0),
             token_batch=tokens,
+            **reading,
             **self._extras(
                 tokens, None if tokens.token_type_ids is None else tokens.token_type_ids.unsqueeze(0)
             ),
@@ -209,6 +258,14 @@ class PackedEncoder:
 
     def _hidden_states(self, wanted: bool) -> dict[str, bool]:
         return {"output_hidden_states": True} if wanted else {}
+
+
+def agree(found: Tensor, expected: Tensor) -> bool:
+    """Whether two ways of one computation differ by no more than their rounding."""
+    exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    tolerance = 1e-3 if exact else 0.05
+    atol = tolerance * float(expected.abs().max())
+    return found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=atol)
 
 
 def _layers(outputs: Any, output_hidden_states: bool) -> tuple[Tensor, ...]:

@@ -19,6 +19,10 @@ from torch.nn.functional import dropout, gelu, linear
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
 
+FEWEST_ROWS = (
+    128  # of fewer, oneDNN takes longer than torch's own path: it arranges the weight anew in each call
+)
+
 
 def has_fast_one_dnn() -> bool:
     """Whether oneDNN multiplies matrices faster than torch's own path on this processor."""
@@ -46,7 +50,11 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
 
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
     """What a linear layer makes of (..., in_features), by oneDNN: (..., out_features)."""
-    if not _is_fast(input) or layer.weight.dtype != torch.float32 or input.numel() == 0:
+    if (
+        input.numel() < FEWEST_ROWS * input.shape[-1]
+        or not _is_fast(input)
+        or layer.weight.dtype != torch.float32
+    ):
         return linear(input, layer.weight, layer.bias)
     if torch.is_grad_enabled():
         output: Tensor = _Linear.apply(input, layer.weight, layer.bias)  # type: ignore[no-untyped-call]

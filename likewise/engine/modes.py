@@ -15,6 +15,12 @@ PLUMBING = ("torch", "transformers", "accelerate", "peft", "likewise")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
+def leave_training(model: nn.Module) -> None:
+    """`model.eval()` where anything inside is in training mode; which it says to each module, every time."""
+    if any(own.get("training", True) for own in _states(model)):
+        model.eval()
+
+
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Dropout and the like off, and each module back in its own mode afterwards."""
@@ -29,26 +35,31 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
 
 def is_watched(module: nn.Module) -> bool:
     """Whether somebody else has registered a hook on this very module, or put another `forward` in its place."""
-    own = vars(module)
-    if "forward" in own and "_hf_hook" not in own and _is_foreign(own["forward"]):
-        return True
-    return any(_is_foreign(hook) for name in HOOKS if own.get(name) for hook in own[name].values())
+    return _is_watched(vars(module))
 
 
 def is_watched_inside(model: nn.Module) -> bool:
     """Whether somebody else has registered a hook on this module, on one inside it, or on all modules there are."""
-    rows: list[nn.Module | None] = [model]
-    while rows:  # by hand, since it comes with every batch: a third of the time of `modules()`
-        module = rows.pop()
-        if module is None:
-            continue
-        own = vars(module)
-        has_any = own["_forward_hooks"] or own["_forward_pre_hooks"] or "forward" in own
-        if (has_any or own["_backward_hooks"] or own["_backward_pre_hooks"]) and is_watched(module):
-            return True
-        rows.extend(own["_modules"].values())
+    if any(_is_watched(own) for own in _states(model)):
+        return True
     everywhere = (getattr(registry, f"_global{name}", None) or {} for name in HOOKS)
     return any(_is_foreign(hook) for hooks in everywhere for hook in hooks.values())
+
+
+def _states(model: nn.Module) -> list[dict[str, Any]]:
+    """What a module and those inside it hold; by hand, since it comes with every batch: a third of the time of `modules()`."""
+    states = [vars(model)]
+    for own in states:  # grows as it goes
+        if inner := own["_modules"]:
+            states.extend(vars(module) for module in inner.values() if module is not None)
+    return states
+
+
+def _is_watched(own: dict[str, Any]) -> bool:
+    if "forward" in own and "_hf_hook" not in own and _is_foreign(own["forward"]):
+        return True
+    hooks = [hook for name in HOOKS if own[name] for hook in own[name].values()]
+    return any(map(_is_foreign, hooks))
 
 
 def _is_foreign(hook: Any) -> bool:

@@ -12,19 +12,23 @@ import torch
 from torch import Tensor
 
 from likewise.engine.attention import packed_attention
+from likewise.engine.last_layer import Reading, read_mpnet
 from likewise.engine.token_batch import TokenBatch
 
 
-def mpnet_forward(model: Any, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
+def mpnet_forward(
+    model: Any, tokens: TokenBatch, output_hidden_states: bool = False, rows: Tensor | None = None
+) -> tuple[Tensor, ...]:
     """Run a transformers MPNetModel on a packed batch.
 
     Args:
         model: The MPNetModel.
         tokens: The batch.
         output_hidden_states: Whether to return the outputs of all layers.
+        rows: (N,) the number of the one token of each sequence that is wanted of the last layer; None for all.
 
     Returns:
-        The last layer's token embeddings (T, D); with `output_hidden_states` the embeddings layer's and every layer's.
+        The last layer's token embeddings (T, D), or (N, D); with `output_hidden_states` the embeddings layer's and every layer's.
     """
     embeddings, encoder = model.embeddings, model.encoder
     positions = tokens.positions + embeddings.padding_idx + 1
@@ -34,9 +38,11 @@ def mpnet_forward(model: Any, tokens: TokenBatch, output_hidden_states: bool = F
     distances = torch.arange(1 - tokens.longest, tokens.longest, device=tokens.device)
     bias = encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T  # (H, 2 L - 1)
     layers = [hidden]
-    for layer in encoder.layer:
+    for layer in encoder.layer if rows is None else encoder.layer[:-1]:
         hidden = _layer(layer, hidden, tokens, bias)
         layers.append(hidden)
+    if rows is not None:
+        hidden = read_mpnet(encoder.layer[-1], hidden, Reading.of(tokens, rows), bias.to(hidden.dtype))
     return tuple(layers) if output_hidden_states else (hidden,)
 
 

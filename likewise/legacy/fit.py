@@ -18,6 +18,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback
 
 from likewise.input_example import InputExample
+from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
 from likewise.training.data.reader import BatchReader, DataSetReader
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
@@ -98,7 +99,7 @@ def fit(
             report_to="none",
         )
         trainer = trainer_class(
-            train_dataset={name: _first_rows(each) for name, each in loaders.items()},
+            train_dataset={name: _first_rows(each, losses[name]) for name, each in loaders.items()},
             model=model,
             args=args,
             loss=losses,
@@ -231,8 +232,8 @@ def _columns(examples: Sequence[InputExample]) -> dict[str, list[Any]]:
     return columns | {"label": [example.label for example in examples]}
 
 
-def _first_rows(loader: Any) -> Any:
-    """The first batch as a data set, for the plan; without labels where all are 0, the default."""
+def _first_rows(loader: Any, loss: nn.Module) -> Any:
+    """The first batch as a data set, for the plan; without labels where all are 0, the default, and the loss needs none."""
     from datasets import Dataset
 
     batch = next(iter(loader), None)
@@ -243,7 +244,9 @@ def _first_rows(loader: Any) -> Any:
     known = getattr(getattr(loader, "dataset", None), "examples", None) or getattr(loader, "dataset", None)
     examples = known if isinstance(known, list) and isinstance(known[0], InputExample) else batch
     columns = _columns(examples)
-    plain = all(isinstance(label, int) and label == 0 for label in columns["label"])
+    shapes: Any = getattr(loss, "takes", None) or ()
+    needs_label = bool(shapes) and all(shape.label is not Label.NONE for shape in shapes)
+    plain = not needs_label and all(isinstance(label, int) and label == 0 for label in columns["label"])
     if plain:
         columns.pop("label")
     return Dataset.from_dict(columns)

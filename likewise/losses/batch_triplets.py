@@ -83,9 +83,10 @@ class BatchTripletLoss(Loss, ABC):
     def __init__(
         self,
         model: Encoder,
-        distance_metric: AllDistances,
-        margin: float,
-        gather_across_devices: bool,
+        distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
+        margin: float = 5,
+        *,
+        gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model)
         self.distance_metric = distance_metric
@@ -117,16 +118,6 @@ class BatchAllTripletLoss(BatchTripletLoss):
         margin: How much farther negatives should be, > 0, in units of the distance.
         gather_across_devices: Whether triplets are formed over the rows of all processes.
     """
-
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
-        margin: float = 5,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model, distance_metric, margin, gather_across_devices)
 
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """Mean over the triplets that cost something; 0 where there are none.
@@ -161,16 +152,6 @@ class BatchHardTripletLoss(BatchTripletLoss):
         gather_across_devices: Whether triplets are formed over the rows of all processes.
     """
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
-        margin: float = 5,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model, distance_metric, margin, gather_across_devices)
-
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """Mean over all rows."""
         return (_hardest_excess(distances, same) + self.margin).clamp(min=0).mean()
@@ -196,7 +177,7 @@ class BatchHardSoftMarginTripletLoss(BatchTripletLoss):
         *,
         gather_across_devices: bool = False,
     ) -> None:
-        super().__init__(model, distance_metric, 0.0, gather_across_devices)
+        super().__init__(model, distance_metric, 0.0, gather_across_devices=gather_across_devices)
 
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """Mean over all rows."""
@@ -215,16 +196,6 @@ class BatchSemiHardTripletLoss(BatchTripletLoss):
         margin: How much farther the negative should be, > 0, in units of the distance.
         gather_across_devices: Whether triplets are formed over the rows of all processes.
     """
-
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
-        margin: float = 5,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model, distance_metric, margin, gather_across_devices)
 
     def mine(self, distances: Tensor, same: Tensor) -> Tensor:
         """Mean over all pairs of a class; 0 where there are none."""

@@ -22,6 +22,7 @@ from likewise.engine import ColumnBatch, TokenBatch
 from likewise.engine.embed import Batch, Embed
 from likewise.input_example import InputExample
 from likewise.losses.base import Columns, Loss, widened
+from likewise.modules.pretrained import load_config, load_tokenizer, read_pretrained
 from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
@@ -54,21 +55,21 @@ class DenoisingAutoEncoderLoss(Loss):
         tie_encoder_decoder: bool = True,
     ) -> None:
         super().__init__(model)
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         encoder = model.transformers_model
         path = self._decoder_path(encoder, decoder_name_or_path, tie_encoder_decoder)
-        config = AutoConfig.from_pretrained(path)
+        config = load_config(path, {})
         config.is_decoder = config.add_cross_attention = True
         if config.hidden_size != encoder.config.hidden_size:
             raise ValueError(
                 f"The decoder {path} has hidden size {config.hidden_size}, but the model {encoder.config.hidden_size}. "
                 "Take a decoder of the model's size."
             )
-        decoder: Any = AutoModelForCausalLM.from_pretrained(path, config=config)
+        decoder, _ = read_pretrained(AutoModelForCausalLM, path, config, {})
         # A tied decoder is of one dtype with the encoder, whatever it was loaded in.
         self.decoder: Any = decoder.to(model.device, encoder.dtype if tie_encoder_decoder else None)
-        self.tokenizer_decoder = AutoTokenizer.from_pretrained(path)
+        self.tokenizer_decoder = load_tokenizer(path, {"trust_remote_code": False})
         if self.tokenizer_decoder.pad_token is None:
             self.tokenizer_decoder.pad_token = self.tokenizer_decoder.eos_token
         self.need_retokenization = not isinstance(model.tokenizer, type(self.tokenizer_decoder))

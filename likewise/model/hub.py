@@ -200,13 +200,13 @@ def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[floa
                 raise
             if attempt == len(waits):
                 raise ConnectionError(
-                    f"The connection was lost {attempt + 1} times while {what} ({_short(error)}). The local model is as "
+                    f"The connection was lost {attempt + 1} times while {what} ({_in_a_line(error)}). The local model is as "
                     "it was; do it again when the Hub can be reached."
                 ) from error
             logger.warning(
                 "The connection was lost while %s (%s); trying again in %g s.",
                 what,
-                _short(error),
+                _in_a_line(error),
                 waits[attempt],
             )
             time.sleep(waits[attempt])
@@ -232,6 +232,6 @@ def is_lost(error: BaseException) -> bool:
     return error.__cause__ is not None and is_lost(error.__cause__)
 
 
-def _short(error: BaseException) -> str:
+def _in_a_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -27,3 +27,12 @@ def refuse_spread(model: nn.Module, what: str) -> None:
         raise RuntimeError(
             f"This model is spread over devices by `device_map`, so that it cannot {what}. Load it without `device_map`."
         )
+
+
+def on_cpu(result: Any) -> Any:
+    """The same with the tensors in it on the CPU, from where they can be sent to other processes."""
+    if isinstance(result, torch.Tensor):
+        return result.cpu()
+    if isinstance(result, list):
+        return [on_cpu(item) for item in result]
+    return {name: on_cpu(value) for name, value in result.items()} if isinstance(result, dict) else result

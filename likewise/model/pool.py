@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from likewise.model.placement import refuse_spread
+from likewise.model.placement import on_cpu, refuse_spread
 
 if TYPE_CHECKING:
     from likewise.model.inference import Request
@@ -254,18 +254,9 @@ def _work(connection: Connection, device: str) -> None:
             texts, options = message
             answer: tuple[Any, str | None]
             try:
-                answer = (_on_cpu(model.encode(texts, show_progress_bar=False, **options)), None)
+                answer = (on_cpu(model.encode(texts, show_progress_bar=False, **options)), None)
             except Exception:
                 answer = (None, traceback.format_exc())
             connection.send_bytes(pickle.dumps(answer))
     except (EOFError, KeyboardInterrupt):
         return  # the parent is gone
-
-
-def _on_cpu(result: Any) -> Any:
-    """The same result with its tensors on the CPU, from where they can be sent."""
-    if isinstance(result, torch.Tensor):
-        return result.cpu()
-    if isinstance(result, list):
-        return [_on_cpu(item) for item in result]
-    return {name: _on_cpu(value) for name, value in result.items()} if isinstance(result, dict) else result

@@ -174,6 +174,9 @@ def merge_adapters(auto_model: Any) -> None:
         layer.merge(safe_merge=True)
         parent, _, attribute = name.rpartition(".")
         setattr(auto_model.get_submodule(parent), attribute, layer.get_base_layer())
+    for name, kept in list(_whole_modules(auto_model)):
+        parent, _, attribute = name.rpartition(".")
+        setattr(auto_model.get_submodule(parent), attribute, kept)
     del auto_model.peft_config
     for parameter in auto_model.parameters():
         parameter.requires_grad_(True)  # adding an adapter had frozen them
@@ -187,6 +190,15 @@ def _layers(auto_model: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from (
         (name, module) for name, module in auto_model.named_modules() if isinstance(module, BaseTunerLayer)
     )
+
+
+def _whole_modules(auto_model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The modules that were trained whole, beside the adapters (peft's `modules_to_save`), by the names that they replace."""
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in auto_model.named_modules():
+        if isinstance(module, ModulesToSaveWrapper):
+            yield name, module.modules_to_save[module.active_adapter]
 
 
 def _peft() -> Any:

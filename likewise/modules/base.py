@@ -291,6 +291,11 @@ def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
     token_embeddings: Tensor = features["token_embeddings"]
     if "tokens" in features:
         return features["tokens"], token_embeddings
+    if "cu_seq_lens_q" in features:
+        raise ValueError(
+            "These features hold several texts in one row, told apart by `cu_seq_lens_q`, which is not read here. "
+            "Give each text a row of its own, padded, with an `attention_mask`."
+        )
     mask = features.get("attention_mask")
     if mask is None or mask.shape != token_embeddings.shape[:2]:
         mask = torch.ones(token_embeddings.shape[:2], dtype=torch.long, device=token_embeddings.device)

@@ -12,8 +12,13 @@ from torch import Tensor
 from likewise.engine.features import Padding
 from likewise.modules.base import Features, InputModule
 from likewise.modules.images import is_address, is_picture, names_image, opened, require_pillow
-from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
-from likewise.modules.saved_arguments import check_config
+from likewise.modules.pretrained import (
+    load_config,
+    load_model,
+    load_tokenizer,
+    save_model,
+    tidy_tokenizer_config,
+)
 from likewise.modules.text import Tokenization
 
 IMAGE, TEXT = 0, 1
@@ -59,15 +64,11 @@ class CLIPModel(InputModule):
         super().__init__()
         self.fetch_urls = fetch_urls
         require_pillow()
-        from transformers import AutoConfig
-
         name = model_name_or_path or model_name
-        untrusted = {"trust_remote_code": False}  # transformers would ask on the terminal
-        for_model = {**untrusted, **(model_kwargs or {})}
-        for_processor = {**untrusted, **(processor_kwargs or {})}
-        for_config = {**untrusted, **(config_kwargs or {})}
-        config = AutoConfig.from_pretrained(name, **for_config)
-        check_config(config, name, for_config, for_model["trust_remote_code"])
+        for_model, for_config = dict(model_kwargs or {}), dict(config_kwargs or {})
+        # transformers would ask on the terminal
+        for_processor = {"trust_remote_code": False, **(processor_kwargs or {})}
+        config = load_config(name, for_config, for_model.get("trust_remote_code", False))
         if config.model_type != "clip":
             raise ValueError(
                 f"CLIPModel takes a model of type 'clip', but {name} is of type {config.model_type!r}. "

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenBatch
+from likewise.engine.features import Padding
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 OUTPUTS = ("last_hidden_state", "token_embeddings")  # as exporters name what is looked for here
@@ -53,6 +54,11 @@ class GraphModel(nn.Module):
         """Token embeddings (N, L, D) of padded features (N, L)."""
 
     @property
+    def padding(self) -> Padding:
+        """As the model was traced: by its configuration's pad token, on the right."""
+        return Padding(self.config.pad_token_id or 0, has_types=True)
+
+    @property
     def position_offset(self) -> int:
         """The number of a sequence's first position: padding_idx + 1 for RoBERTa and its kin, else 0."""
         if self.config.model_type == "mpnet":
@@ -76,14 +82,8 @@ class GraphModel(nn.Module):
 
     def features(self, tokens: TokenBatch) -> dict[str, np.ndarray]:
         """What the graph takes of a batch: (N, L) each, padded."""
-        mask = tokens.padded_mask()
-        types = tokens.token_type_ids
-        features = {
-            "input_ids": tokens.pad(tokens.input_ids, self.config.pad_token_id or 0),
-            "attention_mask": mask,
-            "token_type_ids": torch.zeros_like(mask) if types is None else tokens.pad(types),
-            "position_ids": (mask.cumsum(1) - 1).clamp_min(0),
-        }
+        features = tokens.to_features(self.padding)
+        features["position_ids"] = (features["attention_mask"].cumsum(1) - 1).clamp_min(0)
         return {name: features[name].cpu().numpy() for name in self.inputs}
 
     def save_pretrained(self, folder: str | Path, **options: Any) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
 from likewise.modules.graph_model import INPUTS, OUTPUTS, GraphModel
-from likewise.modules.onnx_model import OnnxModel
+from likewise.modules.onnx_model import OnnxModel, refuse_weights_elsewhere
 from likewise.modules.openvino_model import OpenVinoModel
 from likewise.modules.pretrained import load_model
 
@@ -63,6 +63,8 @@ def load_graph_model(
     folder = Path(name_or_path)
     found = find_graph(kind, folder, model_kwargs)
     if found is not None and not model_kwargs.get("export"):
+        if found.suffix == ".onnx":
+            refuse_weights_elsewhere(found)
         return kind(found, config, **options)
     temporary = tempfile.mkdtemp(prefix="likewise-")
     try:
@@ -173,10 +175,10 @@ def check_export(graph: GraphModel, model: nn.Module) -> None:
     batch = TokenSequences.from_lists(
         [torch.randint(graph.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
     ).pack()
-    mask = batch.padded_mask()
-    ids = batch.pad(batch.input_ids, graph.config.pad_token_id or 0)
+    padded = batch.to_features(graph.padding)
+    mask = padded["attention_mask"]
     with torch.inference_mode():
-        expected = batch.unpad(_LastLayer(model)(ids, mask), mask)
+        expected = batch.unpad(_LastLayer(model)(padded["input_ids"], mask), mask)
         difference = (graph(batch)[0] - expected).abs().max()
     if difference > 1e-3 * expected.abs().max():
         raise ValueError(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -152,7 +152,44 @@ def quantize_graph(model: OnnxModel, target: Path, config: Any) -> None:
 
 def has_weights_beside(path: Path) -> bool:
     """Whether a graph keeps weights in other files, as it must over two gigabytes."""
-    import onnx
+    return any(True for _ in _files_beside(path))
 
-    graph = onnx.load(path, load_external_data=False).graph
-    return any(tensor.external_data for tensor in graph.initializer)
+
+def refuse_weights_elsewhere(path: Path) -> None:
+    """Refuse a graph that names files outside of its folder for its weights.
+
+    Raises:
+        ImportError: onnx is not installed.
+        ValueError: It does, or is damaged.
+    """
+    for name in _files_beside(path):
+        place = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
+        if place.anchor or ".." in place.parts:
+            raise ValueError(
+                f"The graph {path} names the weights {name!r}, outside of its folder. Such a path is not followed: export it "
+                "again."
+            )
+
+
+def _files_beside(path: Path) -> Iterator[str]:
+    """The files that the tensors of a graph are in, wherever in it they stand."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError, Message
+    except ImportError as error:
+        raise ImportError('The ONNX backend needs onnx. Install it: pip install "likewise[onnx]".') from error
+
+    def within(message: Message) -> Iterator[str]:
+        if isinstance(message, onnx.TensorProto):
+            yield from (entry.value for entry in message.external_data if entry.key == "location")
+            return
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for part in [value] if isinstance(value, Message) else value:
+                    yield from within(part)
+
+    try:
+        graph = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ValueError(f"{path} cannot be read ({error}). It may be cut short: export it again.") from error
+    yield from within(graph)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import torch
 from torch import nn
 
 from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
-from likewise.modules.base import write_json
+from likewise.modules.base import read_settings, write_json
+from likewise.modules.saved_arguments import check_config
 
 HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
@@ -30,30 +31,12 @@ def load_model(
     Raises:
         ValueError: The weights are damaged, or not those of this configuration.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
-    from transformers.utils.peft_utils import find_adapter_config_file
 
     encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
-    model_class = encoders_only.get(config.model_type, AutoModel)
-    where = {key: model_args[key] for key in HUB_ARGUMENTS if key in model_args}
-    adapter = find_adapter_config_file(name_or_path, **where)
-    if adapter is not None:  # transformers puts it on without a look at it
-        base_of_adapter(Path(adapter).parent)
-    try:
-        model, loading = model_class.from_pretrained(
-            name_or_path, config=config, output_loading_info=True, **model_args
-        )
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        damaged = _damaged_file(Path(name_or_path))
-        if damaged is not None:
-            raise ValueError(
-                f"{damaged} cannot be read ({error}). It may be cut short: copy or download it again."
-            ) from error
-        raise ValueError(
-            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
-            "config.json: copy or download the folder again."
-        ) from error
+    model, loading = read_pretrained(
+        encoders_only.get(config.model_type, AutoModel), name_or_path, config, model_args
+    )
     # transformers only warns, and goes on with random numbers. A pooler is seldom used, so it may be missing.
     missing = sorted(key for key in loading["missing_keys"] if needs_pooler or "pooler" not in key)
     if missing or loading["mismatched_keys"]:
@@ -64,6 +47,87 @@ def load_model(
         )
     loaded: nn.Module = model
     return loaded
+
+
+def load_config(name_or_path: str, config_args: Mapping[str, Any], trusted: bool = False) -> Any:
+    """The configuration in a folder, or of a name on the Hub; without a question on the terminal.
+
+    Args:
+        name_or_path: Its folder, or its name on the Hub.
+        config_args: For `from_pretrained`.
+        trusted: Whether code that comes with the model may run.
+
+    Raises:
+        ValueError: It asks for code, or for weights outside of its folder.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(name_or_path, **{"trust_remote_code": False, **config_args})
+    check_config(config, name_or_path, config_args, trusted)
+    return config
+
+
+def read_pretrained(
+    auto: Any, name_or_path: str, config: Any, model_args: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """A transformers model of this configuration, and which of its weights were missing.
+
+    Args:
+        auto: The class of transformers, whose `from_pretrained` is called.
+        name_or_path: Its folder, or its name on the Hub.
+        config: Its configuration.
+        model_args: For `from_pretrained`.
+
+    Raises:
+        ValueError: The weights are damaged or lie outside of the folder, or there is an adapter that would import code.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    where = {key: model_args[key] for key in HUB_ARGUMENTS if key in model_args}
+    adapter = find_adapter_config_file(name_or_path, **where)
+    if adapter is not None:  # transformers puts it on without a look at it
+        base_of_adapter(Path(adapter).parent)
+    folder = Path(name_or_path, model_args.get("subfolder") or "")
+    for index in sorted(folder.glob("*.index*.json")):
+        if ".safetensors." in index.name or ".bin." in index.name:
+            _check_shards(index)
+    try:
+        model, loading = auto.from_pretrained(
+            name_or_path,
+            config=config,
+            output_loading_info=True,
+            **{"trust_remote_code": False, **model_args},
+        )
+    except (SafetensorError, RuntimeError, EOFError) as error:
+        damaged = _damaged_file(folder)
+        if damaged is not None:
+            raise ValueError(
+                f"{damaged} cannot be read ({error}). It may be cut short: copy or download it again."
+            ) from error
+        raise ValueError(
+            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
+            "config.json: copy or download the folder again."
+        ) from error
+    return model, loading
+
+
+def _check_shards(index: Path) -> None:
+    """Refuse a list of files with weights that leads out of its folder.
+
+    Raises:
+        ValueError: It does, or is damaged.
+    """
+    shards = read_settings(index.parent, index.name).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ValueError(f"{index} should name the file of each weight. Copy or download the folder again.")
+    for name in sorted(set(shards.values())):
+        path = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
+        if path.anchor or ".." in path.parts:
+            raise ValueError(
+                f"{index} names the weights {name!r}, outside of its folder. Such a path is not followed: move the file into "
+                "the folder and correct the path."
+            )
 
 
 def _damaged_file(folder: Path) -> Path | None:

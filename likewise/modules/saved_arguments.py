@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
+LAST_LAYER = ("last_hidden_state",)
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 ALLOWED: dict[str, frozenset[str]] = {
     "model": frozenset(
@@ -160,3 +161,23 @@ def _attentions(config: Any) -> Iterator[str]:
         inner = getattr(config, part, None)
         if inner is not None:
             yield from _attentions(inner)
+
+
+def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...]:
+    """What a `modality_config` takes of the model's output for texts, as keys one within the other.
+
+    Raises:
+        ValueError: It says nothing of texts, or names another method than `forward`.
+    """
+    if modality_config is None:
+        return LAST_LAYER
+    of_texts = modality_config.get("text")
+    name = of_texts.get("method_output_name") if isinstance(of_texts, Mapping) else None
+    path = tuple(name) if isinstance(name, list | tuple) else (name,)
+    is_path = isinstance(path[0], str) and all(isinstance(key, str | int) for key in path) if path else False
+    if not (isinstance(of_texts, Mapping) and of_texts.get("method", "forward") == "forward" and is_path):
+        raise ValueError(
+            f"`modality_config` says {of_texts!r} for texts; expected the method 'forward' and the name of one of its outputs, "
+            "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."
+        )
+    return path

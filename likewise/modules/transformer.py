@@ -18,7 +18,13 @@ from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, mask_of, read_settings, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
-from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.pretrained import (
+    load_config,
+    load_model,
+    load_tokenizer,
+    save_model,
+    tidy_tokenizer_config,
+)
 from likewise.modules.processing import (
     Processing,
     ProcessingKwargs,
@@ -26,7 +32,7 @@ from likewise.modules.processing import (
     merged,
     tokenization_by,
 )
-from likewise.modules.saved_arguments import check_config, saved_arguments
+from likewise.modules.saved_arguments import LAST_LAYER, output_of, saved_arguments
 from likewise.modules.text import Text, Tokenization
 
 CONFIG_FILES = (
@@ -43,7 +49,6 @@ BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
 ONLY_HERE = {"transformer_task": TASK, "query_length": None, "document_length": None, "query_expansion": None}
 """Settings of the reference's Transformer that other families have other values for."""
-LAST_LAYER = ("last_hidden_state",)
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 
 
@@ -96,8 +101,6 @@ class Transformer(InputModule):
         unpad_inputs: bool | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig
-
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if transformer_task != TASK:
@@ -106,7 +109,7 @@ class Transformer(InputModule):
             )
         check_processing_kwargs(processing_kwargs or {})
         self.processing_kwargs: ProcessingKwargs = processing_kwargs or {}
-        self._output = _output_of(modality_config)
+        self._output = output_of(modality_config)
         self.module_output_name = module_output_name or TOKENS
         self._check_output(backend)
 
@@ -119,11 +122,9 @@ class Transformer(InputModule):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
-        for options in (for_model, for_tokenizer, for_config):
-            options.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
+        for_tokenizer.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
         base = base_of_adapter(model_name_or_path) or model_name_or_path
-        config = AutoConfig.from_pretrained(base, **for_config)
-        check_config(config, base, for_config, for_model["trust_remote_code"])
+        config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         self.backend = backend
         self.auto_model: Any
         if backend == "torch":
@@ -427,26 +428,6 @@ class Transformer(InputModule):
 
     def __repr__(self) -> str:
         return f"Transformer({self.get_config_dict() | {'architecture': type(self.auto_model).__name__}})"
-
-
-def _output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...]:
-    """What a `modality_config` takes of the model's output for texts, as keys one within the other.
-
-    Raises:
-        ValueError: It says nothing of texts, or names another method than `forward`.
-    """
-    if modality_config is None:
-        return LAST_LAYER
-    of_texts = modality_config.get("text")
-    name = of_texts.get("method_output_name") if isinstance(of_texts, Mapping) else None
-    path = tuple(name) if isinstance(name, list | tuple) else (name,)
-    is_path = isinstance(path[0], str) and all(isinstance(key, str | int) for key in path) if path else False
-    if not (isinstance(of_texts, Mapping) and of_texts.get("method", "forward") == "forward" and is_path):
-        raise ValueError(
-            f"`modality_config` says {of_texts!r} for texts; expected the method 'forward' and the name of one of its outputs, "
-            "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."
-        )
-    return path
 
 
 def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
+from likewise.engine.features import Padding
 from likewise.modules.base import Features, InputModule, read_weights, save_weights, write_json
 from likewise.modules.classes import foreign_class, untrusted
 from likewise.modules.text import Text, prepared
@@ -90,12 +91,10 @@ class WordEmbeddings(InputModule):
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, Tensor]:
         """Padded features: `input_ids`, `attention_mask` (N, L) and `sentence_lengths` (N,)."""
         tokens = self.token_sequences(texts, prompt).pack()
-        width = (0, 0 if tokens.longest else 1)  # the reference pads to one word at least
-        return {
-            "input_ids": nn.functional.pad(tokens.pad(tokens.input_ids), width),
-            "attention_mask": nn.functional.pad(tokens.padded_mask(), width),
-            "sentence_lengths": tokens.restore(tokens.lengths),
-        }
+        features: dict[str, Tensor] = tokens.to_features(Padding.of(self.tokenizer))
+        if not tokens.longest:  # the reference pads to one word at least
+            features = {name: nn.functional.pad(value, (0, 1)) for name, value in features.items()}
+        return features | {"sentence_lengths": tokens.restore(tokens.lengths)}
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.model.fingerprint import digest
-from likewise.retrieval.blocks import Array, Blocks
 from likewise.retrieval.candidates import (
     Candidates,
     Pairs,
@@ -21,8 +20,9 @@ from likewise.retrieval.candidates import (
     score_with_cross_encoder,
     within_rank,
 )
+from likewise.retrieval.embedding_blocks import Array, Blocks
 from likewise.retrieval.finite import refuse_not_finite
-from likewise.retrieval.mined_columns import FORMATS, as_columns
+from likewise.retrieval.mined_columns import FORMATS, Mined
 from likewise.retrieval.negatives import Choice, Negatives, choose
 from likewise.retrieval.on_ray import each_on_ray
 from likewise.retrieval.products import is_known
@@ -186,11 +186,8 @@ def mine_hard_negatives(
     negatives = choose(pairs, candidates, choice, np.random.default_rng(seed))
     if verbose:
         print(_statistics(pairs, candidates, negatives, choice))
-    return Dataset.from_dict(
-        as_columns(
-            output_format, pairs, candidates.positive_scores, negatives, names, output_scores, output_ids
-        )
-    )
+    mined = Mined(pairs, candidates.positive_scores, negatives, names, output_scores, output_ids)
+    return Dataset.from_dict(mined.columns(output_format))
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
+from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.model import Model, named_modules
@@ -242,7 +243,7 @@ class SentenceTransformer(Model):
             check_texts(texts)
         run = inference.RUNS[output_value]
         # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
-        self.eval()
+        leave_training(self)
         with ExitStack() as stack:
             progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar))
             if in_processes and pool is None:

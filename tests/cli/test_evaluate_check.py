@@ -172,3 +172,18 @@ def test_check_names_a_cell_that_is_no_text(refused: Callable[..., str]) -> None
     message = refused("check", "holes.jsonl")
     assert "Column 'b' of holes.jsonl" in message
     assert "row 1" in message
+
+
+def test_evaluate_warns_of_a_column_that_is_metadata(run: Callable[..., Any], model_folder: str) -> None:
+    rows = "".join(
+        f"{a},{b},{'wiki' if i % 3 else 'mail'}\n"
+        for i, (a, b) in enumerate(zip(sentences(30), sentences(30, 1), strict=True))
+    )
+    Path("faq.csv").write_text(f"question,answer,source\n{rows}")
+    result = run("evaluate", model_folder, "--data", "faq.csv")
+    assert result.exit_code == 0, result.output
+    output = " ".join(result.output.split())
+    assert output.count("Column 'source' of faq.csv has 2 different values in 30 rows ('mail', 'wiki')") == 1
+    assert "leave it out: name the others with `--columns`." in output
+    result = run("evaluate", model_folder, "--data", "faq.csv", "--columns", "question,answer")
+    assert "source" not in result.output

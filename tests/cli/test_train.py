@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from small import sentences
 
 from likewise import SentenceTransformer
+from likewise.recipes.quickstart.docstrings import standard_library
 
 RECIPE = """
 model: {model}
@@ -110,9 +110,8 @@ def test_quickstart_trains_and_leaves_a_library_to_search(
 @pytest.fixture
 def small_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first few functions of the standard library stand for all."""
-    quickstart = import_module("likewise.cli.quickstart")
-    few = quickstart.standard_library()[:40]
-    monkeypatch.setattr(quickstart, "standard_library", lambda: few)
+    few = standard_library()[:40]
+    monkeypatch.setattr("likewise.recipes.quickstart.harvest.standard_library", lambda: few)
 
 
 def test_the_quickstart_leaves_nothing_of_the_held_out_library_in_training(

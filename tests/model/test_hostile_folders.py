@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from hostile import Payload, change
 from peft import LoraConfig
+from safetensors.torch import load_file
 from small import sentences
 
 from likewise import (
@@ -22,16 +24,6 @@ from likewise import (
 )
 from likewise.models import Transformer
 from likewise.modules.saved_arguments import ALLOWED
-
-
-class Payload:
-    """What makes a file when it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
-        return open, (str(self.mark), "w")
 
 
 @pytest.fixture
@@ -53,13 +45,6 @@ def pickled(folder: Path, mark: Path) -> Path:
     torch.save({**state, "payload": Payload(mark)}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     return folder
-
-
-def change(path: Path, without: tuple[str, ...] = (), **settings: Any) -> None:
-    """Settings in a JSON file."""
-    content = json.loads(path.read_text()) if path.exists() else {}
-    content = {key: value for key, value in content.items() if key not in without} | settings
-    path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize("name", ["model_args", "model_kwargs"])
@@ -152,6 +137,37 @@ def test_a_configuration_that_names_attention_from_elsewhere_is_refused(folder: 
 def test_a_configuration_that_names_weights_elsewhere_is_refused(folder: Path, path: str) -> None:
     change(folder / "config.json", transformers_weights=path)
     with pytest.raises(ValueError, match=r"names the weights .* outside of its folder"):
+        SentenceTransformer(folder, device="cpu")
+
+
+@pytest.mark.parametrize("path", ["../other.safetensors", "/tmp/other.safetensors", "..\\other.safetensors"])
+@pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
+def test_a_list_of_weights_that_leads_out_of_the_folder_is_refused(
+    folder: Path, index: str, path: str
+) -> None:
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder.parent / "other.safetensors")
+    change(folder / index, metadata={}, weight_map=dict.fromkeys(weights, path))
+    with pytest.raises(ValueError, match=rf"{index} names the weights .* outside of its folder"):
+        SentenceTransformer(folder, device="cpu")
+
+
+def test_weights_in_several_files_of_the_folder_are_read(folder: Path) -> None:
+    expected = SentenceTransformer(folder, device="cpu").encode(["a cat"])
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    change(
+        folder / "model.safetensors.index.json",
+        metadata={},
+        weight_map=dict.fromkeys(weights, "model-00001-of-00001.safetensors"),
+    )
+    np.testing.assert_array_equal(SentenceTransformer(folder, device="cpu").encode(["a cat"]), expected)
+
+
+def test_a_damaged_list_of_weights_is_named(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    change(folder / "model.safetensors.index.json", metadata={}, weight_map=["model.safetensors"])
+    with pytest.raises(ValueError, match=r"index\.json should name the file of each weight"):
         SentenceTransformer(folder, device="cpu")
 
 

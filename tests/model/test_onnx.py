@@ -296,3 +296,26 @@ def test_what_lacks_for_exporting_is_named_by_the_backends_extra(
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=rf'pip install "likewise\[{backend}\]"'):
         graphs.export(torch.nn.Linear(1, 1), tmp_path / "model.onnx", backend)
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+@pytest.mark.parametrize("location", ["../other.bin", "/tmp/other.bin", "..\\other.bin", "a/../../other.bin"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_graph_that_names_weights_outside_of_its_folder_is_refused(
+    tmp_path: Path, backend: str, location: str, inside: bool
+) -> None:
+    """Whether they are the graph's own, or those of a graph within one of its nodes."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    folder = Path(small_model_folder(tmp_path / "model"))
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=location)
+    node = helper.make_node("Constant", [], ["w"], value=tensor)
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    graph = (
+        helper.make_graph([node], "g", [], [y]) if inside else helper.make_graph([], "g", [], [y], [tensor])
+    )
+    onnx.save(helper.make_model(graph), folder / "model.onnx")
+    with pytest.raises(ValueError, match=r"names the weights .* outside of its folder"):
+        SentenceTransformer(folder, device="cpu", backend=backend, model_kwargs={"file_name": "model.onnx"})

@@ -374,3 +374,9 @@ def test_a_load_of_ones_own_gets_the_options_of_the_constructor(
     )
     assert type(again[0]) is code.Shouting
     assert (again.dtype, again.tokenizer.model_max_length) == (torch.bfloat16, 7)
+
+
+def test_texts_that_lie_in_one_row_are_refused_rather_than_taken_for_one_text() -> None:
+    features = {"token_embeddings": torch.ones(1, 5, 4), "cu_seq_lens_q": torch.tensor([0, 2, 5])}
+    with pytest.raises(ValueError, match="told apart by `cu_seq_lens_q`"):
+        likewise.models.Pooling(4)(features)

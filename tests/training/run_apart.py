@@ -17,17 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from training_common import scored_pairs, triplets
 from transformers import TrainerCallback
 
 from likewise import (
+    CrossEncoder,
+    CrossEncoderTrainer,
+    CrossEncoderTrainingArguments,
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
     losses,
 )
+from likewise.cross_encoder import losses as cross_losses
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.training.run.evaluating import over_processes, run_evaluator
+
+CROSS = ("pairs", "lists")
+"""Kinds of runs that train a CrossEncoder."""
 
 
 class KillAt(TrainerCallback):
@@ -46,6 +54,14 @@ def labelled(rows: int) -> Any:
     return data.add_column("label", [number % 3 for number in range(rows)])
 
 
+def lists(rows: int) -> Any:
+    """Queries with two to four documents each."""
+    data = triplets(rows)
+    documents = [[*row.values()][1:] * (1 + number % 2) for number, row in enumerate(data)]
+    labels = [[float(place % 3) for place in range(len(row))] for row in documents]
+    return Dataset.from_dict({"query": data["anchor"], "documents": documents, "labels": labels})
+
+
 class Parts(losses.CosineSimilarityLoss):
     """A loss of two named parts, each a mean over rows: that of a joined batch is the mean of two halves'."""
 
@@ -57,6 +73,10 @@ class Parts(losses.CosineSimilarityLoss):
 def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, Any]:
     """Training data and losses."""
     ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
+    if kind == "pairs":
+        return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
+    if kind == "lists":
+        return lists(48), cross_losses.ListNetLoss(model, torch.nn.Sigmoid())  # so that the bias counts
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
     if kind == "parts":
@@ -112,18 +132,22 @@ def _evaluate_shared(model_folder: str, folder: Path) -> dict[str, Any]:
 def main(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model = SentenceTransformer(settings["model"], device="cpu")
+    model: Any = CrossEncoder if settings["kind"] in CROSS else SentenceTransformer
+    model = model(settings["model"], device="cpu")
     if settings["kind"] == "lora":
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1)
         model[0].auto_model = get_peft_model(model[0].auto_model, config)
     data, loss = run_of(settings["kind"], model, settings.get("loss", {}))
-    args = SentenceTransformerTrainingArguments(
+    is_cross = settings["kind"] in CROSS
+    arguments: Any = CrossEncoderTrainingArguments if is_cross else SentenceTransformerTrainingArguments
+    trainer_class: Any = CrossEncoderTrainer if is_cross else SentenceTransformerTrainer
+    args = arguments(
         logging_steps=1, report_to="none", disable_tqdm=True, use_cpu=True, **settings["arguments"]
     )
     kill = settings.get("kill_at")
-    trainer = SentenceTransformerTrainer(
+    trainer = trainer_class(
         model=model,
         args=args,
         train_dataset=data,

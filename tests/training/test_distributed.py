@@ -9,6 +9,8 @@ import pytest
 import torch
 from apart import run_apart
 
+from likewise import CrossEncoder
+
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gathered negatives": ("triplets", {"gather_across_devices": True}, {}),
     "gathered, no duplicates": (
@@ -20,6 +22,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a stream": ("stream", {"gather_across_devices": True}, {"shuffle_buffer_size": 20}),
     "named parts": ("parts", {}, {}),
     "a loss with weights": ("softmax", {}, {}),
+    "a CrossEncoder on pairs": ("pairs", {}, {}),
+    "a CrossEncoder on lists": ("lists", {}, {}),
     "recomputed chunks": ("triplets", {"gather_across_devices": True}, {"micro_batch_tokens": 60}),
 }
 
@@ -30,6 +34,10 @@ TORCHRUN = "gathered negatives"  # started as a user would; the others by forkin
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str, tmp_path: Path) -> None:
     kind, loss, arguments = RUNS[name]
+    if "CrossEncoder" in name:
+        torch.manual_seed(0)  # of the new head
+        CrossEncoder(folder, device="cpu").save(tmp_path / "model")
+        folder = str(tmp_path / "model")
     shared = {
         "max_steps": 5, "save_strategy": "no", "dataloader_drop_last": True, "learning_rate": 1e-3,
         "per_device_eval_batch_size": 4,

@@ -57,6 +57,17 @@ def test_no_duplicates_has_its_exact_length_and_no_value_twice(
             assert len(set(found)) == len(found)
 
 
+def test_no_duplicates_hashes_values_once_whatever_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    data = messy(60, 40)
+    plain = list(NoDuplicatesBatchSampler(data, 8, False))
+    assert list(NoDuplicatesBatchSampler(data, 8, False, None, None, 0, True)) == plain
+    assert not caplog.records
+    assert (
+        list(NoDuplicatesBatchSampler(data, 8, False, precompute_hashes=True, precompute_num_proc=2)) == plain
+    )
+    assert "`precompute_num_proc` and `precompute_batch_size` have no effect" in caplog.text
+
+
 def test_no_duplicates_looks_past_case_and_white_space_when_asked() -> None:
     data = Dataset.from_dict({"anchor": ["A cat", "a  cat ", "A\tCAT", "dog"], "positive": list("abcd")})
     for fold, most in ((False, 4), (True, 2)):

@@ -29,7 +29,11 @@ class MarginMSELoss(Loss):
     """
 
     cites = "hofstätter2021improving"
-    takes = (Columns(("query", "positive", "negative"), more="negative", label=Label.NUMBERS),)
+    takes = (
+        Columns(
+            ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
+        ),
+    )
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(model, activation_fn)

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from likewise.cross_encoder.heads import known_head, vocabulary_head
+from likewise.cross_encoder.heads import VOCABULARY_HEAD, known_head
 from likewise.cross_encoder.pairs import Pair, PairTokenization
 from likewise.cross_encoder.scorer import PackedScorer
 from likewise.engine import TokenBatch, TokenSequences
@@ -19,7 +19,15 @@ from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, scatter, write_json
-from likewise.modules.pretrained import load_model, load_tokenizer, save_model, tidy_tokenizer_config
+from likewise.modules.pretrained import (
+    load_config,
+    load_model,
+    load_tokenizer,
+    read_pretrained,
+    save_model,
+    tidy_tokenizer_config,
+)
+from likewise.modules.saved_arguments import saved_arguments
 from likewise.modules.transformer import CONFIG_FILES, read_config
 
 logger = logging.getLogger(__name__)
@@ -69,8 +77,6 @@ class Transformer(InputModule):
         config_args: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig
-
         if transformer_task not in TASKS:
             raise ValueError(
                 f"`transformer_task` must be one of {', '.join(TASKS)}, but is {transformer_task!r}."
@@ -88,8 +94,9 @@ class Transformer(InputModule):
             **(processor_kwargs or {}),
         }
         for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
+        for_tokenizer.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
         base = base_of_adapter(model_name_or_path) or model_name_or_path
-        config = AutoConfig.from_pretrained(base, **for_config)
+        config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         if transformer_task == "sequence-classification" and "num_labels" not in for_config:
             architectures = getattr(config, "architectures", None) or [""]
             if not architectures[0].endswith("ForSequenceClassification"):
@@ -124,7 +131,7 @@ class Transformer(InputModule):
         if self.transformer_task == "feature-extraction":
             return PackedEncoder(self.model, self._packed)
         causal = self.transformer_task == "text-generation"
-        return PackedScorer(self.model, vocabulary_head if causal else known_head(self.model), self._packed)
+        return PackedScorer(self.model, VOCABULARY_HEAD if causal else known_head(self.model), self._packed)
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
@@ -225,14 +232,19 @@ class Transformer(InputModule):
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_kwargs: Mapping[str, Any] | None = None,
         backend: str = "torch",
+        trust_remote_code: bool = False,
         **kwargs: Any,
     ) -> Transformer:
         """Build from a folder that has the module's own settings.
 
         Raises:
-            ValueError: It takes something else than plain texts.
+            ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
-        saved, _ = read_config(folder)
+        saved, source = read_config(folder)
+        asked = {
+            kind: saved_arguments(saved, kind, source, trust_remote_code)
+            for kind in ("model", "tokenizer", "config")
+        }
         kinds = saved.get("modality_config") or {"text": {}}
         if "text" not in kinds or "message" in kinds:
             raise ValueError(
@@ -243,9 +255,9 @@ class Transformer(InputModule):
             str(folder),
             transformer_task=saved.get("transformer_task", "feature-extraction"),
             max_seq_length=saved.get("max_seq_length"),
-            model_kwargs=model_kwargs,
-            processor_kwargs=tokenizer_kwargs,
-            config_kwargs=config_kwargs,
+            model_kwargs={**asked["model"], **(model_kwargs or {})},
+            processor_kwargs={**asked["tokenizer"], **(tokenizer_kwargs or {})},
+            config_kwargs={**asked["config"], **(config_kwargs or {})},
             backend=backend,
         )
 
@@ -263,23 +275,17 @@ def _load(task: str, name_or_path: str, config: Any, model_args: Mapping[str, An
     """
     if task == "feature-extraction":
         return load_model(name_or_path, config, model_args)
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     auto: Any = AutoModelForCausalLM if task == "text-generation" else AutoModelForSequenceClassification
     try:
-        model, loading = auto.from_pretrained(
-            name_or_path, config=config, output_loading_info=True, **model_args
-        )
-    except (SafetensorError, RuntimeError, EOFError) as error:
-        if "ignore_mismatched_sizes" in str(error):
-            raise RuntimeError(
-                f"The weights in {name_or_path} are of another shape than config.json and `num_labels` say ({config.num_labels} "
-                'labels): drop `num_labels`, or pass `model_kwargs={"ignore_mismatched_sizes": True}` for a new head.'
-            ) from error
-        raise ValueError(
-            f"The weights in {name_or_path} cannot be read ({error}). They may be cut short, or belong to another "
-            "config.json: copy or download the folder again."
+        model, loading = read_pretrained(auto, name_or_path, config, model_args)
+    except ValueError as error:
+        if "ignore_mismatched_sizes" not in str(error):
+            raise
+        raise RuntimeError(
+            f"The weights in {name_or_path} are of another shape than config.json and `num_labels` say ({config.num_labels} "
+            'labels): drop `num_labels`, or pass `model_kwargs={"ignore_mismatched_sizes": True}` for a new head.'
         ) from error
     missing = sorted(loading["missing_keys"])
     in_encoder = [

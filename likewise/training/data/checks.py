@@ -11,6 +11,7 @@ from torch import nn
 
 from likewise.losses.base import Columns, Label
 from likewise.modules.images import is_picture
+from likewise.tables import listed
 from likewise.training.data.columns import arrow_chunks, column_names, is_transformed
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
     by_number = [shape for shape in takes if _takes_number(shape, len(texts))]
     if not by_number:
         raise ValueError(
-            f"{name} takes {_either(takes)}; but {where} has {len(texts)} text columns: {_listed(texts)}. Choose them "
+            f"{name} takes {_either(takes)}; but {where} has {len(texts)} text columns: {listed(texts)}. Choose them "
             "with `dataset.select_columns([...])` (the label column too), or choose another loss."
         )
     for shape in by_number:
@@ -57,7 +58,7 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
     if label is None:
         raise ValueError(
             f"{name} takes {_either(by_number)}; but {where} has no label column. Name it 'label' or 'score': "
-            f"`dataset.rename_column(..., 'label')`; it has {_listed(texts)}. Or choose a loss without labels."
+            f"`dataset.rename_column(..., 'label')`; it has {listed(texts)}. Or choose a loss without labels."
         )
     return by_number[0]
 
@@ -87,10 +88,6 @@ def _either(shapes: Iterable[Columns]) -> str:
     return ", or ".join(shape.describe() for shape in shapes)
 
 
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "none"
-
-
 def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
     """Refuse reserved column names; warn where names hint at another order, or at ids in place of texts.
 
@@ -99,7 +96,7 @@ def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
     """
     check_reserved((*texts, *([label] if label else [])), where)
     if not texts:
-        raise ValueError(f"{where} has no text column, only {_listed([label] if label else [])}. Add one.")
+        raise ValueError(f"{where} has no text column, only {listed([label] if label else [])}. Add one.")
     warn_of_order(texts, where)
     for column in texts:
         if column == "id" or column.endswith(("_id", "_ids", "_idx")):
@@ -260,7 +257,7 @@ def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> No
         if column not in known:
             near = get_close_matches(column, known, n=1)
             raise ValueError(
-                f"`id_columns` names {column!r}, but the columns are {_listed(sorted(known))}."
+                f"`id_columns` names {column!r}, but the columns are {listed(sorted(known))}."
                 + (f" Did you mean {near[0]!r}?" if near else "")
             )
 
@@ -419,6 +416,6 @@ def _unknown(argument: str, key: str, known: Iterable[str]) -> str:
     near = get_close_matches(key, list(known), n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"`{argument}` has a prompt for {key!r}, but the columns and data sets are {_listed(sorted(known))}.{hint} "
+        f"`{argument}` has a prompt for {key!r}, but the columns and data sets are {listed(sorted(known))}.{hint} "
         "Prompts are given by the names of columns, or of data sets in a dict of them."
     )

@@ -169,10 +169,10 @@ def training_loader(
         _refuse_empty(sampler, name, dataset, batch_size)
         made.append(sampler)
     if len(made) == 1:
-        return DataLoader(BatchReader(readers), batch_sampler=made[0], collate_fn=_only)
+        return DataLoader(BatchReader(readers), batch_sampler=made[0], collate_fn=_as_read)
     joined: Any = ConcatDataset(list(rows.values()))
     several = samplers.several(joined, made, generator, seed)
-    return DataLoader(BatchReader(readers), batch_sampler=several, collate_fn=_only)
+    return DataLoader(BatchReader(readers), batch_sampler=several, collate_fn=_as_read)
 
 
 def _stream_sampler(args: Any, rows: StreamRows, samplers: Samplers, batch_size: int, seed: int) -> Any:
@@ -238,12 +238,12 @@ def evaluation_loader(
         for each, plan in zip(rows, plans, strict=True)
     ]
     if len(rows) == 1:
-        return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_only)
+        return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_as_read)
     if samplers is None:
         joined: Any = OneAfterTheOther(batches, [len(each) for each in rows])
     else:
         joined = samplers.several(ConcatDataset(rows), batches, **seed)
-    return DataLoader(BatchReader(readers), batch_sampler=joined, collate_fn=_only)
+    return DataLoader(BatchReader(readers), batch_sampler=joined, collate_fn=_as_read)
 
 
 class OneAfterTheOther(BatchSampler):
@@ -292,5 +292,12 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
         yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
 
 
-def _only(batch: Any) -> Any:
+def _as_read(batch: Any) -> Any:
     return batch
+
+
+def by_name(data: Any) -> dict[str, Any]:
+    """Data sets by name; an only one by the name ""."""
+    if data is None:
+        return {}
+    return dict(data) if isinstance(data, Mapping) else {"": data}

@@ -28,13 +28,20 @@ PATTERNS = (
 CODE = re.compile(r"[a-z]{2,3}([-_]([A-Z]{2}|[A-Z][a-z]{3}))?|[A-Z]{2,3}")
 
 
-def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str) -> list[str]:
+FIX = (
+    "drop it with `dataset.remove_columns({0!r})`, or name it in `id_columns=[{0!r}]` if equal values mean that rows belong "
+    "together."
+)
+
+
+def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str, fix: str = FIX) -> list[str]:
     """A sentence for each text column that looks like metadata, with the fix to type.
 
     Args:
         dataset: The data set; at most 1,000 of its rows are looked at, from all over it.
         columns: Its text columns, in order.
         where: The data set, in words.
+        fix: What to do then; `{0!r}` stands for the column.
     """
     step = max(1, len(dataset) // SAMPLE_ROWS)
     cells = (dataset.select(range(0, len(dataset), step)) if step > 1 else dataset)[:]
@@ -44,8 +51,7 @@ def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str) -> l
         if reason is not None:
             warnings.append(
                 f"Column {column!r} of {where} {reason}, but is embedded as text number {place + 1}. If it says something "
-                f"about the row, drop it with `dataset.remove_columns({column!r})`, or name it in "
-                f"`id_columns=[{column!r}]` if equal values mean that rows belong together."
+                f"about the row, {fix.format(column)}"
             )
     return warnings
 

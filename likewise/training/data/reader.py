@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import zlib
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -19,7 +20,9 @@ from likewise.training.data.collation import routes, tokenise
 from likewise.training.data.columns import is_transformed
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.tokens import TokenStore, load_tokens, save_tokens
+from likewise.training.data.tokens import Piece, TokenStore, load_tokens, save_tokens
+
+logger = logging.getLogger(__name__)
 
 TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
 
@@ -53,6 +56,7 @@ class DataSetReader:
         self.family = family
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.store: TokenStore | None = None
+        self._reported_full = False
         tokenises = family.keeps_tokens and making.model.takes_tokens and making.collator is None
         if keep_tokens and tokenises and not self.is_made_anew:
             self.store = (
@@ -75,6 +79,9 @@ class DataSetReader:
             return self.family.collate(self.making, self.plan, values, rows)
         wanted = np.asarray(rows)
         missing = self.store.missing(wanted)
+        if len(missing) and self.store.is_full:
+            self._report_full()
+            return self.family.collate(self.making, self.plan, self.dataset[rows], rows)
         if len(missing):
             self.store.add(missing, self._tokens(self.dataset[missing.tolist()]))
         others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
@@ -84,17 +91,26 @@ class DataSetReader:
         return tokenise(self.making.model, self.plan, values)
 
     def _cached_tokens(self, folder: Path) -> TokenStore:
-        """The token ids of all rows, from a file if an earlier run left one, else tokenised now and written."""
-        path = folder / f"{self._fingerprint()}.npz"
-        if path.exists():
-            return load_tokens(path)
-        store = TokenStore(len(self.dataset), len(self.plan.texts))
+        """The token ids of all rows, from a folder if an earlier run left one, else tokenised now and written."""
+        path = folder / self._fingerprint()
+        if not path.exists():
+            save_tokens(path, len(self.dataset), len(self.plan.texts), self._pieces())
+        return load_tokens(path)
+
+    def _pieces(self) -> Iterator[Piece]:
+        """The token ids of all rows, so many rows at a time."""
         texts = self.dataset.select_columns(list(self.plan.texts))
         for start in range(0, len(texts), TOKENISED_ROWS):
             rows = np.arange(start, min(start + TOKENISED_ROWS, len(texts)))
-            store.add(rows, self._tokens(texts[start : start + TOKENISED_ROWS]))
-        save_tokens(store, path)
-        return store
+            yield rows, self._tokens(texts[start : start + TOKENISED_ROWS])
+
+    def _report_full(self) -> None:
+        if not self._reported_full:
+            self._reported_full = True
+            logger.warning(
+                "Memory holds the token ids of a part of the training data only; the other texts are tokenised again in each "
+                "epoch. Set `token_cache_dir` to keep all of them in a folder, which takes no memory."
+            )
 
     def _fingerprint(self) -> str:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""

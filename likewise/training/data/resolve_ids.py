@@ -96,9 +96,13 @@ class _Table:
                     f"lookups[{column!r}] has no column {name!r}; it has {', '.join(dataset.column_names)}."
                 )
         if not names:
-            names = [_only([n for n in dataset.column_names if n == "id" or n.endswith("_id")], column, "id")]
+            names = [
+                _only_column(
+                    [n for n in dataset.column_names if n == "id" or n.endswith("_id")], column, "id"
+                )
+            ]
         if len(names) == 1:
-            names.append(_only([n for n in dataset.column_names if n != names[0]], column, "value"))
+            names.append(_only_column([n for n in dataset.column_names if n != names[0]], column, "value"))
         plain = dataset.with_format(None)
         key = (id(dataset), names[0])  # several columns may be found in one data set
         if key not in indices:
@@ -159,7 +163,7 @@ class _Resolve:
         return resolved
 
 
-def _only(names: Sequence[str], column: str, kind: str) -> str:
+def _only_column(names: Sequence[str], column: str, kind: str) -> str:
     if len(names) != 1:
         found = ", ".join(names) or "none"
         raise ValueError(

@@ -99,8 +99,8 @@ class BaseTrainingArguments(TrainingArguments):
             time; 1 keeps their order.
         save_prompts: Whether the training prompts become the model's own and are saved with it: the first text column's
             as `query`, that of the others as `document`.
-        token_cache_dir: Token ids are kept in this folder, for later runs on the same data; None to keep them for this
-            run only.
+        token_cache_dir: Token ids are kept in this folder, mapped into memory, for later runs on the same data; None to
+            keep them for this run only, in 1 GiB of memory at most.
         warmup_ratio: The share of all steps over which the learning rate rises; the older spelling of a
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed
 
 from likewise.losses.gather import join_processes
+from likewise.model.placement import on_cpu
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch, num_rows
@@ -69,19 +70,13 @@ def encode_shared(model: Any) -> Iterator[None]:
         own = encode(list(inputs[rank::world]), *args, **kwargs)
         if isinstance(own, Tensor | np.ndarray):
             return _all_rows(own, len(inputs), model.device)
-        return _interleaved(over_processes(_on_cpu(own)))
+        return _interleaved(over_processes(on_cpu(own)))
 
     model.encode = shared
     try:
         yield
     finally:
         del model.encode
-
-
-def _on_cpu(values: Any) -> Any:
-    if isinstance(values, Tensor):
-        return values.cpu()
-    return [_on_cpu(value) for value in values] if isinstance(values, list) else values
 
 
 def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:

@@ -133,7 +133,7 @@ def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[s
 
 def padding_avoided(columns: ColumnBatch | PairBatch) -> float:
     """The share of padding in the batch if each column (or all pairs) were padded to its longest text."""
-    lengths = (columns.tokens.lengths,)
+    lengths: tuple[Tensor, ...] = (columns.tokens.lengths,)
     if isinstance(columns, ColumnBatch):
         lengths = columns.split(columns.tokens.restore(columns.tokens.lengths))
     padded = sum(len(column) * int(column.max()) for column in lengths)

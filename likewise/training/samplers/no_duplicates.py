@@ -45,6 +45,9 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
         valid_label_columns: See there.
         generator: See there.
         seed: See there.
+        precompute_hashes: Has no say: values are hashed once, ahead of the first batch, whatever it is.
+        precompute_num_proc: Has no effect, and is warned about: hashing takes one process.
+        precompute_batch_size: Has no effect, and is warned about.
         fold: Whether texts that differ only in case and white space count as equal.
         num_processes: How many batches are used at the same time; None for the number of processes.
     """
@@ -57,10 +60,18 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
         valid_label_columns: Any = None,
         generator: torch.Generator | None = None,
         seed: int | None = 0,
+        precompute_hashes: bool = False,
+        precompute_num_proc: int | None = None,
+        precompute_batch_size: int | None = None,
+        *,
         fold: bool = False,
         num_processes: int | None = None,
     ) -> None:
         super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed)
+        if precompute_num_proc is not None or precompute_batch_size is not None:
+            logger.warning(
+                "`precompute_num_proc` and `precompute_batch_size` have no effect: the columns are hashed whole, in this process."
+            )
         self.fold = fold
         self.num_processes = get_world_size() if num_processes is None else num_processes
 

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from likewise.cli.docstrings import Described, described, first_sentence, installed_packages, standard_library
+from likewise.recipes.quickstart.docstrings import (
+    Described,
+    described,
+    first_sentence,
+    installed_packages,
+    standard_library,
+)
 
 SOURCE = '''
 """A module."""

@@ -1,0 +1,300 @@
+"""The last layer for those who read one token of each sequence: its queries and all behind them for these tokens alone.
+
+A head on the first token, or on the last, needs the last layer's keys and values of all tokens, but queries, feed-forward
+and norms of one. Where keys are a plain linear layer of the tokens, not even those are made: with one query q for each head,
+q (W x + b) is (q W) x + q b, so that the scores are products with the tokens themselves, and so is what they weigh.
+
+`make_reading(model)` teaches the last layer of a known architecture to do so when it is called with `read_rows=`; without,
+it works as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, scaled_dot_product_attention
+
+from likewise.engine.layers import fast_linear
+from likewise.engine.token_batch import TokenBatch
+
+Read = Callable[..., Tensor]
+"""A layer, (T, D) tokens, a Reading and the call's other arguments -> (N, D)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which token is read of each sequence, and where the sequence's tokens lie.
+
+    Attributes:
+        rows: (N,) the number of each token that is read.
+        source: (N, L) the number of each sequence's tokens; any where there is none.
+        distances: (N, L) from the token that is read to each place of its sequence.
+        filled: (N, L) bool, where there is a token.
+    """
+
+    rows: Tensor
+    source: Tensor
+    distances: Tensor
+    filled: Tensor
+
+    @classmethod
+    def of(cls, tokens: TokenBatch, rows: Tensor) -> Reading:
+        """That of a batch in which no sequence is empty."""
+        starts = tokens.starts.to(tokens.device)
+        column = torch.arange(tokens.longest, device=tokens.device)
+        filled = column < tokens.device_lengths.unsqueeze(1)
+        source = torch.where(filled, starts.unsqueeze(1) + column, 0)
+        return cls(rows, source, column - (rows - starts).unsqueeze(1), filled)
+
+    def visible(self, causal: bool, window: int | None) -> Tensor:
+        """(N, L) bool: which tokens the one that is read sees."""
+        visible = self.filled
+        if causal:
+            visible = visible & (self.distances <= 0)
+        if window is not None:
+            visible = visible & (self.distances.abs() < window)
+        return visible
+
+    def bias(self, by_distance: Tensor) -> Tensor:
+        """(H, 2 L - 1) by distance -> (N, H, L)."""
+        places = (self.distances + by_distance.shape[1] // 2).clamp(0, by_distance.shape[1] - 1)
+        return by_distance[:, places].transpose(0, 1)
+
+
+def make_reading(model: Any) -> nn.Module | None:
+    """Teach a model's last layer to read, and return it; None where the architecture is not known or it runs otherwise."""
+    layer = last_layer(model)
+    if layer is None or not type(layer).__module__.startswith("transformers.models."):
+        return None
+    own = vars(layer).get("forward")
+    if own is None:
+        layer.forward = partial(_forward, layer, ARCHITECTURES[_inner(model).config.model_type][1])
+        return layer
+    return layer if isinstance(own, partial) and own.func is _forward and own.args[0] is layer else None
+
+
+def last_layer(model: Any) -> nn.Module | None:
+    """The last layer of a known architecture."""
+    inner = _inner(model)
+    path, _ = ARCHITECTURES.get(inner.config.model_type, (None, None))
+    if path is None:
+        return None
+    layers: nn.ModuleList = inner.get_submodule(path)
+    return layers[-1] if len(layers) else None
+
+
+def _inner(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
+
+
+def _forward(layer: Any, read: Read, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    rows = kwargs.pop("read_rows", None)
+    if rows is None:
+        return type(layer).forward(layer, hidden_states, *args, **kwargs)
+    reading = Reading.of(kwargs.pop("token_batch"), rows)
+    return read(layer, hidden_states.squeeze(0), reading, **kwargs).unsqueeze(0)
+
+
+def read_bert(layer: Any, hidden: Tensor, reading: Reading, **kwargs: Any) -> Tensor:
+    """BERT and its kin."""
+    attention = layer.attention.self
+    own = hidden.index_select(0, reading.rows)
+    attended = read_attention(
+        attention.query(own).unflatten(1, (attention.num_attention_heads, -1)),
+        attention.key,
+        attention.value,
+        hidden,
+        reading,
+        attention.dropout.p if attention.training else 0.0,
+        causal=attention.is_causal,
+    )
+    output: Tensor = layer.feed_forward_chunk(layer.attention.output(attended.flatten(1), own))
+    return output
+
+
+def read_distilbert(layer: Any, hidden: Tensor, reading: Reading, **kwargs: Any) -> Tensor:
+    """DistilBERT."""
+    attention = layer.attention
+    own = hidden.index_select(0, reading.rows)
+    attended = read_attention(
+        attention.q_lin(own).unflatten(1, (attention.n_heads, -1)),
+        attention.k_lin,
+        attention.v_lin,
+        hidden,
+        reading,
+        attention.dropout.p if attention.training else 0.0,
+    )
+    own = layer.sa_layer_norm(attention.out_lin(attended.flatten(1)) + own)
+    output: Tensor = layer.output_layer_norm(layer.ffn.ff_chunk(own) + own)
+    return output
+
+
+def read_mpnet(layer: Any, hidden: Tensor, reading: Reading, bias: Tensor) -> Tensor:
+    """MPNet, with its bias by distance, (H, 2 L - 1)."""
+    attention, outer = layer.attention.attn, layer.attention
+    own = hidden.index_select(0, reading.rows)
+    attended = read_attention(
+        attention.q(own).unflatten(1, (attention.num_attention_heads, -1)),
+        attention.k,
+        attention.v,
+        hidden,
+        reading,
+        attention.dropout.p if attention.training else 0.0,
+        bias=bias,
+    )
+    own = outer.LayerNorm(outer.dropout(attention.o(attended.flatten(1))) + own)
+    output: Tensor = layer.output(layer.intermediate(own), own)
+    return output
+
+
+def read_modernbert(
+    layer: Any, hidden: Tensor, reading: Reading, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
+) -> Tensor:
+    """ModernBERT, whose queries, keys and values are one linear layer."""
+    attention = layer.attn
+    query, key, value = (
+        attention.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
+    )
+    attended = _attended(
+        _rotated(query, position_embeddings, reading.rows),
+        _rotated(key, position_embeddings),
+        value,
+        reading,
+        attention.attention_dropout if attention.training else 0.0,
+        window=attention.sliding_window,
+    )
+    own = hidden.index_select(0, reading.rows) + attention.out_drop(attention.Wo(attended.flatten(1)))
+    output: Tensor = own + layer.mlp(layer.mlp_norm(own))
+    return output
+
+
+def read_decoder(
+    layer: Any, hidden: Tensor, reading: Reading, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
+) -> Tensor:
+    """Llama and its kin; EuroBERT looks to both sides."""
+    attention = layer.self_attn
+    normed = layer.input_layernorm(hidden)
+    query = attention.q_proj(normed.index_select(0, reading.rows)).unflatten(-1, (-1, attention.head_dim))
+    key, value = (
+        project(normed).unflatten(-1, (-1, attention.head_dim))
+        for project in (attention.k_proj, attention.v_proj)
+    )
+    if hasattr(attention, "q_norm"):
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    cos, sin = position_embeddings
+    attended = _attended(
+        _rotated(query, (cos[:, reading.rows], sin[:, reading.rows])),
+        _rotated(key, position_embeddings),
+        value,
+        reading,
+        attention.attention_dropout if attention.training else 0.0,
+        causal=attention.is_causal,
+        window=getattr(attention, "sliding_window", None),
+    )
+    own = hidden.index_select(0, reading.rows) + attention.o_proj(attended.flatten(1))
+    output: Tensor = own + layer.mlp(layer.post_attention_layernorm(own))
+    return output
+
+
+ARCHITECTURES: dict[str, tuple[str, Read]] = {
+    "bert": ("encoder.layer", read_bert),
+    "camembert": ("encoder.layer", read_bert),
+    "distilbert": ("transformer.layer", read_distilbert),
+    "electra": ("encoder.layer", read_bert),
+    "eurobert": ("layers", read_decoder),
+    "llama": ("layers", read_decoder),
+    "modernbert": ("layers", read_modernbert),
+    "mpnet": ("encoder.layer", read_mpnet),
+    "qwen2": ("layers", read_decoder),
+    "qwen3": ("layers", read_decoder),
+    "roberta": ("encoder.layer", read_bert),
+    "xlm-roberta": ("encoder.layer", read_bert),
+}
+"""By transformers' name of the architecture: where its layers stand, and how the last one reads."""
+
+
+def read_attention(
+    query: Tensor,
+    key: nn.Module,
+    value: nn.Module,
+    hidden: Tensor,
+    reading: Reading,
+    drop: float,
+    causal: bool = False,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Attention of one query for each sequence, (N, H, D / H), over the tokens `hidden` (T, D) -> (N, H, D / H).
+
+    Args:
+        query: The queries.
+        key: Makes keys of tokens.
+        value: Makes values of tokens.
+        hidden: All tokens.
+        reading: Which are read.
+        drop: Probability of dropping an attention weight.
+        causal: Whether a token sees only itself and those before it.
+        bias: (H, 2 L - 1), added to the scores by distance.
+    """
+    heads, size = query.shape[1:]
+    if not (_is_plain(key) and _is_plain(value)):
+        keys, values = (project(hidden).unflatten(-1, (heads, size)) for project in (key, value))
+        return _attended(query, keys, values, reading, drop, causal=causal, bias=bias)
+    by_head = query.transpose(0, 1)  # (H, N, D / H)
+    turned = torch.bmm(by_head, key.weight.unflatten(0, (heads, size))).transpose(0, 1)  # (N, H, D)
+    constant = 0 if key.bias is None else (query * key.bias.view(heads, size)).sum(-1, keepdim=True)
+    rows = hidden[reading.source]  # (N, L, D)
+    scores = (torch.bmm(turned, rows.transpose(1, 2)) + constant) * size**-0.5  # (N, H, L)
+    if bias is not None:
+        scores = scores + reading.bias(bias)
+    hidden_places = ~reading.visible(causal, None).unsqueeze(1)
+    weights = scores.masked_fill(hidden_places, torch.finfo(scores.dtype).min).softmax(-1)
+    weights = dropout(weights, drop, training=drop > 0)
+    weighed = torch.bmm(weights.to(rows.dtype), rows).transpose(0, 1)  # (H, N, D)
+    attended = torch.bmm(weighed, value.weight.unflatten(0, (heads, size)).transpose(1, 2)).transpose(0, 1)
+    if value.bias is not None:
+        attended = attended + value.bias.view(heads, size) * weights.sum(-1, keepdim=True)
+    return attended.to(query.dtype)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is its weight and bias, and nothing else happens when it is called."""
+    own: Any = vars(layer)
+    forward = own.get("forward")
+    is_usual = forward is None or (isinstance(forward, partial) and forward.func is fast_linear)
+    return type(layer) is nn.Linear and is_usual and not (own["_forward_hooks"] or own["_forward_pre_hooks"])
+
+
+def _attended(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    reading: Reading,
+    drop: float,
+    causal: bool = False,
+    window: int | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """(N, H, D) queries, (T, H or fewer, D) keys and values -> (N, H, D)."""
+    shared = query.shape[1] // key.shape[1]
+    key, value = (x[reading.source].repeat_interleave(shared, dim=2).transpose(1, 2) for x in (key, value))
+    mask = reading.visible(causal, window)[:, None, None]
+    if bias is not None:
+        added = reading.bias(bias).unsqueeze(2).to(query.dtype)
+        mask = added.masked_fill(~mask, torch.finfo(added.dtype).min)
+    return scaled_dot_product_attention(query.unsqueeze(2), key, value, mask, drop).squeeze(2)
+
+
+def _rotated(vectors: Tensor, angles: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:
+    """(T, H, D) turned by their positions' angles, cos and sin (1, T, D); with `rows` only these, (N, H, D)."""
+    cos, sin = (angle.squeeze(0) for angle in angles)
+    if rows is not None:
+        vectors, cos, sin = (x.index_select(0, rows) for x in (vectors, cos, sin))
+    exact = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+    first, second = exact.chunk(2, dim=-1)
+    turned = torch.cat((-second, first), dim=-1)
+    return (exact * cos.unsqueeze(1) + turned * sin.unsqueeze(1)).to(vectors.dtype)

@@ -1,0 +1,220 @@
+"""The trainer's data: names of data sets, samplers, collators, and loaders of batches.
+
+The functions here are methods of the trainer, which has them by name; `trainer` is what `self` is there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import Trainer
+
+from likewise.training.data import loading
+from likewise.training.data.checks import check_reserved
+from likewise.training.data.columns import column_names
+from likewise.training.data.loading import by_name
+from likewise.training.data.prefetch import Prefetched
+
+if TYPE_CHECKING:
+    from likewise.model.model import Model
+
+logger = logging.getLogger(__name__)
+
+
+def get_batch_sampler(
+    trainer: Any,
+    dataset: Any,
+    batch_size: int,
+    drop_last: bool,
+    valid_label_columns: Sequence[str] | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = 0,
+) -> Any:
+    """The batch sampler for one data set; override it to use your own."""
+    return loading.batch_sampler(
+        trainer.args, dataset, batch_size, drop_last, valid_label_columns, generator, seed
+    )
+
+
+def get_multi_dataset_batch_sampler(
+    trainer: Any,
+    dataset: Any,
+    batch_samplers: Sequence[Any],
+    generator: torch.Generator | None = None,
+    seed: int | None = 0,
+) -> Any:
+    """The sampler over several data sets; override it to use your own."""
+    names = [plan.name for plan in trainer.plans["train"]]
+    return loading.multi_dataset_batch_sampler(trainer.args, dataset, batch_samplers, generator, seed, names)
+
+
+def get_data_collator(trainer: Any, model: Model, args: Any, processing_class: Any = None) -> Any:
+    """The data collator where none is given; override it to use another. The trainer's own way of making batches is faster."""
+    return trainer.data_collator_class(
+        preprocess_fn=model.preprocess, router_mapping=args.router_mapping, prompts=args.prompts
+    )
+
+
+def validate_column_names(trainer: Any, dataset: Any, dataset_name: str | None = None) -> None:
+    """Refuse names of columns that batches use for something else; override it to check more.
+
+    Raises:
+        ValueError: There is one.
+    """
+    of = {"train": "training ", "eval": "evaluation "}.get(dataset_name or "", "")
+    for name, each in by_name(dataset).items():
+        if hasattr(each, "column_names"):
+            check_reserved(column_names(each), f"the {of}data set {name!r}" if name else f"the {of}data")
+
+
+def preprocess_dataset(trainer: Any, dataset: Any = None, dataset_name: str | None = None) -> Any:
+    """Check the names of the columns; override it to change data sets before they are trained or evaluated on.
+
+    Args:
+        dataset: A data set, several by name, or None.
+        dataset_name: "train", "eval", or another name for messages.
+    """
+    if dataset is None:
+        return None
+    trainer.validate_column_names(dataset, dataset_name=dataset_name)
+    # A batch knows the name of its data set by itself. The column is only for those who change how it is made.
+    makes_names = (
+        "add_dataset_name_column",
+        "add_dataset_name_transform",
+        "should_dataset_name_column_be_added",
+    )
+    if trainer._is_replaced(*makes_names) and trainer.should_dataset_name_column_be_added(
+        dataset, trainer.args, trainer.loss
+    ):
+        return trainer.add_dataset_name_column(dataset)
+    return dataset
+
+
+def should_dataset_name_column_be_added(trainer: Any, dataset: Any, args: Any, loss: Any) -> bool:
+    """Whether rows have to tell their data set: there are several, and losses, prompts or routes go by their names."""
+    routes = args.router_mapping or {}
+    by_name = isinstance(loss, Mapping) or isinstance(args.prompts or None, Mapping)
+    return isinstance(dataset, Mapping) and (
+        by_name or isinstance(next(iter(routes.values()), None), Mapping)
+    )
+
+
+def add_dataset_name_column(trainer: Any, dataset: Any, dataset_name: str | None = None) -> Any:
+    """The data set, or each of several, with its name in every row that is read, as the column `dataset_name`."""
+    if isinstance(dataset, Mapping):
+        named = {name: trainer.add_dataset_name_column(each, name) for name, each in dataset.items()}
+        kind: Any = type(dataset)
+        return kind(named)
+    if dataset_name is None:
+        return dataset
+    if loading.is_stream(dataset):
+        return dataset.map(
+            partial(trainer.add_dataset_name_transform, dataset_name=dataset_name), batched=True
+        )
+    transform = partial(
+        trainer.add_dataset_name_transform, dataset_name=dataset_name, **dataset.format["format_kwargs"]
+    )
+    return dataset.with_transform(transform)
+
+
+def add_dataset_name_transform(
+    batch: dict[str, list[Any]],
+    dataset_name: str | None = None,
+    transform: Callable[[dict[str, list[Any]]], dict[str, list[Any]]] | None = None,
+    **kwargs: Any,
+) -> dict[str, list[Any]]:
+    """Rows, by an earlier transform if there is one, with the name of their data set."""
+    batch = batch if transform is None else transform(batch)
+    num_rows = len(next(iter(batch.values()), []))
+    return (
+        batch
+        if dataset_name is None or not num_rows
+        else {**batch, "dataset_name": [dataset_name] * num_rows}
+    )
+
+
+def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
+    """Batches for one epoch after the other."""
+    data = by_name(trainer.train_dataset)
+    plans = trainer._plans_of("train", data)
+    if not plans:
+        raise ValueError(
+            "Training needs a `train_dataset`, but it is "
+            f"{'an empty dict' if trainer.train_dataset is not None else 'None'}. Pass one to the trainer."
+        )
+    loader = loading.training_loader(
+        trainer.args,
+        data,
+        plans,
+        trainer.making,
+        trainer.family,
+        trainer._samplers,
+        trainer._train_batch_size,
+    )
+    readers: Any = loader.dataset
+    trainer._reads_ahead = trainer._collator is None and not any(r.is_made_anew for r in readers.readers)
+    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
+    return prepared
+
+
+def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> DataLoader[Any]:
+    """Batches of evaluation data, in order: of the data set with this name, of the given one, or of all there are."""
+    known = by_name(trainer.eval_dataset)
+    if eval_dataset is None and not known:
+        if trainer.evaluator is not None:
+            return DataLoader([])  # type: ignore[arg-type]
+        raise ValueError("Evaluation needs an `eval_dataset` or an `evaluator`. Pass one to the trainer.")
+    if isinstance(eval_dataset, str):
+        if eval_dataset not in known:
+            raise ValueError(
+                f"There is no evaluation data set {eval_dataset!r}, only {', '.join(map(repr, known)) or 'none'}."
+            )
+        return trainer._evaluation_loader({eval_dataset: known[eval_dataset]})
+    return trainer._evaluation_loader(known if eval_dataset is None else trainer._named(eval_dataset))
+
+
+def get_test_dataloader(trainer: Any, test_dataset: Any) -> DataLoader[Any]:
+    """Batches of other data, in order, as `predict` measures it."""
+    return trainer._evaluation_loader(trainer._named(test_dataset))
+
+
+def named(trainer: Any, dataset: Any) -> dict[str, Any]:
+    """A data set by the name that it has among those of the evaluation."""
+    if isinstance(dataset, Mapping):
+        return dict(dataset)
+    known = {**by_name(trainer.eval_dataset), **trainer._evaluated}
+    return {next((name for name, each in known.items() if each is dataset), ""): dataset}
+
+
+def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
+    known = {plan.name: plan for plan in trainer._plans_of("eval", by_name(trainer.eval_dataset))}
+    mine = by_name(trainer.eval_dataset)
+    is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
+    plans = [known[name] for name in data] if is_known else trainer._plans_of("other", data)
+    samplers = (
+        trainer._samplers
+        if trainer._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
+        else None
+    )
+    return loading.evaluation_loader(trainer.args, data, plans, trainer.making, trainer.family, samplers)
+
+
+def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
+    """The next batches, which a thread makes ahead of the model; not where other people's code may draw numbers."""
+    if not trainer._reads_ahead:
+        return Trainer.get_batch_samples(trainer, epoch_iterator, num_batches, device)
+    if trainer._ahead is None or trainer._ahead.iterator is not epoch_iterator:
+        trainer._stop_ahead()
+        trainer._ahead = Prefetched(epoch_iterator)
+    return Trainer.get_batch_samples(trainer, trainer._ahead, num_batches, device)
+
+
+def stop_ahead(trainer: Any) -> None:
+    if trainer._ahead is not None:
+        trainer._ahead.close()
+        trainer._ahead = None

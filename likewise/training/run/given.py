@@ -1,0 +1,51 @@
+"""What the trainer was given, checked before anything is made of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from likewise.model.placement import refuse_spread
+from likewise.training.run.arguments import BaseTrainingArguments
+
+if TYPE_CHECKING:
+    pass
+
+logger = logging.getLogger(__name__)
+
+
+def check_given(
+    trainer: Any, model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any
+) -> None:
+    """Refuse arguments of the trainer that cannot be, or cannot take effect."""
+    wanted = trainer.family.model_name
+    if not isinstance(args, BaseTrainingArguments):
+        raise TypeError(
+            f"`args` is a {type(args).__name__}, but should be {wanted}TrainingArguments, which takes the same "
+            "arguments and more."
+        )
+    for name, value in (("compute_metrics", compute_metrics), ("preprocess_logits_for_metrics", preprocess)):
+        if value is not None:
+            raise ValueError(
+                f"`{name}` has nothing to work on: losses return no predictions. Use an `evaluator`."
+            )
+    if model is None and model_init is None:
+        raise ValueError("Pass a `model` to train (or `model_init`, a function that makes one).")
+    if model is not None and not isinstance(model, nn.Module):
+        raise TypeError(f"`model` is {model!r}, but should be a {wanted}. Load it: `{wanted}({model!r})`.")
+    if model is not None:
+        refuse_spread(model, "be trained")
+    if model is not None and model_init is not None:
+        raise ValueError("Pass either `model` or `model_init`, not both.")
+
+
+def check_losses_follow(loss: Any, model_init: Any) -> None:
+    given = loss.values() if isinstance(loss, Mapping) else [loss]
+    if model_init is not None and any(isinstance(each, nn.Module) for each in given):
+        raise ValueError(
+            "With `model_init` every run has a model of its own, but the `loss` belongs to one. Pass a function: "
+            "`loss=lambda model: MultipleNegativesRankingLoss(model)`, or the class itself."
+        )

@@ -1,0 +1,145 @@
+"""What is trained: the model and its losses as one, and the optimiser over their weights.
+
+The functions here are methods of the trainer, which has them by name; `trainer` is what `self` is there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import Trainer
+
+from likewise.engine.embed import Embed
+from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
+from likewise.training.run import learning_rates
+from likewise.training.run.health import Health
+from likewise.training.run.objective import Objective, half_precision
+
+if TYPE_CHECKING:
+    from likewise.model.model import Model
+
+logger = logging.getLogger(__name__)
+
+
+def prepare_loss(trainer: Any, loss: Any, model: Model) -> nn.Module:
+    """A loss for this model, of a loss or a function that makes one; on the model's device."""
+    return loss_of(loss, model).to(model.device)
+
+
+def override_model_in_loss(trainer: Any, loss: nn.Module, model: nn.Module) -> nn.Module:
+    """The loss, with this model in the place of every model of its family that it keeps as `model`.
+
+    What wraps model and losses in one, as `training_step` is handed it, holds the loss already: it comes back as it is.
+    """
+    if not isinstance(model, type(trainer.model)):
+        return loss
+    for name, child in loss.named_children():
+        if name == "model" and isinstance(child, type(trainer.model)):
+            loss.model = model
+        else:
+            setattr(loss, name, trainer.override_model_in_loss(child, model))
+    return loss
+
+
+def prepared(trainer: Any, given: Any, model: Model) -> Any:
+    """The loss, or the losses by data set, of what was given."""
+    if isinstance(given, Mapping):
+        return {name: trainer._prepared(loss, model) for name, loss in given.items()}
+    loss = trainer.prepare_loss(given, model)
+    own = getattr(loss, "model", None)
+    return (
+        trainer.override_model_in_loss(loss, model)
+        if isinstance(own, type(model)) and own is not model
+        else loss
+    )
+
+
+def call_model_init(trainer: Any, trial: Any = None) -> Model:
+    """A fresh model, and losses that belong to it."""
+    model: Any = Trainer.call_model_init(trainer, trial)
+    if trainer._is_made:
+        given = trainer._loss_given if trainer.loss is trainer._loss_made else trainer.loss
+        trainer.loss = trainer._loss_made = trainer._prepared(given, model)
+        trainer.model = model
+    fresh: Model = model
+    return fresh
+
+
+def wrap_model(trainer: Any, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
+    """What is trained, ready for the run: also where a search has just made the model."""
+    trainer.trained.to(trainer.args.device)
+    trainer._hooks.close()
+    trainer._hooks.enter_context(half_precision(trainer.model, trainer._half))
+    trainer.health = Health(trainer.model)
+    if trainer.args.save_prompts:
+        save_prompts(trainer.plans["train"], trainer.model)
+    warn_of_other_prompts(trainer.plans["train"], trainer.model)
+    wrapped: nn.Module = trainer.accelerator.prepare_model(trainer.trained) if training else trainer.trained
+    return wrapped
+
+
+def create_optimizer(trainer: Any, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    """The optimiser over the model's weights and those of the losses."""
+    before, made = trainer._optimizer_made
+    if made is not None and before is not trainer.trained and made is unwrapped(trainer.optimizer):
+        trainer.optimizer = None  # it is for weights that were exchanged
+    is_given = trainer.optimizer is not None
+    if not is_given and trainer.args.learning_rate_mapping and trainer.optimizer_cls_and_kwargs is not None:
+        kind, options = trainer.optimizer_cls_and_kwargs
+        trainer.optimizer = kind(trainer._parameter_groups(), **options)
+    optimizer: torch.optim.Optimizer = Trainer.create_optimizer(trainer, trainer.trained)
+    if not is_given:
+        trainer._optimizer_made = trainer.trained, optimizer
+    return optimizer
+
+
+def get_optimizer_cls_and_kwargs(trainer: Any, args: Any, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The optimiser's class and its arguments; with `learning_rate_mapping` among them the groups of parameters."""
+    weights: Any = trainer.trained if model is None else model
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(args, weights)
+    if args.learning_rate_mapping:
+        if {"params", "model", "optimizer_dict"} & set(options):
+            raise ValueError(
+                f"`learning_rate_mapping` does not go with `optim={args.optim!r}`, which groups the parameters itself. "
+                "Drop one of them."
+            )
+        options["optimizer_dict"] = trainer._parameter_groups()
+    return kind, options
+
+
+def parameter_groups(trainer: Any) -> list[dict[str, Any]]:
+    decayed = {f"model.{name}" for name in trainer.get_decay_parameter_names(trainer.model)}
+    return learning_rates.parameter_groups(
+        trainer.trained.named_trained_parameters(), decayed, trainer.args.learning_rate_mapping,
+        trainer.args.learning_rate, trainer.args.weight_decay,
+    )  # fmt: skip
+
+
+def unwrapped(optimizer: Any) -> Any:
+    return getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around one
+
+
+def same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
+    """Whether an objective is of these losses, embedded this way."""
+    losses = list(loss.values()) if isinstance(loss, Mapping) else [loss]
+    names = tuple(loss) if isinstance(loss, Mapping) else None
+    return (
+        objective.names == names
+        and objective.embed == embed
+        and len(losses) == len(objective.losses)
+        and all(one is other for one, other in zip(losses, objective.losses, strict=True))
+    )
+
+
+def loss_of(loss: Any, model: Model) -> nn.Module:
+    if not callable(loss):
+        raise TypeError(
+            f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "
+            "data set."
+        )
+    made: nn.Module = loss if isinstance(loss, nn.Module) else loss(model)
+    return made
