@@ -209,7 +209,7 @@ def test_the_recipes_of_the_project_are_right_but_for_their_data(path: Path) -> 
 
 
 def test_there_are_recipes() -> None:
-    assert [path.stem for path in RECIPES] == ["nli_triplets", "sts_cosent"]
+    assert [path.stem for path in RECIPES] == ["answer_reranker", "nli_triplets", "sts_cosent"]
 
 
 ATTACKS = {
