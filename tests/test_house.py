@@ -233,8 +233,8 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 MOST_LINES = 37_200  # of all files
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
-    "model/model.py": 580,
-    "sentence_transformer/model.py": 530,
+    "model/model.py": 577,
+    "sentence_transformer/model.py": 531,
     "cross_encoder/model.py": 645,
 }
 MOST_LINES_OF_A_BODY = 60
