@@ -465,6 +465,12 @@ def test_every_public_class_is_walked_or_has_a_reason() -> None:
                 assert name in walked | abstract | no_methods | elsewhere.keys()
 
 
+def test_what_is_not_called_is_documented() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "differences.md").read_text()
+    names = {name for methods in NOT_CALLED.values() for name in methods}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 def test_a_card_that_overrides_what_is_never_called_is_refused() -> None:
     for method in UNCALLED_OF_CARDS:
         assert is_refused(likewise.SentenceTransformerModelCardData, method)
