@@ -408,7 +408,10 @@ def is_refused(kind: type, method: str) -> bool:
         type("Own", (kind,), {method: lambda self: None, "__module__": "somewhere"})
     except TypeError as error:
         told = (
-            f"Own overrides `{method}` of {kind.__name__}, which is never called here.",
+            *(
+                f"Own overrides `{method}` of {base.__name__}, which is never called here."
+                for base in kind.__mro__
+            ),
             f"`{method}` of Own would never be called",
         )
         return any(sentence in str(error) for sentence in told)
