@@ -42,7 +42,9 @@ def settle(args: Any, evaluator: Any, data_sets: Sequence[str], model: Any) -> N
         )
     if args.metric_for_best_model not in (None, DEFAULT, args.found_best_metric):
         args.names_best_metric = True  # also where it was set later
-    if not is_wanted(args) or not (evaluates or chooses(args)):  # where nothing is measured, a name says nothing
+    if not is_wanted(args) or not (
+        evaluates or chooses(args)
+    ):  # where nothing is measured, a name says nothing
         return
     if evaluator is None:
         if not args.names_best_metric:  # also where there was an evaluator before
