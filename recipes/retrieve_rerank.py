@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from likewise.cli.models import load_model
+from likewise.cli.model_names import load_model
 from transformers import set_seed
 
 from likewise import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, SentenceTransformer
