@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
-from likewise.cli.model_names import load_model
 from transformers import set_seed
 
 from likewise import (
@@ -42,6 +41,7 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from likewise.cli.model_names import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation import (
     BinaryClassificationEvaluator,
