@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets
-from likewise.cli.models import load_model
 from transformers import set_seed
 
 from likewise import (
@@ -42,6 +41,7 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from likewise.cli.model_names import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation import (
     BinaryClassificationEvaluator,
@@ -112,12 +112,12 @@ def main() -> None:
     )
     parser.add_argument("--form", choices=("in-domain", "cross-domain"), default="in-domain")
     parser.add_argument("--gold", choices=DOMAINS, default="stsb", help="where the labels are from")
-    parser.add_argument("--gold-pairs", type=int, default=500, help="labelled pairs")
-    parser.add_argument("--silver-pairs", type=int, default=1000, help="pairs that the cross-encoder labels")
+    parser.add_argument("--gold-pairs", type=int, default=300, help="labelled pairs")
+    parser.add_argument("--silver-pairs", type=int, default=600, help="pairs that the cross-encoder labels")
     parser.add_argument("--sampling", choices=("semantic", "words"), default="semantic")
     parser.add_argument("--neighbours", type=int, default=3, help="sentences that each is paired with")
     parser.add_argument("--epochs", type=float, default=1, help="of the embedding model")
-    parser.add_argument("--teacher-epochs", type=float, default=3, help="of the cross-encoder")
+    parser.add_argument("--teacher-epochs", type=float, default=2, help="of the cross-encoder")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-5, help="of the embedding model")
     parser.add_argument("--teacher-learning-rate", type=float, default=5e-5, help="of the cross-encoder")

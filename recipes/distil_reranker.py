@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 from datasets import Dataset
-from likewise.cli.models import load_cross_encoder, load_model
 
 from likewise import (
     CrossEncoder,
@@ -32,6 +31,7 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
+from likewise.cli.model_names import load_cross_encoder, load_model
 from likewise.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 from likewise.evaluation import RerankingEvaluator
 from likewise.evaluation.bootstrap import paired_test
@@ -53,7 +53,7 @@ def main() -> None:
     )
     parser.add_argument("--model", default="all-MiniLM-L6-v2", help="the embedding model that learns")
     parser.add_argument("--out", type=Path, default=Path("models/distil_reranker"))
-    parser.add_argument("--triplets", type=int, default=600, help="question, right and wrong sentence")
+    parser.add_argument("--triplets", type=int, default=300, help="question, right and wrong sentence")
     parser.add_argument("--epochs", type=float, default=1)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--learning-rate", type=float, default=2e-5)

@@ -1,6 +1,14 @@
 """Retrieve and re-rank: a dense model finds candidates, a cross-encoder trained on its mistakes puts them in order.
 
-HEADER
+    command   python recipes/retrieve_rerank.py --data ../data
+    hardware  2 CPU cores (AVX-512), one thread, a load of 13 to 16 processes beside it
+    minutes   22 there: 6 to embed the corpus, 9 of training, 7 to re-rank
+    score     nDCG@10 of 300 test queries: 0.6071 for the dense model, 0.3925 re-ranked: -0.2146 (95 %: from -0.2571 to -0.1728)
+
+So small a training harms: 500 claims with two hard negatives each, read once, teach a new head next to nothing (the training loss
+stays where guessing has it), and what it puts in order is nearly at random. With more of `--train-queries`, `--negatives`,
+`--epochs` or a higher `--learning-rate` it has not been run, nor with texts cut at more than 96 tokens (`--max-length`), with
+which the dense model alone comes to 0.6451 at 256. The recipe shows the way, and that a reranker has to be measured.
 
 Claims and the abstracts of articles that support or refute them (SciFact, ${data}/retrieval/scifact, or any folder in BEIR layout
 with judgements for training and for testing). The dense model embeds the corpus once. What it finds first for a training
@@ -22,10 +30,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-from likewise.cli.models import load_model
 from transformers import set_seed
 
 from likewise import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, SentenceTransformer
+from likewise.cli.model_names import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation.beir import RetrievalTask, read_folder
 from likewise.evaluation.bootstrap import paired_test
