@@ -16,6 +16,7 @@ import numpy as np
 
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
+from likewise.modules.text import tokenizer_state
 
 Pair: TypeAlias = str | tuple[str, str] | list[str]
 TRUNCATIONS = ("longest_first", "only_second")
@@ -63,6 +64,16 @@ class PairTokenization:
         if value not in TRUNCATIONS:
             raise ValueError(f"`truncation` must be one of {', '.join(TRUNCATIONS)}, but is {value!r}.")
         self._truncation = value
+
+    @property
+    def token_settings(self) -> dict[str, Any]:
+        """What decides the token ids of a pair beside the tokenizer."""
+        return {"max_length": self.max_length, "truncation": self.truncation}
+
+    @property
+    def state(self) -> tuple[Any, ...]:
+        """What decides the token ids of a pair: the tokenizer, what may be changed in it, and how it is used."""
+        return (*tokenizer_state(self.tokenizer), *self.token_settings.values())
 
     def __call__(self, inputs: Sequence[Pair], prompt: str | None = None) -> TokenSequences:
         """Token ids of the pairs, in their order.

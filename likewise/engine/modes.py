@@ -43,7 +43,7 @@ def is_watched_inside(model: nn.Module) -> bool:
     if any(_is_watched(own) for own in _states(model)):
         return True
     everywhere = (getattr(registry, f"_global{name}", None) or {} for name in HOOKS)
-    return any(_is_foreign(hook) for hooks in everywhere for hook in hooks.values())
+    return any(is_foreign(hook) for hooks in everywhere for hook in hooks.values())
 
 
 def _states(model: nn.Module) -> list[dict[str, Any]]:
@@ -56,13 +56,14 @@ def _states(model: nn.Module) -> list[dict[str, Any]]:
 
 
 def _is_watched(own: dict[str, Any]) -> bool:
-    if "forward" in own and "_hf_hook" not in own and _is_foreign(own["forward"]):
+    if "forward" in own and "_hf_hook" not in own and is_foreign(own["forward"]):
         return True
     hooks = [hook for name in HOOKS if own[name] for hook in own[name].values()]
-    return any(map(_is_foreign, hooks))
+    return any(map(is_foreign, hooks))
 
 
-def _is_foreign(hook: Any) -> bool:
+def is_foreign(hook: Any) -> bool:
+    """Whether a hook is of none of the libraries that a model runs on."""
     while isinstance(hook, partial):
         hook = hook.func
     hook = getattr(hook, "__func__", hook)

@@ -19,14 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.engine.modes import is_foreign
+from likewise.modules.base import Module
 from likewise.modules.graph_model import GraphModel
-from likewise.modules.text import Tokenization
-from likewise.modules.word_tokenizers import WordTokenizer
 
 # The model's own settings by which it resolves what `encode` is asked for.
 SETTINGS = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
 # No settings: they change nothing, or are looked at elsewhere.
 _IGNORED = frozenset({*SETTINGS, "training", "trust_remote_code", "path"})
+# Of what a module saves: the tokenizer's part, and what changes how a batch is computed, but not what comes out.
+_SAVED_ELSEWHERE = ("max_seq_length", "do_lower_case", "unpad_inputs")
 # peft's layers keep in these which adapters count.
 _PRIVATE = ("_active_adapter", "_disable_adapters")
 
@@ -53,9 +55,9 @@ def quick_key(model: nn.Module) -> tuple[Any, ...]:
     evaluation, not on a disk.
     """
     settings = {name: plain(getattr(model, name, None)) for name in SETTINGS}
-    versions = [(value.data_ptr(), _version(value)) for value in model.parameters()]
+    versions = [(value.data_ptr(), _version(value)) for value in (*model.parameters(), *model.buffers())]
     held = [getattr(module, "tokenization", None) for module in model.modules()]
-    states = [tokenization.state for tokenization in held if isinstance(tokenization, Tokenization)]
+    states = [tokenization.state for tokenization in held if hasattr(tokenization, "state")]
     return _modules(model), json.dumps(settings), tuple(versions), tuple(states)
 
 
@@ -107,6 +109,9 @@ def _modules(model: nn.Module) -> str:
 
 def _described(module: nn.Module) -> list[Any]:
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+    hooks = [
+        hook for hook in hooks if is_foreign(hook)
+    ]  # transformers' own come when a layer is first asked for
     settings = {
         name: plain(value)
         for name, value in vars(module).items()
@@ -117,21 +122,21 @@ def _described(module: nn.Module) -> list[Any]:
     if type(module).__module__.startswith("transformers."):
         # Those of a transformers module follow from its configuration; what else it holds changes as it is used.
         settings = {name: value for name, value in settings.items() if name == "config"}
+    if isinstance(module, Module):  # what it saves, wherever it keeps it
+        saved = module.get_config_dict().items()
+        settings["saved"] = plain({name: value for name, value in saved if name not in _SAVED_ELSEWHERE})
     return [_class(module), module.extra_repr(), settings, [plain(hook) for hook in hooks]]
 
 
 def _is_tokenizer(value: Any) -> bool:
-    return isinstance(value, Tokenization | WordTokenizer) or (
-        hasattr(value, "to_str") or hasattr(value, "get_vocab") or hasattr(value, "image_mean")
-    )
+    return any(hasattr(value, name) for name in ("token_settings", "to_str", "get_vocab", "image_mean"))
 
 
 def _tokenizer(value: Any) -> Any:
     """A tokenizer, or what prepares images, as plain values."""
-    if isinstance(value, Tokenization):
-        return [_tokenizer(value.tokenizer), value.do_lower_case, value.max_length]
-    if isinstance(value, WordTokenizer):
-        return [_class(value), plain(value.get_config_dict())]
+    if hasattr(value, "token_settings"):
+        inner = getattr(value, "tokenizer", None)
+        return [_class(value), plain(value.token_settings), None if inner is None else _tokenizer(inner)]
     if hasattr(value, "to_str"):  # of the tokenizers library
         state = json.loads(value.to_str())
         # How it cuts and pads is set anew before each use, and so tells only what it was used for last.
@@ -145,7 +150,10 @@ def _tokenizer(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value as what JSON knows: numbers, texts and lists of them; of an object that is none of these, its class."""
+    """A value as what JSON knows: numbers, texts and lists of them; of an object that is none of these, its class.
+
+    A module that is no part of the model, such as an activation, counts by its class, its settings and its weights.
+    """
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Enum | torch.dtype | Path | bytes):
@@ -163,6 +171,9 @@ def plain(value: Any) -> Any:
         ignored = ("transformers_version", "dtype", "architectures")
         settings = value.to_dict()
         return plain({k: v for k, v in settings.items() if not k.startswith("_") and k not in ignored})
+    if isinstance(value, nn.Module):
+        inner = {name: [_class(module), module.extra_repr()] for name, module in value.named_modules()}
+        return [plain(inner), _weights(value)]
     return _class(value)
 
 
@@ -178,5 +189,6 @@ def _hash(value: Any) -> str:
     return xxh3_128(value).hexdigest()
 
 
-def _version(value: Tensor) -> int:
-    return -1 if value.is_inference() else value._version
+def _version(value: Tensor) -> int | str:
+    """Torch's counter of a tensor's changes; of one made in inference mode, which has none, its bytes."""
+    return _hash(_bytes(value)) if value.is_inference() else value._version

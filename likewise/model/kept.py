@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 def written_whole(path: Path) -> Iterator[Path]:
     """Where to write a file that gets its name only when it is complete: one that is there can be relied on."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")  # of this process: several may write the same
+    aside = path.with_name(
+        f".{path.name}.{os.getpid()}.{threading.get_ident()}"
+    )  # several may write the same
     try:
         yield aside
         aside.replace(path)

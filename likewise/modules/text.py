@@ -61,14 +61,14 @@ class Tokenization:
         return self.kept.get((*self.state, prompt or ""), texts, lambda: self._tokenized(texts, prompt))
 
     @property
+    def token_settings(self) -> dict[str, Any]:
+        """What decides the token ids of a text beside the tokenizer."""
+        return {"max_length": self.max_length, "do_lower_case": self.do_lower_case}
+
+    @property
     def state(self) -> tuple[Any, ...]:
         """What decides the token ids of a text: the tokenizer, what may be changed in it, and how it is used."""
-        backend = getattr(self.tokenizer, "backend_tokenizer", None)
-        parts = [
-            repr(getattr(backend, name, None)) for name in ("normalizer", "pre_tokenizer", "post_processor")
-        ]
-        side = getattr(self.tokenizer, "truncation_side", None)
-        return (_Same(self.tokenizer), len(self.tokenizer), side, *parts, self.max_length, self.do_lower_case)
+        return (*tokenizer_state(self.tokenizer), *self.token_settings.values())
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
@@ -168,6 +168,13 @@ class Tokenization:
             closing = bool(ids) and ids[-1] in self.tokenizer.all_special_ids
             self._prompt_lengths[key] = len(ids) - closing
         return self._prompt_lengths[key]
+
+
+def tokenizer_state(tokenizer: Any) -> tuple[Any, ...]:
+    """A tokenizer, as this very object, and what may be changed in it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    parts = [repr(getattr(backend, name, None)) for name in ("normalizer", "pre_tokenizer", "post_processor")]
+    return (_Same(tokenizer), len(tokenizer), getattr(tokenizer, "truncation_side", None), *parts)
 
 
 class _Same:

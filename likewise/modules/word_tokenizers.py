@@ -33,6 +33,11 @@ class WordTokenizer(ABC):
     def get_config_dict(self) -> dict[str, Any]:
         """The settings that `save` writes and the constructor takes."""
 
+    @property
+    def token_settings(self) -> dict[str, Any]:
+        """What decides the ids of a text."""
+        return self.get_config_dict()
+
     def save(self, output_path: str | Path) -> None:
         """Write the settings to a folder."""
         write_json(Path(output_path) / self.config_file_name, self.get_config_dict())

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from small import sentences, small_model, small_tokenizer
+from small import sentences, small_model, small_model_folder, small_tokenizer
 from torch import nn
 
-from likewise import SentenceTransformer
+from likewise import CrossEncoder, SentenceTransformer
 from likewise.model.fingerprint import quick_key
 from likewise.models import BoW, Dense, Normalize, Pooling, Router, StaticEmbedding
 
@@ -122,6 +122,49 @@ def test_int8_layers_count(model: Any) -> None:
         if isinstance(module, nn.Linear):
             module.__class__ = Int8Linear
     assert model.fingerprint() != before
+
+
+def test_the_layer_that_is_taken_counts_and_being_used_does_not(model: Any) -> None:
+    last = model.fingerprint()
+    model[0]._output = ("hidden_states", 2)
+    inner = model.fingerprint()
+    assert inner != last
+    model.encode(TEXTS[:2])
+    assert model.fingerprint() == inner
+
+
+def test_hooks_of_the_libraries_beneath_do_not_count(model: Any) -> None:
+    before = model.fingerprint()
+    model[0].auto_model.register_forward_hook(torch.nn.Identity())
+    assert model.fingerprint() == before
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_what_decides_the_scores_of_a_reranker_counts(tmp_path: Path) -> None:
+    folder = small_model_folder(tmp_path / "reranker", "bert", num_labels=1)
+    model = CrossEncoder(folder, device="cpu", activation_fn=nn.LeakyReLU(0.5))
+    found = [(model.fingerprint(), quick_key(model))]
+    for name, value in (
+        ("max_length", 7),
+        ("truncation", "only_second"),
+        ("activation_fn", nn.LeakyReLU(0.1)),
+    ):
+        setattr(model, name, value)
+        found.append((model.fingerprint(), quick_key(model)))
+    assert len({key for key, _ in found}) == 4
+    assert len({quick for _, quick in found}) == 4
+
+
+def test_the_quick_key_sees_buffers_and_tensors_without_a_counter(model: Any) -> None:
+    model[1].register_buffer("scale", torch.ones(2))
+    before = quick_key(model)
+    model[1].scale.mul_(2)
+    assert quick_key(model) != before
+    with torch.inference_mode():
+        model[1].scale = torch.ones(2)
+        before = quick_key(model)
+        model[1].scale.mul_(2)
+        assert quick_key(model) != before
 
 
 def test_pooling_alone_has_one_too() -> None:
