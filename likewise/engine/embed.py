@@ -149,10 +149,16 @@ class Embed:
 
 
 def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:
-    """A ColumnBatch of the columns where they are padded token ids and the model takes packed ones; else a list."""
+    """A ColumnBatch of the columns where they are padded token ids and the model takes packed ones; else a list.
+
+    Raises:
+        ValueError: There is no column.
+    """
     if isinstance(columns, ColumnBatch):
         return columns
     columns = list(columns)
+    if not columns:
+        raise ValueError("The batch has no column of texts. Give at least one.")
     first = columns[0]
     if not (
         getattr(model, "takes_tokens", False) and {"input_ids", "attention_mask"} <= set(first) <= PACKABLE

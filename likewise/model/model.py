@@ -371,12 +371,20 @@ class Model(nn.Sequential):
 
         Returns:
             (N, layers, D), the last layer last.
+
+        Raises:
+            ValueError: The first module is none that has layers, e.g. a Router.
         """
+        first, *others = self.children()
+        if not hasattr(first, "encoder"):
+            raise ValueError(
+                f"The layers of a model can be had where its first module is a Transformer, but this one's is a "
+                f"{type(first).__name__}. Take a model that starts with a Transformer, or a loss that needs no layers."
+            )
         tokens = features.get("tokens")
         if tokens is None:
             known = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")
             tokens = TokenBatch.from_padded(**{key: features[key] for key in known if key in features})
-        first, *others = self.children()
         embeddings = []
         for layer in first.encoder(tokens, output_hidden_states=True):  # type: ignore[operator]
             state: dict[str, Any] = {"tokens": tokens, "token_embeddings": layer}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import ColumnBatch, TokenBatch
-from likewise.engine.embed import Embed
+from likewise.engine.embed import Embed, packed
 
 ROWS = 4
 
@@ -87,3 +87,8 @@ def test_layers_are_asked_of_the_model() -> None:
 def test_a_size_below_one_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"`{name}` must be at least 1, but is 0"):
         Embed(**{name: 0})
+
+
+def test_a_batch_without_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="no column"):
+        packed(Counting(), [])  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer as Reference
 from sentence_transformers.sentence_transformer import modules as reference
-from small import sentences, small_model_folder, small_tokenizer
+from small import sentences, small_model, small_model_folder, small_tokenizer
 
 from likewise import (
     SentenceTransformer,
@@ -272,3 +272,10 @@ def test_the_card_of_a_router_without_a_default_route_shows_its_data(plain: str,
     SentenceTransformerTrainer(model, arguments, train_dataset=data, loss=loss).train()
     model.save_pretrained(tmp_path / "saved")
     assert f"<code>{TEXTS[0]}</code>" in (tmp_path / "saved" / "README.md").read_text(encoding="utf8")
+
+
+def test_layers_behind_a_router_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    towers = {"query": list(small_model(tmp_path)), "document": list(small_model(tmp_path, seed=1))}
+    model = SentenceTransformer(modules=[models.Router(towers)], device="cpu")
+    with pytest.raises(ValueError, match="Router"):
+        model.layer_embeddings(model.tokenize(["a cat"], task="query"))
