@@ -16,6 +16,7 @@ import torch
 from small import sentences, small_model
 
 from likewise import SentenceTransformer
+from likewise.model.kept import written_whole
 
 THREADS = 8
 TEXTS = sentences(48, seed=3, longest=40)
@@ -151,3 +152,22 @@ def test_an_error_in_the_forward_leaves_the_model_as_it_was(
     monkeypatch.undo()
     np.testing.assert_array_equal(model.encode(TEXTS), expected)
     assert not torch.is_inference_mode_enabled()
+
+
+def test_threads_that_write_one_file_do_not_take_each_others_half(tmp_path: Path) -> None:
+    path = tmp_path / "result"
+
+    def write(text: str, before: Callable[[], None]) -> None:
+        with written_whole(path) as aside:
+            aside.write_text(text)
+            before()
+
+    def other() -> None:
+        thread = threading.Thread(target=write, args=("second", lambda: None))
+        thread.start()
+        thread.join()
+        assert path.read_text() == "second"
+
+    write("first", other)
+    assert path.read_text() == "first"
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
