@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
@@ -151,8 +152,19 @@ class _CalledTokenization(Tokenization):
         # Each call of a tokenizer sets how it cuts: this one's must not be the model's.
         super().__init__(copy.deepcopy(tokenizer), do_lower_case, max_length)
         self.processing = processing
+        self._lock = RLock()  # and not another thread's either
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__getstate__().items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=RLock())
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
+        with self._lock:
+            return self._by_calls(texts, prompt)
+
+    def _by_calls(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
         has_pairs = any(not isinstance(text, str) for text in wanted)
         ids, types = self._called(wanted, None)

@@ -48,6 +48,7 @@ CONFIG_FILES = (
 BACKENDS = ("torch", "onnx", "openvino")
 BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
+KEPT_WAYS = 8  # of tokenising: most programs have one or two
 ONLY_HERE = {"transformer_task": TASK, "query_length": None, "document_length": None, "query_expansion": None}
 """Settings of the reference's Transformer that other families have other values for."""
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
@@ -144,6 +145,10 @@ class Transformer(InputModule):
         if max_seq_length is None:
             max_seq_length = for_tokenizer.get("model_max_length", self._longest_sequence())
         self.max_seq_length = max_seq_length
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A property has no say here: torch registers a module by the name that it is set under.
+        super().__setattr__("auto_model" if name == "model" else name, value)
 
     @property
     def encoder(self) -> PackedEncoder | GraphModel:
@@ -264,11 +269,14 @@ class Transformer(InputModule):
         processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
         if processing.is_usual:
             return self.tokenization(texts, prompt)
-        key = (processing, len(self.tokenizer), self.do_lower_case, self.max_seq_length)
-        ways = self.__dict__.setdefault("_tokenizations", {})
-        if key not in ways:
-            ways[key] = tokenization_by(processing, self.tokenizer, self.do_lower_case, self.max_seq_length)
-        sequences: TokenSequences = ways[key](texts, prompt)
+        key = (processing, self.do_lower_case, *self.tokenization.state)
+        ways = self.__dict__.get("_tokenizations", {})
+        way = ways.get(key)
+        if way is None:
+            way = tokenization_by(processing, self.tokenizer, self.do_lower_case, self.max_seq_length)
+            # Another dict rather than this one changed: other threads may be reading it.
+            self.__dict__["_tokenizations"] = dict([*ways.items(), (key, way)][-KEPT_WAYS:])
+        sequences: TokenSequences = way(texts, prompt)
         return sequences
 
     def tokenize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Pooling as Refere
 from small import sentences, small_model_folder
 
 from likewise import SentenceTransformer
+from likewise.cross_encoder.modules.transformer import Transformer as OfPairs
 from likewise.models import Pooling, StaticEmbedding, Transformer
 
 TEXTS = [*sentences(6), "", " ".join(["cat"] * 40), "a"]
@@ -256,3 +259,42 @@ def test_weights_load_under_the_names_of_every_release(plain_folder: Path, tmp_p
         {name.replace("0.auto_model.", "0.model."): value for name, value in ours.state_dict().items()}
     )
     np.testing.assert_array_equal(again.encode(TEXTS), theirs.encode(TEXTS))
+
+
+def test_processing_kwargs_follow_the_tokenizer_as_it_is_now(plain_folder: Path) -> None:
+    from tokenizers import normalizers
+
+    module = Transformer(str(plain_folder))
+    shorter = {"text": {"max_length": 4}}
+    before = module.token_sequences(["a cat the dog a cat"], None, shorter)
+    module.tokenizer.backend_tokenizer.normalizer = normalizers.Replace("cat", "dog")
+    after = module.token_sequences(["a cat the dog a cat"], None, shorter)
+    assert not np.array_equal(before.input_ids, after.input_ids)
+    for length in range(1, 40):
+        module.token_sequences(["a"], None, {"text": {"max_length": length}})
+    assert len(module._tokenizations) <= 8
+
+
+def test_threads_may_share_a_tokenizer_that_is_called(plain_folder: Path) -> None:
+    module = Transformer(str(plain_folder))
+    own = {"text": {"max_length": 5, "truncation": "only_first"}}
+    texts = [" ".join(["cat"] * n) for n in range(1, 60)]
+    expected = module.token_sequences(texts, None, own)
+    copy.deepcopy(module).token_sequences(texts, None, own)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: module.token_sequences(texts, None, own), range(60)):
+            assert np.array_equal(found.input_ids, expected.input_ids)
+
+
+def test_a_transformers_model_can_be_replaced_by_either_of_its_names(plain_folder: Path) -> None:
+    module, other = Transformer(str(plain_folder)), Transformer(str(plain_folder)).auto_model
+    module.model = other
+    assert module.auto_model is module.model is other
+    assert list(dict(module.named_children())) == ["auto_model"]
+
+
+def test_a_rerankers_transformers_model_can_be_replaced_by_its_older_name(plain_folder: Path) -> None:
+    first, second = (OfPairs(str(plain_folder), transformer_task="feature-extraction") for _ in range(2))
+    first.auto_model = second.model
+    assert first.model is first.auto_model is second.model
+    assert list(dict(first.named_children())) == ["model"]

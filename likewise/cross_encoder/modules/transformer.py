@@ -112,6 +112,10 @@ class Transformer(InputModule):
         self.tokenization = PairTokenization(tokenizer)
         self.max_seq_length = self._longest_sequence() if max_seq_length is None else max_seq_length
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A property has no say here: torch registers a module by the name that it is set under.
+        super().__setattr__("model" if name == "auto_model" else name, value)
+
     @property
     def auto_model(self) -> Any:
         """The transformers model; the older name of `model`."""
