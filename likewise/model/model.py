@@ -371,16 +371,10 @@ class Model(nn.Sequential):
 
         Returns:
             (N, layers, D), the last layer last.
-
-        Raises:
-            ValueError: The first module is none that has layers, e.g. a Router.
         """
         first, *others = self.children()
         if not hasattr(first, "encoder"):
-            raise ValueError(
-                f"The layers of a model can be had where its first module is a Transformer, but this one's is a "
-                f"{type(first).__name__}. Take a model that starts with a Transformer, or a loss that needs no layers."
-            )
+            raise ValueError(f"A {type(first).__name__} has no layers. Let a Transformer come first.")
         tokens = features.get("tokens")
         if tokens is None:
             known = ("input_ids", "attention_mask", "token_type_ids", "prompt_length")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from threading import RLock
+from threading import Lock, RLock
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +27,8 @@ KNOWN = (
     "pad_to_multiple_of",
     *WITHOUT_EFFECT,
 )
+KEPT_WAYS = 8  # of tokenising: most programs have one or two
+_choosing = Lock()
 
 ProcessingKwargs = Mapping[str, Mapping[str, Any]]
 """Keyword arguments of the tokenizer's call by kind of input: `{"text": {"max_length": 128}}`; "common" is for all."""
@@ -131,6 +133,21 @@ def merged(own: ProcessingKwargs, of_call: ProcessingKwargs | None) -> Processin
     check_processing_kwargs(of_call or {})
     kinds = {**own, **(of_call or {})}
     return {kind: {**own.get(kind, {}), **(of_call or {}).get(kind, {})} for kind in kinds}
+
+
+def kept_tokenization(
+    known: dict[tuple[Any, ...], Tokenization], processing: Processing, tokenization: Tokenization
+) -> Tokenization:
+    """What tokenises texts this way, for the tokenizer as it is now; the last few are kept in `known`."""
+    key = (processing, *tokenization.state)
+    with _choosing:
+        if key not in known:
+            known[key] = tokenization_by(
+                processing, tokenization.tokenizer, tokenization.do_lower_case, tokenization.max_length
+            )
+            if len(known) > KEPT_WAYS:
+                del known[next(iter(known))]
+        return known[key]
 
 
 def tokenization_by(

@@ -30,8 +30,8 @@ from likewise.modules.processing import (
     Processing,
     ProcessingKwargs,
     check_processing_kwargs,
+    kept_tokenization,
     merged,
-    tokenization_by,
 )
 from likewise.modules.saved_arguments import LAST_LAYER, output_of, saved_arguments
 from likewise.modules.text import Text, Tokenization
@@ -48,7 +48,6 @@ CONFIG_FILES = (
 BACKENDS = ("torch", "onnx", "openvino")
 BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
-KEPT_WAYS = 8  # of tokenising: most programs have one or two
 ONLY_HERE = {"transformer_task": TASK, "query_length": None, "document_length": None, "query_expansion": None}
 """Settings of the reference's Transformer that other families have other values for."""
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
@@ -218,7 +217,6 @@ class Transformer(InputModule):
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
         self.tokenization = Tokenization(tokenizer, self.do_lower_case, self.max_seq_length)
-        self.__dict__.pop("_tokenizations", None)
 
     @property
     def max_seq_length(self) -> int | None:
@@ -269,15 +267,8 @@ class Transformer(InputModule):
         processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
         if processing.is_usual:
             return self.tokenization(texts, prompt)
-        key = (processing, self.do_lower_case, *self.tokenization.state)
-        ways = self.__dict__.get("_tokenizations", {})
-        way = ways.get(key)
-        if way is None:
-            way = tokenization_by(processing, self.tokenizer, self.do_lower_case, self.max_seq_length)
-            # Another dict rather than this one changed: other threads may be reading it.
-            self.__dict__["_tokenizations"] = dict([*ways.items(), (key, way)][-KEPT_WAYS:])
-        sequences: TokenSequences = way(texts, prompt)
-        return sequences
+        known = self.__dict__.setdefault("_tokenizations", {})
+        return kept_tokenization(known, processing, self.tokenization)(texts, prompt)
 
     def tokenize(
         self,
