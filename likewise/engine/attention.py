@@ -170,8 +170,8 @@ def _grouped_sdpa(
     sizes = [length * count for length, count in tokens.groups]
     parts = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
     outputs = [
-        _dense_sdpa(*part, group, dropout, scale, causal, window, bias)
-        for group, part in zip(tokens.groups, parts, strict=True)
+        _dense_sdpa(q, k, v, group, dropout, scale, causal, window, bias)
+        for group, (q, k, v) in zip(tokens.groups, parts, strict=True)
     ]
     return torch.cat(outputs) if outputs else query
 
