@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from datasets import Dataset
 from small import sentences, small_model_folder
 
-from likewise import SentenceTransformer
+from likewise import CrossEncoder, SentenceTransformer
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 
@@ -49,7 +53,31 @@ def data(tmp_path: Path) -> Path:
     for name, part in (("nqg-test", texts[:200]), ("squad-v1.1-dev", texts[200:])):
         write(folder / f"pairs/squad-nqg/{name}.parquet", question=part[::2], sentence=part[1::2])
     write(folder / "parallel/multi30k/train.parquet", en=texts, de=texts[::-1])
+    scores = [5 * rng.random() for _ in range(60)]
+    path = folder / "sts/stsb-multi/en-train.parquet"
+    write(path, sentence1=texts[80:140], sentence2=texts[140:200], score=scores)
+    for name, part in (("train", texts[200:240]), ("test", texts[240:280])):
+        overlaps = [row % 4 == 0 for row in range(20)]
+        labels = [row % 2 for row in range(20)]
+        path = folder / f"pairs/mrpc/{name}.parquet"
+        write(path, sentence1=part[::2], sentence2=part[1::2], label=labels, overlaps_sts_eval=overlaps)
+    for name, part in (("train", texts[280:320]), ("test", texts[320:360])):
+        path = folder / f"reranking/trec-qa/{name}.parquet"
+        queries = [part[row // 4] for row in range(32)]
+        write(path, query=queries, answer=part[8:40], label=[int(row % 4 == 1) for row in range(32)])
+    beir(folder / "retrieval/scifact", documents=texts[:60], queries=texts[60:90], num_train=20)
     return folder
+
+
+def beir(folder: Path, documents: list[str], queries: list[str], num_train: int) -> None:
+    """A folder in BEIR layout, query i about document i; the first queries are for training."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, part in (("corpus", documents), ("queries", queries)):
+        lines = [json.dumps({"_id": f"{name[0]}{i}", "text": text}) for i, text in enumerate(part)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    for split, rows in (("train", range(num_train)), ("test", range(num_train, len(queries)))):
+        lines = ["query-id\tcorpus-id\tscore", *(f"q{i}\tc{i}\t1" for i in rows)]
+        (folder / f"qrels/{split}.tsv").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
@@ -57,7 +85,7 @@ def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Runs a script with a small random teacher, and returns its module and where it saved the model."""
     teacher = small_model_folder(tmp_path / "teacher")
 
-    def start(name: str, *options: str, saves: bool = True) -> tuple[Any, Path]:
+    def start(name: str, *options: str, saves: bool = True, flag: str | None = None) -> tuple[Any, Path]:
         spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
@@ -65,7 +93,8 @@ def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         monkeypatch.setitem(sys.modules, name, script)
         spec.loader.exec_module(script)
         out = tmp_path / "out"
-        own = ["--out", str(out), "--teacher", teacher] if saves else ["--model", teacher]
+        out_option = ["--out", str(out)] if saves else []
+        own = [*out_option, flag or ("--teacher" if saves else "--model"), teacher]
         arguments = ["--data", str(data), *own, *options]
         monkeypatch.setattr(sys, "argv", [name, *arguments])
         script.main()
@@ -122,3 +151,103 @@ def test_mining_trains_the_same_rows_with_and_without_negatives(
     assert [line.partition(":")[0] for line in printed.splitlines() if "nDCG" in line] == [
         "before", "seed 1, pairs", "seed 1, mined",
     ]  # fmt: skip
+
+
+CHANGE = r"[+-]0\.\d{4} \(95 %: from ([+-]\d\.\d{4}) to ([+-]\d\.\d{4}), p [01]\.\d{4}\)"
+
+
+@pytest.mark.slow
+def test_what_the_dense_model_finds_is_ranked_anew_with_an_interval_of_the_difference(
+    run: Callable[..., Any], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script, out = run("retrieve_rerank", "--train-queries", "12", "--depth", "5", flag="--model")
+    printed = capsys.readouterr().out
+    dense, reranked = (float(number) for number in re.findall(r"nDCG@10 (\d\.\d{4})", printed))
+    assert 0 <= dense <= 1
+    assert "reranker trained on 36 pairs" in printed
+    (ends,) = re.findall(CHANGE, printed)
+    low, high = map(float, ends)
+    assert low - 1e-4 <= reranked - dense <= high + 1e-4
+    assert CrossEncoder(str(out), device="cpu").num_labels == 1
+
+    task = script.read_folder(data / "retrieval/scifact", "test")
+    found = {query: [f"c{i}" for i in range(10, 35)] for query in task.relevant}
+    best = script.ndcg(found, task).rows[0]  # query i is about document i, which stands at place i - 10
+    assert best[0] == 0
+    assert script.ndcg({query: [f"c{query[1:]}"] for query in found}, task).value == 1
+
+
+def test_of_what_is_found_only_the_first_documents_change_places(
+    run: Callable[..., Any], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.spec_from_file_location("retrieve_rerank", RECIPES / "retrieve_rerank.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    task = script.read_folder(data / "retrieval/scifact", "test")
+    found = {query: ["c1", "c2", "c3", "c4"] for query in task.relevant}
+    longest_first = SimpleNamespace(predict=lambda pairs: np.array([len(text) for _, text in pairs]))
+    ranked = script.rerank(longest_first, task, found, 3)
+    expected = sorted(["c1", "c2", "c3"], key=lambda document: -len(task.corpus[document]))
+    assert all(documents == [*expected, "c4"] for documents in ranked.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampling", ["semantic", "words"])
+def test_silver_pairs_are_new_and_come_on_top_of_the_gold_ones(
+    sampling: str, run: Callable[..., Any], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--gold-pairs", "24", "--silver-pairs", "30", "--teacher-epochs", "1")
+    script, _ = run("augmented_sbert", "--sampling", sampling, *sizes, saves=False)
+    printed = capsys.readouterr().out
+    assert [line.partition("  ")[0] for line in printed.splitlines() if "spearman_cosine" in line] == [
+        "as it is",
+        "24 gold",
+        "24 gold + 30 silver",
+    ]
+    assert "54 rows: sentence1, sentence2" in printed
+    gold = script.first(script.DOMAINS["stsb"].pairs(data, True), 24, 1)
+    known = [frozenset(pair) for pair in zip(gold["sentence1"], gold["sentence2"], strict=True)]
+    options = SimpleNamespace(sampling="words", neighbours=2, silver_pairs=20, seed=1)
+    silver = [frozenset(pair) for pair in script.sampled_pairs(gold, None, options)]
+    assert len(set(silver)) == len(silver) == 20
+    assert not {*silver} & {*known}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("gold", "metric"), [("stsb", "cosine_ap"), ("mrpc", "spearman_cosine")])
+def test_labels_of_one_domain_become_silver_of_another(
+    gold: str, metric: str, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--gold-pairs", "24", "--silver-pairs", "18", "--teacher-epochs", "1")
+    run("augmented_sbert", "--form", "cross-domain", "--gold", gold, *sizes, saves=False)
+    printed = capsys.readouterr().out
+    golden = 24 if gold == "stsb" else 15  # of MRPC without what overlaps with the test
+    assert [line.split(metric)[0].strip() for line in printed.splitlines() if metric in line] == [
+        "as it is",
+        f"{golden} gold",
+        "18 silver",
+    ]
+
+
+@pytest.mark.slow
+def test_a_model_learns_the_margins_of_a_cross_encoder(
+    run: Callable[..., Any], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reranker = tmp_path / "reranker"
+    CrossEncoder(small_model_folder(tmp_path / "encoder"), num_labels=1, device="cpu").save_pretrained(
+        str(reranker)
+    )
+    script, out = run("distil_reranker", "--reranker", str(reranker), "--triplets", "20", flag="--model")
+    printed = capsys.readouterr().out
+    assert "cross-encoder: ndcg@10 0." in printed
+    assert "20 rows: query, positive, negative" in printed
+    _, before, after = (float(number) for number in re.findall(r"ndcg@10 (\d\.\d{4})", printed))
+    low, high = map(float, re.findall(CHANGE, printed)[0])
+    assert low - 1e-4 <= after - before <= high + 1e-4
+    assert len(SentenceTransformer(str(out), device="cpu").encode("a cat")) == 32
+    found = script.answers(data, "train")
+    rows = script.triplets(found, 20, seed=1)
+    assert len(set(rows)) == 20
+    assert all(right in found[query][1] and wrong in found[query][0] for query, right, wrong in rows)

@@ -23,9 +23,9 @@ dev:
   ranking: {{source: "${{data}}/answers.parquet", evaluator: CrossEncoderRerankingEvaluator}}
 training:
   output_dir: out
-  num_train_epochs: 20
+  num_train_epochs: 30
   per_device_train_batch_size: 8
-  learning_rate: 1e-3
+  learning_rate: 1e-2
   use_cpu: true
 """
 
