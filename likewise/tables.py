@@ -116,7 +116,9 @@ def load_table(files: Sequence[Path]) -> Dataset:
     from pyarrow import ArrowInvalid
 
     form = _form(files[0])
-    options = {"sep": "\t"} if form == ".tsv" else {}
+    options: dict[str, Any] = {}
+    if FORMATS[form] == "csv":  # words such as "NA" and "null" are texts; only an empty cell has no value
+        options = {"sep": "\t" if form == ".tsv" else ",", "keep_default_na": False, "na_values": [""]}
     try:
         return load_dataset(FORMATS[form], data_files=[*map(str, files)], split="train", **options)
     except (DatasetGenerationError, ArrowInvalid) as error:

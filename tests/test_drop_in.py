@@ -83,6 +83,8 @@ def test_a_file_of_the_newest_release_has_its_classes_and_functions(path: str) -
         ("base.model_card", "BaseModelCardData", "likewise.model_card"),
         ("base.model_card", "generate_model_card", "likewise.card"),
         ("base.model", "SentenceTransformer", "likewise"),
+        ("base.trainer", "BaseTrainer", "likewise.training"),
+        ("cross_encoder.training_args", "BatchSamplers", "likewise.training_args"),
         ("base.sampler", "SubsetRandomSampler", "torch.utils.data"),
         ("sentence_transformer.training_args", "BatchSamplers", "likewise.training_args"),
     ],

@@ -316,7 +316,6 @@ def loss_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -
 FILES = {
     "load_file_path": "files are found by the room that loads models",
     "load_torch_weights": "weights are read by the room that loads models",
-    "on_model_ready": "modules know nothing of their model",
 }
 OWN_FORM = {
     "load_config": "its settings have had several forms, and are read by one function",
@@ -332,7 +331,7 @@ NOT_CALLED: dict[str, dict[str, str]] = {
     "Pooling": FILES | OWN_FORM,
     "Normalize": FILES | OWN_FORM,
     "Router": FILES | OWN_FORM | {"get_config_dict": "it has no settings but its routes"},
-    "SentenceTransformer": {"is_singular_input": "an input is one text, or a list", "supports": MODALITIES},
+    "SentenceTransformer": {"supports": MODALITIES},
 }
 MODULES = (
     "Dense",

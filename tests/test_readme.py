@@ -8,18 +8,27 @@ from pathlib import Path
 import pytest
 from small import small_model_folder
 
+from likewise import CrossEncoder
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs(
+def test_the_python_examples_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    small_model_folder("all-MiniLM-L6-v2")  # a folder of that name comes before the Hub
-    exec(compile(example, "README.md", "exec"), {})
-    assert "anchor=question, positive=answer -> MultipleNegativesRankingLoss" in capsys.readouterr().out
+    small_model_folder("all-MiniLM-L6-v2")  # folders of these names come before the Hub
+    reranker = "cross-encoder/ms-marco-MiniLM-L6-v2"
+    CrossEncoder(small_model_folder("plain"), num_labels=1, device="cpu").save(reranker)
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "anchor=question, positive=answer -> MultipleNegativesRankingLoss" in printed
+    assert "'corpus_id': 0" in printed
+    assert "label -> BinaryCrossEntropyLoss" in printed
     assert Path("my-model/modules.json").is_file()
 
 

@@ -210,3 +210,42 @@ def test_the_recipes_of_the_project_are_right_but_for_their_data(path: Path) -> 
 
 def test_there_are_recipes() -> None:
     assert [path.stem for path in RECIPES] == ["answer_reranker", "nli_triplets", "sts_cosent"]
+
+
+ATTACKS = {
+    "an object": "model: !!python/object/apply:builtins.open [{mark}, w]",
+    "an object in a list": "model: a\ntrain: {{pairs: [!!python/object/new:builtins.open [{mark}, w]]}}",
+    "a name": "model: !!python/name:os.system\ntrain: {{}}",
+    "a module": "model: !!python/module:antigravity\ntrain: {{}}",
+    "a tag of its own": "model: !open {mark}\ntrain: {{}}",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_recipe_runs_no_code(tmp_path: Path, attack: str) -> None:
+    mark = tmp_path / "ran"
+    (tmp_path / "recipe.yaml").write_text(ATTACKS[attack].format(mark=mark))
+    with pytest.raises(
+        ValueError, match=r"recipe\.yaml is not YAML: could not determine a constructor for the tag"
+    ):
+        read_recipe(tmp_path / "recipe.yaml")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("train.pairs.loss", "os.system", "knows no `os.system`"),
+        ("train.pairs.loss", "__init__", "knows no `__init__`"),
+        ("train.pairs.loss", {"name": "CoSENTLoss", "similarity_fct": "__import__"}, "knows no `__import__`"),
+        ("train.pairs.loss", {"name": "CoSENTLoss", "model": "elsewhere"}, "knows no `model`"),
+        ("test.pairs.evaluator", "SentenceEvaluator", "knows no `SentenceEvaluator`"),
+        ("model", {"name": "a", "trust_remote_code": True}, "knows no `trust_remote_code`"),
+        ("model", {"name": "a", "model_kwargs": {"weights_only": False}}, "knows no `model_kwargs`"),
+    ],
+)
+def test_a_recipe_names_nothing_but_what_is_listed(
+    content: dict[str, Any], path: str, value: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(changed(content, path, value))

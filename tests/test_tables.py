@@ -110,3 +110,13 @@ def test_a_damaged_row_of_a_beir_folder_is_named(
     write_beir(tmp_path / "task", name, content)
     with pytest.raises(ValueError, match=message):
         read_folder(tmp_path / "task")
+
+
+def test_words_that_stand_for_nothing_elsewhere_are_texts(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,n\nNA,1\nnull,\nNone,3\n")
+    with quiet_datasets():
+        assert load_table([tmp_path / "rows.csv"]).to_dict() == {
+            "text": ["NA", "null", "None"],
+            "n": [1.0, None, 3.0],
+        }
+    assert read_columns(tmp_path / "rows.csv", "text")["text"] == ["NA", "null", "None"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
-from likewise.cli.texts import split_names
+from likewise.cli.read_texts import split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset

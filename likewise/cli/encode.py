@@ -11,8 +11,8 @@ import typer
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
+from likewise.cli.read_texts import read_texts
 from likewise.cli.shards import EncodeShard, shards_in
-from likewise.cli.texts import read_texts
 
 FORMS = (
     "a .npy file (one row per text), a .parquet file (columns text and embedding), or a folder to search in"

@@ -10,7 +10,7 @@ import typer
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
-from likewise.cli.texts import split_names
+from likewise.cli.read_texts import split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset

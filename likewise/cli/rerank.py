@@ -9,7 +9,7 @@ import typer
 
 from likewise.cli import console
 from likewise.cli.model_names import load_cross_encoder
-from likewise.cli.texts import read_texts
+from likewise.cli.read_texts import read_texts
 
 
 def rerank(

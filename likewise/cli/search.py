@@ -10,7 +10,7 @@ import typer
 from likewise.cli import console
 from likewise.cli.index import Index
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
-from likewise.cli.texts import read_texts
+from likewise.cli.read_texts import read_texts
 
 if TYPE_CHECKING:
     from likewise.sentence_transformer.model import SentenceTransformer

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.cli.model_names import load_model
-from likewise.cli.texts import read_texts
+from likewise.cli.read_texts import read_texts
 from likewise.model.kept import refuse_other, written_whole
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ def drawn_from(seed: int, rows: Sequence[int]) -> torch.Generator:
 
 def labels_of(values: Sequence[Any]) -> Tensor | list[Tensor]:
     """(B,); or a tensor for each row where labels are lists, which may differ in length."""
-    is_list = len(values) > 0 and (isinstance(values[0], list | tuple) or getattr(values[0], "ndim", 0))
+    is_list = len(values) > 0 and (isinstance(values[0], list | tuple) or getattr(values[0], "ndim", 0) > 0)
     return [torch.as_tensor(value) for value in values] if is_list else label_tensor(values)
 
 

@@ -89,7 +89,7 @@ class CrossEncoder(Model):
         >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
     """
 
-    output = "scores"
+    over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
 
     def __init__(
@@ -251,6 +251,10 @@ class CrossEncoder(Model):
         return self.transformers_model(**kwargs) if features is None else super().forward(features, **kwargs)
 
     # Predict
+
+    def is_singular_input(self, inputs: Any) -> bool:
+        """Whether these inputs of `predict` are one pair, whose score it returns, rather than a list of pairs."""
+        return as_pairs(inputs)[1]
 
     def predict(
         self,
@@ -559,8 +563,9 @@ class CrossEncoder(Model):
 
     def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         """The weights of a CrossEncoder that was saved to a folder, on the CPU, by their names here."""
-        saved = nn.Sequential(OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules))
-        return saved.state_dict()
+        return nn.Sequential(
+            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
+        ).state_dict()
 
 
 def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from likewise.training.run.arguments import BaseTrainingArguments
+from likewise.training.run.arguments import (
+    BaseTrainingArguments,
+    BatchSamplers,
+    MultiDatasetBatchSamplers,
+)
+
+__all__ = ["BatchSamplers", "CrossEncoderTrainingArguments", "MultiDatasetBatchSamplers"]
 
 
 @dataclass

@@ -168,10 +168,10 @@ def _grouped_sdpa(
         return _dense_sdpa(query, key, value, tokens.groups[0], dropout, scale, causal, window, bias)
     # `split`, not slices: the backward of each slice would be a zero tensor of full size.
     sizes = [length * count for length, count in tokens.groups]
-    parts = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
+    by_group = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
     outputs = [
-        _dense_sdpa(*part, group, dropout, scale, causal, window, bias)
-        for group, part in zip(tokens.groups, parts, strict=True)
+        _dense_sdpa(q, k, v, group, dropout, scale, causal, window, bias)
+        for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
     ]
     return torch.cat(outputs) if outputs else query
 
@@ -241,7 +241,7 @@ class _BlockAttention(torch.autograd.Function):
         if dropout:
             sizes = [w.numel() for w in weights]
             mask = keep_mask([sum(sizes)], dropout, query)
-            kept = tuple(part.view_as(w) for part, w in zip(mask.split(sizes), weights, strict=True))
+            kept = tuple(of_block.view_as(w) for of_block, w in zip(mask.split(sizes), weights, strict=True))
         for i, (_, v_, out_) in enumerate(blocks.split(heads, v, out)):
             torch.bmm(weights[i] * kept[i] if kept else weights[i], v_, out=out_)
         ctx.save_for_backward(q, k, v, out, *weights, *kept)
@@ -254,15 +254,15 @@ class _BlockAttention(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, out, *saved = ctx.saved_tensors
         blocks: Blocks = ctx.blocks
-        heads, number = ctx.heads, len(blocks.blocks)
-        weights, kept = saved[:number], saved[number:]
+        heads, num_blocks = ctx.heads, len(blocks.blocks)
+        weights, kept = saved[:num_blocks], saved[num_blocks:]
         grad_out = blocks.gather(grad_output, padding=0.0)
         # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(out * grad_out).
         row_sums = (out * grad_out).sum(-1, keepdim=True)
         grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
         grad_bias = None if ctx.bias_shape is None else q.new_zeros(ctx.bias_shape)
-        parts = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
-        for i, (block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_) in enumerate(parts):
+        by_block = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
+        for i, (block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_) in enumerate(by_block):
             grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2))
             dropped = weights[i]
             if kept:
@@ -318,8 +318,8 @@ def _sums_by_distance(scores: Tensor) -> Tensor:
 
 def _visible(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
     """(length, length) bool: whether query i sees key j."""
-    place = torch.arange(length, device=device)
-    distance = place[:, None] - place[None, :]
+    position = torch.arange(length, device=device)
+    distance = position[:, None] - position[None, :]
     visible = torch.ones(length, length, dtype=torch.bool, device=device)
     if causal:
         visible &= distance >= 0
@@ -345,6 +345,7 @@ def _cuda_attention(
     """torch's fused variable-length kernels; the operators beneath the public functions, since those take no dropout."""
     ends, longest = tokens.cumulative_lengths, tokens.longest
     if query.dtype in (torch.float16, torch.bfloat16):
+        # The kernel counts the neighbours on either side, ours the token itself too. A window says causality by its right side.
         left = -1 if window is None else window - 1
         right = 0 if causal else left
         output: Tensor = torch.ops.aten._flash_attention_forward(

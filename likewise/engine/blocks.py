@@ -63,28 +63,31 @@ class Blocks:
     def split(self, heads: int, *blocked: Tensor) -> Iterator[tuple[Any, ...]]:
         """Each block with its part of every tensor: (S * H, D) -> views (count * H, length, D)."""
         sizes = [block.count * heads * block.length for block in self.blocks]
-        for block, *parts in zip(self.blocks, *(tensor.split(sizes) for tensor in blocked), strict=True):
-            yield block, *(part.view(block.count * heads, block.length, -1) for part in parts)
+        for block, *pieces in zip(self.blocks, *(tensor.split(sizes) for tensor in blocked), strict=True):
+            yield block, *(piece.view(block.count * heads, block.length, -1) for piece in pieces)
 
     def _rows(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
         """`source`, `target` and `padding` for rows of one head each."""
         if heads not in self._heads:
-            numbers = torch.arange(heads, device=self.source.device)
+            head_numbers = torch.arange(heads, device=self.source.device)
             sources, start = [], 0
-            place = torch.empty(len(self.source), heads, dtype=torch.long, device=self.source.device)
+            row_of = torch.empty(len(self.source), heads, dtype=torch.long, device=self.source.device)
             for block in self.blocks:
                 size = block.count * block.length
-                own = self.source[start : start + size].view(block.count, block.length, 1) * heads + numbers
-                sources.append(own.transpose(1, 2).flatten())
-                rows = torch.arange(size * heads, device=numbers.device).view(
+                of_heads = (
+                    self.source[start : start + size].view(block.count, block.length, 1) * heads
+                    + head_numbers
+                )
+                sources.append(of_heads.transpose(1, 2).flatten())
+                rows = torch.arange(size * heads, device=head_numbers.device).view(
                     block.count, heads, block.length
                 )
-                place[start : start + size] = rows.transpose(1, 2).reshape(size, heads) + start * heads
+                row_of[start : start + size] = rows.transpose(1, 2).reshape(size, heads) + start * heads
                 start += size
             self._heads[heads] = (
                 torch.cat(sources),
-                place[self.target].flatten(),
-                place[self.padding].flatten(),
+                row_of[self.target].flatten(),
+                row_of[self.padding].flatten(),
             )
         return self._heads[heads]
 
@@ -101,24 +104,25 @@ _known: WeakKeyDictionary[TokenBatch, Blocks] = WeakKeyDictionary()
 
 def _make(tokens: TokenBatch) -> Blocks:
     lengths = tokens.lengths[tokens.lengths > 0]
+    # From 64 tokens on a step is at most an eighth of the length: no more of a block is padding, and there are few blocks.
     steps = (2 ** (lengths.float().log2().floor() - 3)).clamp(min=SMALLEST_STEP).long()
     rounded = (lengths + steps - 1) // steps * steps
     _, counts = torch.unique_consecutive(rounded, return_counts=True)
     blocks, sources, targets, paddings = [], [], [], []
-    first_token = first_place = 0
-    for own in lengths.split(counts.tolist()):
-        count, length = len(own), int(own[-1])
-        filled = torch.arange(length) < own.unsqueeze(1)  # (count, length)
+    first_token = first_slot = 0
+    for of_block in lengths.split(counts.tolist()):
+        count, length = len(of_block), int(of_block[-1])
+        filled = torch.arange(length) < of_block.unsqueeze(1)  # (count, length)
         source = torch.zeros(count, length, dtype=torch.long)
-        source[filled] = torch.arange(first_token, first_token + int(own.sum()))
+        source[filled] = torch.arange(first_token, first_token + int(of_block.sum()))
         sources.append(source.flatten())
-        targets.append(filled.flatten().nonzero().squeeze(1) + first_place)
-        paddings.append((~filled).flatten().nonzero().squeeze(1) + first_place)
+        targets.append(filled.flatten().nonzero().squeeze(1) + first_slot)
+        paddings.append((~filled).flatten().nonzero().squeeze(1) + first_slot)
         hidden = None
-        if length * count > own.sum():
+        if length * count > of_block.sum():
             hidden = ~filled[:, None, None].to(tokens.device)
         blocks.append(Block(count, length, hidden))
-        first_token += int(own.sum())
-        first_place += count * length
-    source, target, padding = (torch.cat(parts).to(tokens.device) for parts in (sources, targets, paddings))
+        first_token += int(of_block.sum())
+        first_slot += count * length
+    source, target, padding = (torch.cat(pieces).to(tokens.device) for pieces in (sources, targets, paddings))
     return Blocks(tuple(blocks), source, target, padding)

@@ -48,15 +48,16 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
     def column(self, number: int) -> TokenBatch:
         """The sequences of one column, in its rows' order."""
         tokens, rows = self.tokens, self.num_rows
-        places = tokens.place[number * rows : (number + 1) * rows]
-        order = places.sort().values  # the column's sequences, by length
+        positions = tokens.place[number * rows : (number + 1) * rows]
+        # Packed positions that ascend are the column's own packed order: lengths ascend with them.
+        order = positions.sort().values
         kept = torch.zeros(len(tokens), dtype=torch.bool)
         kept[order] = True
         mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
         return TokenBatch(
             input_ids=tokens.input_ids[mask],
             lengths=tokens.lengths[order],
-            place=places.argsort().argsort(),
+            place=positions.argsort().argsort(),  # each row's rank among them
             token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
             prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
         )

@@ -87,17 +87,17 @@ class Embed:
         """
         if columns is None and isinstance(batch, ColumnBatch) and batch.tasks is None:
             return batch.split(self.sequences(model, batch.tokens))
-        numbers = range(len(batch)) if columns is None else columns
-        return tuple(self._column(model, batch, number) for number in numbers)
+        wanted = range(len(batch)) if columns is None else columns
+        return tuple(self._column(model, batch, column) for column in wanted)
 
-    def _column(self, model: Encoder, batch: Batch, number: int) -> Tensor:
+    def _column(self, model: Encoder, batch: Batch, column: int) -> Tensor:
         if isinstance(batch, ColumnBatch):
-            task = {} if batch.tasks is None else {"task": batch.tasks[number]}
-            return self.sequences(model, batch.column(number), task)
+            task = {} if batch.tasks is None else {"task": batch.tasks[column]}
+            return self.sequences(model, batch.column(column), task)
         if not self.recomputes:
-            return self._pass(model, dict(batch[number]))
+            return self._pass(model, dict(batch[column]))
         first = next(model.children(), None)
-        return self.sequences(model, FeatureBatch(batch[number], first))
+        return self.sequences(model, FeatureBatch(batch[column], first))
 
     @property
     def recomputes(self) -> bool:
@@ -117,11 +117,11 @@ class Embed:
         if self.recomputes:
             first_kept = _first_kept(chunks, size if self.keep_tokens is None else self.keep_tokens)
         bar = tqdm(chunks, "Embed micro-batches", disable=not (self.show_progress_bar and self.recomputes))
-        parts = [
-            self._pass(model, {**_features(chunk), **options}, chunk.device if number < first_kept else None)
-            for number, chunk in enumerate(bar)
+        embeddings = [
+            self._pass(model, {**_features(chunk), **options}, chunk.device if i < first_kept else None)
+            for i, chunk in enumerate(bar)
         ]
-        return batch.restore(torch.cat(parts))
+        return batch.restore(torch.cat(embeddings))
 
     def _chunk_tokens(self, model: Encoder, batch: TokenBatch | FeatureBatch) -> int | None:
         """The tokens of a chunk; None for the whole batch in one pass."""
@@ -138,8 +138,10 @@ class Embed:
     ) -> Tensor:
         """One forward pass; on a device to be made again in the backward pass, if that is said."""
         if recomputed_on is None or not torch.is_grad_enabled():
-            found: Tensor = model.layer_embeddings(features) if self.layers else model(features)[self.output]
-            return found
+            embeddings: Tensor = (
+                model.layer_embeddings(features) if self.layers else model(features)[self.output]
+            )
+            return embeddings
         # The argument is there only to tell `checkpoint` the device, whose random state it must keep.
         at = torch.empty(0, device=recomputed_on)
         again: Tensor = checkpoint(lambda _: self._pass(model, dict(features)), at, use_reentrant=False)
@@ -163,12 +165,12 @@ def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:
     longest = max(column["input_ids"].shape[1] for column in columns)
     joined = {}
     for key in first:
-        parts = [column[key] for column in columns]
+        values = [column[key] for column in columns]
         if key == "prompt_length":
-            parts = [torch.as_tensor(part).reshape(-1).expand(len(first["input_ids"])) for part in parts]
+            values = [torch.as_tensor(value).reshape(-1).expand(len(first["input_ids"])) for value in values]
         else:
-            parts = [pad(part, (0, longest - part.shape[1])) for part in parts]
-        joined[key] = torch.cat(parts)
+            values = [pad(value, (0, longest - value.shape[1])) for value in values]
+        joined[key] = torch.cat(values)
     return ColumnBatch(TokenBatch.from_padded(**joined), len(columns))
 
 
@@ -178,8 +180,8 @@ def _features(batch: TokenBatch | FeatureBatch) -> dict[str, Any]:
 
 def _first_kept(chunks: Sequence[TokenBatch | FeatureBatch], keep_tokens: int) -> int:
     """The number of the first chunk that keeps its graph."""
-    number = len(chunks)
-    while number and chunks[number - 1].num_tokens <= keep_tokens:
-        number -= 1
-        keep_tokens -= chunks[number].num_tokens
-    return number
+    first = len(chunks)
+    while first and chunks[first - 1].num_tokens <= keep_tokens:
+        first -= 1
+        keep_tokens -= chunks[first].num_tokens
+    return first

@@ -23,7 +23,7 @@ from likewise.engine.token_batch import TokenBatch
 
 logger = logging.getLogger(__name__)
 
-TRIAL_LENGTHS = (3, 5, 8)
+TRIAL_LENGTHS = (3, 5, 8)  # unequal, so that tokens of another sequence, positions or padding would show
 # One for all models, since several may share their weights: a trial switches the model's attention back and forth.
 _one_trial = Lock()
 
@@ -171,8 +171,8 @@ class PackedEncoder:
         Returns:
             The last layer's; with `output_hidden_states` those of all layers, the input embeddings first.
         """
-        known = self._parameters | {"input_ids", "attention_mask"}  # a wrapper may name neither
-        given = {key: value for key, value in features.items() if key in known}
+        taken = self._parameters | {"input_ids", "attention_mask"}  # a wrapper may name neither
+        given = {key: value for key, value in features.items() if key in taken}
         if "use_cache" in self._parameters:
             given.setdefault("use_cache", False)
         return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
@@ -187,24 +187,24 @@ class PackedEncoder:
 
     def _try_packing(self) -> str:
         """Pack and pad three short sequences; why packing cannot be used, or an empty string."""
-        model, own = self.model, self._own_forward
-        if not own and not ("position_ids" in self._parameters and self._takes_any):
+        model, has_own_forward = self.model, self._own_forward
+        if not has_own_forward and not ("position_ids" in self._parameters and self._takes_any):
             return f"{type(model).__name__} takes no positions or passes no arguments on to its attention"
-        if not own and not model._can_set_attn_implementation():
+        if not has_own_forward and not model._can_set_attn_implementation():
             return f"{type(model).__name__} has its own attention"
         tokens = self._trial_batch()
         usual = model.config._attn_implementation
         try:
             with self._plainly():
                 expected = self._padded(tokens)[0]
-                if not own:
+                if not has_own_forward:
                     attention.register()
                     model.set_attn_implementation(attention.NAME)
-                found = self._packed(tokens)[0]
+                actual = self._packed(tokens)[0]
         except Exception as error:
             model.set_attn_implementation(usual)
             return f"{type(model).__name__} cannot run packed ({error})"
-        if not agree(found, expected):
+        if not agree(actual, expected):
             model.set_attn_implementation(usual)
             return f"{type(model).__name__} gives other numbers when packed"
         return ""
@@ -263,6 +263,8 @@ class PackedEncoder:
 def agree(found: Tensor, expected: Tensor) -> bool:
     """Whether two ways of one computation differ by no more than their rounding."""
     exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
+    # What is wrong (a neighbour seen, a position shifted) changes embeddings by far more than half precision or TF32, which
+    # keep 8 to 11 bits; relative to the largest value, since small ones are differences of large ones.
     tolerance = 1e-3 if exact else 0.05
     atol = tolerance * float(expected.abs().max())
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=atol)

@@ -220,8 +220,8 @@ ARCHITECTURES: dict[str, tuple[str, Read]] = {
 
 def read_attention(
     query: Tensor,
-    key: nn.Module,
-    value: nn.Module,
+    key: Any,
+    value: Any,
     hidden: Tensor,
     reading: Reading,
     drop: float,

@@ -1,7 +1,7 @@
 """Faster forms of a transformers model's linear, GELU and dropout layers on the CPU, in float32.
 
-On processors with AVX-512, linear layers go through oneDNN, which adds the bias while the product is in registers; torch's
-own path copies the bias into the output first, and is the faster one on others. GELU works in place where no gradient is
+On processors with AVX-512, linear layers of many rows go through oneDNN, which adds the bias while the product is in
+registers; torch's own path copies the bias into the output first, and is the faster one on others and for few rows. GELU works in place where no gradient is
 wanted. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and results
 stay as they are.
 """
@@ -19,9 +19,7 @@ from torch.nn.functional import dropout, gelu, linear
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
 
-FEWEST_ROWS = (
-    128  # of fewer, oneDNN takes longer than torch's own path: it arranges the weight anew in each call
-)
+FEW_ROWS = 127  # for so few, oneDNN takes longer than torch's own path
 
 
 def has_fast_one_dnn() -> bool:
@@ -51,7 +49,7 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
     """What a linear layer makes of (..., in_features), by oneDNN: (..., out_features)."""
     if (
-        input.numel() < FEWEST_ROWS * input.shape[-1]
+        input.numel() <= FEW_ROWS * input.shape[-1]
         or not _is_fast(input)
         or layer.weight.dtype != torch.float32
     ):

@@ -17,8 +17,10 @@ from likewise.engine.features import FEATURES, Padding
 class TokenBatch:
     """N sequences of token ids laid end to end, shortest first; T tokens in all.
 
-    Tokens lie in packed order (by length). What belongs to a whole sequence, such as its embedding, is handed
-    back in the caller's order: `batch.restore(x)`.
+    There are two orders. In packed order the sequences lie by their lengths: those of equal length are neighbours, so that
+    attention takes them as one dense block, and a chunk is a slice. In the caller's order they came, as rows of a data set or
+    column by column. Tokens, and all that is computed of them, are in packed order; what belongs to a whole sequence, such as
+    its embedding, is handed back in the caller's order: `batch.restore(x)`.
 
     Attributes:
         input_ids: (T,) int64.
@@ -54,7 +56,7 @@ class TokenBatch:
         return cls(
             input_ids=input_ids[rows][sorted_mask],
             lengths=lengths[order],
-            place=torch.argsort(order),
+            place=torch.argsort(order),  # `order` is from packed to caller's; its inverse the way back
             token_type_ids=None if token_type_ids is None else token_type_ids[rows][sorted_mask],
             prompt_lengths=prompt_lengths,
         )
@@ -132,11 +134,11 @@ class TokenBatch:
         The chunks' sequences, one chunk after the other, lie in this batch's packed order: concatenated results
         go through `restore`.
         """
-        sizes = [part.stop - part.start for part in chunked_lengths(self.lengths.tolist(), max_tokens)]
+        sizes = [run.stop - run.start for run in chunked_lengths(self.lengths.tolist(), max_tokens)]
         if len(sizes) <= 1:
             return [replace(self, place=torch.arange(len(self)))]
         lengths = self.lengths.split(sizes)
-        token_sizes = [int(part.sum()) for part in lengths]
+        token_sizes = [int(of_chunk.sum()) for of_chunk in lengths]
         ids = self.input_ids.split(token_sizes)
         types = [None] * len(sizes) if self.token_type_ids is None else self.token_type_ids.split(token_sizes)
         prompts = [None] * len(sizes) if self.prompt_lengths is None else self.prompt_lengths.split(sizes)

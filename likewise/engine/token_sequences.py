@@ -80,8 +80,8 @@ class TokenSequences:
 
     def pack(self) -> TokenBatch:
         """One TokenBatch of all the sequences, laid out by length."""
-        order = np.argsort(self.lengths, kind="stable")
-        place = np.empty_like(order)
+        order = np.argsort(self.lengths, kind="stable")  # caller's numbers in packed order
+        place = np.empty_like(order)  # its inverse: where each of the caller's sequences lies
         place[order] = np.arange(len(order))
         laid = self.select(order)
         return TokenBatch(

@@ -77,6 +77,9 @@ class Columns:
         return f"{texts}; {self.label.value}"
 
 
+NAMES_OF_COMPUTE = ("compute", "compute_loss_from_embeddings")
+
+
 class Loss(nn.Module, ABC):
     """A training loss over the embeddings of a batch's text columns.
 
@@ -118,14 +121,25 @@ class Loss(nn.Module, ABC):
             )
         if not cls.names_are_one:
             return
-        names = ("compute", "compute_loss_from_embeddings")
-        for name, other in (names, names[::-1]):
+        for name, other in (NAMES_OF_COMPUTE, NAMES_OF_COMPUTE[::-1]):
             if name in vars(cls) and other not in vars(cls):
                 setattr(cls, other, vars(cls)[name])
 
     def __init__(self, model: Encoder) -> None:
         super().__init__()
         self.model = model
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """What is put on one loss as `compute`, by either name, is called by both."""
+        for each in self._names_of(name):
+            super().__setattr__(each, value)
+
+    def __delattr__(self, name: str) -> None:
+        for each in self._names_of(name):
+            super().__delattr__(each)
+
+    def _names_of(self, name: str) -> tuple[str, ...]:
+        return NAMES_OF_COMPUTE if self.names_are_one and name in NAMES_OF_COMPUTE else (name,)
 
     @abstractmethod
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> LossValue:
@@ -217,9 +231,9 @@ def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Te
     """
     rows = len(embeddings[0])
     if labels is None or labels.numel() != rows:
-        found = "none" if labels is None else f"{labels.numel()} in a tensor of shape {tuple(labels.shape)}"
+        given = "none" if labels is None else f"{labels.numel()} in a tensor of shape {tuple(labels.shape)}"
         raise ValueError(
-            f"{type(loss).__name__} takes {loss.takes[0].label.value}, so {rows} labels for this batch; but got {found}. "
+            f"{type(loss).__name__} takes {loss.takes[0].label.value}, so {rows} labels for this batch; but got {given}. "
             "Name the label column of the data set 'label' or 'score', or choose a loss without labels."
         )
     return labels.view(-1)

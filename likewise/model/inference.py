@@ -120,15 +120,15 @@ def all_features(
         padded = to_padded(features, padding_of(first, request.task))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
-        for place, row in enumerate(rows.tolist()):
+        for i, row in enumerate(rows.tolist()):
             results[row] = {
-                name: value[place] if isinstance(value, Tensor) and len(value) == len(rows) else value
+                name: value[i] if isinstance(value, Tensor) and len(value) == len(rows) else value
                 for name, value in padded.items()
             }
             if hasattr(first, "rows"):  # inputs of several kinds: each has the features of its own
-                own = first.rows(padded, place, place + 1)
-                results[row] = {name: value[0] for name, value in own.items()} | {
-                    "sentence_embedding": padded["sentence_embedding"][place]
+                of_text = first.rows(padded, i, i + 1)
+                results[row] = {name: value[0] for name, value in of_text.items()} | {
+                    "sentence_embedding": padded["sentence_embedding"][i]
                 }
         progress(len(rows))
     return results
@@ -147,7 +147,8 @@ def token_embeddings(
             )
         if "tokens" in features:
             pieces = features["token_embeddings"].split(features["tokens"].lengths.tolist())
-            ordered = [pieces[place] for place in features["tokens"].place.tolist()]
+            # Packed order to the order that `rows` has.
+            ordered = [pieces[position] for position in features["tokens"].place.tolist()]
         else:
             masks = features["attention_mask"].bool()  # padding may stand on either side
             ordered = [v[mask] for v, mask in zip(features["token_embeddings"], masks, strict=True)]
@@ -206,8 +207,8 @@ def run_batches(
     budget = _Budget(request.token_budget)
     with torch.inference_mode():
         for start, rows, make in batches(model, texts, request, budget):
-            for part, features in _run(model, rows, make, request, budget):
-                yield start + part, features
+            for of_window, features in _run(model, rows, make, request, budget):
+                yield start + of_window, features
 
 
 def _run(
@@ -238,9 +239,9 @@ def _packed_batches(
     model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
     def tokenize(start: int) -> TokenSequences:
-        part = texts[start : start + WINDOW]
+        window = texts[start : start + WINDOW]
         sequences: TokenSequences = model.token_sequences(
-            part, request.prompt, request.task, **request.reading
+            window, request.prompt, request.task, **request.reading
         )
         return sequences
 
@@ -251,8 +252,8 @@ def _packed_batches(
 
         # Longest first: if memory does not suffice, that shows at once.
         order = np.argsort(-sequences.lengths, kind="stable")
-        for part in budget.cut(sequences.lengths[order].tolist()):
-            yield start, order[part], make
+        for batch in budget.cut(sequences.lengths[order].tolist()):
+            yield start, order[batch], make
 
 
 def _ahead(
@@ -284,5 +285,5 @@ def _padded_batches(
 
     per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
     order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
-    for part in budget.cut([per_text] * len(texts)):
-        yield 0, order[part], make
+    for batch in budget.cut([per_text] * len(texts)):
+        yield 0, order[batch], make

@@ -45,8 +45,8 @@ class Model(nn.Sequential):
         ValueError: There is no prompt of that name.
     """
 
-    output: ClassVar[str]
-    """The feature that the last module gives, which losses are computed from."""
+    over_inputs: ClassVar[str] = "encode"
+    """The method that runs the model over a list of inputs, which evaluators call."""
     default_prompts: ClassVar[Mapping[str, str]] = {}
     """The prompts that every model of the family has."""
 

@@ -198,7 +198,8 @@ def _whole_modules(auto_model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
     for name, module in auto_model.named_modules():
         if isinstance(module, ModulesToSaveWrapper):
-            yield name, module.modules_to_save[module.active_adapter]
+            active: Any = module.active_adapter
+            yield name, module.modules_to_save[active]
 
 
 def _peft() -> Any:

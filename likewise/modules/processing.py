@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,8 +16,16 @@ KINDS = ("common", "text", "audio", "image", "video", "chat_template")
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
 NO_TRUNCATION = (False, "do_not_truncate")
 PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
-WITHOUT_EFFECT = ("padding_side", "return_tensors", "return_attention_mask", "verbose")
-KNOWN = ("max_length", "truncation", "add_special_tokens", "padding", "pad_to_multiple_of", *WITHOUT_EFFECT)
+WITHOUT_EFFECT = ("return_tensors", "return_attention_mask", "verbose")
+KNOWN = (
+    "max_length",
+    "truncation",
+    "add_special_tokens",
+    "padding",
+    "padding_side",
+    "pad_to_multiple_of",
+    *WITHOUT_EFFECT,
+)
 
 ProcessingKwargs = Mapping[str, Mapping[str, Any]]
 """Keyword arguments of the tokenizer's call by kind of input: `{"text": {"max_length": 128}}`; "common" is for all."""
@@ -33,6 +41,7 @@ class Processing:
         add_special_tokens: Whether texts get the tokenizer's special tokens.
         to_max_length: Whether padded features are as wide as the longest that a text may be.
         multiple: Padded features are a multiple of so many wide.
+        side: Where padded features have their padding; None for the tokenizer's side.
     """
 
     max_length: int | None = None
@@ -40,6 +49,7 @@ class Processing:
     add_special_tokens: bool = True
     to_max_length: bool = False
     multiple: int = 1
+    side: Literal["left", "right"] | None = None
 
     @classmethod
     def of(cls, kwargs: ProcessingKwargs) -> Processing:
@@ -57,6 +67,7 @@ class Processing:
             given.get("add_special_tokens", True),
             given.get("padding") == "max_length",
             given.get("pad_to_multiple_of") or 1,
+            given.get("padding_side"),
         )
 
     @property
@@ -103,13 +114,14 @@ def check_processing_kwargs(kwargs: Any) -> None:
         "truncation": lambda value: value is True or value in (*NO_TRUNCATION, *TRUNCATIONS),
         "add_special_tokens": lambda value: isinstance(value, bool),
         "padding": lambda value: value in PADDINGS,
+        "padding_side": lambda value: value in (None, "left", "right"),
         "pad_to_multiple_of": lambda value: value is None or (type(value) is int and value > 0),
     }
     for key, value in {**kwargs.get("common", {}), **kwargs.get("text", {})}.items():
         if key not in KNOWN or not fitting.get(key, lambda value: True)(value):
             raise ValueError(
                 f"`processing_kwargs` has `{key}={value!r}` for texts, which is not known here. It takes max_length, "
-                f"truncation (True, False, {', '.join(TRUNCATIONS)}), add_special_tokens, padding and pad_to_multiple_of."
+                f"truncation (True, False, {', '.join(TRUNCATIONS)}), add_special_tokens, padding, padding_side and pad_to_multiple_of."
             )
 
 

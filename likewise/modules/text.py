@@ -141,17 +141,24 @@ class Tokenization:
 
     def _encode_slow(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
         """For tokenizers written in Python."""
-        has_pairs = any(not isinstance(text, str) for text in texts)
-        encoded = self.tokenizer(texts, verbose=False)
-        ids, types = encoded["input_ids"], encoded.get("token_type_ids") if has_pairs else None
-        longer = [] if self.max_length is None else [i for i, x in enumerate(ids) if len(x) > self.max_length]
-        if longer:
-            cut = self.tokenizer([texts[i] for i in longer], truncation=True, max_length=self.max_length)
-            for place, i in enumerate(longer):
-                ids[i] = cut["input_ids"][place]
-                if types is not None:
-                    types[i] = cut["token_type_ids"][place]
-        return ids, types, len(longer)
+        parts = [(text,) if isinstance(text, str) else text for text in texts]
+        flat = [part for text in parts for part in text]
+        plain = iter(
+            self.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
+        )
+        # Each text is read once; what it gets around it, and where it is cut, is a matter of its ids.
+        limits = {} if self.max_length is None else {"truncation": True, "max_length": self.max_length}
+        special = [self.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
+        ids, types, num_truncated = [], [], 0
+        for text in parts:
+            own = [next(plain) for _ in text]
+            made = self.tokenizer.prepare_for_model(*own, verbose=False, **limits)
+            ids.append(made["input_ids"])
+            types.append(made.get("token_type_ids"))
+            whole = sum(map(len, own)) + special[len(text) - 1]
+            num_truncated += self.max_length is not None and whole > self.max_length
+        is_typed = len(flat) > len(parts) and None not in types
+        return ids, types if is_typed else None, num_truncated
 
     def _prompt_length(self, prompt: str) -> int:
         """Tokens of a prompt, a closing special token not counted."""

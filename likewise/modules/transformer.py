@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class Transformer(InputModule):
         tokenizer_name_or_path: Where the tokenizer is, if not with the model.
         transformer_task: "feature-extraction", the only one: a model without a head.
         processing_kwargs: Keyword arguments of the tokenizer's call, e.g. `{"text": {"max_length": 128}}`: `max_length`,
-            `truncation`, `add_special_tokens`, and `padding` and `pad_to_multiple_of` for what `preprocess` returns
+            `truncation`, `add_special_tokens`, and `padding`, `padding_side` and `pad_to_multiple_of` for what `preprocess` returns
             (`encode` pads nothing). They are saved, and `encode(processing_kwargs=...)` goes over them.
         modality_config: What of the model's output is taken: `{"text": {"method": "forward", "method_output_name": name}}`,
             where the name is "last_hidden_state" (the default), `["hidden_states", k]` or another of the output's, e.g.
@@ -279,9 +280,10 @@ class Transformer(InputModule):
     ) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
         tokens = self.token_sequences(texts, prompt, processing_kwargs).pack()
-        padding = Padding.of(self.tokenizer)
-        features = tokens.to_features(padding)
         processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
+        padding = Padding.of(self.tokenizer)
+        padding = replace(padding, side=processing.side or padding.side)
+        features = tokens.to_features(padding)
         longest = features["input_ids"].shape[1]
         missing = processing.width(longest, self.max_seq_length) - longest
         if missing:

@@ -37,9 +37,11 @@ class Pairs:
         """From the columns of a data set; of pairs that repeat one counts."""
         documents = list(dict.fromkeys([*(corpus or ()), *positives]))
         queries = list(dict.fromkeys(anchors))
-        place = {text: i for i, text in enumerate(documents)}
-        row = {text: i for i, text in enumerate(queries)}
-        pairs = dict.fromkeys((row[a], place[p]) for a, p in zip(anchors, positives, strict=True))
+        document_row = {text: i for i, text in enumerate(documents)}
+        query_row = {text: i for i, text in enumerate(queries)}
+        pairs = dict.fromkeys(
+            (query_row[a], document_row[p]) for a, p in zip(anchors, positives, strict=True)
+        )
         query, positive = np.array(list(pairs), dtype=np.int64).T
         order = np.argsort(query, kind="stable")
         return cls(queries, documents, query[order], positive[order])
@@ -99,42 +101,42 @@ def find_candidates(
     all_pairs, pairwise = similarity
     query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
 
-    def search(part: slice) -> Array:
-        inside = (query >= part.start) & (query < part.stop)
-        excluded = (query[inside] - part.start, positive[inside]) if exclude_positives else None
-        embeddings = torch.from_numpy(np.array(queries[part.start // blocks.size])).to(device)
+    def search(rows: slice) -> Array:
+        inside = (query >= rows.start) & (query < rows.stop)
+        excluded = (query[inside] - rows.start, positive[inside]) if exclude_positives else None
+        embeddings = torch.from_numpy(np.array(queries[rows.start // blocks.size])).to(device)
         search = StreamingTopK(embeddings, k, all_pairs, excluded, report=report)
         for block in documents:
             search.add(block)
-        found = search.result()
+        ranking = search.result()
         # Two kinds of numbers in one array: every float32 and every row number is exact as float64.
-        return np.stack([found.ids.double().cpu().numpy(), found.scores.double().cpu().numpy()], axis=1)
+        return np.stack([ranking.ids.double().cpu().numpy(), ranking.scores.double().cpu().numpy()], axis=1)
 
     with bar:
-        found = np.concatenate(blocks.compute(name, len(pairs.queries), search))
+        kept = np.concatenate(blocks.compute(name, len(pairs.queries), search))
     positive_scores = [
         torch.as_tensor(
             pairwise(
-                _rows(queries, pairs.query[part], blocks.size).to(device),
-                _rows(documents, pairs.positive[part], blocks.size).to(device),
+                _rows(queries, pairs.query[rows], blocks.size).to(device),
+                _rows(documents, pairs.positive[rows], blocks.size).to(device),
             )
         )
         .detach()
         .float()
         .cpu()
-        for part in _parts(len(pairs.query))
+        for rows in _parts(len(pairs.query))
     ]
     return Candidates(
-        found[:, 0].astype(np.int64), found[:, 1].astype(np.float32), torch.cat(positive_scores).numpy()
+        kept[:, 0].astype(np.int64), kept[:, 1].astype(np.float32), torch.cat(positive_scores).numpy()
     )
 
 
 def within_rank(pairs: Pairs, candidates: Candidates, k: int) -> Candidates:
     """Without the candidates that do not rank among the best K if the query's positives, which were left out, count too."""
     rank = np.tile(np.arange(candidates.ids.shape[1]), (len(candidates.ids), 1))
-    for part in _parts(len(pairs.query)):
-        query = pairs.query[part]
-        is_above = candidates.positive_scores[part, None] > candidates.scores[query]
+    for rows in _parts(len(pairs.query)):
+        query = pairs.query[rows]
+        is_above = candidates.positive_scores[rows, None] > candidates.scores[query]
         np.add.at(rank, query, is_above)
     is_within = rank < k
     return Candidates(
@@ -160,15 +162,15 @@ def score_with_cross_encoder(
     query_length = np.array([len(text) for text in pairs.queries])
     document_length = np.array([len(text) for text in pairs.documents])
     order = np.argsort(-(query_length[query] + document_length[document]), kind="stable")
-    found = np.empty(len(order), dtype=np.float32)
-    for part in _parts(len(order)):
-        place = order[part]
-        texts = zip(query[place].tolist(), document[place].tolist(), strict=True)
+    all_scores = np.empty(len(order), dtype=np.float32)
+    for window in _parts(len(order)):
+        batch = order[window]
+        texts = zip(query[batch].tolist(), document[batch].tolist(), strict=True)
         scores = predict([(pairs.queries[q], pairs.documents[d]) for q, d in texts])
-        found[place] = torch.as_tensor(scores).float().cpu().numpy().reshape(-1)
+        all_scores[batch] = torch.as_tensor(scores).float().cpu().numpy().reshape(-1)
     scores = np.full(candidates.scores.shape, -np.inf, dtype=np.float32)
-    scores[rows, columns] = found[: len(rows)]
-    return Candidates(candidates.ids, scores, found[len(rows) :])
+    scores[rows, columns] = all_scores[: len(rows)]
+    return Candidates(candidates.ids, scores, all_scores[len(rows) :])
 
 
 def _parts(num_rows: int) -> list[slice]:
@@ -177,8 +179,8 @@ def _parts(num_rows: int) -> list[slice]:
 
 def _rows(blocks: Sequence[Array], rows: Array, size: int) -> torch.Tensor:
     """Some rows of an array that is cut into blocks of `size` rows."""
-    found = np.empty((len(rows), blocks[0].shape[1]), dtype=np.float32)
+    wanted = np.empty((len(rows), blocks[0].shape[1]), dtype=np.float32)
     for i, block in enumerate(blocks):
         inside = rows // size == i
-        found[inside] = block[rows[inside] - i * size]
-    return torch.from_numpy(found)
+        wanted[inside] = block[rows[inside] - i * size]
+    return torch.from_numpy(wanted)

@@ -98,11 +98,15 @@ class Mined:
 
     def _labeled_lists(self) -> dict[str, list[Any]]:
         """A row for each pair whose query has negatives: a list of the positive and the negatives."""
-        found = self.negatives.ids >= 0
-        pair = np.flatnonzero(found[self.pairs.query].any(axis=1))
+        has_negative = self.negatives.ids >= 0
+        pair = np.flatnonzero(has_negative[self.pairs.query].any(axis=1))
         rows = zip(pair.tolist(), self.pairs.query[pair].tolist(), strict=True)
         kept = [
-            (p, self.negatives.ids[q][found[q]].tolist(), self.negatives.scores[q][found[q]].tolist())
+            (
+                p,
+                self.negatives.ids[q][has_negative[q]].tolist(),
+                self.negatives.scores[q][has_negative[q]].tolist(),
+            )
             for p, q in rows
         ]
         documents = [[int(self.pairs.positive[p]), *ids] for p, ids, _ in kept]
@@ -123,5 +127,5 @@ def _texts(texts: list[str], rows: Array) -> list[str]:
 
 def _extra(scores_name: str | None, scores: Array, ids_name: str | None, ids: Array) -> dict[str, list[Any]]:
     """The columns of scores and ids that are asked for."""
-    found = {} if scores_name is None else {scores_name: scores.tolist()}
-    return found | ({} if ids_name is None else {ids_name: ids.tolist()})
+    columns = {} if scores_name is None else {scores_name: scores.tolist()}
+    return columns | ({} if ids_name is None else {ids_name: ids.tolist()})

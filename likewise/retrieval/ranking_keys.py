@@ -48,8 +48,8 @@ def merged(keys: Tensor, rows: Tensor, more: Tensor) -> Tensor:
     counts = torch.bincount(rows, minlength=len(keys))
     width = int(counts.max()) if len(rows) else 0
     added = keys.new_full((len(keys), width), NO_KEY)
-    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    added[rows, place] = more
+    column = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+    added[rows, column] = more
     return largest(torch.cat([keys, added], dim=1), keys.shape[1] + width)
 
 
@@ -75,13 +75,13 @@ def at_least(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         threshold = threshold - threshold.abs() * 2.0**-8  # stays below when it is rounded
     threshold = threshold.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
     if scores.device.type != "cpu":
-        found = (scores >= threshold).reshape(-1).nonzero().squeeze(1)
-        return found // scores.shape[1], found % scores.shape[1]
+        hits = (scores >= threshold).reshape(-1).nonzero().squeeze(1)
+        return hits // scores.shape[1], hits % scores.shape[1]
     # NumPy compares, and finds few among many, much faster than torch. It has no bfloat16, but positive ones are in the order
     # of the whole numbers of the same bits, and above all negative ones.
     if scores.dtype == torch.bfloat16 and bool((threshold > 0).all()):
         scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)
     elif scores.dtype == torch.bfloat16:
         scores, threshold = scores.float(), threshold.float()
-    found = torch.from_numpy(np.flatnonzero(scores.numpy() >= threshold.numpy()))
-    return found // scores.shape[1], found % scores.shape[1]
+    hits = torch.from_numpy(np.flatnonzero(scores.numpy() >= threshold.numpy()))
+    return hits // scores.shape[1], hits % scores.shape[1]

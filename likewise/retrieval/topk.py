@@ -155,11 +155,11 @@ class StreamingTopK:
                 "Embed both with the same model and the same `truncate_dim`."
             )
         ids = ids.to(self.device)
-        for part in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * self.size)):
-            chunk = self.products.prepare(_float32(documents[part]).to(self.device))
+        for rows in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * self.size)):
+            chunk = self.products.prepare(_float32(documents[rows]).to(self.device))
             done = 0
             while done < len(self.queries):
-                done = self._search(chunk, ids[part], done)
+                done = self._search(chunk, ids[rows], done)
 
     def result(self) -> Ranking:
         """The best K of all documents so far."""
@@ -169,33 +169,33 @@ class StreamingTopK:
         """Documents as they are multiplied, the largest norm of one before it was rounded, and of what one lost."""
         values = torch.empty(len(documents), self.queries.shape[1], dtype=self.dtype, device=self.device)
         longest = residual = 0.0
-        for part in _slices(len(documents), self.times_more * TILE_ELEMENTS // self.size):
-            factors = self.products.documents(documents[part])
+        for rows in _slices(len(documents), self.times_more * TILE_ELEMENTS // self.size):
+            factors = self.products.documents(documents[rows])
             norm = float(factors.norm(dim=1).max())
             if not math.isfinite(norm):
-                names = [f"The embedding of document {number}" for number in ids[part].tolist()]
-                refuse_not_finite(documents[part], names.__getitem__)
-            values[part] = factors
+                names = [f"The embedding of document {one}" for one in ids[rows].tolist()]
+                refuse_not_finite(documents[rows], names.__getitem__)
+            values[rows] = factors
             longest = max(longest, norm)
             if self.dtype != torch.float32:
-                residual = max(residual, float((factors - values[part]).norm(dim=1).max()))
+                residual = max(residual, float((factors - values[rows]).norm(dim=1).max()))
         return values, longest, residual
 
     def _search(self, documents: Tensor, ids: Tensor, start: int) -> int:
         """Search documents for the queries from `start` on, until products prove too coarse; returns where it stopped."""
         factors, num_proposed, dtype = self._factors(documents, ids), 0, self.dtype
         excluded = None if self.excluded is None else _among(*self.excluded, ids)
-        for part in _slices(len(self.queries), self.queries_per_tile, start):
+        for rows in _slices(len(self.queries), self.queries_per_tile, start):
             hidden = None
             if excluded is not None:
-                low, high = torch.searchsorted(excluded[0], excluded[0].new_tensor([part.start, part.stop]))
-                hidden = excluded[0][low:high] - part.start, excluded[1][low:high]
-            num_proposed += self._search_part(documents, ids, factors, part, hidden)
-            self.report((part.stop - part.start) * len(documents))
-            too_many = (part.stop - start) * (self.k + len(documents) * PROPOSED_SHARE)
+                low, high = torch.searchsorted(excluded[0], excluded[0].new_tensor([rows.start, rows.stop]))
+                hidden = excluded[0][low:high] - rows.start, excluded[1][low:high]
+            num_proposed += self._search_part(documents, ids, factors, rows, hidden)
+            self.report((rows.stop - rows.start) * len(documents))
+            too_many = (rows.stop - start) * (self.k + len(documents) * PROPOSED_SHARE)
             if dtype != torch.float32 and num_proposed > too_many:
                 self.dtype = torch.float32  # these documents are too close to each other for so few bits
-                return int(part.stop)
+                return int(rows.stop)
         return len(self.queries)
 
     def _search_part(
@@ -215,18 +215,19 @@ class StreamingTopK:
         rounded, near = queries.to(values.dtype), self.best[part, :0]  # near: keys of products and columns
         step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
         for tile in _slices(len(ids), step):
-            found = self.products.of_tile(rounded, values[tile])
+            tile_products = self.products.of_tile(rounded, values[tile])
             if hidden is not None:
                 inside = (hidden[1] >= tile.start) & (hidden[1] < tile.stop)
-                found[hidden[0][inside], hidden[1][inside] - tile.start] = -torch.inf
+                tile_products[hidden[0][inside], hidden[1][inside] - tile.start] = -torch.inf
             # Worth a look is what reaches the best so far, or the best of these documents, if errors were against it.
+            # Of two products each may be off by `error`, one up and one down: between them the bound is twice that.
             scores = kth_score(self.best[part], self.k).clamp(min=LOWEST)
             floor = self.products.of_scores(scores, queries).clamp(min=LOWEST) - error
             least = torch.maximum(floor, kth_score(near, self.k) - 2 * error)
-            if found.shape[1] >= self.k and bool((least <= LOWEST).any()):
-                least = torch.maximum(least, kth_at_least(found, self.k) - 2 * error)
-            row, column = at_least(found, least)
-            near = merged(near, row, pack(found[row, column].float(), tile.start + column))
+            if tile_products.shape[1] >= self.k and bool((least <= LOWEST).any()):
+                least = torch.maximum(least, kth_at_least(tile_products, self.k) - 2 * error)
+            row, column = at_least(tile_products, least)
+            near = merged(near, row, pack(tile_products[row, column].float(), tile.start + column))
             least = torch.maximum(floor, kth_score(near, self.k) - 2 * error).clamp(min=LOWEST)
             near = near.masked_fill(unpack_scores(near) < least, NO_KEY)
             near = near[:, : int((near != NO_KEY).sum(dim=1).max())]
@@ -244,10 +245,10 @@ class StreamingTopK:
             return pack(products, ids[columns]).masked_fill_(columns < 0, NO_KEY)
         keys = torch.full_like(near, NO_KEY)
         for rows in _slices(len(queries), self.times_more * TILE_ELEMENTS // (near.shape[1] * self.size + 1)):
-            found = columns[rows, : int((columns[rows] >= 0).sum(dim=1).max())]
-            vectors = documents[found.clamp(min=0)]  # (Q, K, D)
+            proposed = columns[rows, : int((columns[rows] >= 0).sum(dim=1).max())]
+            vectors = documents[proposed.clamp(min=0)]  # (Q, K, D)
             scores = self.products.scores(queries[rows].unsqueeze(1), vectors)
-            keys[rows, : found.shape[1]] = pack(scores, ids[found]).masked_fill_(found < 0, NO_KEY)
+            keys[rows, : proposed.shape[1]] = pack(scores, ids[proposed]).masked_fill_(proposed < 0, NO_KEY)
         return keys
 
 
@@ -266,6 +267,6 @@ def _slices(total: int, step: int, start: int = 0) -> Iterator[slice]:
 def _among(rows: Tensor, ids: Tensor, of_chunk: Tensor) -> tuple[Tensor, Tensor]:
     """Of pairs of a query and a document's id those in a chunk: queries, and places in the chunk."""
     in_order = of_chunk.sort()
-    place = torch.searchsorted(in_order.values, ids).clamp(max=len(of_chunk) - 1)
-    hit = in_order.values[place] == ids
-    return rows[hit], in_order.indices[place[hit]]
+    position = torch.searchsorted(in_order.values, ids).clamp(max=len(of_chunk) - 1)
+    hit = in_order.values[position] == ids
+    return rows[hit], in_order.indices[position[hit]]

@@ -70,10 +70,8 @@ class SentenceTransformer(Model):
         >>> model.similarity(embeddings, embeddings)  # doctest: +SKIP
     """
 
-    output = "sentence_embedding"
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
 
-    output = "sentence_embedding"
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
 
     def __init__(
@@ -135,8 +133,9 @@ class SentenceTransformer(Model):
 
     def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         """The weights of a SentenceTransformer that was saved to a folder, on the CPU, by their names here."""
-        saved = nn.Sequential(OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules))
-        return saved.state_dict()
+        return nn.Sequential(
+            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
+        ).state_dict()
 
     def _new_card_data(self) -> SentenceTransformerModelCardData:
         return SentenceTransformerModelCardData()

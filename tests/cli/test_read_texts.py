@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from likewise.cli.texts import read_texts
+from likewise.cli.read_texts import read_texts
 
 TEXTS = ["a cat", 'a "dog", or two', "ein Vögelchen"]
 

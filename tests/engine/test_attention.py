@@ -22,7 +22,7 @@ from likewise.engine.attention import (
     register,
 )
 from likewise.engine.blocks import blocks_of
-from likewise.engine.layers import FastDropout, FastGELU, use_fast_layers
+from likewise.engine.layers import FEW_ROWS, FastDropout, FastGELU, use_fast_layers
 from likewise.engine.random import keep_mask
 
 LENGTHS = (12, 3, 20, 7, 7, 1, 0, 20, 70, 130)
@@ -161,7 +161,7 @@ def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
     use_fast_layers(fast, one_dnn)
     assert [type(m) for m in fast.children()] == [torch.nn.Linear, FastGELU, FastDropout]
     assert ("forward" in vars(fast.dense)) == one_dnn
-    for shape in ((3, 6), (2, 3, 6), (0, 6)):
+    for shape in ((3, 6), (2, 3, 6), (0, 6), (FEW_ROWS + 1, 6), (2, FEW_ROWS, 6)):
         x = torch.randn(shape, requires_grad=True)
         with torch.no_grad():
             torch.testing.assert_close(fast(x), plain(x))
@@ -177,7 +177,7 @@ def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
 
 
 def test_a_copy_of_a_fast_linear_layer_computes_with_its_own_weights() -> None:
-    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    layer, x = torch.nn.Linear(4, 3), torch.randn(FEW_ROWS + 1, 4)
     use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)
     for copied in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert vars(copied)["forward"].args == (copied,)
@@ -204,7 +204,7 @@ def test_fast_layers_follow_autocast() -> None:
     layer = torch.nn.Linear(4, 4)
     use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(torch.randn(2, 4)).dtype == torch.bfloat16
+        assert layer(torch.randn(FEW_ROWS + 1, 4)).dtype == torch.bfloat16
 
 
 def with_the_same_mask(

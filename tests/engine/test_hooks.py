@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer as Reference
 from small import small_model
 from torch.nn.modules.module import register_module_forward_hook
 
-from likewise.engine.modes import eval_mode, is_watched_inside
+from likewise.engine.modes import eval_mode, is_watched_inside, leave_training
 
 TEXTS = ["bird", "a cat in the house", "the old ship moves over the river", "rain"]
 
@@ -150,6 +150,33 @@ def test_a_gradient_hook_gets_the_gradient_of_padded_rows(model: Any) -> None:
     layer.register_full_backward_hook(lambda module, before, after: shapes.append(tuple(after[0].shape)))
     model(model.tokenize(TEXTS))["sentence_embedding"].sum().backward()
     assert shapes == [(4, 9, 32)]
+
+
+def test_whatever_is_in_training_mode_leaves_it(model: Any) -> None:
+    inside = model[0].auto_model.encoder.layer[1].output.dropout
+    for part in (model, model[1], inside):
+        model.eval()
+        part.train()
+        leave_training(model)
+        assert not any(module.training for module in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_module_in_evaluation_mode_is_not_told_again() -> None:
+    class Counting(torch.nn.Linear):
+        calls = 0
+
+        def train(self, mode: bool = True) -> Any:
+            self.calls += 1
+            return super().train(mode)
+
+    model = torch.nn.Sequential(Counting(2, 2))
+    leave_training(model)
+    leave_training(model)
+    assert model[0].calls == 1
+    model.append(torch.jit.script(torch.nn.Linear(2, 2)))  # which keeps its mode elsewhere
+    leave_training(model)
+    assert not model[1].training
 
 
 def test_eval_mode_puts_every_module_back_also_after_an_error(model: Any) -> None:

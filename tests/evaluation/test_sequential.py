@@ -120,6 +120,7 @@ def test_what_is_asked_for_or_is_otherwise_is_embedded_otherwise(model_folder: s
         Norms("short", lambda: setattr(model, "max_seq_length", 3)),
         Norms("prompted", prompt="a red "),
         Norms("default", lambda: setattr(model, "default_prompt_name", "query")),
+        Norms("reworded", lambda: model.prompts.__setitem__("query", "never ")),
         Norms("halved", lambda: next(model.parameters()).detach().mul_(0.5)),
         Norms("cls", lambda: setattr(model[1], "modes", ("cls",))),
     ]

@@ -110,6 +110,25 @@ def test_either_name_of_compute_may_be_replaced(model: Any) -> None:
     torch.testing.assert_close(wrapped, 2 * plain)  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("name", ["compute", "compute_loss_from_embeddings"])
+def test_what_is_put_on_one_loss_is_called(
+    model: Any, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(model, texts(8, 2, seed=1))
+    loss = losses.CosineSimilarityLoss(model)
+    plain, compute = loss(batch, LABELS), getattr(loss, name)
+    with monkeypatch.context() as patched:
+        patched.setattr(loss, name, lambda embeddings, labels: 2 * compute(embeddings, labels))
+        torch.testing.assert_close(loss(batch, LABELS), 2 * plain)
+        wrapped = losses.MatryoshkaLoss(model, loss, [32])(batch, LABELS)
+        torch.testing.assert_close(wrapped, 2 * plain)
+    torch.testing.assert_close(loss(batch, LABELS), plain)
+    calls: list[int] = []
+    monkeypatch.setattr(loss, name, lambda embeddings, labels: calls.append(1) or compute(embeddings, labels))
+    trained(model, loss, tmp_path)
+    assert calls
+
+
 def test_a_subclass_with_its_own_forward_trains(model: Any, tmp_path: Path) -> None:
     batch = batch_of(model, texts(8, 2, seed=1))
     plain = losses.CosineSimilarityLoss(model)(batch, LABELS)

@@ -92,6 +92,17 @@ def test_processing_kwargs_of_a_call_go_over_the_modules(
     np.testing.assert_array_equal(ours.encode(texts), plain)
 
 
+def test_the_side_of_the_padding_counts_in_preprocess_alone(plain_folder: Path) -> None:
+    """`encode` pads nothing; in the reference the side moves the positions of a BERT's tokens."""
+    theirs, ours = Reference(str(plain_folder), device="cpu"), SentenceTransformer(plain_folder, device="cpu")
+    for side in ("left", "right"):
+        given = {"processing_kwargs": {"text": {"padding_side": side}}}
+        found, expected = ours.preprocess(TEXTS, **given), theirs.preprocess(TEXTS, **given)
+        for name in ("input_ids", "attention_mask"):
+            torch.testing.assert_close(found[name], expected[name])
+        np.testing.assert_array_equal(ours.encode(TEXTS, **given), ours.encode(TEXTS))
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -99,6 +110,7 @@ def test_processing_kwargs_of_a_call_go_over_the_modules(
         ({"texts": {"max_length": 3}}, "has 'texts'; it takes common, text"),
         ({"text": {"max_lenght": 3}}, "`max_lenght=3` for texts, which is not known"),
         ({"text": {"truncation": "first"}}, "`truncation='first'`"),
+        ({"text": {"padding_side": "middle"}}, "`padding_side='middle'`"),
         ({"chat_template": {"add_generation_prompt": True}}, "chat template"),
     ],
 )
@@ -238,3 +250,9 @@ def test_weights_load_under_the_names_of_every_release(plain_folder: Path, tmp_p
         model = SentenceTransformer(plain_folder, device="cpu")
         model.load_state_dict(state)
         np.testing.assert_array_equal(model.encode(TEXTS), ours.encode(TEXTS))
+    # What is new there takes the new names alone.
+    again = Reference(str(plain_folder), device="cpu")
+    again.load_state_dict(
+        {name.replace("0.auto_model.", "0.model."): value for name, value in ours.state_dict().items()}
+    )
+    np.testing.assert_array_equal(again.encode(TEXTS), theirs.encode(TEXTS))

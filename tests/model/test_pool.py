@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -328,3 +329,23 @@ def test_other_errors_and_a_single_text_too_large_are_not_hidden(
     monkeypatch.setattr(SentenceTransformer, "forward", fails(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(torch.OutOfMemoryError):
         model.encode(TEXTS)
+
+
+@pytest.mark.slow
+def test_code_that_came_with_a_folder_runs_in_processes_too(
+    model: SentenceTransformer, tmp_path: Path
+) -> None:
+    model.save_pretrained(tmp_path / "own", create_model_card=False)
+    (tmp_path / "own" / "mine.py").write_text(
+        "from sentence_transformers.models import Module\n\n\nclass Twice(Module):\n"
+        "    def forward(self, features, **kwargs):\n"
+        "        return {**features, 'sentence_embedding': 2 * features['sentence_embedding']}\n\n"
+        "    def save(self, *args, **kwargs):\n        pass\n\n"
+        "    @classmethod\n    def load(cls, *args, **kwargs):\n        return cls()\n"
+    )
+    listing = json.loads((tmp_path / "own" / "modules.json").read_text())
+    listing.append({"idx": len(listing), "name": "own", "path": "", "type": "mine.Twice"})
+    (tmp_path / "own" / "modules.json").write_text(json.dumps(listing))
+    own = SentenceTransformer(tmp_path / "own", device="cpu", trust_remote_code=True)
+    with WorkerPool(own, ["cpu"]) as pool:
+        np.testing.assert_allclose(own.encode(TEXTS, pool=pool), 2 * model.encode(TEXTS), atol=1e-6)

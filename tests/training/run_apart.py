@@ -31,10 +31,11 @@ from likewise import (
     losses,
 )
 from likewise.cross_encoder import losses as cross_losses
+from likewise.cross_encoder.evaluation import CrossEncoderCorrelationEvaluator
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.training.run.evaluating import over_processes, run_evaluator
 
-CROSS = ("pairs", "lists")
+CROSS = ("pairs", "lists", "evaluator of pairs")
 """Kinds of runs that train a CrossEncoder."""
 
 
@@ -73,10 +74,12 @@ class Parts(losses.CosineSimilarityLoss):
 def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, Any]:
     """Training data and losses."""
     ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
-    if kind == "pairs":
+    if kind in ("pairs", "evaluator of pairs"):
         return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
     if kind == "lists":
-        return lists(48), cross_losses.ListNetLoss(model, torch.nn.Sigmoid())  # so that the bias counts
+        # Every list has the same loss whatever is added to its scores: the bias follows rounding alone.
+        model[0].model.classifier.bias.requires_grad_(False)
+        return lists(48), cross_losses.ListNetLoss(model)
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
     if kind == "parts":
@@ -112,19 +115,23 @@ def folder_of(settings: dict[str, Any]) -> Path:
     return Path(settings["folder"])
 
 
-def _evaluate_shared(model_folder: str, folder: Path) -> dict[str, Any]:
+def _evaluate_shared(model_folder: str, folder: Path, is_cross: bool) -> dict[str, Any]:
     """What an evaluator measures before any step, and how many texts each process embedded."""
     data = scored_pairs(31, seed=3)
-    model = SentenceTransformer(model_folder, device="cpu")
     counted: list[int] = []
-    encode = type(model).encode
+    first, second = list(data["sentence1"]), list(data["sentence2"])
+    evaluator: Any = EmbeddingSimilarityEvaluator(first, second, data["score"])
+    model: Any = SentenceTransformer(model_folder, device="cpu")
+    if is_cross:
+        model = CrossEncoder(model_folder, device="cpu")
+        evaluator = CrossEncoderCorrelationEvaluator(list(zip(first, second, strict=True)), data["score"])
+    run = getattr(type(model), model.over_inputs)
 
     def counting(self: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         counted.append(len(inputs))
-        return encode(self, inputs, *args, **kwargs)
+        return run(self, inputs, *args, **kwargs)
 
-    type(model).encode = counting  # type: ignore[method-assign]
-    evaluator = EmbeddingSimilarityEvaluator(data["sentence1"], data["sentence2"], data["score"])
+    setattr(type(model), model.over_inputs, counting)
     metrics = run_evaluator(evaluator, model, str(folder), 0, 0)
     return {"evaluator": metrics, "encoded": over_processes(sum(counted))}
 
@@ -166,7 +173,9 @@ def main(settings: dict[str, Any]) -> None:
         trainer._save_optimizer_and_scheduler = save_and_die  # type: ignore[method-assign]
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     shared = (
-        _evaluate_shared(settings["model"], folder_of(settings)) if settings["kind"] == "evaluator" else {}
+        _evaluate_shared(settings["model"], folder_of(settings), is_cross)
+        if settings["kind"].startswith("evaluator")
+        else {}
     )
     evaluated = trainer.evaluate() if settings.get("evaluate") else {}
     if trainer.is_world_process_zero():

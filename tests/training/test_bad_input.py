@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from small import sentences
 from training_common import scored_pairs, triplets
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from likewise import SentenceTransformer, SentenceTransformerTrainer, losses
 from likewise.evaluation import SentenceEvaluator
@@ -384,6 +384,19 @@ def test_what_is_no_model_and_no_evaluator_is_refused(
     for evaluator in ("sts", ["sts"]):
         with pytest.raises(TypeError, match="`evaluator` is 'sts', but should be an evaluator"):
             SentenceTransformerTrainer(model, arguments(), evaluator=evaluator)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("callbacks", ["tensorboard", ["tensorboard"], [3], [print]])
+def test_what_is_no_callback_is_refused(
+    model: SentenceTransformer, arguments: Callable[..., Any], callbacks: Any
+) -> None:
+    with pytest.raises(TypeError, match=r"`callbacks` takes .*TrainerCallback, but got .*report_to"):
+        SentenceTransformerTrainer(model, arguments(), triplets(8), callbacks=callbacks)
+    trainer = SentenceTransformerTrainer(model, arguments(), triplets(8), loss=losses.TripletLoss(model))
+    with pytest.raises(TypeError, match="but got 'tensorboard'"):
+        trainer.add_callback("tensorboard")
+    trainer.add_callback(PrinterCallback)
+    trainer.add_callback(PrinterCallback())
 
 
 def test_data_sets_of_a_dict_go_to_the_losses_of_their_names(

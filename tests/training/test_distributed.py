@@ -30,14 +30,19 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
 TORCHRUN = "gathered negatives"  # started as a user would; the others by forking, which is faster
 
 
+def reranker(folder: str, tmp_path: Path) -> str:
+    """A CrossEncoder around the encoder in a folder."""
+    torch.manual_seed(0)  # of the new head
+    CrossEncoder(folder, device="cpu").save(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str, tmp_path: Path) -> None:
     kind, loss, arguments = RUNS[name]
     if "CrossEncoder" in name:
-        torch.manual_seed(0)  # of the new head
-        CrossEncoder(folder, device="cpu").save(tmp_path / "model")
-        folder = str(tmp_path / "model")
+        folder = reranker(folder, tmp_path)
     shared = {
         "max_steps": 5, "save_strategy": "no", "dataloader_drop_last": True, "learning_rate": 1e-3,
         "per_device_eval_batch_size": 4,
@@ -60,10 +65,12 @@ def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str
 
 
 @pytest.mark.slow
-def test_evaluators_share_their_texts_over_the_processes(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["evaluator", "evaluator of pairs"])
+def test_evaluators_share_their_texts_over_the_processes(kind: str, folder: str, tmp_path: Path) -> None:
+    folder = reranker(folder, tmp_path) if "pairs" in kind else folder
     settings = {"max_steps": 1, "save_strategy": "no", "dataloader_drop_last": True}
-    two = run_apart(tmp_path, "two", folder, "evaluator", processes=2, arguments=settings)
-    one = run_apart(tmp_path, "one", folder, "evaluator", arguments=settings)
+    two = run_apart(tmp_path, "two", folder, kind, processes=2, arguments=settings)
+    one = run_apart(tmp_path, "one", folder, kind, arguments=settings)
     assert two["evaluator"] == pytest.approx(one["evaluator"], abs=1e-6)
     assert sum(two["encoded"]) == one["encoded"][0]
     assert max(two["encoded"]) < one["encoded"][0]

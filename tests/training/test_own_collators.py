@@ -424,3 +424,17 @@ def test_texts_are_not_taken_for_metadata() -> None:
     assert looks_like_metadata(["In 2024", "https is a protocol", "the 3rd of May"] * 5, 0) is None
     assert looks_like_metadata(["a text", ""] * 20, 2) is None
     assert looks_like_metadata([["a", "b"]] * 20, 2) is None  # pairs of texts
+
+
+def test_a_metric_that_is_named_where_nothing_is_measured_says_nothing(
+    model: Any, arguments: Arguments
+) -> None:
+    args = arguments(max_steps=1, metric_for_best_model="embedding_loss")
+    trainer = SentenceTransformerTrainer(
+        model, args, triplets(), loss=losses.MultipleNegativesRankingLoss(model)
+    )
+    trainer.train()
+    assert trainer.state.global_step == 1
+    args.load_best_model_at_end = True
+    with pytest.raises(ValueError, match="`metric_for_best_model` is 'embedding_loss'"):
+        trainer.train()

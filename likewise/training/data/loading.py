@@ -56,9 +56,9 @@ def batch_sampler(
     seed: int | None = 0,
 ) -> Any:
     """The batch sampler that `args.batch_sampler` names, for one data set."""
-    kind = args.batch_sampler
+    chosen = args.batch_sampler
     options = {"fold": True} if args.fold_duplicates else {}
-    make = kind if callable(kind) else BY_NAME[kind]
+    make = chosen if callable(chosen) else BY_NAME[chosen]
     return make(dataset, batch_size, drop_last, valid_label_columns, generator, seed, **options)
 
 
@@ -71,19 +71,19 @@ def multi_dataset_batch_sampler(
     names: Sequence[str] = (),
 ) -> Any:
     """The sampler over data sets that `args.multi_dataset_batch_sampler` names."""
-    kind = args.multi_dataset_batch_sampler
-    if callable(kind):
-        return kind(dataset, batch_samplers, generator=generator, seed=seed)
+    chosen = args.multi_dataset_batch_sampler
+    if callable(chosen):
+        return chosen(dataset, batch_samplers, generator=generator, seed=seed)
     options: dict[str, Any] = {}
     if args.multi_dataset_exhausted is not None:
         options["exhausted"] = args.multi_dataset_exhausted
-    if kind is MultiDatasetBatchSamplers.PROPORTIONAL:
+    if chosen is MultiDatasetBatchSamplers.PROPORTIONAL:
         options["temperature"] = args.multi_dataset_temperature
         if args.multi_dataset_weights:
             options["weights"] = [float(args.multi_dataset_weights[name]) for name in names]
     if any(isinstance(s, StreamBatchSampler) and s.endless for s in batch_samplers):
         options["num_batches"] = args.max_steps * args.gradient_accumulation_steps * get_world_size()
-    return BY_NAME[kind](dataset, batch_samplers, generator, seed, **options)
+    return BY_NAME[chosen](dataset, batch_samplers, generator, seed, **options)
 
 
 def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
@@ -157,14 +157,14 @@ def training_loader(
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Any] = {"generator": generator, "seed": seed}
     # Of several data sets each goes on where the generator is, or all would be shuffled alike.
-    own = shared | ({"seed": None} if len(data) > 1 and args.batch_sampler in BY_NAME else {})
+    of_each = shared | ({"seed": None} if len(data) > 1 and args.batch_sampler in BY_NAME else {})
     made = []
     for name, dataset in rows.items():
         if isinstance(dataset, StreamRows):
             sampler: Any = _stream_sampler(args, dataset, samplers, batch_size, seed)
         else:
             sampler = samplers.one(
-                dataset, batch_size, args.dataloader_drop_last, samplers.label_columns, **own
+                dataset, batch_size, args.dataloader_drop_last, samplers.label_columns, **of_each
             )
         _refuse_empty(sampler, name, dataset, batch_size)
         made.append(sampler)

@@ -176,10 +176,10 @@ class BatchReader(torch.utils.data.Dataset[Any]):
         return int(self._ends[-1])
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
-        number = int(np.searchsorted(self._ends, rows[0], side="right"))
-        first = int(self._ends[number]) - len(self.readers[number].dataset)
-        if not all(first <= row < self._ends[number] for row in rows):
+        index = int(np.searchsorted(self._ends, rows[0], side="right"))
+        first = int(self._ends[index]) - len(self.readers[index].dataset)
+        if not all(first <= row < self._ends[index] for row in rows):
             raise ValueError(
                 "A batch has rows of several data sets. A multi-dataset batch sampler must yield batches of one each."
             )
-        return self.readers[number]([row - first for row in rows])
+        return self.readers[index]([row - first for row in rows])

@@ -107,8 +107,10 @@ def save_tokens(folder: Path, num_rows: int, num_columns: int, pieces: Iterable[
                 kinds = np.zeros(len(sequences.input_ids), np.int8) if kinds is None else kinds
                 types.write(kinds.astype(np.int8).tobytes())
                 store._enter(rows, sequences)
-        prompts = {} if store._prompt_length is None else {"prompt_length": store._prompt_length}
-        np.savez(aside / INDEX_FILE, end=store._end, length=store._length, has_types=has_types, **prompts)
+        arrays = {"end": store._end, "length": store._length, "has_types": np.array(has_types)}
+        if store._prompt_length is not None:
+            arrays["prompt_length"] = store._prompt_length
+        np.savez(aside / INDEX_FILE, **arrays)  # type: ignore[arg-type]
         try:
             aside.rename(folder)
         except OSError:

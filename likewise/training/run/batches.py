@@ -162,7 +162,7 @@ def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
     return prepared
 
 
-def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> DataLoader[Any]:
+def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> Any:
     """Batches of evaluation data, in order: of the data set with this name, of the given one, or of all there are."""
     known = by_name(trainer.eval_dataset)
     if eval_dataset is None and not known:
@@ -178,7 +178,7 @@ def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> DataLoader[An
     return trainer._evaluation_loader(known if eval_dataset is None else trainer._named(eval_dataset))
 
 
-def get_test_dataloader(trainer: Any, test_dataset: Any) -> DataLoader[Any]:
+def get_test_dataloader(trainer: Any, test_dataset: Any) -> Any:
     """Batches of other data, in order, as `predict` measures it."""
     return trainer._evaluation_loader(trainer._named(test_dataset))
 

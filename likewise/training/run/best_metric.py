@@ -14,9 +14,12 @@ DEFAULT = "loss"
 
 def is_wanted(args: Any) -> bool:
     """Whether the run asks for the best checkpoint."""
-    return bool(
-        args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST or args.names_best_metric
-    )
+    return bool(chooses(args) or args.names_best_metric)
+
+
+def chooses(args: Any) -> bool:
+    """Whether something is done with the best checkpoint."""
+    return bool(args.load_best_model_at_end or args.save_strategy == SaveStrategy.BEST)
 
 
 def settle(args: Any, evaluator: Any, data_sets: Sequence[str], model: Any) -> None:
@@ -39,7 +42,9 @@ def settle(args: Any, evaluator: Any, data_sets: Sequence[str], model: Any) -> N
         )
     if args.metric_for_best_model not in (None, DEFAULT, args.found_best_metric):
         args.names_best_metric = True  # also where it was set later
-    if not is_wanted(args):
+    if not is_wanted(args) or not (
+        evaluates or chooses(args)
+    ):  # where nothing is measured, a name says nothing
         return
     if evaluator is None:
         if not args.names_best_metric:  # also where there was an evaluator before

@@ -56,27 +56,28 @@ def over_processes(value: Any) -> list[Any]:
 
 @contextmanager
 def encode_shared(model: Any) -> Iterator[None]:
-    """Within this context `model.encode` embeds a share of a list's texts on each process, and returns all."""
+    """Within this context the model's `encode` or `predict` does a share of a list's inputs on each process, and returns all."""
     world = get_world_size()
     if world == 1:
         yield
         return
-    encode, rank = model.encode, get_rank()
+    method = model.over_inputs
+    run, rank = getattr(model, method), get_rank()
 
     def shared(inputs: Any = None, *args: Any, **kwargs: Any) -> Any:
         inputs = kwargs.pop("sentences", None) if inputs is None else inputs
-        if isinstance(inputs, str) or inputs is None or len(inputs) < world:
-            return encode(inputs, *args, **kwargs)
-        own = encode(list(inputs[rank::world]), *args, **kwargs)
+        if inputs is None or model.is_singular_input(inputs) or len(inputs) < world:
+            return run(inputs, *args, **kwargs)
+        own = run(list(inputs[rank::world]), *args, **kwargs)
         if isinstance(own, Tensor | np.ndarray):
             return _all_rows(own, len(inputs), model.device)
         return _interleaved(over_processes(on_cpu(own)))
 
-    model.encode = shared
+    setattr(model, method, shared)
     try:
         yield
     finally:
-        del model.encode
+        delattr(model, method)
 
 
 def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:
@@ -86,16 +87,18 @@ def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:
 
 
 def _all_rows(own: Any, total: int, device: torch.device) -> Any:
-    """The rows (total, D) that the processes hold in turns, of which this one has its own: a tensor or an array, as those are."""
+    """The rows (total, D), or (total,), that the processes hold in turns, of which this one has its own: a tensor or an array, as those are."""
     world = get_world_size()
     # As bytes, since not every way between processes takes every type of number; and where such ways begin.
-    rows = torch.as_tensor(own).contiguous()
+    given = torch.as_tensor(own)
+    rows = (given if given.ndim > 1 else given.unsqueeze(1)).contiguous()
     sent = rows.view(torch.uint8).to("cpu" if distributed.get_backend() == "gloo" else device)
     everyone = join_processes([sent]).tensors[0].to(rows.device)
     found = torch.empty(total, *rows.shape[1:], dtype=rows.dtype, device=rows.device)
     sizes = [len(range(rank, total, world)) for rank in range(world)]
     for rank, share in enumerate(everyone.split(sizes)):
         found[rank::world] = share.view(rows.dtype)
+    found = found.reshape(total, *given.shape[1:])
     return found.numpy() if isinstance(own, np.ndarray) else found
 
 

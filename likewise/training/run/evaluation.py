@@ -47,7 +47,8 @@ def evaluation_loop(
         trainer.control = trainer.callback_handler.on_prediction_step(
             trainer.args, trainer.state, trainer.control
         )
-        return ({} if loss is None else {"loss": loss}) | trainer._evaluation_parts
+        parts: dict[str, torch.Tensor] = trainer._evaluation_parts
+        return ({} if loss is None else {"loss": loss}) | parts
 
     with (
         eval_mode(trainer.trained),

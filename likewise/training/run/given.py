@@ -42,6 +42,19 @@ def check_given(
         raise ValueError("Pass either `model` or `model_init`, not both.")
 
 
+def check_callback(callback: Any) -> None:
+    """Refuse what is no callback of transformers, nor has its methods.
+
+    Raises:
+        TypeError: It is something else, such as a callback's name.
+    """
+    if not callable(getattr(callback, "on_init_end", None)):
+        raise TypeError(
+            f"`callbacks` takes objects and classes of transformers' TrainerCallback, but got {callback!r}. Name reporters such "
+            "as 'tensorboard' in the arguments' `report_to`."
+        )
+
+
 def check_losses_follow(loss: Any, model_init: Any) -> None:
     given = loss.values() if isinstance(loss, Mapping) else [loss]
     if model_init is not None and any(isinstance(each, nn.Module) for each in given):

@@ -68,7 +68,7 @@ def push_from_checkpoint(trainer: Any, checkpoint_folder: str) -> None:
 
 
 def push_to_hub(
-    trainer, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any
+    trainer: Any, commit_message: str | None = "End of training", blocking: bool = True, **kwargs: Any
 ) -> Any:
     """Save the model to the output folder and upload it; a lost connection is tried again.
 
@@ -82,7 +82,7 @@ def push_to_hub(
 
 
 def create_model_card(
-    trainer,
+    trainer: Any,
     language: str | list[str] | None = None,
     license: str | None = None,
     tags: str | list[str] | None = None,

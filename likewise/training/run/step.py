@@ -58,14 +58,16 @@ def loss_for(trainer: Any, data_set: str) -> nn.Module:
             f"The `loss` is a dict ({', '.join(map(repr, trainer.loss))}), but a batch {told}. Evaluate a dict of data sets "
             "with the same keys; a data loader or collator of your own puts `dataset_name` into its batches."
         )
-    return trainer.trained.loss_of(data_set)
+    loss: nn.Module = trainer.trained.loss_of(data_set)
+    return loss
 
 
 def forward_of(trainer: Any, model: nn.Module) -> nn.Module:
     """What computes a batch's loss: the wrapped model where several processes train, else model and loss as they are."""
+    trained: Objective = trainer.trained
     if model is trainer.model or isinstance(model, Objective):
-        return trainer.trained
-    if trainer.accelerator.unwrap_model(model, keep_torch_compile=False) is not trainer.trained:
+        return trained
+    if trainer.accelerator.unwrap_model(model, keep_torch_compile=False) is not trained:
         raise ValueError(
             "`loss` or `model` was exchanged in the course of a run on several processes. Set it before `train()`."
         )

@@ -34,7 +34,7 @@ from likewise.training.run import (
     saving,
     step,
 )
-from likewise.training.run.given import check_given, check_losses_follow
+from likewise.training.run.given import check_callback, check_given, check_losses_follow
 from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
@@ -128,6 +128,9 @@ class BaseTrainer(Trainer):
         args = self.training_args_class("tmp_trainer") if args is None else args
         check_given(self, model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
         check_losses_follow(loss, model_init)
+        callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
+        for callback in callbacks or ():
+            check_callback(callback)
         self._is_made = False
         self.args = args
         if model is None:
@@ -191,6 +194,15 @@ class BaseTrainer(Trainer):
             name in vars(self) or getattr(type(self), name) is not getattr(BaseTrainer, name)
             for name in names
         )
+
+    def add_callback(self, callback: Any) -> None:
+        """Add one of transformers' callbacks, or make one of its class.
+
+        Raises:
+            TypeError: It is no callback.
+        """
+        check_callback(callback)
+        super().add_callback(callback)
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Add the callback that keeps what the model card tells of the run; override it to do without, or use your own.
@@ -415,8 +427,8 @@ class BaseTrainer(Trainer):
     _save_checkpoint = saving.save_checkpoint
     _save = saving.save
     _push_from_checkpoint = saving.push_from_checkpoint
-    push_to_hub = saving.push_to_hub
-    create_model_card = saving.create_model_card
+    push_to_hub = saving.push_to_hub  # type: ignore[assignment]
+    create_model_card = saving.create_model_card  # type: ignore[assignment]
     _has_card = saving.has_card
     _load_from_checkpoint = saving.load_from_checkpoint
     _load_best_model = saving.load_best_model
