@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
-from likewise.card.callback import BaseModelCardCallback
 from likewise.card.write import NO_MODEL_ID
 
 TAGS = ("sentence-transformers", "cross-encoder", "reranker")
@@ -93,5 +92,9 @@ class CrossEncoderModelCardData(BaseModelCardData):
         return {"Training and Finetuning Reranker Models": "train-reranker"}
 
 
-class CrossEncoderModelCardCallback(BaseModelCardCallback):
-    """Keeps data sets, losses, arguments and the log of a run for the model card."""
+def __getattr__(name: str) -> Any:
+    if name != "CrossEncoderModelCardCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from likewise.cross_encoder.card_callback import CrossEncoderModelCardCallback
+
+    return CrossEncoderModelCardCallback

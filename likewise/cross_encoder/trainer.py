@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
+from likewise.cross_encoder.card_callback import CrossEncoderModelCardCallback
 from likewise.cross_encoder.data_collator import CrossEncoderDataCollator
 from likewise.cross_encoder.family import PAIRS
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
-from likewise.cross_encoder.model_card import CrossEncoderModelCardCallback
 from likewise.cross_encoder.training_args import CrossEncoderTrainingArguments
 from likewise.training.run.trainer import BaseTrainer
 

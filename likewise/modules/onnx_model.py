@@ -175,7 +175,7 @@ def _files_beside(path: Path) -> Iterator[str]:
     """The files that the tensors of a graph are in, wherever in it they stand."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError, Message
+        from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
     except ImportError as error:
         raise ImportError('The ONNX backend needs onnx. Install it: pip install "likewise[onnx]".') from error
 

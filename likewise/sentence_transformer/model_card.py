@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
-from likewise.card.callback import BaseModelCardCallback
 from likewise.sentence_transformer import usage
 
 TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "dense")
@@ -76,7 +75,3 @@ class SentenceTransformerModelCardData(BaseModelCardData):
             "Matryoshka Embedding Models": "matryoshka",
             "Binary and Scalar Embedding Quantization": "embedding-quantization",
         }
-
-
-class SentenceTransformerModelCardCallback(BaseModelCardCallback):
-    """Keeps data sets, losses, arguments and the log of a run for the model card."""

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from likewise.losses import CoSENTLoss
-from likewise.sentence_transformer.model_card import SentenceTransformerModelCardCallback
+from likewise.sentence_transformer.card_callback import SentenceTransformerModelCardCallback
 from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from likewise.training.data.data_collator import SentenceTransformerDataCollator
 from likewise.training.data.texts import TEXTS

