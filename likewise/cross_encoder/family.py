@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import zlib
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -141,9 +140,3 @@ def labels_of(values: Sequence[Any]) -> Tensor | list[Tensor]:
     """(B,); or a tensor for each row where labels are lists, which may differ in length."""
     is_list = len(values) > 0 and (isinstance(values[0], list | tuple) or getattr(values[0], "ndim", 0) > 0)
     return [torch.as_tensor(value) for value in values] if is_list else label_tensor(values)
-
-
-def takes_argument(loss: nn.Module, name: str) -> bool:
-    """Whether a loss's `forward` has an argument of this name."""
-    parameters = inspect.signature(loss.forward).parameters.values()
-    return any(each.name == name or each.kind is each.VAR_KEYWORD for each in parameters)

@@ -16,7 +16,7 @@ import numpy as np
 
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
-from likewise.modules.text import tokenizer_state
+from likewise.modules.text import backend_state, private_backend, tokenizer_state
 
 Pair: TypeAlias = str | tuple[str, str] | list[str]
 TRUNCATIONS = ("longest_first", "only_second")
@@ -46,10 +46,11 @@ class PairTokenization:
         self.num_texts = 0
         self.num_truncated = 0
         self._lock = RLock()  # a tokenizer's backend keeps its limits as state
+        self._own: tuple[Any, tuple[Any, ...], Any] | None = None
         self._template: tuple[tuple[str, str], PairTemplate | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
+        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_own": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=RLock())
@@ -107,6 +108,14 @@ class PairTokenization:
             return self._by_calls(pairs)
         return self._joined(pairs, template)
 
+    def _own_backend(self) -> Any:
+        """The tokenizer's Rust part for this object alone: calls of the tokenizer, in whatever thread, set its own."""
+        backend = self.tokenizer.backend_tokenizer
+        state = backend_state(backend)
+        if self._own is None or self._own[0] is not backend or self._own[1] != state:
+            self._own = (backend, state, private_backend(backend))
+        return self._own[2]
+
     def _known_template(self) -> PairTemplate | None:
         state = (repr(self.tokenizer.backend_tokenizer.post_processor), str(self.tokenizer.truncation_side))
         if self._template is None or self._template[0] != state:
@@ -121,8 +130,7 @@ class PairTokenization:
             np.int64,
             2 * len(pairs),
         ).reshape(-1, 2)
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
+        backend = self._own_backend()
         backend.no_truncation()
         encodings = backend.encode_batch_fast(list(number), add_special_tokens=False)
         texts = TokenSequences.from_lists([encoding.ids for encoding in encodings])
@@ -144,8 +152,7 @@ class PairTokenization:
 
     def _by_calls(self, pairs: list[Any]) -> tuple[TokenSequences, int]:
         """The tokenizer's own pairs."""
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()
+        backend = self._own_backend()
         backend.no_truncation()
         if self.max_length is not None and self.truncation == "longest_first":
             backend.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
@@ -263,9 +270,7 @@ def kept_lengths(lengths: IntArray, room: int, truncation: str = "longest_first"
 
 def learned_template(tokenizer: Any) -> PairTemplate | None:
     """The template of a fast tokenizer's pairs; None where it does more than join two texts."""
-    backend = tokenizer.backend_tokenizer
-    backend.no_padding()
-    backend.no_truncation()
+    backend = private_backend(tokenizer.backend_tokenizer)
     template = _read_template(backend.encode(*PROBE_TEXTS))
     if template is None:
         return None

@@ -13,6 +13,7 @@ from torch import Tensor
 from likewise.cross_encoder.heads import Head
 from likewise.engine import TokenBatch
 from likewise.engine.encoder import TRIAL_LENGTHS, PackedEncoder, agree
+from likewise.engine.modes import is_watched_inside
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +23,8 @@ class PackedScorer:
 
     The encoder goes over the packed tokens, its last layer and the head over the one token of each sequence that it reads. The first batch
     decides whether this is done: three short sequences go this way and through the whole model, padded, and only if the
-    logits agree is it taken. Otherwise the whole model gets every batch padded.
+    logits agree is it taken. Otherwise the whole model gets every batch padded; and so it does while somebody else's hooks
+    are registered on it or inside it.
 
     Args:
         model: The model.
@@ -56,7 +58,9 @@ class PackedScorer:
         return self._padded(tokens)
 
     def packs(self) -> bool:
-        """Whether batches go through packed; tries it on the first call."""
+        """Whether batches go through packed now; tries it on the first call that nobody else's hooks watch."""
+        if is_watched_inside(self.model):
+            return False
         with self._lock:
             if not self._tried:
                 self.reason = self._try_packing()

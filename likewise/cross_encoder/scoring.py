@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor
 
 from likewise.engine import TokenBatch
-from likewise.engine.embed import Embed
+from likewise.engine.embed import PACKABLE, Embed
 from likewise.engine.feature_batch import FeatureBatch
 
 Batch: TypeAlias = TokenBatch | Mapping[str, Any]
@@ -23,7 +23,12 @@ def score_pairs(model: Any, batch: Batch, way: Embed) -> Tensor:
         batch: The T pairs.
         way: At once, or in chunks that are recomputed in the backward pass; its `output` is `scores`.
     """
-    if isinstance(batch, Mapping) and getattr(model, "takes_tokens", False) and "attention_mask" in batch:
+    takes_tokens = getattr(model, "takes_tokens", False)
+    if (
+        isinstance(batch, Mapping)
+        and takes_tokens
+        and {"input_ids", "attention_mask"} <= batch.keys() <= PACKABLE
+    ):
         batch = TokenBatch.from_padded(
             batch["input_ids"], batch["attention_mask"], batch.get("token_type_ids")
         )

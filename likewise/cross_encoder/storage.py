@@ -16,7 +16,7 @@ from torch import nn
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
 from likewise.modules.base import read_json, read_settings, write_json
-from likewise.modules.classes import OWN_PACKAGES, ModuleReader, save_module
+from likewise.modules.classes import OWN_PACKAGES, ModuleReader, checked_name, save_module
 
 logger = logging.getLogger(__name__)
 
@@ -124,10 +124,11 @@ def _listed(reader: PairModuleReader) -> dict[str, nn.Module]:
         raise ValueError(
             f"{reader.named_in} should list the model's modules, one JSON object with a `type` each. Save the model again."
         )
-    return {
-        str(entry.get("name", index)): reader.read(entry["type"], str(entry.get("path", "")))
-        for index, entry in enumerate(listing)
-    }
+    modules: dict[str, nn.Module] = {}
+    for index, entry in enumerate(listing):
+        name = checked_name(str(entry.get("name", index)), modules, reader.named_in)
+        modules[name] = reader.read(entry["type"], str(entry.get("path", "")))
+    return modules
 
 
 def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:

@@ -20,7 +20,7 @@ from likewise.compat.paths import aliased
 from likewise.model.requirements import check_version_requirements
 from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
-from likewise.modules.classes import ModuleReader, save_module
+from likewise.modules.classes import ModuleReader, checked_name, save_module
 from likewise.modules.find_folder import find_folder as find_folder
 from likewise.similarity import SimilarityFunction
 
@@ -171,7 +171,7 @@ def _listed(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[
     modules: dict[str, nn.Module] = {}
     kwargs: dict[str, list[str]] = {}
     for index, entry in enumerate(listing):
-        name = str(entry.get("name", index))
+        name = checked_name(str(entry.get("name", index)), modules, path)
         if not isinstance(entry.get("type"), str):
             raise ValueError(f"Module {name!r} in {path} has no `type`. Save the model again.")
         modules[name] = reader.read(entry["type"], str(entry.get("path", "")))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -97,6 +97,21 @@ class ModuleReader:
                 "Such a path is not followed: move the module's files into the folder and correct the path."
             )
         return folder / path
+
+
+def checked_name(name: str, known: Container[str], named_in: Path) -> str:
+    """A module's name, if a model can hold a module by it next to those that are known.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not name or "." in name:
+        raise ValueError(
+            f"{named_in} names a module {name!r}; a name must not be empty and holds no dot. Rename the module there."
+        )
+    if name in known:
+        raise ValueError(f"{named_in} names two modules {name!r}. Rename one of them there.")
+    return name
 
 
 def _class_for(module_class: type[Module], folder: Path) -> type[Module]:

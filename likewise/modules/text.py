@@ -11,6 +11,7 @@ import numpy as np
 
 from likewise.engine import TokenSequences
 
+BACKEND_PARTS = ("normalizer", "pre_tokenizer", "post_processor")
 KEPT_TOKENS = 2**26  # of int32, 256 MiB
 Text: TypeAlias = str | tuple[str, str] | list[str]
 
@@ -110,31 +111,12 @@ class Tokenization:
         encode. So this one shares its vocabulary, and is made again when something of it was replaced.
         """
         backend = self.tokenizer.backend_tokenizer
-        parts = {name: getattr(backend, name) for name in ("normalizer", "pre_tokenizer", "post_processor")}
-        state = (
-            backend.get_vocab_size(with_added_tokens=True),
-            backend.encode_special_tokens,
-            *map(repr, parts.values()),
-            self.max_length,
-            self.tokenizer.truncation_side,
-        )
+        state = (*backend_state(backend), self.max_length, self.tokenizer.truncation_side)
         known = self._own
         if known is not None and known[0] is backend and known[1] == state:
             return known[2]
-        own = type(backend)(backend.model)
-        for name, part in parts.items():
-            if part is not None:
-                setattr(own, name, part)
-        own.encode_special_tokens = backend.encode_special_tokens
-        added = sorted(backend.get_added_tokens_decoder().items())
-        for special, tokens in groupby((token for _, token in added), key=lambda token: token.special):
-            (own.add_special_tokens if special else own.add_tokens)(list(tokens))
-        if own.get_added_tokens_decoder().keys() != dict(added).keys():  # ids with gaps, say
-            own = type(backend).from_str(backend.to_str())
-            own.no_padding()
-        if self.max_length is None:
-            own.no_truncation()
-        else:
+        own = private_backend(backend)
+        if self.max_length is not None:
             own.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
         self._own = (backend, state, own)  # in one piece, since other threads read it
         return own
@@ -230,6 +212,33 @@ def keeping_tokens(modules: Iterable[Any], kept: KeptTokens) -> Iterator[None]:
     finally:
         for tokenization in found:
             tokenization.kept = None
+
+
+def backend_state(backend: Any) -> tuple[Any, ...]:
+    """What of a tokenizer's Rust part may be changed, and decides what `private_backend` makes of it."""
+    return (
+        backend.get_vocab_size(with_added_tokens=True),
+        backend.encode_special_tokens,
+        *(repr(getattr(backend, name)) for name in BACKEND_PARTS),
+    )
+
+
+def private_backend(backend: Any) -> Any:
+    """A tokenizer's Rust part over the same vocabulary, without limits and padding, which nobody else sets."""
+    own = type(backend)(backend.model)
+    for name in BACKEND_PARTS:
+        part = getattr(backend, name)
+        if part is not None:
+            setattr(own, name, part)
+    own.encode_special_tokens = backend.encode_special_tokens
+    added = sorted(backend.get_added_tokens_decoder().items())
+    for special, tokens in groupby((token for _, token in added), key=lambda token: token.special):
+        (own.add_special_tokens if special else own.add_tokens)(list(tokens))
+    if own.get_added_tokens_decoder().keys() != dict(added).keys():  # ids with gaps, say
+        own = type(backend).from_str(backend.to_str())
+        own.no_padding()
+        own.no_truncation()
+    return own
 
 
 def prepared(

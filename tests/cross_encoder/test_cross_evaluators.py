@@ -269,3 +269,16 @@ def test_a_folder_without_a_first_stage_is_refused(tmp_path: Path) -> None:
     (folder / "bm25.jsonl").unlink()
     with pytest.raises(FileNotFoundError, match=r"must have bm25\.jsonl, the first stage's ranking"):
         evaluation.CrossEncoderNanoBEIREvaluator(dataset_id=str(folder))
+
+
+def test_a_damaged_first_stage_is_refused_by_its_row(tmp_path: Path) -> None:
+    folder = beir_folder(tmp_path / "x", 0)
+    ranking = folder / "bm25.jsonl"
+    first, *_ = ranking.read_text().splitlines()
+    for second, said in (
+        ('{"query-id": "q1"}', r"Row 1 of .*bm25\.jsonl lacks 'corpus-ids'"),
+        ("oops", r"Line 2 of .*bm25\.jsonl is not JSON"),
+    ):
+        ranking.write_text(f"{first}\n{second}\n")
+        with pytest.raises(ValueError, match=said):
+            evaluation.CrossEncoderNanoBEIREvaluator(dataset_id=str(folder))

@@ -262,3 +262,35 @@ def test_the_card_it_came_with_is_kept(tmp_path: Path, caplog: Any) -> None:
     model.save(tmp_path / "c", create_model_card=False)
     assert not (tmp_path / "c" / "README.md").exists()
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a.b", r"modules\.json names a module 'a\.b'.*no dot"), ("0", r"modules\.json names two modules '0'")],
+)
+def test_names_by_which_no_model_can_hold_its_modules_are_refused(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    CrossEncoder(reranker_folder(tmp_path / "a"), device="cpu").save(tmp_path / "b")
+    path = tmp_path / "b" / "modules.json"
+    first = json.loads(path.read_text())[0]
+    path.write_text(json.dumps([first | {"name": given} for given in ("0", name)]))
+    with pytest.raises(ValueError, match=said):
+        CrossEncoder(tmp_path / "b", device="cpu")
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT reads it
+def test_the_transformers_model_can_be_replaced_by_its_older_name(tmp_path: Path) -> None:
+    import peft
+
+    model = CrossEncoder(reranker_folder(tmp_path / "a"), device="cpu")
+    other = CrossEncoder(reranker_folder(tmp_path / "b", seed=1), device="cpu")
+    before = model.predict(PAIRS)
+    wrapped = peft.get_peft_model(
+        model[0].auto_model, peft.LoraConfig(task_type="SEQ_CLS", r=2, target_modules=["query"])
+    )
+    model[0].auto_model = wrapped
+    assert model[0].model is model.model is wrapped
+    np.testing.assert_allclose(model.predict(PAIRS), before, rtol=1e-5, atol=5e-6)
+    model[0].auto_model = other[0].model
+    np.testing.assert_allclose(model.predict(PAIRS), other.predict(PAIRS), rtol=1e-5, atol=5e-6)

@@ -199,7 +199,7 @@ def test_each_distinct_text_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -
     tokenization = PairTokenization(bert_like())
     tokenization([("a", "b")])  # learns the template
     seen: list[list[str]] = []
-    backend = tokenization.tokenizer.backend_tokenizer
+    backend = tokenization._own_backend()
 
     class Counted:
         def __getattr__(self, name: str) -> Any:
@@ -209,7 +209,7 @@ def test_each_distinct_text_is_tokenised_once(monkeypatch: pytest.MonkeyPatch) -
             seen.append(texts)
             return backend.encode_batch_fast(texts, **kwargs)
 
-    monkeypatch.setattr(tokenization.tokenizer, "_tokenizer", Counted())
+    monkeypatch.setattr(tokenization, "_own_backend", Counted)
     tokenization([("the cat", "a dog"), ("the cat", "a bird"), ("a dog", "the cat")])
     assert seen == [["the cat", "a dog", "a bird"]]
 
@@ -276,3 +276,19 @@ def test_an_unknown_truncation_is_refused() -> None:
 def test_it_goes_to_other_processes() -> None:
     tokenization = pickle.loads(pickle.dumps(PairTokenization(bert_like(), 9)))
     assert tokenization([("cat", "dog")]).lengths.tolist() == [5]
+
+
+@pytest.mark.parametrize("truncation", ["longest_first", "only_second"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_limits_of_the_users_tokenizer_are_neither_set_nor_followed(
+    joined: bool, truncation: str
+) -> None:
+    tokenizer = bert_like() if joined else without_template()
+    pairs = [("cat sat", "dog ran far away home"), ("cat", "a b c d e f g h")]
+    expected = PairTokenization(copy.deepcopy(tokenizer), 9, truncation)(pairs).input_ids.tolist()
+    backend = tokenizer.backend_tokenizer
+    backend.enable_truncation(3)
+    backend.enable_padding(length=40)
+    limits = (backend.truncation, backend.padding)
+    assert PairTokenization(tokenizer, 9, truncation)(pairs).input_ids.tolist() == expected
+    assert (backend.truncation, backend.padding) == limits

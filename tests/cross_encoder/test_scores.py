@@ -165,3 +165,37 @@ def test_modules_behind_an_encoder_give_the_scores(tmp_path: Path) -> None:
     again = CrossEncoder(str(tmp_path / "saved"), device="cpu")
     np.testing.assert_allclose(again.predict(PAIRS), found, rtol=1e-6)
     np.testing.assert_allclose(reference(str(tmp_path / "saved")).predict(PAIRS), found, rtol=1e-5, atol=1e-5)
+
+
+def test_a_hook_on_the_whole_model_or_its_head_sees_every_batch(tmp_path: Path) -> None:
+    model = CrossEncoder(reranker_folder(tmp_path), device="cpu")
+    expected = model.predict(PAIRS)
+    seen: list[Any] = []
+    for module in (model.model, model.model.classifier, model.model.bert):
+        handle = module.register_forward_hook(lambda module, inputs, output: seen.append(module))
+        np.testing.assert_allclose(model.predict(PAIRS), expected, rtol=1e-5, atol=5e-6)
+        handle.remove()
+        assert set(seen) == {module}
+        seen.clear()
+    np.testing.assert_array_equal(model.predict(PAIRS), expected)
+
+
+def test_a_head_that_was_watched_at_first_is_tried_later(tmp_path: Path) -> None:
+    model = CrossEncoder(reranker_folder(tmp_path), device="cpu")
+    first: Any = model[0]
+
+    class Second(torch.nn.Module):
+        def __init__(self, pooler: torch.nn.Module) -> None:
+            super().__init__()
+            self.pooler = pooler
+
+        def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+            pooled: torch.Tensor = self.pooler(hidden[:, min(1, hidden.shape[1] - 1) :])
+            return pooled
+
+    first.model.bert.pooler = Second(first.model.bert.pooler)
+    handle = first.model.bert.register_forward_hook(lambda module, inputs, output: None)
+    expected = model.predict(PAIRS[:6])
+    handle.remove()
+    np.testing.assert_allclose(model.predict(PAIRS[:6]), expected, rtol=1e-5, atol=5e-6)
+    assert "other scores" in first.runner.reason

@@ -188,3 +188,13 @@ def test_a_mistyped_setting_is_refused(folder: Path, name: str, setting: str, va
     (folder / name).write_text(json.dumps(config | {setting: value}))
     with pytest.raises((ValueError, OSError)):
         SentenceTransformer(folder, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("a.b", r"modules\.json names a module 'a\.b'.*no dot"), ("0", r"modules\.json names two modules '0'")],
+)
+def test_names_by_which_no_model_can_hold_its_modules_are_refused(folder: Path, name: str, said: str) -> None:
+    listing(folder, lambda modules: modules[1].update(name=name))
+    with pytest.raises(ValueError, match=said):
+        SentenceTransformer(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEva
 from likewise.evaluation.beir import is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.nano_beir import TITLES
+from likewise.tables import read_rows
 
 if TYPE_CHECKING:
     from likewise.cross_encoder.model import CrossEncoder
@@ -187,6 +187,11 @@ def _folder_ranking(folder: Path) -> dict[str, list[str]]:
             f"{folder} must have {RANKING_FILE}, the first stage's ranking: a line "
             '`{"query-id": "1", "corpus-ids": ["7", "3"]}` for each query.'
         )
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file if line.strip()]
-    return {row["query-id"]: row["corpus-ids"] for row in rows}
+    ranking = {}
+    for number, row in enumerate(read_rows(path)):
+        if missing := {"query-id", "corpus-ids"} - row.keys():
+            raise ValueError(
+                f"Row {number} of {path} lacks {', '.join(map(repr, sorted(missing)))}. Correct it there."
+            )
+        ranking[row["query-id"]] = row["corpus-ids"]
+    return ranking
