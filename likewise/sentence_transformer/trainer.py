@@ -11,11 +11,16 @@ from likewise.sentence_transformer.card_callback import SentenceTransformerModel
 from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from likewise.training.data.data_collator import SentenceTransformerDataCollator
 from likewise.training.data.texts import TEXTS
-from likewise.training.run.trainer import BaseTrainer
+from likewise.training.run.trainer import BaseTrainer, of_family
 
 
 class SentenceTransformerTrainer(BaseTrainer):
-    __doc__ = BaseTrainer.__doc__
+    """Trains a SentenceTransformer: every text column becomes embeddings, of which the loss is computed.
+
+    The default loss is CoSENTLoss, which takes two texts with a number a row that says how alike they are.
+    """
+
+    __doc__ = of_family(__doc__)
 
     family = TEXTS
     plain_collator = SentenceTransformerDataCollator
