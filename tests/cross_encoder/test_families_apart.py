@@ -22,6 +22,7 @@ from likewise import (
 from likewise.cross_encoder import losses as cross_losses
 from likewise.cross_encoder.evaluation import CrossEncoderCorrelationEvaluator
 from likewise.evaluation import EmbeddingSimilarityEvaluator, SequentialEvaluator
+from likewise.model.inference import TOKENS_PER_TEXT
 
 DATA = Dataset.from_dict({"first": ["a", "b"], "second": ["c", "d"], "label": [0.0, 1.0]})
 DENSE_EVALUATOR = EmbeddingSimilarityEvaluator(["a", "b"], ["c", "d"], [0.0, 1.0])
@@ -86,3 +87,17 @@ def test_an_evaluator_of_the_other_family_is_refused(
         trainer("cross", cross, tmp_path, evaluator=DENSE_EVALUATOR)
     with pytest.raises(TypeError, match="evaluator CrossEncoderCorrelationEvaluator is for a CrossEncoder"):
         trainer("dense", dense, tmp_path, evaluator=[CROSS_EVALUATOR])
+
+
+def test_each_trainer_says_what_it_is_for() -> None:
+    for kind, words in (
+        (SentenceTransformerTrainer, ("Trains a SentenceTransformer", "CoSENTLoss")),
+        (CrossEncoderTrainer, ("Trains a CrossEncoder", "BinaryCrossEntropyLoss", "CrossEntropyLoss")),
+    ):
+        text = kind.__doc__ or ""
+        assert all(word in text for word in (*words, "    Args:\n        model: The model to train.")), text
+
+
+def test_what_a_batch_holds_is_documented_as_it_is() -> None:
+    for method, unit in ((SentenceTransformer.encode, "texts"), (CrossEncoder.predict, "pairs")):
+        assert f"{unit} of {TOKENS_PER_TEXT['cpu']} tokens on the CPU" in (method.__doc__ or "")
