@@ -159,3 +159,12 @@ def test_what_is_no_code_comes_with_the_wheel_too() -> None:
     assert others <= {path for pattern in shipped for path in PACKAGE.glob(pattern)}
     for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "compat" / "path"}:
         assert (folder / "__init__.py").is_file(), f"{folder} is no package, which the wheel leaves out"
+
+
+def test_the_package_is_described_the_same_everywhere() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    first = (likewise.__doc__ or "").splitlines()[0].removeprefix("Likewise: ")
+    assert project["description"] == first[0].upper() + first[1:]
+    assert "rerankers" in first
+    assert "rerankers" in project["keywords"]

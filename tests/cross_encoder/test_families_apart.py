@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from cross_common import reranker_folder
 from datasets import Dataset
+from sentence_transformers import CrossEncoder as Reference
 from small import small_model
 
 from likewise import (
@@ -101,3 +102,14 @@ def test_each_trainer_says_what_it_is_for() -> None:
 def test_what_a_batch_holds_is_documented_as_it_is() -> None:
     for method, unit in ((SentenceTransformer.encode, "texts"), (CrossEncoder.predict, "pairs")):
         assert f"{unit} of {TOKENS_PER_TEXT['cpu']} tokens on the CPU" in (method.__doc__ or "")
+
+
+def test_what_a_cross_encoder_lacks_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "differences.md").read_text(encoding="utf-8")
+    told = page.partition("## Not here")[2]
+    for name in ("merge", "start_multi_process_pool", "set_keep_in_fp32_modules"):
+        assert hasattr(Reference, name)
+        assert not hasattr(CrossEncoder, name)
+        assert f"`{name}`" in told
+    formats = (Path(__file__).parents[2] / "docs" / "formats.md").read_text(encoding="utf-8")
+    assert formats.count("| a CrossEncoder ") == 4
