@@ -2,8 +2,8 @@
 
 from likewise.card import BaseModelCardData, generate_model_card
 from likewise.card.callback import BaseModelCardCallback
-from likewise.sentence_transformer.card_callback import SentenceTransformerModelCardCallback
 from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
+from likewise.sentence_transformer.trainer import SentenceTransformerModelCardCallback
 
 ModelCardCallback = SentenceTransformerModelCardCallback
 """The older name."""

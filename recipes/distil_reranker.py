@@ -1,6 +1,14 @@
 """Distil a cross-encoder: an embedding model learns by how much a reranker prefers one answer to another.
 
-HEADER
+    command   likewise train recipes/answer_reranker.yaml --data ../data
+              python recipes/distil_reranker.py --data ../data
+    hardware  2 CPU cores (AVX-512), one thread, shared with other work
+    minutes   8 for the cross-encoder, 3 for this
+    score     nDCG@10 of 68 test questions that have both right and wrong sentences: cross-encoder 0.6218; embedding model 0.8019
+              before, 0.7719 after: -0.0301 (95 %: from -0.0568 to -0.0063)
+
+A teacher has to be better than its student. This one, which read 1,500 pairs once, is worse than all-MiniLM-L6-v2, of which it was
+made, and its student gets worse. Measure a cross-encoder before you distil it, and pass a better one with `--reranker`.
 
 Questions and sentences that answer them or do not (TREC QA, ${data}/reranking/trec-qa). The cross-encoder reads question and
 sentence together, which is too slow to search with; the embedding model embeds each by itself. For a question, a right

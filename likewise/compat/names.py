@@ -9,6 +9,12 @@ TOPS = ("base", "sentence_transformer")
 # The reference's files by the place that has their names now ("" is the package): before 5.4 there was one for each class.
 FILES = {
     "": "SentenceTransformer model",
+    "cross_encoder": "CrossEncoder",
+    "cross_encoder.evaluation": """CEBinaryAccuracyEvaluator CEBinaryClassificationEvaluator CECorrelationEvaluator
+        CEF1Evaluator CERerankingEvaluator CESoftmaxAccuracyEvaluator deprecated""",
+    "cross_encoder.losses": """ADRMSELoss BinaryCrossEntropyLoss CachedMultipleNegativesRankingLoss CrossEntropyLoss LambdaLoss
+        ListMLELoss ListNetLoss MSELoss MarginMSELoss MultipleNegativesRankingLoss PListMLELoss RankNetLoss
+        cached_multiple_negatives_ranking""",
     "datasets": """DenoisingAutoEncoderDataset NoDuplicatesDataLoader ParallelSentencesDataset SentenceLabelDataset
         SentencesDataset denoising_auto_encoder no_duplicates_dataloader parallel_sentences sentence_label sentences""",
     "evaluation": """BinaryClassificationEvaluator EmbeddingSimilarityEvaluator InformationRetrievalEvaluator

@@ -95,6 +95,6 @@ class CrossEncoderModelCardData(BaseModelCardData):
 def __getattr__(name: str) -> Any:
     if name != "CrossEncoderModelCardCallback":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from likewise.cross_encoder.card_callback import CrossEncoderModelCardCallback
+    from likewise.cross_encoder.trainer import CrossEncoderModelCardCallback
 
     return CrossEncoderModelCardCallback

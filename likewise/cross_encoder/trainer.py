@@ -6,12 +6,16 @@ from typing import Any
 
 from torch import nn
 
-from likewise.cross_encoder.card_callback import CrossEncoderModelCardCallback
+from likewise.card.callback import BaseModelCardCallback
 from likewise.cross_encoder.data_collator import CrossEncoderDataCollator
 from likewise.cross_encoder.family import PAIRS
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from likewise.cross_encoder.training_args import CrossEncoderTrainingArguments
 from likewise.training.run.trainer import BaseTrainer, of_family
+
+
+class CrossEncoderModelCardCallback(BaseModelCardCallback):
+    """Keeps data sets, losses, arguments and the log of a run for the model card."""
 
 
 class CrossEncoderTrainer(BaseTrainer):

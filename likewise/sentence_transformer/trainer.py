@@ -6,12 +6,16 @@ from typing import Any
 
 from torch import nn
 
+from likewise.card.callback import BaseModelCardCallback
 from likewise.losses import CoSENTLoss
-from likewise.sentence_transformer.card_callback import SentenceTransformerModelCardCallback
 from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from likewise.training.data.data_collator import SentenceTransformerDataCollator
 from likewise.training.data.texts import TEXTS
 from likewise.training.run.trainer import BaseTrainer, of_family
+
+
+class SentenceTransformerModelCardCallback(BaseModelCardCallback):
+    """Keeps data sets, losses, arguments and the log of a run for the model card."""
 
 
 class SentenceTransformerTrainer(BaseTrainer):
