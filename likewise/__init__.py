@@ -1,4 +1,4 @@
-"""Likewise: train, fine-tune, evaluate and run text embedding models, without padding."""
+"""Likewise: train, fine-tune, evaluate and run text embedding models and rerankers, without padding."""
 
 from __future__ import annotations
 

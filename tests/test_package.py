@@ -89,6 +89,18 @@ def test_every_public_name_exists_and_explains_itself(name: str) -> None:
             assert inspect.getdoc(value), f"{name}.{public} has no docstring"
 
 
+def test_every_function_and_class_of_a_file_explains_itself() -> None:
+    silent = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                first = node.body[0]
+                is_told = isinstance(first, ast.Assign) and ast.unparse(first.targets[0]) == "__doc__"
+                if not is_told and not ast.get_docstring(node):
+                    silent.append(f"{path.relative_to(PACKAGE)}: {node.name}")
+    assert silent == []
+
+
 def test_names_at_the_top_are_found_and_listed() -> None:
     for name in likewise.__all__:
         assert getattr(likewise, name) is not None
@@ -147,3 +159,12 @@ def test_what_is_no_code_comes_with_the_wheel_too() -> None:
     assert others <= {path for pattern in shipped for path in PACKAGE.glob(pattern)}
     for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "compat" / "path"}:
         assert (folder / "__init__.py").is_file(), f"{folder} is no package, which the wheel leaves out"
+
+
+def test_the_package_is_described_the_same_everywhere() -> None:
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    first = (likewise.__doc__ or "").splitlines()[0].removeprefix("Likewise: ")
+    assert project["description"] == first[0].upper() + first[1:]
+    assert "rerankers" in first
+    assert "rerankers" in project["keywords"]

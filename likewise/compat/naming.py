@@ -1,8 +1,9 @@
 """Under the alias, public classes are called what the reference calls them.
 
 Programs choose by it: `"sentence_transformers" in str(type(model))`. A class is renamed when the file that has it is
-loaded, so that nothing is imported for it. What is pickled still says where the class lives here, and so loads with the
-alias and without.
+loaded, so that nothing is imported for it. An object that is pickled still says where its class lives
+here, and so loads with the alias and without. A class that is pickled by itself (`pickle.dumps(SentenceTransformer)`), or
+as part of something else, is named as the reference has it, and loads only under the alias or beside the reference.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class CrossEncoder(Model):
         >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
     """
 
+    family_name = "CrossEncoder"
     over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
 
@@ -318,7 +319,7 @@ class CrossEncoder(Model):
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
         leave_training(self)
-        with progress_of(len(pairs), show_progress_bar) as progress:
+        with progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs") as progress:
             scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
         if convert_to_tensor:
             found: Any = scores

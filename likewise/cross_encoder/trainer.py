@@ -11,7 +11,7 @@ from likewise.cross_encoder.data_collator import CrossEncoderDataCollator
 from likewise.cross_encoder.family import PAIRS
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss, CrossEntropyLoss
 from likewise.cross_encoder.training_args import CrossEncoderTrainingArguments
-from likewise.training.run.trainer import BaseTrainer
+from likewise.training.run.trainer import BaseTrainer, of_family
 
 
 class CrossEncoderModelCardCallback(BaseModelCardCallback):
@@ -19,7 +19,13 @@ class CrossEncoderModelCardCallback(BaseModelCardCallback):
 
 
 class CrossEncoderTrainer(BaseTrainer):
-    __doc__ = BaseTrainer.__doc__
+    """Trains a CrossEncoder: the pairs that a loss makes of a row's columns are scored, and it is computed of the scores.
+
+    The default loss is BinaryCrossEntropyLoss for a model with one label, which takes two texts with a number from 0 to 1 a
+    row, and CrossEntropyLoss for one with several, which takes a whole number, the class.
+    """
+
+    __doc__ = of_family(__doc__)
 
     family = PAIRS
     plain_collator = CrossEncoderDataCollator

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
@@ -42,6 +42,8 @@ class SentenceEvaluator:
         show_progress_bar: For `encode`.
     """
 
+    family_name: ClassVar[str | None] = None
+    """The family of models it is for; None for any."""
     name: str = ""
     primary_metric: str | None = None
     greater_is_better: bool = True
@@ -110,7 +112,18 @@ class SentenceEvaluator:
         return self.primary
 
     def prepare(self, model: Encoder) -> None:
-        """Set `primary_metric` as far as it can be known without measuring the model."""
+        """Set `primary_metric` as far as it can be known without measuring the model.
+
+        Raises:
+            TypeError: The model is of another family than the evaluator is for.
+        """
+        family = getattr(model, "family_name", None)
+        if self.family_name is not None and family is not None and family != self.family_name:
+            rooms = {"CrossEncoder": "likewise.cross_encoder.evaluation"}
+            raise TypeError(
+                f"{type(self).__name__} measures a {self.family_name}, but the model is a {family}. Use an evaluator of "
+                f"`{rooms.get(family, 'likewise.evaluation')}`."
+            )
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)
 

@@ -50,6 +50,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
     """
 
+    family_name = "SentenceTransformer"
     sentences1: Sequence[str]
     sentences2: Sequence[str]
     scores: Sequence[float]

@@ -96,6 +96,8 @@ class Loss(nn.Module, ABC):
     model: Encoder
     config_keys: ClassVar[tuple[str, ...]] = ()
     """The attributes that the model card shows as this loss's arguments."""
+    family_name: ClassVar[str] = "SentenceTransformer"
+    """The family of models it is for."""
     cites: ClassVar[str] = ""
     """The key of its paper in citations.bib."""
     names_are_one: bool = True

@@ -14,8 +14,6 @@ from torch import Tensor
 from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
 
-logger = logging.getLogger("likewise.sentence_transformer.model")
-
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
@@ -84,7 +82,18 @@ def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
 
 
 @contextmanager
-def progress_of(total: int, wanted: bool | None) -> Iterator[Any]:
+def progress_of(
+    total: int, wanted: bool | None, logger: logging.Logger, what: str = "Encoding", unit: str = "texts"
+) -> Iterator[Any]:
+    """A progress bar's `update`; it does nothing where no bar is wanted.
+
+    Args:
+        total: How many inputs there are.
+        wanted: Whether to show one; None for where `logger` is at INFO or below.
+        logger: The logger of the model's file.
+        what: What is done.
+        unit: What the inputs are.
+    """
     if wanted is None:
         wanted = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
     if not wanted:
@@ -92,7 +101,7 @@ def progress_of(total: int, wanted: bool | None) -> Iterator[Any]:
         return
     from tqdm.auto import tqdm
 
-    with tqdm(total=total, desc="Encoding", unit=" texts") as bar:
+    with tqdm(total=total, desc=what, unit=f" {unit}") as bar:
         yield bar.update
 
 

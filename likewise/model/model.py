@@ -45,6 +45,8 @@ class Model(nn.Sequential):
         ValueError: There is no prompt of that name.
     """
 
+    family_name: ClassVar[str]
+    """The class that stands for the family, for messages; losses, evaluators and trainers say which they are for."""
     over_inputs: ClassVar[str] = "encode"
     """The method that runs the model over a list of inputs, which evaluators call."""
     default_prompts: ClassVar[Mapping[str, str]] = {}
@@ -399,7 +401,7 @@ class Model(nn.Sequential):
         if unknown:
             allowed = ", ".join(self.get_model_kwargs()) or "none"
             raise ValueError(
-                f"encode() got {', '.join(sorted(unknown))}, which no module of this model takes (they take: {allowed})."
+                f"{self.over_inputs}() got {', '.join(sorted(unknown))}, which no module of this model takes (they take: {allowed})."
             )
 
     def _resolve_prompt(self, prompt: str | None, prompt_name: str | None) -> str | None:

@@ -72,6 +72,7 @@ class SentenceTransformer(Model):
 
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
 
+    family_name = "SentenceTransformer"
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
 
     def __init__(
@@ -188,7 +189,7 @@ class SentenceTransformer(Model):
             prompt_name: The prompt to use, a key of `prompts`.
             prompt: The prompt itself; it wins over `prompt_name`.
             batch_size: How much goes through the model at once. The work is cut by tokens, not by texts: a batch holds
-                about `batch_size` texts of 48 tokens on the CPU and of 512 tokens elsewhere. Lower it if memory is short.
+                about `batch_size` texts of 32 tokens on the CPU and of 512 tokens elsewhere. Lower it if memory is short.
             show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
             output_value: `sentence_embedding`; `token_embeddings` for those of every token; None for all features.
             precision: float32 or None (the model's own), float16, or int8, uint8, binary, ubinary for quantised embeddings.
@@ -244,7 +245,7 @@ class SentenceTransformer(Model):
         # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
         leave_training(self)
         with ExitStack() as stack:
-            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar))
+            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar, logger))
             if in_processes and pool is None:
                 pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
 

@@ -11,7 +11,7 @@ from likewise.losses import CoSENTLoss
 from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from likewise.training.data.data_collator import SentenceTransformerDataCollator
 from likewise.training.data.texts import TEXTS
-from likewise.training.run.trainer import BaseTrainer
+from likewise.training.run.trainer import BaseTrainer, of_family
 
 
 class SentenceTransformerModelCardCallback(BaseModelCardCallback):
@@ -19,7 +19,12 @@ class SentenceTransformerModelCardCallback(BaseModelCardCallback):
 
 
 class SentenceTransformerTrainer(BaseTrainer):
-    __doc__ = BaseTrainer.__doc__
+    """Trains a SentenceTransformer: every text column becomes embeddings, of which the loss is computed.
+
+    The default loss is CoSENTLoss, which takes two texts with a number a row that says how alike they are.
+    """
+
+    __doc__ = of_family(__doc__)
 
     family = TEXTS
     plain_collator = SentenceTransformerDataCollator

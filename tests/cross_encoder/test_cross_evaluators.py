@@ -88,7 +88,7 @@ CLASSES = [random.Random(3 * i).randint(0, 3) for i in range(60)]
 @pytest.mark.parametrize("name", ["", "dev"])
 @pytest.mark.parametrize("rounded", [False, True])
 def test_binary_labels(name: str, rounded: bool, tmp_path: Path) -> None:
-    both(
+    found, _ = both(
         "CrossEncoderClassificationEvaluator",
         PAIRS,
         BINARY,
@@ -96,6 +96,16 @@ def test_binary_labels(name: str, rounded: bool, tmp_path: Path) -> None:
         model=lambda: Scored(rounded=rounded),
         tmp_path=tmp_path,
     )
+    metrics = (
+        "accuracy",
+        "accuracy_threshold",
+        "f1",
+        "f1_threshold",
+        "precision",
+        "recall",
+        "average_precision",
+    )
+    assert set(found) == {f"{name}_{metric}" if name else metric for metric in metrics}
 
 
 def test_classes(tmp_path: Path) -> None:
@@ -112,7 +122,8 @@ def test_classes(tmp_path: Path) -> None:
 
 def test_correlation(tmp_path: Path) -> None:
     gold = [random.Random(7 * i).random() for i in range(60)]
-    both("CrossEncoderCorrelationEvaluator", PAIRS, gold, name="dev", tmp_path=tmp_path)
+    found, _ = both("CrossEncoderCorrelationEvaluator", PAIRS, gold, name="dev", tmp_path=tmp_path)
+    assert set(found) == {"dev_pearson", "dev_spearman"}
 
 
 def samples(kind: str, seed: int = 0) -> list[dict[str, Any]]:

@@ -266,3 +266,18 @@ def test_mining_takes_a_cross_encoder(model: CrossEncoder, tmp_path: Path) -> No
     for row in mined:
         own = model.predict([(row["query"], row["answer"]), (row["query"], row["negative_1"])])
         np.testing.assert_allclose(own, row["scores"][:2], rtol=1e-4)
+
+
+def test_progress_is_of_pairs_by_this_models_logger(
+    model: CrossEncoder, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.WARNING, "likewise"),
+        caplog.at_level(logging.INFO, "likewise.cross_encoder"),
+    ):
+        model.predict(PAIRS[:3])
+    shown = capsys.readouterr().err
+    assert "Scoring" in shown
+    assert "pairs/s" in shown
+    with pytest.raises(ValueError, match=r"^predict\(\) got colour"):
+        model._check_known({"colour": 1})

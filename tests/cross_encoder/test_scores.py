@@ -152,6 +152,9 @@ def test_a_language_model_scores_by_yes_and_no(name: str, tmp_path: Path) -> Non
     )
     theirs = reference(str(tmp_path / "saved"))
     np.testing.assert_allclose(theirs.predict(PAIRS), found, rtol=1e-5, atol=1e-5)
+    theirs.save(str(tmp_path / "theirs"))
+    again = CrossEncoder(str(tmp_path / "theirs"), device="cpu")
+    np.testing.assert_allclose(again.predict(PAIRS), found, rtol=1e-5, atol=1e-5)
 
 
 def test_modules_behind_an_encoder_give_the_scores(tmp_path: Path) -> None:
@@ -164,7 +167,11 @@ def test_modules_behind_an_encoder_give_the_scores(tmp_path: Path) -> None:
     model.save(tmp_path / "saved")
     again = CrossEncoder(str(tmp_path / "saved"), device="cpu")
     np.testing.assert_allclose(again.predict(PAIRS), found, rtol=1e-6)
-    np.testing.assert_allclose(reference(str(tmp_path / "saved")).predict(PAIRS), found, rtol=1e-5, atol=1e-5)
+    theirs = reference(str(tmp_path / "saved"))
+    np.testing.assert_allclose(theirs.predict(PAIRS), found, rtol=1e-5, atol=1e-5)
+    theirs.save(str(tmp_path / "theirs"))
+    again = CrossEncoder(str(tmp_path / "theirs"), device="cpu")
+    np.testing.assert_allclose(again.predict(PAIRS), found, rtol=1e-5, atol=1e-5)
 
 
 def test_a_hook_on_the_whole_model_or_its_head_sees_every_batch(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 from losses_common import FixedModel
 
 from likewise import losses
+from likewise.cross_encoder import losses as cross_losses
 
 PAGE = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
 
@@ -19,6 +20,11 @@ PAGE = (Path(__file__).parents[2] / "docs" / "losses.md").read_text()
 )
 def test_every_loss_is_there(name: str) -> None:
     assert f"`{name}`" in PAGE
+
+
+@pytest.mark.parametrize("name", cross_losses.__all__)
+def test_every_loss_of_a_cross_encoder_is_there(name: str) -> None:
+    assert f"`{name}`" in PAGE.partition("## Of a CrossEncoder")[2].partition("\n## ")[0]
 
 
 def test_the_code_runs_and_its_loss_can_be_wrapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

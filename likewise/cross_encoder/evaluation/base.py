@@ -24,6 +24,7 @@ class PairEvaluator(SentenceEvaluator):
         show_progress_bar: For `predict`.
     """
 
+    family_name = "CrossEncoder"
     prompt_name: str | None = None
 
     def predict(self, model: CrossEncoder, pairs: Sequence[Any]) -> Array:

@@ -111,6 +111,7 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
         **kwargs: Any,
     ) -> dict[str, float]:
         """Measure a model; arguments as for every evaluator."""
+        self.prepare(model)
         results: dict[str, float] = {}
         measured = []
         for evaluator in self.evaluators:

@@ -121,10 +121,6 @@ class Transformer(InputModule):
         """The transformers model; the older name of `model`."""
         return self.model
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        # torch registers a module under any name, a property's too, which would then be one that nothing runs.
-        super().__setattr__("model" if name == "auto_model" else name, value)
-
     @property
     def runner(self) -> PackedScorer | PackedEncoder:
         """Runs `model` on packed batches; made anew when `model` has been replaced (by an adapter, say)."""

@@ -204,6 +204,7 @@ def chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.
 
 
 def refuse_missing(chunk: pa.Array, start: int, column: str, where: str, what: str) -> None:
+    """Refuse a chunk of a column with an empty cell, naming its row."""
     import pyarrow.compute as pc
 
     if chunk.null_count:

@@ -66,6 +66,7 @@ def tokenise(model: Model, plan: DataSetPlan, values: Mapping[str, Sequence[Any]
 
 
 def routes(plan: DataSetPlan) -> tuple[str | None, ...]:
+    """The route of each text column; None where there is no Router."""
     return plan.routes or (None,) * len(plan.texts)
 
 

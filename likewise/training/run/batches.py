@@ -5,7 +5,6 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,8 +21,6 @@ from likewise.training.data.prefetch import Prefetched
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
-
-logger = logging.getLogger(__name__)
 
 
 def get_batch_sampler(
@@ -192,6 +189,7 @@ def named(trainer: Any, dataset: Any) -> dict[str, Any]:
 
 
 def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
+    """Batches of data sets to evaluate on, planned as the trainer's own where they are these."""
     known = {plan.name: plan for plan in trainer._plans_of("eval", by_name(trainer.eval_dataset))}
     mine = by_name(trainer.eval_dataset)
     is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
@@ -215,6 +213,7 @@ def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: 
 
 
 def stop_ahead(trainer: Any) -> None:
+    """Stop the thread that makes batches ahead of the model."""
     if trainer._ahead is not None:
         trainer._ahead.close()
         trainer._ahead = None

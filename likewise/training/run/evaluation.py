@@ -9,7 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -20,9 +20,6 @@ from likewise.engine.modes import eval_mode
 from likewise.training.data import loading
 from likewise.training.run import best_metric, evaluating
 from likewise.training.run.objective import half_precision
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +93,7 @@ def determine_best_metric(trainer: Any, metrics: dict[str, float], trial: Any) -
 
 
 def evaluators_metrics(trainer: Any, prefix: str, write: bool = True) -> dict[str, float]:
+    """What the evaluators measure, by name; nothing for data sets behind the first."""
     names = trainer._evaluation_names
     evaluator = trainer._evaluator
     if names and names[0] and prefix.startswith("eval_"):

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import nn
 
 from likewise.model.placement import refuse_spread
 from likewise.training.run.arguments import BaseTrainingArguments
-
-if TYPE_CHECKING:
-    pass
-
-logger = logging.getLogger(__name__)
 
 
 def check_given(
@@ -37,9 +31,27 @@ def check_given(
     if model is not None and not isinstance(model, nn.Module):
         raise TypeError(f"`model` is {model!r}, but should be a {wanted}. Load it: `{wanted}({model!r})`.")
     if model is not None:
+        check_family(trainer, model, "model")
         refuse_spread(model, "be trained")
     if model is not None and model_init is not None:
         raise ValueError("Pass either `model` or `model_init`, not both.")
+
+
+def check_family(trainer: Any, given: Any, argument: str) -> None:
+    """Refuse a model, loss or evaluator that is known to be of another family than the trainer's.
+
+    Raises:
+        TypeError: It is.
+    """
+    wanted = trainer.family.model_name
+    family = getattr(given, "family_name", None)
+    if family is not None and family != wanted:
+        what = given.__name__ if isinstance(given, type) else type(given).__name__
+        instead = f"load it as a {wanted}" if argument == "model" else f"choose one for a {wanted}"
+        raise TypeError(
+            f"The {argument} {what} is for a {family}, but {type(trainer).__name__} trains a {wanted}. Use "
+            f"{family}Trainer, or {instead}."
+        )
 
 
 def check_callback(callback: Any) -> None:
@@ -56,6 +68,11 @@ def check_callback(callback: Any) -> None:
 
 
 def check_losses_follow(loss: Any, model_init: Any) -> None:
+    """Refuse losses that belong to one model where every run makes its own.
+
+    Raises:
+        ValueError: There is one.
+    """
     given = loss.values() if isinstance(loss, Mapping) else [loss]
     if model_init is not None and any(isinstance(each, nn.Module) for each in given):
         raise ValueError(

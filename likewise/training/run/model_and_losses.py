@@ -5,7 +5,6 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +15,20 @@ from transformers import Trainer
 from likewise.engine.embed import Embed
 from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
 from likewise.training.run import learning_rates
+from likewise.training.run.given import check_family
 from likewise.training.run.health import Health
 from likewise.training.run.objective import Objective, half_precision
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
 
-logger = logging.getLogger(__name__)
-
 
 def prepare_loss(trainer: Any, loss: Any, model: Model) -> nn.Module:
     """A loss for this model, of a loss or a function that makes one; on the model's device."""
-    return loss_of(loss, model).to(model.device)
+    check_family(trainer, loss, "loss")
+    made = loss_of(loss, model)
+    check_family(trainer, made, "loss")
+    return made.to(model.device)
 
 
 def override_model_in_loss(trainer: Any, loss: nn.Module, model: nn.Module) -> nn.Module:
@@ -61,6 +62,7 @@ def prepared(trainer: Any, given: Any, model: Model) -> Any:
 def call_model_init(trainer: Any, trial: Any = None) -> Model:
     """A fresh model, and losses that belong to it."""
     model: Any = Trainer.call_model_init(trainer, trial)
+    check_family(trainer, model, "model")
     if trainer._is_made:
         given = trainer._loss_given if trainer.loss is trainer._loss_made else trainer.loss
         trainer.loss = trainer._loss_made = trainer._prepared(given, model)
@@ -112,6 +114,7 @@ def get_optimizer_cls_and_kwargs(trainer: Any, args: Any, model: Any = None) -> 
 
 
 def parameter_groups(trainer: Any) -> list[dict[str, Any]]:
+    """The weights in groups, each with its learning rate and weight decay."""
     decayed = {f"model.{name}" for name in trainer.get_decay_parameter_names(trainer.model)}
     return learning_rates.parameter_groups(
         trainer.trained.named_trained_parameters(), decayed, trainer.args.learning_rate_mapping,
@@ -120,6 +123,7 @@ def parameter_groups(trainer: Any) -> list[dict[str, Any]]:
 
 
 def unwrapped(optimizer: Any) -> Any:
+    """The optimiser itself, without what accelerate puts around it."""
     return getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around one
 
 
@@ -136,6 +140,7 @@ def same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
 
 
 def loss_of(loss: Any, model: Model) -> nn.Module:
+    """The loss, or what the function makes of the model."""
     if not callable(loss):
         raise TypeError(
             f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,13 +19,11 @@ from likewise.model.hub import with_retries
 from likewise.training.run import checkpoints
 from likewise.training.run.uploads import push_checkpoint
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 
 def get_output_dir(trainer: Any, trial: Any) -> str:
+    """The folder of the run: while a checkpoint is written, the one aside."""
     return trainer._aside or Trainer._get_output_dir(trainer, trial)
 
 
@@ -54,6 +52,7 @@ def save_checkpoint(trainer: Any, model: nn.Module, trial: Any) -> None:
 
 
 def save(trainer: Any, output_dir: str | None = None, state_dict: Any = None) -> None:
+    """Write the model, the losses' own weights, fresh adapters and the arguments to a folder."""
     folder = Path(output_dir or str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     trainer.model.save_pretrained(folder, create_model_card=trainer._has_card(folder))
@@ -63,6 +62,7 @@ def save(trainer: Any, output_dir: str | None = None, state_dict: Any = None) ->
 
 
 def push_from_checkpoint(trainer: Any, checkpoint_folder: str) -> None:
+    """Upload a checkpoint, once it is in its place."""
     if trainer._aside is None:  # only once it is in its place
         push_checkpoint(trainer, Path(checkpoint_folder))
 
@@ -120,11 +120,13 @@ def has_card(trainer: Any, folder: Path) -> bool:
 
 
 def load_from_checkpoint(trainer: Any, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    """Load the weights of the model and of the losses from a checkpoint."""
     checkpoints.load_weights(trainer.model, resume_from_checkpoint)
     trainer.trained.load_loss(resume_from_checkpoint)
 
 
 def load_best_model(trainer: Any) -> None:
+    """Load the best checkpoint, and tell the model card its step."""
     best = trainer.state.best_model_checkpoint
     logger.info("Loading the best model, from %s.", best)
     trainer._load_from_checkpoint(str(best))

@@ -5,9 +5,8 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,11 +18,6 @@ from likewise.training.data.batch import num_tokens, with_ids
 from likewise.training.data.checks import roles_of
 from likewise.training.run import evaluating
 from likewise.training.run.objective import Objective
-
-if TYPE_CHECKING:
-    pass
-
-logger = logging.getLogger(__name__)
 
 
 def compute_loss(
@@ -89,6 +83,7 @@ def track_loss_components(trainer: Any, loss: Mapping[str, torch.Tensor]) -> Non
 
 
 def prepare_input(trainer: Any, data: Any) -> Any:
+    """A batch on the device where the run computes."""
     return (
         data.to(trainer.args.device)
         if isinstance(data, ColumnBatch | PairBatch)
@@ -97,6 +92,7 @@ def prepare_input(trainer: Any, data: Any) -> Any:
 
 
 def will_be_logged(trainer: Any) -> bool:
+    """Whether the step under way is one that is logged."""
     every = getattr(trainer.state, "logging_steps", 0) or 0
     first = trainer.args.logging_first_step and trainer.state.global_step == 0
     return first or every < 1 or (trainer.state.global_step + 1) % int(every) == 0
@@ -123,5 +119,6 @@ def floating_point_ops(trainer: Any, inputs: dict[str, Any]) -> int:
 
 
 def track_num_input_tokens(trainer: Any, inputs: dict[str, Any]) -> None:
+    """Count the tokens of a batch over all processes, where the arguments ask for it."""
     if trainer.args.include_num_input_tokens_seen != "no":
         trainer.state.num_input_tokens_seen += sum(evaluating.over_processes(num_tokens(inputs)))

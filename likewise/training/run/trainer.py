@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from likewise.training.run import (
     saving,
     step,
 )
-from likewise.training.run.given import check_callback, check_given, check_losses_follow
+from likewise.training.run.given import check_callback, check_family, check_given, check_losses_follow
 from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
@@ -42,8 +41,6 @@ from likewise.training.run.settings import settings_in_words
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
-
-logger = logging.getLogger(__name__)
 
 HANDED_A_BATCH = (
     "training_step", "compute_loss", "collect_features", "prediction_step", "get_batch_samples", "floating_point_ops",
@@ -304,6 +301,7 @@ class BaseTrainer(Trainer):
                     f"`evaluator` is {each!r}, but should be an evaluator, or a list of them: "
                     "`EmbeddingSimilarityEvaluator(sentences1, sentences2, scores)`."
                 )
+            check_family(self, each, "evaluator")
         self._evaluator = SequentialEvaluator(list(evaluator)) if several else evaluator
 
     @property
@@ -432,6 +430,11 @@ class BaseTrainer(Trainer):
     _has_card = saving.has_card
     _load_from_checkpoint = saving.load_from_checkpoint
     _load_best_model = saving.load_best_model
+
+
+def of_family(own: str | None) -> str:
+    """The docstring of a family's trainer: what it says of itself, and the arguments of every trainer."""
+    return f"{own or ''}\n{(BaseTrainer.__doc__ or '').partition(chr(10) * 2)[2]}"
 
 
 @dataclass(frozen=True)
