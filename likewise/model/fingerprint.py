@@ -56,7 +56,7 @@ def quick_key(model: nn.Module) -> tuple[Any, ...]:
     """
     settings = {name: plain(getattr(model, name, None)) for name in SETTINGS}
     versions = [(value.data_ptr(), _version(value)) for value in (*model.parameters(), *model.buffers())]
-    held = [getattr(module, "tokenization", None) for module in model.modules()]
+    held: list[Any] = [getattr(module, "tokenization", None) for module in model.modules()]
     states = [tokenization.state for tokenization in held if hasattr(tokenization, "state")]
     return _modules(model), json.dumps(settings), tuple(versions), tuple(states)
 
