@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from likewise.cross_encoder.family import labels_of
+from likewise.cross_encoder.family import key_of, labels_of
 from likewise.training.data.batch import Batch
 from likewise.training.data.data_collator import BaseDataCollator
 
@@ -34,8 +34,8 @@ class CrossEncoderDataCollator(BaseDataCollator):
             names.remove(label)
         prompt = self.prompts.get(data_set) if isinstance(self.prompts, Mapping) else self.prompts
         if prompt:
-            batch["prompt"] = prompt
+            batch[key_of("prompt", names)] = prompt
         route = (self.router_mapping or {}).get(data_set)
         if route:
-            batch["task"] = route
+            batch[key_of("task", names)] = route
         return batch | {name: [row[name] for row in features] for name in names}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,8 +25,8 @@ from likewise.training.data.family import Family, Making
 if TYPE_CHECKING:
     from datasets import Dataset
 
-NO_COLUMNS = ("label", "dataset_name", "prompt", "task", "return_loss")
-"""Keys of a batch by name that are no columns."""
+NO_COLUMNS = ("label", "dataset_name", "return_loss")
+"""Keys of a batch by name that are no columns; nor are those of single texts, the prompt and the route."""
 
 
 class Pairs(Family):
@@ -110,7 +110,7 @@ class Pairs(Family):
             packed = making.model.token_sequences(lists.pairs, prompt or None).pack()
             batch = Batch({"columns": PairBatch(packed, lists.lengths), "dataset_name": name})
         else:
-            known = {"dataset_name": name, "prompt": prompt}
+            known = {"dataset_name": name, key_of("prompt", plan.texts): prompt}
             batch = Batch(
                 dict(zip(plan.texts, columns, strict=True))
                 | {key: value for key, value in known.items() if value}
@@ -124,11 +124,21 @@ class Pairs(Family):
         """A PairBatch, or the columns as they are, with the prompt."""
         if "columns" in batch:
             return batch["columns"]
-        columns = [value for key, value in batch.items() if key not in NO_COLUMNS]
-        return RawColumns(columns, batch.get("prompt") or None, batch.get("task"))
+        columns = {
+            key: value
+            for key, value in batch.items()
+            if key not in NO_COLUMNS and value is not None and not isinstance(value, str)
+        }
+        prompt, task = (batch.get(key_of(name, columns)) for name in ("prompt", "task"))
+        return RawColumns([*columns.values()], prompt or None, task)
 
 
 PAIRS = Pairs()
+
+
+def key_of(name: str, columns: Container[str]) -> str:
+    """Under which key a batch by name has the prompt or the route: its name, unless a column is called that."""
+    return f"_{name}" if name in columns else name
 
 
 def drawn_from(seed: int, rows: Sequence[int]) -> torch.Generator:

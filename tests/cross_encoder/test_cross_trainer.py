@@ -229,6 +229,22 @@ def test_a_loss_of_ones_own_is_handed_the_prompt(folder: str, tmp_path: Path) ->
     assert trainer.loss.seen[1:] == ["now: ", None]
 
 
+@pytest.mark.parametrize("prompts", [None, "now: "])
+def test_columns_may_be_called_prompt_and_task(prompts: str | None, folder: str, tmp_path: Path) -> None:
+    usual = pairs(8)
+    names = dict(zip(usual.column_names, ("prompt", "task"), strict=False))
+    renamed = usual.rename_columns({name: new for name, new in names.items() if name != "label"})
+    changes = {} if prompts is None else {"prompts": prompts}
+    trainer = run(folder, tmp_path, renamed, WithPrompt, max_steps=1, **changes)
+    assert trainer.loss.seen[0] in renamed["prompt"]
+    assert trainer.loss.seen[1:] == [prompts, None]
+    assert curve(trainer) == curve(run(folder, tmp_path, usual, WithPrompt, max_steps=1, **changes))
+    collator = likewise.cross_encoder.CrossEncoderDataCollator(prompts=prompts)
+    batch = collator([renamed[0], renamed[1]])
+    assert batch["prompt"] == renamed[:2]["prompt"]
+    assert batch.get("_prompt") == prompts
+
+
 def test_an_error_within_a_loss_is_not_hidden(folder: str, tmp_path: Path) -> None:
     class Broken(Scored):
         def forward(self, inputs: Any, labels: Any) -> Any:
