@@ -65,7 +65,9 @@ class Reading:
                     query[first:end],
                     Reading(
                         self.rows[first:end],
-                        *(x[first:end, :length] for x in (self.source, self.distances, self.filled)),
+                        self.source[first:end, :length],
+                        self.distances[first:end, :length],
+                        self.filled[first:end, :length],
                     ),
                 )
                 for first, end, length in self.blocks

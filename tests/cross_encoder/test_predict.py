@@ -14,6 +14,8 @@ import torch
 from cross_common import pairs_of_texts, reranker_folder
 
 from likewise import CrossEncoder
+from likewise.cross_encoder.scoring import score_pairs
+from likewise.engine.embed import Embed
 from likewise.model import inference
 
 PAIRS = pairs_of_texts(30)
@@ -266,3 +268,19 @@ def test_mining_takes_a_cross_encoder(model: CrossEncoder, tmp_path: Path) -> No
     for row in mined:
         own = model.predict([(row["query"], row["answer"]), (row["query"], row["negative_1"])])
         np.testing.assert_allclose(own, row["scores"][:2], rtol=1e-4)
+
+
+def test_features_of_more_than_tokens_are_left_to_the_model(model: CrossEncoder) -> None:
+    features = model.preprocess([("the cat", "a dog"), ("a", "b")])
+    seen: list[object] = []
+
+    class Whole:
+        takes_tokens = True
+
+        def __call__(self, given: dict[str, Any]) -> dict[str, Any]:
+            seen.extend(given)
+            return model(given)
+
+    positions = torch.arange(features["input_ids"].shape[1]).expand_as(features["input_ids"])
+    score_pairs(Whole(), {**features, "position_ids": positions}, Embed(output="scores"))
+    assert "position_ids" in seen
