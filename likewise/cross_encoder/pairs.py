@@ -35,7 +35,10 @@ class PairTokenization:
     Attributes:
         num_texts: How many pairs have been tokenised.
         num_truncated: How many of them were longer than `max_length`.
+        do_lower_case: Whether texts, and the prompt, are put in lower case first.
     """
+
+    do_lower_case = False
 
     def __init__(
         self, tokenizer: Any, max_length: int | None = None, truncation: str = "longest_first"
@@ -88,6 +91,11 @@ class PairTokenization:
             ValueError: A pair has more or less than two texts, or there is not a token in it.
         """
         pairs = checked_pairs(inputs, prompt or "")
+        if self.do_lower_case:
+            pairs = [
+                pair.lower() if isinstance(pair, str) else (pair[0].lower(), pair[1].lower())
+                for pair in pairs
+            ]
         with self._lock:
             sequences, num_truncated = self._tokenized(pairs)
             self.num_texts += len(pairs)

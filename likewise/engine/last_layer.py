@@ -35,12 +35,15 @@ class Reading:
         source: (N, L) the number of each sequence's tokens; any where there is none.
         distances: (N, L) from the token that is read to each place of its sequence.
         filled: (N, L) bool, where there is a token.
+        blocks: (first sequence, the one behind the last, length of the longest) of like lengths, where to fill all up to L
+            would be more than twice the tokens; else empty.
     """
 
     rows: Tensor
     source: Tensor
     distances: Tensor
     filled: Tensor
+    blocks: tuple[tuple[int, int, int], ...] = ()
 
     @classmethod
     def of(cls, tokens: TokenBatch, rows: Tensor) -> Reading:
@@ -49,7 +52,27 @@ class Reading:
         column = torch.arange(tokens.longest, device=tokens.device)
         filled = column < tokens.device_lengths.unsqueeze(1)
         source = torch.where(filled, starts.unsqueeze(1) + column, 0)
-        return cls(rows, source, column - (rows - starts).unsqueeze(1), filled)
+        blocks = like_lengths(tokens.lengths) if source.numel() > 2 * tokens.num_tokens else ()
+        return cls(rows, source, column - (rows - starts).unsqueeze(1), filled, blocks)
+
+    def divided(self, query: Tensor, attend: Callable[[Tensor, Reading], Tensor]) -> Tensor:
+        """What `attend` gives for the queries (N, ...), block by block."""
+        if len(self.blocks) < 2:
+            return attend(query, self)
+        return torch.cat(
+            [
+                attend(
+                    query[first:end],
+                    Reading(
+                        self.rows[first:end],
+                        self.source[first:end, :length],
+                        self.distances[first:end, :length],
+                        self.filled[first:end, :length],
+                    ),
+                )
+                for first, end, length in self.blocks
+            ]
+        )
 
     def visible(self, causal: bool, window: int | None) -> Tensor:
         """(N, L) bool: which tokens the one that is read sees."""
@@ -64,6 +87,18 @@ class Reading:
         """(H, 2 L - 1) by distance -> (N, H, L)."""
         places = (self.distances + by_distance.shape[1] // 2).clamp(0, by_distance.shape[1] - 1)
         return by_distance[:, places].transpose(0, 1)
+
+
+def like_lengths(lengths: Tensor) -> tuple[tuple[int, int, int], ...]:
+    """Ascending lengths, on the CPU, in blocks (first, end, longest) of which each is at least half full."""
+    blocks: list[tuple[int, int, int]] = []
+    end = len(lengths)
+    while end:
+        longest = int(lengths[end - 1])
+        first = int(torch.searchsorted(lengths, (longest + 1) // 2))
+        blocks.append((first, end, longest))
+        end = first
+    return tuple(reversed(blocks))
 
 
 def make_reading(model: Any) -> nn.Module | None:
@@ -244,6 +279,23 @@ def read_attention(
     if not (_is_plain(key) and _is_plain(value)):
         keys, values = (project(hidden).unflatten(-1, (heads, size)) for project in (key, value))
         return _attended(query, keys, values, reading, drop, causal=causal, bias=bias)
+    return reading.divided(
+        query, lambda part, read: _attended_plainly(part, key, value, hidden, read, drop, causal, bias)
+    )
+
+
+def _attended_plainly(
+    query: Tensor,
+    key: Any,
+    value: Any,
+    hidden: Tensor,
+    reading: Reading,
+    drop: float,
+    causal: bool,
+    bias: Tensor | None,
+) -> Tensor:
+    """`read_attention` with keys and values that are linear layers, of which neither is made."""
+    heads, size = query.shape[1:]
     by_head = query.transpose(0, 1)  # (H, N, D / H)
     turned = torch.bmm(by_head, key.weight.unflatten(0, (heads, size))).transpose(0, 1)  # (N, H, D)
     constant = 0 if key.bias is None else (query * key.bias.view(heads, size)).sum(-1, keepdim=True)
@@ -280,6 +332,10 @@ def _attended(
     bias: Tensor | None = None,
 ) -> Tensor:
     """(N, H, D) queries, (T, H or fewer, D) keys and values -> (N, H, D)."""
+    if len(reading.blocks) > 1:
+        return reading.divided(
+            query, lambda part, read: _attended(part, key, value, read, drop, causal, window, bias)
+        )
     shared = query.shape[1] // key.shape[1]
     key, value = (x[reading.source].repeat_interleave(shared, dim=2).transpose(1, 2) for x in (key, value))
     mask = reading.visible(causal, window)[:, None, None]

@@ -294,3 +294,24 @@ def test_the_transformers_model_can_be_replaced_by_its_older_name(tmp_path: Path
     np.testing.assert_allclose(model.predict(PAIRS), before, rtol=1e-5, atol=5e-6)
     model[0].auto_model = other[0].model
     np.testing.assert_allclose(model.predict(PAIRS), other.predict(PAIRS), rtol=1e-5, atol=5e-6)
+
+
+def test_a_folders_settings_of_texts_are_followed_or_refused(tmp_path: Path) -> None:
+    CrossEncoder(reranker_folder(tmp_path / "a"), device="cpu").save(tmp_path / "b")
+    settings = tmp_path / "b" / "sentence_bert_config.json"
+    upper = [(first.upper(), second.title()) for first, second in PAIRS]
+    expected = CrossEncoder(tmp_path / "b", device="cpu").predict(PAIRS)
+    edit(settings, do_lower_case=True, unpad_inputs=False)
+    model = CrossEncoder(tmp_path / "b", device="cpu")
+    model.save(tmp_path / "c")
+    for loaded in (model, CrossEncoder(tmp_path / "c", device="cpu")):
+        loaded.tokenizer = loaded.tokenizer
+        np.testing.assert_allclose(loaded.predict(upper), expected, rtol=1e-5, atol=5e-6)
+        assert not loaded[0].runner.packs()
+    edit(settings, processing_kwargs={"text": {"max_length": 5}})
+    with pytest.raises(ValueError, match=r"sentence_bert_config\.json has `processing_kwargs`"):
+        CrossEncoder(tmp_path / "b", device="cpu")
+    other = {"text": {"method": "forward", "method_output_name": "pooler_output"}}
+    edit(settings, processing_kwargs=None, modality_config=other)
+    with pytest.raises(ValueError, match=r"'pooler_output'.*Correct `method_output_name`"):
+        CrossEncoder(tmp_path / "b", device="cpu")

@@ -14,6 +14,8 @@ import torch
 from cross_common import pairs_of_texts, reranker_folder
 
 from likewise import CrossEncoder
+from likewise.cross_encoder.scoring import score_pairs
+from likewise.engine.embed import Embed
 from likewise.model import inference
 
 PAIRS = pairs_of_texts(30)
@@ -281,3 +283,19 @@ def test_progress_is_of_pairs_by_this_models_logger(
     assert "pairs/s" in shown
     with pytest.raises(ValueError, match=r"^predict\(\) got colour"):
         model._check_known({"colour": 1})
+
+
+def test_features_of_more_than_tokens_are_left_to_the_model(model: CrossEncoder) -> None:
+    features = model.preprocess([("the cat", "a dog"), ("a", "b")])
+    seen: list[object] = []
+
+    class Whole:
+        takes_tokens = True
+
+        def __call__(self, given: dict[str, Any]) -> dict[str, Any]:
+            seen.extend(given)
+            return model(given)
+
+    positions = torch.arange(features["input_ids"].shape[1]).expand_as(features["input_ids"])
+    score_pairs(Whole(), {**features, "position_ids": positions}, Embed(output="scores"))
+    assert "position_ids" in seen

@@ -12,6 +12,7 @@ import transformers
 from test_architectures import PADDED, build, tokens_of
 from torch import Tensor, nn
 
+from likewise.engine import TokenBatch
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.last_layer import ARCHITECTURES, Reading
 
@@ -295,3 +296,17 @@ def test_a_reading_knows_what_its_tokens_see() -> None:
 
 def test_every_known_architecture_is_tested() -> None:
     assert ARCHITECTURES.keys() - {"qwen2"} <= READING
+
+
+@pytest.mark.parametrize("name", ["bert", "mpnet", "modernbert", "qwen3 with windows"])
+def test_one_long_sequence_among_short_ones_does_not_fill_them_all_up(name: str) -> None:
+    lengths = torch.tensor([1, 2, 2, 3, 3, 4, 4, 5, 30])
+    ids = torch.randint(5, 20, (int(lengths.sum()),), generator=torch.Generator().manual_seed(0))
+    tokens = TokenBatch(ids, lengths, torch.arange(len(lengths)))
+    blocks = Reading.of(tokens, tokens.starts).blocks
+    assert blocks == ((0, 3, 2), (3, 8, 5), (8, 9, 30))
+    assert sum((end - first) * longest for first, end, longest in blocks) <= 2 * tokens.num_tokens
+    encoder = PackedEncoder(build(name))
+    encoder.read(tokens, tokens.starts)  # the trials
+    for place in PLACES:
+        check(encoder, tokens, place)

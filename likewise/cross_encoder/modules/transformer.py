@@ -106,6 +106,7 @@ class Transformer(InputModule):
         self.model: Any = _load(transformer_task, base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.model, model_name_or_path)
+        self._unpad_inputs: bool | None = None
         self._packed = "attn_implementation" not in for_model
         use_fast_layers(self.model)
         tokenizer = load_tokenizer(model_name_or_path, for_tokenizer)
@@ -153,7 +154,9 @@ class Transformer(InputModule):
 
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
-        self.tokenization = PairTokenization(tokenizer, self.max_seq_length, self.tokenization.truncation)
+        former = self.tokenization
+        self.tokenization = PairTokenization(tokenizer, former.max_length, former.truncation)
+        self.tokenization.do_lower_case = former.do_lower_case
 
     @property
     def processor(self) -> Any:
@@ -212,7 +215,13 @@ class Transformer(InputModule):
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence_bert_config.json holds."""
         method_output, feature = TASKS[self.transformer_task]
+        kept: dict[str, Any] = {}
+        if self.tokenization.do_lower_case:
+            kept["do_lower_case"] = True
+        if self._unpad_inputs is not None:
+            kept["unpad_inputs"] = self._unpad_inputs
         return {
+            **kept,
             "transformer_task": self.transformer_task,
             "modality_config": {"text": {"method": "forward", "method_output_name": method_output}},
             "module_output_name": feature,
@@ -255,15 +264,31 @@ class Transformer(InputModule):
                 f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only pairs of texts are "
                 "taken here: neither messages in a chat template, nor images, audio or video."
             )
-        return cls(
+        task = saved.get("transformer_task", "feature-extraction")
+        if saved.get("processing_kwargs"):
+            raise ValueError(
+                f"{source} has `processing_kwargs` ({saved['processing_kwargs']!r}), which a CrossEncoder does not take. Take "
+                "them out there; `max_seq_length` says where pairs are cut."
+            )
+        output = (kinds["text"] or {}).get("method_output_name")
+        if task in TASKS and output is not None and output not in (TASKS[task][0], [TASKS[task][0]]):
+            raise ValueError(
+                f"{source} takes {output!r} of the model's output for texts, but a CrossEncoder takes {TASKS[task][0]!r} for "
+                f"{task!r}. Correct `method_output_name` there."
+            )
+        module = cls(
             str(folder),
-            transformer_task=saved.get("transformer_task", "feature-extraction"),
+            transformer_task=task,
             max_seq_length=saved.get("max_seq_length"),
             model_kwargs={**asked["model"], **(model_kwargs or {})},
             processor_kwargs={**asked["tokenizer"], **(tokenizer_kwargs or {})},
             config_kwargs={**asked["config"], **(config_kwargs or {})},
             backend=backend,
         )
+        module.tokenization.do_lower_case = bool(saved.get("do_lower_case"))
+        module._unpad_inputs = saved.get("unpad_inputs")
+        module._packed = module._packed and module._unpad_inputs is not False
+        return module
 
     def __repr__(self) -> str:
         settings = {"max_seq_length": self.max_seq_length, "architecture": type(self.model).__name__}
