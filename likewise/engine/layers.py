@@ -36,9 +36,9 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
     """
     one_dnn = has_fast_one_dnn() if one_dnn is None else one_dnn
     for module in model.modules():
-        if type(module) is nn.Linear and one_dnn:
-            # Not by a class of its own, as for dropout: who looks for linear layers (torch's quantisation, say) asks for
-            # this very type.
+        if type(module) is nn.Linear and one_dnn and "forward" not in vars(module):
+            # Whoever put a `forward` there does more in it: accelerate's fetches weights that lie elsewhere. Not by a class of
+            # its own, as for dropout: who looks for linear layers (torch's quantisation, say) asks for this very type.
             module.forward = partial(fast_linear, module)  # type: ignore[method-assign]
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout

@@ -571,11 +571,7 @@ def named_modules(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) ->
     Raises:
         ValueError: There are none.
     """
-    named = (
-        dict(modules)
-        if isinstance(modules, Mapping)
-        else {str(i): module for i, module in enumerate(modules)}
-    )
+    named = dict(modules) if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)}
     if not named:
         raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
     return named

@@ -41,7 +41,7 @@ def find_folder(
     token: bool | str | None = None,
     backend: str = "torch",
     model_kwargs: Mapping[str, Any] | None = None,
-    organisation: str = HUB_ORGANISATION,
+    organisation: str | None = None,
 ) -> Path:
     """The folder of a model, downloaded from the Hub where it is not one already.
 
@@ -56,7 +56,7 @@ def find_folder(
         token: The access token for the Hub.
         backend: Which of the repository's files are needed: for onnx and openvino its graph, if it has one.
         model_kwargs: These may name the graph.
-        organisation: Where on the Hub a bare name is looked for first.
+        organisation: Where on the Hub a bare name is looked for first; None for sentence-transformers.
 
     Raises:
         NotADirectoryError: The path is a file.
@@ -78,7 +78,7 @@ def find_folder(
     ):
         raise FileNotFoundError(f"There is no folder {name}. Check the path, or pass a name on the Hub.")
     cache_folder = cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    names = [name] if "/" in name else [f"{organisation}/{name}", name]
+    names = [name] if "/" in name else [f"{organisation or HUB_ORGANISATION}/{name}", name]
     problems = []
     for candidate in names:
         try:

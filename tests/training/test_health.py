@@ -123,7 +123,7 @@ def test_token_ids_are_kept_for_the_next_run(
     def refuse(*args: Any) -> Any:
         raise AssertionError("tokenised again")
 
-    monkeypatch.setattr("likewise.training.data.collation.tokenise", refuse)
+    monkeypatch.setattr("likewise.training.data.reader.tokenise", refuse)
     assert run(**cache) == expected
     assert list((tmp_path / "tokens").iterdir()) == [kept]
     with pytest.raises(AssertionError, match="tokenised again"):
