@@ -38,7 +38,7 @@ def test_thin_paths_hold_names_only(name: str) -> None:
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import likewise", ["torch", "transformers", "datasets", "numpy"]),
+        ("import likewise", ["torch", "transformers", "datasets", "numpy", "importlib.metadata"]),
         ("import likewise.cli", ["torch", "transformers", "datasets", "sklearn", "scipy"]),
         (
             "from likewise import SentenceTransformer",

@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.machinery import ModuleSpec
-from importlib.metadata import Distribution, DistributionFinder
-from os import PathLike
 from pathlib import Path
 from threading import RLock
 from types import ModuleType
@@ -78,14 +76,14 @@ class OldPaths:
         home = _home(rest) if root == self.root else None
         return None if home in (None, name) else ModuleSpec(name, self, origin=home, is_package=True)  # type: ignore[arg-type]
 
-    def find_distributions(
-        self,
-        context: DistributionFinder.Context = DistributionFinder.Context(),  # noqa: B008
-    ) -> Iterator[Distribution]:
-        """The reference's distribution, for programs that ask which version is installed."""
-        asked = (context.name or ALIAS).lower().replace("-", "_").replace(".", "_")
+    def find_distributions(self, context: Any = None) -> Iterator[Any]:
+        """The reference's distribution, for programs that ask which version is installed (`importlib.metadata` does here)."""
+        asked = (getattr(context, "name", None) or ALIAS).lower().replace("-", "_").replace(".", "_")
         if self.root == ALIAS == asked:
-            yield _AliasDistribution()
+            # Only now: `importlib.metadata` takes two thirds of the time of `import likewise`, and who asks has it already.
+            from likewise.compat.distribution import AliasDistribution
+
+            yield AliasDistribution()
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """The module itself, where there is one at this path; else one that has its names."""
@@ -114,20 +112,6 @@ class OldPaths:
         above = sys.modules.get(parent)
         if isinstance(getattr(above, name, None), type) and not isinstance(above, _KeepsClasses):
             sys.modules[parent].__class__ = _KeepsClasses
-
-
-class _AliasDistribution(Distribution):
-    """What `importlib.metadata` says of the reference while this package stands in for it."""
-
-    def read_text(self, filename: str) -> str | None:
-        """The metadata; no other file is there."""
-        if filename != "METADATA":
-            return None
-        return f"Metadata-Version: 2.1\nName: sentence-transformers\nVersion: {API_VERSION}\n"
-
-    def locate_file(self, path: str | PathLike[str]) -> Path:
-        """A file beside this package."""
-        return PACKAGE.parent / path
 
 
 class _KeepsClasses(ModuleType):
