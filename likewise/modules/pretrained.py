@@ -14,6 +14,7 @@ from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapte
 from likewise.modules.base import read_settings, write_json
 from likewise.modules.saved_arguments import check_config
 
+NO_LIMIT = 1_000_000_000  # tokens: transformers writes a number far beyond it where a tokenizer has no limit
 HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
 
@@ -170,6 +171,33 @@ def save_model(model: Any, folder: Path, safe_serialization: bool) -> None:
         for written in folder.glob("model*.safetensors*"):
             written.unlink()
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+def save_whole(
+    model: Any, tokenizer: Any, max_seq_length: int | None, folder: Path, safe_serialization: bool
+) -> None:
+    """Write a model and its tokenizer to a folder, as transformers reads them.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        max_seq_length: The limit that is written with the tokenizer.
+        folder: The folder.
+        safe_serialization: Whether weights are written as safetensors.
+    """
+    save_model(model, folder, safe_serialization)
+    tokenizer.save_pretrained(folder)
+    tidy_tokenizer_config(folder / "tokenizer_config.json", max_seq_length)
+
+
+def longest_sequence(tokenizer: Any, config: Any, position_offset: int) -> int | None:
+    """The smaller of the tokenizer's and the model's limits, in tokens; None where neither has one."""
+    limits = [tokenizer.model_max_length]
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and positions > 0:
+        limits.append(positions - position_offset)
+    limit = min(limits)
+    return int(limit) if limit < NO_LIMIT else None
 
 
 def tidy_tokenizer_config(path: Path, max_seq_length: int | None) -> None:

@@ -23,8 +23,8 @@ from likewise.modules.pretrained import (
     load_config,
     load_model,
     load_tokenizer,
-    save_model,
-    tidy_tokenizer_config,
+    longest_sequence,
+    save_whole,
 )
 from likewise.modules.processing import (
     Processing,
@@ -202,12 +202,7 @@ class Transformer(InputModule):
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
-        limits = [self.tokenizer.model_max_length]
-        positions = getattr(self.auto_model.config, "max_position_embeddings", None)
-        if positions is not None and positions > 0:
-            limits.append(positions - self.encoder.position_offset)
-        limit = min(limits)
-        return int(limit) if limit < 1_000_000_000 else None
+        return longest_sequence(self.tokenizer, self.auto_model.config, self.encoder.position_offset)
 
     @property
     def tokenizer(self) -> Any:
@@ -373,9 +368,7 @@ class Transformer(InputModule):
     ) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
         folder = Path(output_path)
-        save_model(self.auto_model, folder, safe_serialization)
-        self.tokenizer.save_pretrained(folder)
-        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+        save_whole(self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization)
         write_json(folder / CONFIG_FILES[0], self.get_config_dict())
 
     @classmethod
@@ -394,11 +387,7 @@ class Transformer(InputModule):
         Raises:
             ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
-        saved, source = read_config(folder)
-        asked = {
-            kind: saved_arguments(saved, kind, source, trust_remote_code)
-            for kind in ("model", "tokenizer", "config")
-        }
+        saved, source, asked = read_config(folder, trust_remote_code)
         if backend != "torch":
             asked["model"] = {}  # it is for AutoModel; a graph takes nothing of it
         kinds = saved.get("modality_config") or {"text": {}}
@@ -437,9 +426,14 @@ def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: 
         weights[f"{prefix}auto_{name.removeprefix(prefix)}"] = weights.pop(name)
 
 
-def read_config(folder: str | Path) -> tuple[dict[str, Any], str]:
-    """The settings of a Transformer and their file, the first of the seven names that exists."""
-    for name in CONFIG_FILES:
-        if (Path(folder) / name).exists():
-            return read_settings(folder, name), str(Path(folder) / name)
-    return {}, str(Path(folder) / CONFIG_FILES[0])
+def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str, dict[str, dict[str, Any]]]:
+    """The settings of a Transformer, their file (the first of the seven names that exists), and the arguments they ask for.
+
+    Raises:
+        ValueError: They ask for something that a folder may not decide, and are not trusted.
+    """
+    there = [name for name in CONFIG_FILES if (Path(folder) / name).exists()]
+    source = str(Path(folder) / (there or CONFIG_FILES)[0])
+    saved = read_settings(folder, there[0]) if there else {}
+    kinds = ("model", "tokenizer", "config")
+    return saved, source, {kind: saved_arguments(saved, kind, source, trusted) for kind in kinds}

@@ -23,11 +23,10 @@ from likewise.modules.pretrained import (
     load_config,
     load_model,
     load_tokenizer,
+    longest_sequence,
     read_pretrained,
-    save_model,
-    tidy_tokenizer_config,
+    save_whole,
 )
-from likewise.modules.saved_arguments import saved_arguments
 from likewise.modules.transformer import CONFIG_FILES, read_config
 
 logger = logging.getLogger(__name__)
@@ -140,12 +139,8 @@ class Transformer(InputModule):
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
-        limits = [self.tokenizer.model_max_length]
-        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
-        if positions is not None and positions > 0:
-            limits.append(positions - PackedEncoder(self.model).position_offset)
-        limit = min(limits)
-        return int(limit) if limit < 1_000_000_000 else None
+        offset = PackedEncoder(self.model).position_offset
+        return longest_sequence(self.tokenizer, self.model.config.get_text_config(), offset)
 
     @property
     def tokenizer(self) -> Any:
@@ -232,9 +227,7 @@ class Transformer(InputModule):
     ) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
         folder = Path(output_path)
-        save_model(self.model, folder, safe_serialization)
-        self.tokenizer.save_pretrained(folder)
-        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
+        save_whole(self.model, self.tokenizer, self.max_seq_length, folder, safe_serialization)
         write_json(folder / CONFIG_FILES[0], self.get_config_dict())
 
     @classmethod
@@ -253,11 +246,7 @@ class Transformer(InputModule):
         Raises:
             ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
-        saved, source = read_config(folder)
-        asked = {
-            kind: saved_arguments(saved, kind, source, trust_remote_code)
-            for kind in ("model", "tokenizer", "config")
-        }
+        saved, source, asked = read_config(folder, trust_remote_code)
         kinds = saved.get("modality_config") or {"text": {}}
         if "text" not in kinds or "message" in kinds:
             raise ValueError(
