@@ -135,6 +135,14 @@ def test_a_pickle_is_read_with_the_alias_and_without(tmp_path: Path, writes: str
     run(scripts[reads], str(folder), "read", file)
 
 
+def test_what_was_kept_without_the_alias_is_found_with_it(tmp_path: Path) -> None:
+    folder = small_model_folder(tmp_path / "model")
+    script = "import sys\nfrom {} import SentenceTransformer\nprint(SentenceTransformer(sys.argv[1], device='cpu').fingerprint())\n"
+    plain = run(script.format("likewise"), str(folder))
+    assert run(INSTALL + script.format("sentence_transformers"), str(folder)) == plain
+    assert len(plain.strip()) == 32
+
+
 @pytest.mark.parametrize("root", ["likewise", "sentence_transformers"])
 def test_names_that_are_not_here_import_and_refuse_when_they_are_used(root: str) -> None:
     run(

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from likewise.engine.modes import is_foreign
 from likewise.modules.base import Module
+from likewise.modules.classes import OWN_PACKAGES
 from likewise.modules.graph_model import GraphModel
 
 # The model's own settings by which it resolves what `encode` is asked for.
@@ -178,9 +179,13 @@ def plain(value: Any) -> Any:
 
 
 def _class(value: Any) -> str:
-    """The name of a function or a class, or of an object's class."""
+    """The name of a function or a class, or of an object's class.
+
+    This library's own go without their module, which is another one under the alias.
+    """
     named = value if hasattr(value, "__qualname__") else type(value)
-    return f"{named.__module__}.{named.__qualname__}"
+    is_own = str(named.__module__).partition(".")[0] in OWN_PACKAGES
+    return str(named.__qualname__) if is_own else f"{named.__module__}.{named.__qualname__}"
 
 
 def _hash(value: Any) -> str:
