@@ -26,7 +26,7 @@ TOLERANCE = 1e-3
 """By which a score or a coordinate may differ: sums are taken in another order. What training adds up differs by more."""
 HEAD = """# Other libraries under Likewise
 
-Written by `make test-clients`. Each library is unmodified and as it comes from its registry; its script in `tests/clients` is run twice
+The lines are written by `tests/clients/run.py`; `make test-clients` runs them all. Each library is unmodified and as it comes from its registry; its script in `tests/clients` is run twice
 in the same environment, on first sentences of docstrings of Python's standard library: with the reference, and by `likewise run`. The model is
 all-MiniLM-L6-v2; the reranker is the same with a random head. Time is the processor's, on one core, for the work itself, without imports and loading.
 

@@ -97,8 +97,6 @@ def plan_data_set(
         )
     roles = texts if shape is None else checks.roles_in(shape, len(texts))
     warnings = tuple(metadata_warnings(rows, texts, where)) if read == list(texts) else ()
-    for warning in warnings:
-        logger.warning("%s", warning)
     return DataSetPlan(
         name=name,
         texts=texts,
@@ -179,7 +177,7 @@ def plan_data_sets(
         )
     known = model is None or model.takes_tokens or "image" in model.modalities
     modalities = () if not known else ("text",) if model is None else model.modalities
-    return [
+    plans = [
         plan_data_set(
             dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
             id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
@@ -187,6 +185,9 @@ def plan_data_sets(
         )
         for name, dataset in data.items()
     ]  # fmt: skip
+    for warning in [warning for plan in plans for warning in plan.warnings]:
+        logger.warning("%s", warning)
+    return plans
 
 
 def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:
