@@ -179,7 +179,7 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     plans = trainer.plans["train"]
     rows = [_LoaderRows(loaders[plan.name]) for plan in plans]
     readers = [
-        DataSetReader(each, plan, replace(trainer.making, by_name=False), trainer.family, keep_tokens=False)
+        DataSetReader(each, plan, replace(trainer.making, by_name=False), trainer.family)
         for each, plan in zip(rows, plans, strict=True)
     ]
     joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]

@@ -147,9 +147,10 @@ def training_loader(
         name: StreamRows(dataset, known_length(dataset)) if is_stream(dataset) else dataset
         for name, dataset in data.items()
     }
+    most, folder = args.max_kept_tokens // len(plans), args.token_cache_dir
     readers = [
         DataSetReader(
-            rows[plan.name], plan, making, family, not is_stream(data[plan.name]), args.token_cache_dir
+            rows[plan.name], plan, making, family, *((0,) if is_stream(data[plan.name]) else (most, folder))
         )
         for plan in plans
     ]
@@ -233,10 +234,7 @@ def evaluation_loader(
             batches.append(
                 samplers.one(dataset, size, args.dataloader_drop_last, samplers.label_columns, **seed)
             )
-    readers = [
-        DataSetReader(each, plan, making, family, keep_tokens=False)
-        for each, plan in zip(rows, plans, strict=True)
-    ]
+    readers = [DataSetReader(each, plan, making, family) for each, plan in zip(rows, plans, strict=True)]
     if len(rows) == 1:
         return DataLoader(BatchReader(readers), batch_sampler=batches[0], collate_fn=_as_read)
     if samplers is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import zlib
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,7 @@ from likewise.training.data.collation import routes, tokenise
 from likewise.training.data.columns import is_transformed
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.tokens import Piece, TokenStore, load_tokens, save_tokens
-
-logger = logging.getLogger(__name__)
-
-TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
+from likewise.training.data.tokens import IntArray, TokenStore, mapped_tokens
 
 
 class DataSetReader:
@@ -35,8 +30,8 @@ class DataSetReader:
         plan: What its columns are.
         making: How rows become a batch.
         family: What the model's family takes.
-        keep_tokens: Whether token ids are kept for the next epoch.
-        token_cache_dir: Where token ids are kept for the next run; None for nowhere.
+        max_kept_tokens: How many token ids memory keeps for the next epoch; 0 for none.
+        token_cache_dir: Where token ids are kept for the next run instead; None for nowhere.
     """
 
     def __init__(
@@ -45,7 +40,7 @@ class DataSetReader:
         plan: DataSetPlan,
         making: Making,
         family: Family,
-        keep_tokens: bool,
+        max_kept_tokens: int = 0,
         token_cache_dir: str | None = None,
     ) -> None:
         from datasets import Dataset
@@ -55,62 +50,36 @@ class DataSetReader:
         self.making = making
         self.family = family
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
-        self.store: TokenStore | None = None
-        self._reported_full = False
+        self.tokens: Callable[[IntArray], TokenSequences] | None = None
         tokenises = family.keeps_tokens and making.model.takes_tokens and making.collator is None
-        if keep_tokens and tokenises and not self.is_made_anew:
-            self.store = (
-                TokenStore(len(dataset), len(plan.texts))
+        keeps = max_kept_tokens or token_cache_dir is not None
+        if keeps and tokenises and not self.is_made_anew:
+            texts = dataset.select_columns(list(plan.texts))
+            self.tokens = (
+                TokenStore(texts, self._tokenise, max_kept_tokens)
                 if token_cache_dir is None
-                else self._cached_tokens(Path(token_cache_dir))
+                else mapped_tokens(
+                    texts, self._tokenise, Path(token_cache_dir) / f"{self._fingerprint()}.arrow"
+                )
             )
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
         if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
             self._others.append("dataset_name")
-        self._without_texts = dataset.select_columns(self._others) if self.store is not None else None
+        self._without_texts = dataset.select_columns(self._others) if self.tokens is not None else None
 
     def __call__(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
-        if self.store is None:
+        if self.tokens is None:
             with seeded(rows) if self.is_made_anew else nullcontext():
                 values = self.dataset[rows]
             if self.making.collator is not None:
                 return self._collated(values)
             return self.family.collate(self.making, self.plan, values, rows)
-        wanted = np.asarray(rows)
-        missing = self.store.missing(wanted)
-        if len(missing) and self.store.is_full:
-            self._report_full()
-            return self.family.collate(self.making, self.plan, self.dataset[rows], rows)
-        if len(missing):
-            self.store.add(missing, self._tokens(self.dataset[missing.tolist()]))
         others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
-        return self.family.collate(self.making, self.plan, others, rows, self.store.get(wanted))
+        return self.family.collate(self.making, self.plan, others, rows, self.tokens(np.asarray(rows)))
 
-    def _tokens(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
+    def _tokenise(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
         return tokenise(self.making.model, self.plan, values)
-
-    def _cached_tokens(self, folder: Path) -> TokenStore:
-        """The token ids of all rows, from a folder if an earlier run left one, else tokenised now and written."""
-        path = folder / self._fingerprint()
-        if not path.exists():
-            save_tokens(path, len(self.dataset), len(self.plan.texts), self._pieces())
-        return load_tokens(path)
-
-    def _pieces(self) -> Iterator[Piece]:
-        """The token ids of all rows, so many rows at a time."""
-        texts = self.dataset.select_columns(list(self.plan.texts))
-        for start in range(0, len(texts), TOKENISED_ROWS):
-            rows = np.arange(start, min(start + TOKENISED_ROWS, len(texts)))
-            yield rows, self._tokens(texts[start : start + TOKENISED_ROWS])
-
-    def _report_full(self) -> None:
-        if not self._reported_full:
-            self._reported_full = True
-            logger.warning(
-                "Memory holds the token ids of a part of the training data only; the other texts are tokenised again in each "
-                "epoch. Set `token_cache_dir` to keep all of them in a folder, which takes no memory."
-            )
 
     def _fingerprint(self) -> str:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""

@@ -1,52 +1,57 @@
-"""TokenStore: the token ids of a data set's texts, each tokenised once; in memory for a run, or in a folder for many."""
+"""The token ids of a data set's texts, each tokenised once: kept in memory for a run, or by `datasets` in a file for many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from likewise.engine import TokenSequences
 
-IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
-Piece = tuple[IntArray, TokenSequences]
-"""Some rows' numbers, and their sequences, column by column."""
+logger = logging.getLogger(__name__)
 
-MOST_TOKENS = 2**28  # in memory, of 4 bytes each; folders have no limit
-IDS_FILE, TYPES_FILE, INDEX_FILE = "ids.bin", "types.bin", "index.npz"
+IntArray = np.ndarray[Any, np.dtype[np.integer[Any]]]
+Tokenise = Callable[[Mapping[str, Sequence[Any]]], TokenSequences]
+"""The texts of some rows by column; their sequences, column by column."""
+
+TOKENISED_ROWS = 10_000  # at a time, where all are tokenised ahead
 
 
 class TokenStore:
-    """Token ids of C text columns of N rows, filled as rows are asked for and kept for the next epoch.
+    """Token ids of C text columns of N rows, tokenised as rows are asked for and kept in memory for the next epoch.
 
     Args:
-        num_rows: N.
-        num_columns: C.
+        dataset: N rows of C texts.
+        tokenise: Gives the token ids of some rows.
+        most_tokens: No row is added once so many are kept, of 4 bytes each (8 where tokens have types).
     """
 
-    def __init__(self, num_rows: int, num_columns: int) -> None:
+    def __init__(self, dataset: Any, tokenise: Tokenise, most_tokens: int) -> None:
+        self._dataset, self._tokenise, self._most_tokens = dataset, tokenise, most_tokens
+        shape = len(dataset.column_names), len(dataset)
         # Where each text's tokens end in the buffer; 0 for texts that are not there, so that the buffer begins with a gap.
-        self._end = np.zeros((num_columns, num_rows), np.int64)
-        self._length = np.zeros((num_columns, num_rows), np.int32)
+        self._end = np.zeros(shape, np.int64)
+        self._length = np.zeros(shape, np.int32)
         self._prompt_length: IntArray | None = None
         self._ids: IntArray = np.empty(2**16, np.int32)
         self._types: IntArray | None = None
         self._filled = 1
+        self._reported_full = False
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no further rows should be added."""
-        return self._filled >= MOST_TOKENS
+    def __call__(self, rows: IntArray) -> TokenSequences:
+        """The C * len(rows) sequences of these rows, column by column."""
+        missing = np.unique(rows[self._end[0, rows] == 0])
+        if len(missing) and self._filled > self._most_tokens:
+            self._report_full()
+            return self._tokenise(self._dataset[rows.tolist()])
+        if len(missing):
+            self._add(missing, self._tokenise(self._dataset[missing.tolist()]))
+        return self._get(rows)
 
-    def missing(self, rows: IntArray) -> IntArray:
-        """Those of the rows that are not in the store, each once."""
-        return np.unique(rows[self._end[0, rows] == 0])
-
-    def add(self, rows: IntArray, sequences: TokenSequences) -> None:
-        """Keep the C * len(rows) sequences of these rows, column by column."""
+    def _add(self, rows: IntArray, sequences: TokenSequences) -> None:
         start, added = self._filled, len(sequences.input_ids)
         while start + added > len(self._ids):
             self._ids = np.concatenate([self._ids, np.empty_like(self._ids)])
@@ -56,21 +61,16 @@ class TokenStore:
             self._types = np.concatenate([types, np.zeros(len(self._ids) - len(types), np.int32)])
             if sequences.token_type_ids is not None:
                 self._types[start : start + added] = sequences.token_type_ids
-        self._enter(rows, sequences)
-
-    def _enter(self, rows: IntArray, sequences: TokenSequences) -> None:
-        """Note where these sequences are, which are the next in the buffer."""
-        shape = (len(self._end), len(rows))
-        self._end[:, rows] = (self._filled + sequences.offsets[1:]).reshape(shape)
+        shape = len(self._end), len(rows)
+        self._end[:, rows] = (start + sequences.offsets[1:]).reshape(shape)
         self._length[:, rows] = sequences.lengths.reshape(shape)
         if sequences.prompt_lengths is not None:
             if self._prompt_length is None:
                 self._prompt_length = np.zeros_like(self._length)
             self._prompt_length[:, rows] = sequences.prompt_lengths.reshape(shape)
-        self._filled += len(sequences.input_ids)
+        self._filled += added
 
-    def get(self, rows: IntArray) -> TokenSequences:
-        """The C * len(rows) sequences of these rows, column by column."""
+    def _get(self, rows: IntArray) -> TokenSequences:
         lengths = self._length[:, rows].ravel()
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
         starts = self._end[:, rows].ravel() - lengths
@@ -78,55 +78,89 @@ class TokenStore:
         return TokenSequences(
             self._ids[source],
             offsets,
-            None if self._types is None else self._types[source].astype(np.int32, copy=False),
+            None if self._types is None else self._types[source],
             None if self._prompt_length is None else self._prompt_length[:, rows].ravel().astype(np.int64),
         )
 
+    def _report_full(self) -> None:
+        if not self._reported_full and self._most_tokens:
+            self._reported_full = True
+            logger.warning(
+                "Memory holds the token ids of a part of the training data only (`max_kept_tokens`); the other texts are "
+                "tokenised again in each epoch. Set `token_cache_dir` to keep all of them in a folder, which takes no memory."
+            )
 
-def save_tokens(folder: Path, num_rows: int, num_columns: int, pieces: Iterable[Piece]) -> None:
-    """Write a store to a folder, which appears only when it is complete; a piece at a time is held in memory.
+
+def mapped_tokens(dataset: Any, tokenise: Tokenise, path: Path) -> Callable[[IntArray], TokenSequences]:
+    """As a TokenStore, of a file that `datasets` maps into memory, which all processes share.
+
+    The file appears only when it is complete; one that is there is taken for what would be written.
 
     Args:
-        folder: The folder; where another process was faster, its work stays.
-        num_rows: N.
-        num_columns: C.
-        pieces: All rows.
+        dataset: N rows of C texts.
+        tokenise: Gives the token ids of some rows.
+        path: The file, whose name should tell what the token ids depend on.
     """
-    store, has_types = TokenStore(num_rows, num_columns), False
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-        aside = Path(temporary) / folder.name
-        aside.mkdir()
-        with (aside / IDS_FILE).open("wb") as ids, (aside / TYPES_FILE).open("wb") as types:
-            ids.write(np.zeros(1, np.int32).tobytes())
-            types.write(np.zeros(1, np.int8).tobytes())
-            for rows, sequences in pieces:
-                ids.write(sequences.input_ids.astype(np.int32).tobytes())
-                has_types |= sequences.token_type_ids is not None
-                kinds = sequences.token_type_ids
-                kinds = np.zeros(len(sequences.input_ids), np.int8) if kinds is None else kinds
-                types.write(kinds.astype(np.int8).tobytes())
-                store._enter(rows, sequences)
-        arrays = {"end": store._end, "length": store._length, "has_types": np.array(has_types)}
-        if store._prompt_length is not None:
-            arrays["prompt_length"] = store._prompt_length
-        np.savez(aside / INDEX_FILE, **arrays)  # type: ignore[arg-type]
-        try:
-            aside.rename(folder)
-        except OSError:
-            if not folder.exists():
-                raise
+    from datasets import Features, List, Value
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    columns = range(len(dataset.column_names))
+    kinds = {"ids": List(Value("int32")), "types": List(Value("int8")), "prompt": Value("int32")}
+    table = dataset.with_format(None).map(
+        lambda values: _table(tokenise(values), len(columns)),
+        batched=True,
+        batch_size=TOKENISED_ROWS,
+        writer_batch_size=TOKENISED_ROWS,
+        remove_columns=dataset.column_names,
+        features=Features({f"{kind}_{column}": kinds[kind] for column in columns for kind in kinds}),
+        cache_file_name=str(path),
+        load_from_cache_file=True,
+        new_fingerprint=path.stem,  # or `datasets` would pickle the model to come to one
+        desc="Tokenising",
+    )
+    said = [name for name in table.column_names if table.data.column(name).null_count < len(table)]
+    table = table.select_columns(said).with_format("arrow")
+
+    def tokens_of(rows: IntArray) -> TokenSequences:
+        found = table[rows.tolist()]
+        return TokenSequences.concatenate([_column(found, column) for column in columns])
+
+    return tokens_of
 
 
-def load_tokens(folder: Path) -> TokenStore:
-    """Open what `save_tokens` wrote: token ids stay in the file, in memory that all processes share."""
-    with np.load(folder / INDEX_FILE) as arrays:
-        columns, rows = arrays["end"].shape
-        store = TokenStore(rows, columns)
-        store._end, store._length = arrays["end"], arrays["length"]
-        store._prompt_length = arrays.get("prompt_length")
-        has_types = bool(arrays["has_types"])
-    store._ids = np.asarray(np.memmap(folder / IDS_FILE, np.int32, "r"))
-    store._types = np.asarray(np.memmap(folder / TYPES_FILE, np.int8, "r")) if has_types else None
-    store._filled = len(store._ids)
-    return store
+def _table(sequences: TokenSequences, num_columns: int) -> Any:
+    """The sequences of some rows as an Arrow table, of which a column is empty where nothing is to be said."""
+    import pyarrow as pa
+
+    num_rows, arrays = len(sequences) // num_columns, {}
+    for column in range(num_columns):
+        rows = slice(column * num_rows, (column + 1) * num_rows)
+        offsets = sequences.offsets[rows.start : rows.stop + 1]
+        tokens = slice(offsets[0], offsets[-1])
+        places = pa.array((offsets - offsets[0]).astype(np.int32))
+        arrays[f"ids_{column}"] = pa.ListArray.from_arrays(places, pa.array(sequences.input_ids[tokens]))
+        types, prompts = sequences.token_type_ids, sequences.prompt_lengths
+        arrays[f"types_{column}"] = (
+            pa.nulls(num_rows, pa.list_(pa.int8()))
+            if types is None
+            else pa.ListArray.from_arrays(places, pa.array(types[tokens].astype(np.int8)))
+        )
+        arrays[f"prompt_{column}"] = (
+            pa.nulls(num_rows, pa.int32()) if prompts is None else pa.array(prompts[rows].astype(np.int32))
+        )
+    return pa.table(arrays)
+
+
+def _column(table: Any, column: int) -> TokenSequences:
+    """The sequences of a column in such a table; what is said of some rows only is 0 for the others."""
+    ids = table[f"ids_{column}"].combine_chunks()
+    offsets = ids.offsets.to_numpy().astype(np.int64) - ids.offsets[0].as_py()
+    kinds = lengths = None
+    if f"types_{column}" in table.column_names:
+        types = table[f"types_{column}"].combine_chunks()
+        kinds = np.zeros(offsets[-1], np.int32)
+        known = types.is_valid().to_numpy(zero_copy_only=False)
+        kinds[np.repeat(known, np.diff(offsets))] = types.flatten().to_numpy()
+    if f"prompt_{column}" in table.column_names:
+        lengths = table[f"prompt_{column}"].combine_chunks().fill_null(0).to_numpy().astype(np.int64)
+    return TokenSequences(ids.flatten().to_numpy(), offsets, kinds, lengths)

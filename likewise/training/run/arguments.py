@@ -100,7 +100,9 @@ class BaseTrainingArguments(TrainingArguments):
         save_prompts: Whether the training prompts become the model's own and are saved with it: the first text column's
             as `query`, that of the others as `document`.
         token_cache_dir: Token ids are kept in this folder, mapped into memory, for later runs on the same data; None to
-            keep them for this run only, in 1 GiB of memory at most.
+            keep them in memory, for this run only.
+        max_kept_tokens: At most so many token ids of the training data are kept in memory, of 4 bytes each, an equal
+            share of each data set; others are tokenised again in each epoch. 0 to keep none.
         warmup_ratio: The share of all steps over which the learning rate rises; the older spelling of a
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the
@@ -158,6 +160,9 @@ class BaseTrainingArguments(TrainingArguments):
     save_prompts: bool = field(default=False, metadata={"help": "Save the training prompts with the model."})
     token_cache_dir: str | None = field(
         default=None, metadata={"help": "Keep token ids in this folder for later runs on the same data."}
+    )
+    max_kept_tokens: int = field(
+        default=2**28, metadata={"help": "Keep at most so many token ids in memory for the next epoch."}
     )
     warmup_ratio: float | None = field(
         default=None, metadata={"help": "The share of all steps over which the learning rate rises."}
@@ -237,6 +242,10 @@ class BaseTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
+        if self.max_kept_tokens < 0:
+            raise ValueError(
+                f"`max_kept_tokens` must be at least 0, but is {self.max_kept_tokens}. Drop it to take the default."
+            )
         self._check_mixing()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:
