@@ -232,8 +232,8 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 
 # How large the house is. These numbers only fall: whoever makes something shorter lowers them.
-MOST_LINES = 33_000  # of all files, the families beside the dense one and the alias aside
-APART = {"compat", "cross_encoder"}
+MOST_LINES = 32_950  # of all files, the families beside the dense one, the alias and the recipes aside
+APART = {"compat", "cross_encoder", "recipes"}
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,

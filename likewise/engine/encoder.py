@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine import attention
+from likewise.engine.bare_model import BareModel
 from likewise.engine.features import Padding
 from likewise.engine.last_layer import last_layer, make_reading
 from likewise.engine.modes import eval_mode, is_watched_inside
@@ -50,11 +51,15 @@ class PackedEncoder:
         self._packed_wanted = packed
         self._tried = not packed
         self._reader: tuple[Any, ...] = ()  # the last layer that can read, or None; empty until it is tried
+        self._bare: tuple[BareModel | None, ...] = ()  # likewise, what computes without modules
         self._said: set[str] = set()
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
         parameters = inspect.signature(inner.forward).parameters
         self._parameters = frozenset(parameters)
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_bare": ()}  # which knows the modules of this very model
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -79,6 +84,9 @@ class PackedEncoder:
                 tokens.input_ids.new_ones(1), torch.ones(1, dtype=torch.long), torch.zeros(1).long()
             )
             return tuple(layer[:0] for layer in self(one, output_hidden_states))
+        bare = None if output_hidden_states else self._bare_model()
+        if bare is not None:
+            return (bare(tokens),)
         if self.is_watched():
             return self._padded(tokens, output_hidden_states, padding)
         if self._can_pack():
@@ -96,7 +104,8 @@ class PackedEncoder:
             (N, D), in packed order.
         """
         if tokens.num_tokens and tokens.lengths[0] and self.packs() and self._can_read():
-            return self._packed(tokens, rows=rows)[0]
+            bare = self._bare_model()
+            return self._packed(tokens, rows=rows)[0] if bare is None else bare(tokens, rows)
         return self(tokens)[0].index_select(0, rows)
 
     def packs(self) -> bool:
@@ -119,6 +128,27 @@ class PackedEncoder:
         if self.reason:
             self._say(logging.WARNING if self._packed_wanted else logging.INFO, self.reason)
         return not self.reason
+
+    def _bare_model(self) -> BareModel | None:
+        """The model without its modules, where that gives the same numbers and no gradient is wanted; else None."""
+        device = self.model.device.type
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(device) or self.reason or not self._tried:
+            return None
+        if not self._bare:
+            self._bare = (BareModel.of(self.model, self.position_offset),)
+        bare = self._bare[0]
+        if bare is None or not bare.holds():
+            return None
+        if not bare.tried:  # only now: while somebody's hooks are inside, a trial would call them
+            with _one_trial:
+                tokens = self._trial_batch()
+                with self._plainly():
+                    same = agree(bare(tokens), self._packed(tokens)[0])
+            if not same:
+                self._bare = (None,)
+                return None
+            bare.tried = True
+        return bare
 
     def _can_read(self) -> bool:
         if not self._reader:

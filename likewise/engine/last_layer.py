@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
 from likewise.engine.layers import fast_linear
+from likewise.engine.post_norm import PARTS, PostNormLayer
 from likewise.engine.token_batch import TokenBatch
 
 Read = Callable[..., Tensor]
@@ -108,26 +109,38 @@ def make_reading(model: Any) -> nn.Module | None:
         return None
     own = vars(layer).get("forward")
     if own is None:
-        layer.forward = partial(_forward, layer, ARCHITECTURES[_inner(model).config.model_type][1])
+        layer.forward = partial(reads_by, layer, ARCHITECTURES[_inner(model).config.model_type][1])
         return layer
-    return layer if isinstance(own, partial) and own.func is _forward and own.args[0] is layer else None
+    return layer if isinstance(own, partial) and own.func is reads_by and own.args[0] is layer else None
 
 
 def last_layer(model: Any) -> nn.Module | None:
     """The last layer of a known architecture."""
     inner = _inner(model)
-    path, _ = ARCHITECTURES.get(inner.config.model_type, (None, None))
-    if path is None:
+    if inner.config.model_type not in ARCHITECTURES:
         return None
-    layers: nn.ModuleList = inner.get_submodule(path)
+    layers = layers_of(inner)
     return layers[-1] if len(layers) else None
+
+
+def layers_of(model: Any) -> nn.ModuleList:
+    """All layers of a known architecture."""
+    layers: nn.ModuleList = model.get_submodule(ARCHITECTURES[model.config.model_type][0])
+    return layers
+
+
+def read_last(model: Any, hidden: Tensor, reading: Reading, bias: Tensor | None = None) -> Tensor:
+    """What the last layer of BERT or one of its kin gives for the tokens that are read: (T, D) -> (N, D)."""
+    read = ARCHITECTURES[model.config.model_type][1]
+    return read(layers_of(model)[-1], hidden, reading, bias=bias)
 
 
 def _inner(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
 
 
-def _forward(layer: Any, read: Read, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+def reads_by(layer: Any, read: Read, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """What `make_reading` puts in place of the last layer's `forward`."""
     rows = kwargs.pop("read_rows", None)
     if rows is None:
         return type(layer).forward(layer, hidden_states, *args, **kwargs)
@@ -135,56 +148,22 @@ def _forward(layer: Any, read: Read, hidden_states: Tensor, *args: Any, **kwargs
     return read(layer, hidden_states.squeeze(0), reading, **kwargs).unsqueeze(0)
 
 
-def read_bert(layer: Any, hidden: Tensor, reading: Reading, **kwargs: Any) -> Tensor:
-    """BERT and its kin."""
-    attention = layer.attention.self
+def read_post_norm(
+    layer: Any,
+    hidden: Tensor,
+    reading: Reading,
+    parts_of: Callable[[Any], PostNormLayer],
+    bias: Tensor | None = None,
+    **kwargs: Any,
+) -> Tensor:
+    """BERT and its kin; MPNet with its bias by distance, (H, 2 L - 1)."""
+    parts = parts_of(layer)
     own = hidden.index_select(0, reading.rows)
+    query = parts.query(own).unflatten(1, (parts.num_heads, -1))
     attended = read_attention(
-        attention.query(own).unflatten(1, (attention.num_attention_heads, -1)),
-        attention.key,
-        attention.value,
-        hidden,
-        reading,
-        attention.dropout.p if attention.training else 0.0,
-        causal=attention.is_causal,
+        query, parts.key, parts.value, hidden, reading, parts.attention_drop, parts.causal, bias
     )
-    output: Tensor = layer.feed_forward_chunk(layer.attention.output(attended.flatten(1), own))
-    return output
-
-
-def read_distilbert(layer: Any, hidden: Tensor, reading: Reading, **kwargs: Any) -> Tensor:
-    """DistilBERT."""
-    attention = layer.attention
-    own = hidden.index_select(0, reading.rows)
-    attended = read_attention(
-        attention.q_lin(own).unflatten(1, (attention.n_heads, -1)),
-        attention.k_lin,
-        attention.v_lin,
-        hidden,
-        reading,
-        attention.dropout.p if attention.training else 0.0,
-    )
-    own = layer.sa_layer_norm(attention.out_lin(attended.flatten(1)) + own)
-    output: Tensor = layer.output_layer_norm(layer.ffn.ff_chunk(own) + own)
-    return output
-
-
-def read_mpnet(layer: Any, hidden: Tensor, reading: Reading, bias: Tensor) -> Tensor:
-    """MPNet, with its bias by distance, (H, 2 L - 1)."""
-    attention, outer = layer.attention.attn, layer.attention
-    own = hidden.index_select(0, reading.rows)
-    attended = read_attention(
-        attention.q(own).unflatten(1, (attention.num_attention_heads, -1)),
-        attention.k,
-        attention.v,
-        hidden,
-        reading,
-        attention.dropout.p if attention.training else 0.0,
-        bias=bias,
-    )
-    own = outer.LayerNorm(outer.dropout(attention.o(attended.flatten(1))) + own)
-    output: Tensor = layer.output(layer.intermediate(own), own)
-    return output
+    return parts.behind_attention(attended, own)
 
 
 def read_modernbert(
@@ -237,18 +216,18 @@ def read_decoder(
 
 
 ARCHITECTURES: dict[str, tuple[str, Read]] = {
-    "bert": ("encoder.layer", read_bert),
-    "camembert": ("encoder.layer", read_bert),
-    "distilbert": ("transformer.layer", read_distilbert),
-    "electra": ("encoder.layer", read_bert),
     "eurobert": ("layers", read_decoder),
     "llama": ("layers", read_decoder),
     "modernbert": ("layers", read_modernbert),
-    "mpnet": ("encoder.layer", read_mpnet),
     "qwen2": ("layers", read_decoder),
     "qwen3": ("layers", read_decoder),
-    "roberta": ("encoder.layer", read_bert),
-    "xlm-roberta": ("encoder.layer", read_bert),
+    **{
+        name: (
+            "transformer.layer" if name == "distilbert" else "encoder.layer",
+            partial(read_post_norm, parts_of=parts),
+        )
+        for name, parts in PARTS.items()
+    },
 }
 """By transformers' name of the architecture: where its layers stand, and how the last one reads."""
 

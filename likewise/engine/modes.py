@@ -13,11 +13,12 @@ from torch.nn.modules import module as registry
 # Whose hooks are part of how a model runs (offloading, sharding, capturing hidden states), and fit packed rows too.
 PLUMBING = ("torch", "transformers", "accelerate", "peft", "likewise")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+HOOKS_EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
 
 
 def leave_training(model: nn.Module) -> None:
     """`model.eval()` where anything inside is in training mode; which it says to each module, every time."""
-    if any(own.get("training", True) for own in _states(model)):
+    if any(own.get("training", True) for own in states_of(model)):
         model.eval()
 
 
@@ -40,13 +41,18 @@ def is_watched(module: nn.Module) -> bool:
 
 def is_watched_inside(model: nn.Module) -> bool:
     """Whether somebody else has registered a hook on this module, on one inside it, or on all modules there are."""
-    if any(_is_watched(own) for own in _states(model)):
+    if any(map(_is_watched, states_of(model))):
         return True
-    everywhere = (getattr(registry, f"_global{name}", None) or {} for name in HOOKS)
+    everywhere = (getattr(registry, name, None) or {} for name in HOOKS_EVERYWHERE)
     return any(is_foreign(hook) for hooks in everywhere for hook in hooks.values())
 
 
-def _states(model: nn.Module) -> list[dict[str, Any]]:
+def is_hooked_everywhere() -> bool:
+    """Whether anybody has registered a hook on all modules there are."""
+    return any(getattr(registry, name, None) for name in HOOKS_EVERYWHERE)
+
+
+def states_of(model: nn.Module) -> list[dict[str, Any]]:
     """What a module and those inside it hold; by hand, since it comes with every batch: a third of the time of `modules()`."""
     states = [vars(model)]
     for own in states:  # grows as it goes
@@ -58,8 +64,15 @@ def _states(model: nn.Module) -> list[dict[str, Any]]:
 def _is_watched(own: dict[str, Any]) -> bool:
     if "forward" in own and "_hf_hook" not in own and is_foreign(own["forward"]):
         return True
-    hooks = [hook for name in HOOKS if own[name] for hook in own[name].values()]
-    return any(map(is_foreign, hooks))
+    # One by one, since nearly no module has any, and all are asked before each batch.
+    if not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+    ):
+        return False
+    return any(is_foreign(hook) for name in HOOKS for hook in own[name].values())
 
 
 def is_foreign(hook: Any) -> bool:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.engine.attention import packed_attention
-from likewise.engine.last_layer import Reading, read_mpnet
+from likewise.engine.last_layer import Reading, read_last
+from likewise.engine.post_norm import PARTS
 from likewise.engine.token_batch import TokenBatch
 
 
@@ -35,26 +35,19 @@ def mpnet_forward(
     hidden: Tensor = embeddings(
         input_ids=tokens.input_ids.unsqueeze(0), position_ids=positions.unsqueeze(0)
     ).squeeze(0)
-    distances = torch.arange(1 - tokens.longest, tokens.longest, device=tokens.device)
-    bias = encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T  # (H, 2 L - 1)
+    bias = bias_by_distance(model, tokens)
     layers = [hidden]
     for layer in encoder.layer if rows is None else encoder.layer[:-1]:
-        hidden = _layer(layer, hidden, tokens, bias)
+        hidden = PARTS["mpnet"](layer)(hidden, tokens, bias)
         layers.append(hidden)
     if rows is not None:
-        hidden = read_mpnet(encoder.layer[-1], hidden, Reading.of(tokens, rows), bias.to(hidden.dtype))
+        hidden = read_last(model, hidden, Reading.of(tokens, rows), bias.to(hidden.dtype))
     return tuple(layers) if output_hidden_states else (hidden,)
 
 
-def _layer(layer: Any, hidden: Tensor, tokens: TokenBatch, bias: Tensor) -> Tensor:
-    attention = layer.attention.attn
-    heads = (attention.num_attention_heads, attention.attention_head_size)
-    query, key, value = (
-        project(hidden).unflatten(-1, heads) for project in (attention.q, attention.k, attention.v)
-    )
-    dropout = attention.dropout.p if attention.training else 0.0
-    attended = packed_attention(query, key, value, tokens, dropout, bias=bias.to(query.dtype))
-    outer = layer.attention
-    hidden = outer.LayerNorm(outer.dropout(attention.o(attended.flatten(1))) + hidden)
-    output: Tensor = layer.output(layer.intermediate(hidden), hidden)
-    return output
+def bias_by_distance(model: Any, tokens: TokenBatch) -> Tensor:
+    """(H, 2 L - 1): what a transformers MPNetModel adds to attention's scores, by distance from query to key."""
+    distances = torch.arange(1 - tokens.longest, tokens.longest, device=tokens.device)
+    encoder = model.encoder
+    bias: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T
+    return bias
