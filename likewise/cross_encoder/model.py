@@ -21,9 +21,12 @@ from likewise.cross_encoder.activations import (
     name_of_activation,
     named_activation,
 )
+from likewise.cross_encoder.given_pairs import TextsById, as_pairs, pairs_of
 from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.cross_encoder.older_arguments import older_predict_arguments, positive, renamed
+from likewise.cross_encoder.prediction import check_pairs, scores_in_file, scores_of
 from likewise.engine.modes import leave_training
 from likewise.model import inference
 from likewise.model.encoding import progress_of
@@ -34,20 +37,6 @@ from likewise.modules.base import Features
 from likewise.modules.find_folder import find_folder
 
 logger = logging.getLogger(__name__)
-
-# Names of arguments in older releases of the reference, and what they are called now.
-OLDER_ARGUMENTS = {
-    "model_name": "model_name_or_path",
-    "automodel_args": "model_kwargs",
-    "model_args": "model_kwargs",
-    "tokenizer_args": "processor_kwargs",
-    "tokenizer_kwargs": "processor_kwargs",
-    "config_args": "config_kwargs",
-    "cache_dir": "cache_folder",
-    "default_activation_function": "activation_fn",
-    "default_activation_fn": "activation_fn",
-}
-OLDER_PREDICT_ARGUMENTS = {"sentences": "inputs", "activation_fct": "activation_fn"}
 
 
 class CrossEncoder(Model):
@@ -118,16 +107,16 @@ class CrossEncoder(Model):
         **older: Any,
     ) -> None:
         if older:
-            self.__init__(**_renamed(locals(), older))  # type: ignore[misc]
+            self.__init__(**renamed(locals(), older))  # type: ignore[misc]
             return
         if isinstance(activation_fn, str | torch.device):  # the fourth argument of release 3.0
             device, activation_fn = activation_fn, None
         config_kwargs = dict(config_kwargs or {})
         processor_kwargs = dict(processor_kwargs or {})
         if num_labels is not None:
-            config_kwargs["num_labels"] = _positive(num_labels, "num_labels")
+            config_kwargs["num_labels"] = positive(num_labels, "num_labels")
         if max_length is not None:
-            processor_kwargs["model_max_length"] = _positive(max_length, "max_length")
+            processor_kwargs["model_max_length"] = positive(max_length, "max_length")
         if model_name_or_path is None:
             if not modules:
                 raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
@@ -269,13 +258,17 @@ class CrossEncoder(Model):
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
         device: str | torch.device | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        queries: TextsById | None = None,
+        documents: TextsById | None = None,
         **older: Any,
     ) -> Any:
         """Score pairs of texts.
 
         Args:
-            inputs: A pair, or many: a list, an array or anything to iterate over, such as a generator. `sentences` is the
-                older name.
+            inputs: A pair, or many: a list, an array or anything to iterate over, such as a generator. With `queries` and
+                `documents` (query id, document id) pairs. `sentences` is the older name.
             prompt_name: The prompt to use, a key of `prompts`.
             prompt: The prompt itself, put in front of each pair's first text; it wins over `prompt_name`.
             batch_size: How much goes through the model at once. The work is cut by tokens, not by pairs: a batch holds
@@ -286,6 +279,10 @@ class CrossEncoder(Model):
             convert_to_numpy: Whether to return one array; otherwise a list of tensors.
             convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
             device: Where to compute; None for where the model is.
+            out: A .npy file to write scores to, a few thousand pairs at a time; returns it mapped into memory. A call that was
+                stopped, made again, goes on where it was.
+            queries: Texts by id, a dict or a list, that `inputs` names, so that none is held twice.
+            documents: The same, of the second texts.
             **older: `sentences`, `activation_fct`, and `num_workers`, which has no effect.
 
         Returns:
@@ -293,10 +290,11 @@ class CrossEncoder(Model):
 
         Raises:
             TypeError: Something is not a text.
-            ValueError: A pair has more or less than two texts, or an argument is out of its range or unknown.
+            ValueError: A pair has more or less than two texts, an id is unknown, an argument is out of its range or unknown,
+                or `out` is a file of other scores.
         """
         if older:
-            inputs, activation_fn = _older_predict_arguments(inputs, activation_fn, older)
+            inputs, activation_fn = older_predict_arguments(inputs, activation_fn, older)
         if isinstance(prompt_name, int):  # the second argument up to release 5.3
             prompt_name, batch_size = None, prompt_name
         if batch_size < 1:
@@ -305,7 +303,9 @@ class CrossEncoder(Model):
             raise ValueError(
                 f"`device` must be one device, but is {device!r}: pairs are scored in one process."
             )
-        pairs, single = as_pairs(inputs)
+        pairs, single = pairs_of(inputs, queries, documents)
+        if self.takes_tokens:  # others may take anything
+            check_pairs(pairs)
         if device is not None:
             self.to(device)
         request = inference.Request(
@@ -314,13 +314,16 @@ class CrossEncoder(Model):
             truncate_dim=None,
             normalize=False,
             device=self.device,
-            to_cpu=convert_to_numpy and not convert_to_tensor,
+            to_cpu=(convert_to_numpy and not convert_to_tensor) or out is not None,
             forward_kwargs={},
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
         leave_training(self)
         with progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs") as progress:
-            scores = self._scores(pairs, request, activation, bool(apply_softmax), progress)
+            how = (pairs, request, activation, bool(apply_softmax), progress)
+            if out is not None:
+                return scores_in_file(out, self, *how)
+            scores = scores_of(self, *how)
         if convert_to_tensor:
             found: Any = scores
         elif convert_to_numpy:
@@ -328,34 +331,6 @@ class CrossEncoder(Model):
         else:
             found = list(scores)
         return found[0] if single else found
-
-    def _scores(
-        self,
-        pairs: Sequence[Any],
-        request: inference.Request,
-        activation: Activation,
-        apply_softmax: bool,
-        progress: Any,
-    ) -> Tensor:
-        """Scores of the pairs in their order, (N,) or (N, labels)."""
-        scores: Tensor | None = None
-        for rows, features in inference.run_batches(cast(Any, self), pairs, request):
-            batch: Tensor = features["scores"]
-            if batch.is_floating_point() and torch.finfo(batch.dtype).bits < 32:
-                batch = batch.float()  # in half precision many scores would be equal
-            batch = activation(batch)
-            if self.num_labels == 1 and batch.ndim > 1:
-                batch = batch.squeeze(-1)
-            if apply_softmax and batch.ndim > 1:
-                batch = batch.softmax(dim=1)
-            if scores is None:
-                target = torch.device("cpu") if request.to_cpu else batch.device
-                scores = torch.empty(len(pairs), *batch.shape[1:], dtype=batch.dtype, device=target)
-            scores[torch.from_numpy(rows).to(scores.device)] = batch.to(scores.device)
-            progress(len(rows))
-        return (
-            torch.tensor([], device="cpu" if request.to_cpu else request.device) if scores is None else scores
-        )
 
     def rank(
         self,
@@ -369,6 +344,8 @@ class CrossEncoder(Model):
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
         device: str | torch.device | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
         **older: Any,
     ) -> list[dict[str, Any]]:
         """Order documents by their relevance to a query.
@@ -384,6 +361,7 @@ class CrossEncoder(Model):
             show_progress_bar: See `predict`.
             activation_fn: See `predict`.
             device: See `predict`.
+            out: A .npy file for the scores in the documents' order; see `predict`.
             **older: `activation_fct`; and `apply_softmax`, `convert_to_numpy`, `convert_to_tensor` and `num_workers`, which
                 have no effect.
 
@@ -406,7 +384,7 @@ class CrossEncoder(Model):
         if without_effect:
             logger.warning("`rank` ignores %s.", ", ".join(f"`{name}`" for name in sorted(without_effect)))
         if older:
-            _, activation_fn = _older_predict_arguments((), activation_fn, older)
+            _, activation_fn = older_predict_arguments((), activation_fn, older)
         if not isinstance(query, str):
             raise TypeError(f"`query` must be a text, but is {query!r} ({type(query).__name__}).")
         if isinstance(documents, str):
@@ -423,6 +401,7 @@ class CrossEncoder(Model):
             activation_fn,
             convert_to_tensor=True,
             device=device,
+            out=out,
         ).tolist()
         order = sorted(range(len(scores)), key=lambda place: scores[place], reverse=True)[:top_k]
         results: list[dict[str, Any]] = [{"corpus_id": place, "score": scores[place]} for place in order]
@@ -567,79 +546,3 @@ class CrossEncoder(Model):
         return nn.Sequential(
             OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
         ).state_dict()
-
-
-def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
-    """The inputs as a list of pairs, and whether there was just one.
-
-    Raises:
-        TypeError: They are neither a pair nor pairs.
-    """
-    if inputs is None:
-        raise TypeError("predict() needs a pair of texts or a list of pairs, but got None.")
-    if isinstance(inputs, str):
-        return [inputs], True
-    if isinstance(inputs, np.ndarray):
-        if inputs.dtype.kind not in "UO":
-            raise TypeError(f"predict() needs pairs of texts, but got an array of {inputs.dtype}.")
-        single = inputs.ndim < 2 and inputs.size > 0
-        return [inputs.tolist()] if single else inputs.tolist(), single
-    if isinstance(inputs, Mapping) or not hasattr(inputs, "__iter__"):
-        raise TypeError(
-            f"predict() needs a pair of texts or a list of pairs, but got {type(inputs).__name__}: {inputs!r}."
-        )
-    is_sequence = hasattr(inputs, "__getitem__")
-    listed = inputs if isinstance(inputs, list) else list(inputs)
-    if is_sequence and listed and isinstance(listed[0], str):
-        return [listed], True
-    return listed, False
-
-
-def _positive(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
-    return value
-
-
-def _renamed(given: Mapping[str, Any], older: dict[str, Any]) -> dict[str, Any]:
-    """The constructor's arguments, with older names put in today's places.
-
-    Raises:
-        TypeError: A name is not known, or given in both spellings.
-    """
-    arguments = {
-        name: value
-        for name, value in given.items()
-        if name not in ("self", "older", "__class__") and value is not None
-    }
-    for name, value in older.items():
-        if name == "classifier_dropout":
-            if value is not None:
-                arguments["config_kwargs"] = {**arguments.get("config_kwargs", {}), name: value}
-        elif name not in OLDER_ARGUMENTS:
-            raise TypeError(f"CrossEncoder() takes no argument `{name}`. Check the spelling, or drop it.")
-        elif value is not None:
-            if OLDER_ARGUMENTS[name] in arguments:
-                raise TypeError(
-                    f"CrossEncoder() got both `{name}` and `{OLDER_ARGUMENTS[name]}`, which are the same. Drop one."
-                )
-            arguments[OLDER_ARGUMENTS[name]] = value
-    return arguments
-
-
-def _older_predict_arguments(
-    inputs: Any, activation_fn: Activation | None, older: dict[str, Any]
-) -> tuple[Any, Activation | None]:
-    """`inputs` and `activation_fn`, by whichever name they were given.
-
-    Raises:
-        TypeError: A name is not known.
-    """
-    unknown = set(older) - set(OLDER_PREDICT_ARGUMENTS) - {"num_workers"}
-    if unknown:
-        raise TypeError(
-            f"predict() takes no argument {', '.join(f'`{name}`' for name in sorted(unknown))}. Check the spelling, or drop it."
-        )
-    if "num_workers" in older:
-        logger.warning("`num_workers` has no effect: pairs are tokenised in a thread ahead of the model.")
-    return older.get("sentences", inputs), older.get("activation_fct", activation_fn)

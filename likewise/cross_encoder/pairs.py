@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import RLock
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
+from likewise.cross_encoder.given_pairs import Pair, checked_pairs
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
 from likewise.modules.text import backend_state, private_backend, tokenizer_state
 
-Pair: TypeAlias = str | tuple[str, str] | list[str]
 TRUNCATIONS = ("longest_first", "only_second")
 PROBE_TEXTS = ("a b a", "c")
 CHECKED_PAIRS = (("a", "b b"), ("", "b"), ("a", ""), ("b 1 a a a a a", " a"), (" b", "a a a a a"))
@@ -72,7 +72,11 @@ class PairTokenization:
     @property
     def token_settings(self) -> dict[str, Any]:
         """What decides the token ids of a pair beside the tokenizer."""
-        return {"max_length": self.max_length, "truncation": self.truncation}
+        return {
+            "max_length": self.max_length,
+            "truncation": self.truncation,
+            "do_lower_case": self.do_lower_case,
+        }
 
     @property
     def state(self) -> tuple[Any, ...]:
@@ -322,33 +326,3 @@ def _read_template(encoding: Any) -> PairTemplate | None:
         (tuple(types[0]), tuple(types[2]), tuple(types[4])),
         (types[1][0], types[3][0]),
     )
-
-
-def checked_pairs(inputs: Sequence[Any], prompt: str = "") -> list[str | tuple[str, str]]:
-    """The pairs with a prompt in front of their first texts.
-
-    Raises:
-        TypeError: Something is neither a string nor a pair of strings.
-        ValueError: A pair has more or less than two texts.
-    """
-    ready: list[str | tuple[str, str]] = []
-    for row, pair in enumerate(inputs):
-        if isinstance(pair, str):
-            ready.append(prompt + pair)
-            continue
-        if not isinstance(pair, tuple | list | np.ndarray):
-            raise TypeError(
-                f"Pair {row} is {pair!r} ({type(pair).__name__}); expected two texts, such as (query, document)."
-            )
-        if len(pair) != 2:
-            raise ValueError(
-                f"Pair {row} has {len(pair)} texts, but a pair is two, such as (query, document): {pair!r}."
-            )
-        first, second = pair
-        for text in (first, second):
-            if not isinstance(text, str):
-                raise TypeError(
-                    f"Pair {row} holds {text!r} ({type(text).__name__}); expected two texts. Convert or drop it first."
-                )
-        ready.append((prompt + first, str(second)))
-    return ready

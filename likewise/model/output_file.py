@@ -1,4 +1,4 @@
-"""OutputFile: embeddings written to a .npy file window by window, so that a run that was stopped goes on where it was."""
+"""OutputFile: embeddings or scores written to a .npy file window by window, so that a run that was stopped goes on where it was."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Rows = np.ndarray[Any, Any]
 
 
 class OutputFile:
-    """The file that `encode(out=...)` fills.
+    """The file that `encode(out=...)` and `predict(out=...)` fill.
 
     Beside `vectors.npy` lies `vectors.npy.json`, which says what it is made of, and how many rows are done.
 
     Args:
         path: The .npy file.
-        texts: All texts.
-        made_of: What else decides the embeddings, part by part: numbers, texts and lists of them.
+        texts: All texts, or pairs of them.
+        made_of: What else decides the rows, part by part: numbers, texts and lists of them.
 
     Raises:
         ValueError: The file is made of something else, or not of this making.
@@ -59,7 +59,7 @@ class OutputFile:
         if self._rows is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._rows = np.lib.format.open_memmap(
-                self.path, mode="w+", dtype=rows.dtype, shape=(self.num_rows, rows.shape[1])
+                self.path, mode="w+", dtype=rows.dtype, shape=(self.num_rows, *rows.shape[1:])
             )
         self._rows[self.done : self.done + len(rows)] = rows
         self._rows.flush()  # type: ignore[union-attr]
@@ -92,4 +92,6 @@ def _bytes(text: Any) -> bytes:
         return f"{text.mode} {text.size} ".encode() + bytes(text.tobytes())
     if isinstance(text, Mapping):
         return b"".join(repr(key).encode() + _bytes(value) for key, value in text.items())
+    if isinstance(text, list):
+        text = tuple(text)  # a pair is a pair
     return repr(text).encode("utf8", errors="surrogatepass")

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.cross_encoder.given_pairs import Pair
 from likewise.cross_encoder.heads import VOCABULARY_HEAD, known_head
-from likewise.cross_encoder.pairs import Pair, PairTokenization
+from likewise.cross_encoder.pairs import PairTokenization
 from likewise.cross_encoder.scorer import PackedScorer
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.encoder import PackedEncoder
