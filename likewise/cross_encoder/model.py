@@ -21,6 +21,7 @@ from likewise.cross_encoder.activations import (
     name_of_activation,
     named_activation,
 )
+from likewise.cross_encoder.calibration import Calibration, found_on
 from likewise.cross_encoder.given_pairs import TextsById, as_pairs, pairs_of
 from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
@@ -28,10 +29,10 @@ from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.older_arguments import older_predict_arguments, positive, renamed
 from likewise.cross_encoder.prediction import check_pairs, scores_in_file, scores_of
 from likewise.engine.modes import leave_training
-from likewise.model import inference
+from likewise.model import fingerprint, inference
 from likewise.model.encoding import progress_of
 from likewise.model.model import Model, named_modules
-from likewise.model.storage import StoredModel
+from likewise.model.storage import SETTINGS_FILE, StoredModel
 from likewise.modules import Dense
 from likewise.modules.base import Features
 from likewise.modules.find_folder import find_folder
@@ -139,6 +140,8 @@ class CrossEncoder(Model):
             )
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
+        saved = settings.get("calibration")
+        self._calibration = None if saved is None else Calibration.of_settings(saved, SETTINGS_FILE)
         self.activation_fn: Activation = (
             activation_fn if activation_fn is not None else self._saved_activation(settings)
         )
@@ -262,6 +265,7 @@ class CrossEncoder(Model):
         out: str | os.PathLike[str] | None = None,
         queries: TextsById | None = None,
         documents: TextsById | None = None,
+        calibrated: bool = False,
         **older: Any,
     ) -> Any:
         """Score pairs of texts.
@@ -283,6 +287,7 @@ class CrossEncoder(Model):
                 stopped, made again, goes on where it was.
             queries: Texts by id, a dict or a list, that `inputs` names, so that none is held twice.
             documents: The same, of the second texts.
+            calibrated: Whether to return probabilities, as `calibrate` found them, in place of an activation's scores.
             **older: `sentences`, `activation_fct`, and `num_workers`, which has no effect.
 
         Returns:
@@ -318,6 +323,8 @@ class CrossEncoder(Model):
             forward_kwargs={},
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
+        if calibrated:
+            activation = self._calibration_for(activation_fn, bool(apply_softmax))
         leave_training(self)
         with progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs") as progress:
             how = (pairs, request, activation, bool(apply_softmax), progress)
@@ -346,6 +353,7 @@ class CrossEncoder(Model):
         device: str | torch.device | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
+        calibrated: bool = False,
         **older: Any,
     ) -> list[dict[str, Any]]:
         """Order documents by their relevance to a query.
@@ -362,6 +370,7 @@ class CrossEncoder(Model):
             activation_fn: See `predict`.
             device: See `predict`.
             out: A .npy file for the scores in the documents' order; see `predict`.
+            calibrated: See `predict`; the order stays as it is.
             **older: `activation_fct`; and `apply_softmax`, `convert_to_numpy`, `convert_to_tensor` and `num_workers`, which
                 have no effect.
 
@@ -402,6 +411,7 @@ class CrossEncoder(Model):
             convert_to_tensor=True,
             device=device,
             out=out,
+            calibrated=calibrated,
         ).tolist()
         order = sorted(range(len(scores)), key=lambda place: scores[place], reverse=True)[:top_k]
         results: list[dict[str, Any]] = [{"corpus_id": place, "score": scores[place]} for place in order]
@@ -409,6 +419,68 @@ class CrossEncoder(Model):
             for result in results:
                 result["text"] = documents[result["corpus_id"]]
         return results
+
+    # Calibrate
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `predict(calibrated=True)` applies to the scores; None before `calibrate`, or set to that."""
+        return self._calibration
+
+    @calibration.setter
+    def calibration(self, value: Calibration | None) -> None:
+        self._calibration = value
+
+    def calibrate(
+        self,
+        pairs: Any,
+        labels: Sequence[Any],
+        method: str | None = None,
+        precision: float | None = None,
+        **options: Any,
+    ) -> Calibration:
+        """Find how scores become probabilities, for `predict(calibrated=True)`; it is saved with the model.
+
+        Take pairs that the model was not trained on, some hundred or more, and calibrate again when it has been trained further.
+
+        Args:
+            pairs: N pairs of texts.
+            labels: N labels: 0 or 1 where the model gives one score, the right class where it gives several.
+            method: "platt" (a slope and an intercept) or "temperature" (a slope); None for "platt" with one score, "temperature"
+                with several.
+            precision: Also find the lowest probability from which on such a share of these pairs is right, above 0 and at most
+                1, as `model.calibration.threshold`.
+            **options: As `predict` takes them: `prompt_name`, `prompt`, `batch_size`, `show_progress_bar`, `queries`, `documents`.
+
+        Returns:
+            The calibration, with the log loss of the labels before and after.
+
+        Raises:
+            ValueError: The labels do not fit the pairs or the model, or no threshold gives that precision.
+        """
+        taken = {"prompt_name", "prompt", "batch_size", "show_progress_bar", "queries", "documents"}
+        if set(options) - taken:
+            raise TypeError(
+                f"calibrate() takes no argument {', '.join(sorted(set(options) - taken))}. It takes {', '.join(sorted(taken))}."
+            )
+        scores = self.predict(pairs, activation_fn=nn.Identity(), **options)
+        if np.size(scores) and np.ndim(scores) != (1 if self.num_labels == 1 else 2):
+            raise ValueError(f"`pairs` must be a list of pairs, but is one: {pairs!r:.60}.")
+        weights = fingerprint.embedding_parts(self)["weights"]
+        self.calibration = found_on(scores, labels, method, precision, weights)
+        return self.calibration
+
+    def _calibration_for(self, activation_fn: Activation | None, apply_softmax: bool) -> Calibration:
+        if activation_fn is not None or apply_softmax:
+            raise ValueError(
+                "`calibrated=True` returns probabilities as they were found without another activation: drop "
+                f"`{'activation_fn' if activation_fn is not None else 'apply_softmax'}`."
+            )
+        if self.calibration is None:
+            raise ValueError(
+                "`calibrated=True` needs a calibration, which this model has not: call `model.calibrate(pairs, labels)` first."
+            )
+        return self.calibration
 
     # Train
 
@@ -526,6 +598,13 @@ class CrossEncoder(Model):
         }
         if isinstance(self[0], Transformer) and self.truncation != "longest_first":
             settings["truncation"] = self.truncation
+        if self.calibration is not None:
+            settings["calibration"] = self.calibration.settings()
+            if self.calibration.weights != fingerprint.embedding_parts(self)["weights"]:
+                logger.warning(
+                    "The model has changed since it was calibrated, and `predict(calibrated=True)` gives probabilities of what it "
+                    "was. Calibrate it again, or set `model.calibration = None`."
+                )
         storage.save(dict(self.named_children()), settings, Path(path), safe_serialization)
         if create_model_card:
             self._create_model_card(path, model_name, train_datasets)

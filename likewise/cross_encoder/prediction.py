@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from likewise.cross_encoder.activations import Activation
+from likewise.cross_encoder.calibration import Calibration
 from likewise.cross_encoder.given_pairs import check_pair
 from likewise.model import fingerprint, inference
 from likewise.model.encoding import encode_to_file
@@ -78,7 +79,8 @@ def scores_in_file(
             "no name. Write it as a torch.nn.Module, or drop it and apply it to the result."
         )
     made_of = fingerprint.embedding_parts(model) | request.settings
-    made_of |= {"activation_fn": fingerprint.plain(activation), "apply_softmax": apply_softmax}
+    named = activation.settings() if isinstance(activation, Calibration) else activation
+    made_of |= {"activation_fn": fingerprint.plain(named), "apply_softmax": apply_softmax}
     output = OutputFile(out, pairs, made_of)
     progress(output.done)
     if not len(pairs):
