@@ -85,6 +85,18 @@ def test_without_the_alias_classes_are_named_as_they_are() -> None:
     assert likewise.SentenceTransformer.__module__.startswith("likewise.")
 
 
+def test_annotations_of_renamed_classes_are_resolved() -> None:
+    run(
+        INSTALL
+        + "from sentence_transformers import CrossEncoderTrainingArguments, SentenceTransformerTrainingArguments\n"
+        "from transformers import HfArgumentParser\n"
+        "for kind in (SentenceTransformerTrainingArguments, CrossEncoderTrainingArguments):\n"
+        "    command = ['--output_dir', 'out', '--batch_sampler', 'no_duplicates', '--learning_rate', '1e-3']\n"
+        "    (arguments,) = HfArgumentParser(kind).parse_args_into_dataclasses(command)\n"
+        "    assert type(arguments) is kind and arguments.batch_sampler.value == 'no_duplicates', arguments\n"
+    )
+
+
 def test_the_alias_is_found_measured_and_read_as_a_package_is() -> None:
     run(
         INSTALL + "import importlib.metadata, importlib.util, inspect, pkgutil\n"

@@ -103,7 +103,7 @@ def test_files_of_older_and_newer_releases_lead_to_where_a_name_is(path: str, na
         "models.D",
         "nothing",
         "base.nothing",
-        "losses.gradcache",
+        "losses.adcache",
     ],
 )
 def test_a_path_that_nobody_has_is_not_found(path: str) -> None:
@@ -115,6 +115,17 @@ def test_the_base_of_all_models_is_found_under_its_name() -> None:
     base = import_module("likewise.base.model").BaseModel
     assert issubclass(likewise.SentenceTransformer, base)
     assert issubclass(likewise.CrossEncoder, base)
+
+
+@pytest.mark.parametrize("path", ["losses.CachedMultipleNegativesRankingLoss", "base.losses.gradcache"])
+def test_random_numbers_are_drawn_again_in_losses_of_ones_own(path: str) -> None:
+    again = import_module(f"likewise.{path}").RandContext(torch.ones(1), torch.ones(2))
+    expected, follows = torch.rand(9), torch.get_rng_state()
+    for _ in range(2):
+        with again:
+            assert torch.equal(torch.rand(9), expected)
+        assert torch.equal(torch.get_rng_state(), follows)
+    assert not hasattr(import_module("likewise.losses"), "RandContext")
 
 
 def test_a_name_that_a_file_does_not_have_is_not_found_in_it() -> None:

@@ -28,7 +28,7 @@ FILES = {
         MegaBatchMarginLoss MultipleNegativesRankingLoss MultipleNegativesSymmetricRankingLoss OnlineContrastiveLoss
         SoftmaxLoss TripletLoss angle batch_all_triplet batch_hard_soft_margin_triplet batch_hard_triplet
         batch_semi_hard_triplet cached_gist_embed cached_multiple_negatives_ranking
-        cached_multiple_negatives_symmetric_ranking distill_kl_div margin_mse matryoshka_2d mse
+        cached_multiple_negatives_symmetric_ranking distill_kl_div gradcache margin_mse matryoshka_2d mse
         multiple_negatives_symmetric_ranking online_contrastive""",
     "models": """Asym BoW CLIPModel CNN Dense Dropout InputModule LSTM LayerNorm Module Normalize Pooling Router
         StaticEmbedding Transformer WeightedLayerPooling WordEmbeddings WordWeights tokenizer tokenizer.PhraseTokenizer
@@ -52,6 +52,7 @@ CLASSES = """
 base.data_collator: BaseDataCollator
 base.evaluation.evaluator: BaseEvaluator SentenceEvaluator
 base.evaluation.sequential: SequentialEvaluator
+base.losses.gradcache: RandContext
 base.model: BaseModel
 base.model_card: BaseModelCardCallback BaseModelCardData
 base.modules.dense: Dense
@@ -164,8 +165,16 @@ sentence_transformer.training_args: SentenceTransformerTrainingArguments
 util.logging: LoggingHandler
 util.similarity: SimilarityFunction
 """
-# Bases of several families, which have another name here: the reference's file and name, this package's.
-BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")}
+# What has another name here, or is in some of the files of a place only: the reference's file and name, this package's.
+BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
+    (path, "RandContext"): ("likewise.legacy.rand_context", "RandContext")
+    for path in (
+        "base.losses.gradcache", "losses.CachedGISTEmbedLoss", "losses.CachedMultipleNegativesRankingLoss",
+        "losses.CachedMultipleNegativesSymmetricRankingLoss", "sentence_transformer.losses.cached_gist_embed",
+        "sentence_transformer.losses.cached_multiple_negatives_ranking",
+        "sentence_transformer.losses.cached_multiple_negatives_symmetric_ranking",
+    )
+}  # fmt: skip
 # Of the same release, families that are not here yet; their names can be imported, and refuse when they are used.
 NOT_HERE = """
 multi_vector_encoder.data_collator: MultiVectorEncoderDataCollator

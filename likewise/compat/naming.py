@@ -58,7 +58,7 @@ class _Loading(threading.local):
     """How deep this thread is in files that import files, and the classes' paths that wait for the outermost one."""
 
     depth = 0
-    paths: Mapping[str, str] = {}
+    paths: Mapping[str, ModuleType] = {}
 
 
 _loading = _Loading()
@@ -77,15 +77,17 @@ class _RenamingLoader(SourceFileLoader):
             _import_all(waiting)
 
 
-def _import_all(paths: Mapping[str, str]) -> None:
-    """Have the modules of renamed classes loaded: `inspect` asks them for a class's file."""
+def _import_all(paths: Mapping[str, ModuleType]) -> None:
+    """Have the modules of renamed classes loaded: `inspect` asks them for a class's file, `typing` for names in annotations."""
     for path, file in paths.items():
         module = import_module(path)
         if isinstance(module, PassedOn):
-            module.__file__ = file
+            module.__file__ = file.__file__
+            for name, value in vars(file).items():
+                vars(module).setdefault(name, value)
 
 
-def rename_classes(module: ModuleType) -> dict[str, str]:
+def rename_classes(module: ModuleType) -> dict[str, ModuleType]:
     """Give a file's public classes the reference's path as their `__module__`; returns these paths, with the file."""
     paths = {}
     for value in list(vars(module).values()):
@@ -95,7 +97,7 @@ def rename_classes(module: ModuleType) -> dict[str, str]:
                 Place(module.__name__, value.__qualname__), value, value.__reduce_ex__
             )  # type: ignore[method-assign]
             value.__module__ = path
-            paths[path] = str(module.__file__)
+            paths[path] = module
     return paths
 
 

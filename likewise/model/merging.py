@@ -22,6 +22,7 @@ from likewise.modules.base import Module
 DTYPES = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
 # What a configuration says of where it comes from, not of what it computes.
 PROVENANCE = {"architectures", "transformers_version", "torch_dtype", "dtype"}
+DEFAULTS = {"weight": 1.0, "t": 0.5}
 NEARLY_PARALLEL = 0.9995  # cosine beyond which spherical interpolation is no better than linear
 
 
@@ -46,19 +47,39 @@ class Mixture:
     batch_options: Any
 
 
-def merge_models(
+def merge(
     cls: type[Any],
+    /,
     models: Sequence[Any],
-    method: str,
-    base_model: Any,
-    parameters: Mapping[str, Any] | None,
-    dtype: str | torch.dtype | None,
-    out_dtype: str | torch.dtype | None,
-    device: str | torch.device,
-    batch_options: Any,
-    load_kwargs: Mapping[str, Any],
+    method: str = "linear",
+    *,
+    base_model: Any = None,
+    parameters: Mapping[str, Any] | None = None,
+    dtype: str | torch.dtype | None = torch.float32,
+    out_dtype: str | torch.dtype | None = None,
+    device: str | torch.device = "cpu",
+    batch_options: Any = None,
+    **load_kwargs: Any,
 ) -> Any:
-    """See `SentenceTransformer.merge`."""
+    """One model whose weights are a mixture of those of several fine-tunes of the same model.
+
+    Args:
+        models: Models, folders or names; settings, prompts and tokenizer are those of the first.
+        method: "linear", "slerp", or a method of mergekit (`pip install "likewise[merge]"`).
+        base_model: The model that a method with a base starts from; for "slerp" the first one by default.
+        parameters: Of the method: `weight` (one for all, a list, or by number; default 1) and `normalize` (default
+            True) for "linear", `t` from 0 to 1 (default 0.5) for "slerp".
+        dtype: What is computed in; None for the models' own.
+        out_dtype: What the merged weights are cast to; None leaves them.
+        device: Where it is computed, and where the result is.
+        batch_options: mergekit's, which then does the work of "linear" and "slerp" too.
+        **load_kwargs: For loading folders and names.
+
+    Raises:
+        ImportError: The method needs mergekit.
+        TypeError: Something is no model of this family, or the method has no such parameter.
+        ValueError: The models do not fit each other, or the parameters the method.
+    """
     if isinstance(models, str | os.PathLike) or len(models) < 2:
         raise ValueError("`models` must be at least two models, folders or names. Pass a list of them.")
     given, base = _with_base(list(models), base_model, method)
@@ -107,11 +128,9 @@ def _check(mixture: Mixture, number: int) -> None:
     if known is None:
         return
     if unknown := set(mixture.parameters) - known:
-        raise ValueError(
+        raise TypeError(
             f"`method={mixture.method!r}` has no parameter {sorted(unknown)[0]!r}, only {', '.join(sorted(known))}."
         )
-    if mixture.batch_options is not None:
-        raise ValueError("`batch_options` is for mergekit's methods. Drop it.")
     if mixture.method == "slerp" and number != 2:
         raise ValueError(f"`method='slerp'` is between two models, but there are {number}. Take 'linear'.")
     if mixture.method == "linear":
@@ -185,7 +204,7 @@ def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dic
             raise ValueError(
                 f"Model {number} has weights of other names or shapes than model 0, or ties others."
             )
-    if mixture.method not in ("linear", "slerp"):
+    if mixture.method not in ("linear", "slerp") or mixture.batch_options is not None:
         return _by_mergekit(states, mixture)
     return {name: _one(name, [state[name] for state in states], mixture) for name in states[0]}
 
@@ -208,7 +227,7 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
         merged = merged / sum(weights) if mixture.parameters.get("normalize", True) else merged
     else:
         start, end = values if mixture.base == 0 else values[::-1]
-        merged = slerp(float(mixture.parameters.get("t", 0.5)), start, end)
+        merged = slerp(float(mixture.parameters.get("t", DEFAULTS["t"])), start, end)
     return merged.to(dtype).to(mixture.out_dtype or dtype)
 
 
@@ -218,7 +237,7 @@ def _weights(parameters: Mapping[str, Any], number: int) -> list[float]:
     Raises:
         ValueError: There are too few or too many, or they add up to nothing.
     """
-    given = parameters.get("weight", 1.0)
+    given = parameters.get("weight", DEFAULTS["weight"])
     if isinstance(given, Mapping):
         given = [given.get(place) for place in range(number)] if set(given) == set(range(number)) else ()
     weights = list(given) if isinstance(given, Sequence) else [given] * number
@@ -256,10 +275,10 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
             f"`method={mixture.method!r}` is mergekit's; without it there are 'linear' and 'slerp'. Install it: "
             '`pip install "likewise[merge]"`.'
         ) from error
-    parameters = dict(mixture.parameters)
+    parameters: Mapping[str, Any] = mixture.parameters
     method = merge_methods.get(mixture.method)
-    if any(parameter.name == "weight" for parameter in method.spec.parameters):
-        parameters.setdefault("weight", 1.0)
+    known = {parameter.name for parameter in method.spec.parameters}
+    parameters = {**{name: value for name, value in DEFAULTS.items() if name in known}, **parameters}
     merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
         dict(enumerate(states)),
         method,
@@ -277,7 +296,7 @@ def _filled(model: Any, weights: Mapping[str, Tensor]) -> Any:
     replaced: dict[int, Any] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) not in replaced:
-            value = weights[name].clone()
+            value = weights[name].clone().requires_grad_(tensor.requires_grad)
             is_weight = isinstance(tensor, nn.Parameter)
             replaced[id(tensor)] = nn.Parameter(value, tensor.requires_grad) if is_weight else value
     bare = copy.copy(model)

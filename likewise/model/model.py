@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.model import fingerprint, hub, placement, storage
+from likewise.model import fingerprint, hub, merging, placement, storage
 from likewise.modules import Router, Transformer, adapters
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
@@ -479,6 +479,8 @@ class Model(nn.Sequential):
         adapters.merge_adapters(self._adaptable())
 
     # Save, publish
+
+    merge = classmethod(merging.merge)
 
     def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
         """Run an evaluator on this model; csv files go to `output_path`."""

@@ -414,45 +414,6 @@ class SentenceTransformer(Model):
         """
         return probe(self, texts, min_cosine, min_speedup)
 
-    @classmethod
-    def merge(
-        cls,
-        models: Sequence[str | os.PathLike[str] | SentenceTransformer],
-        method: str = "linear",
-        *,
-        base_model: str | os.PathLike[str] | SentenceTransformer | None = None,
-        parameters: Mapping[str, Any] | None = None,
-        dtype: str | torch.dtype | None = torch.float32,
-        out_dtype: str | torch.dtype | None = None,
-        device: str | torch.device = "cpu",
-        batch_options: Any = None,
-        **load_kwargs: Any,
-    ) -> SentenceTransformer:
-        """One model whose weights are a mixture of those of several fine-tunes of the same model.
-
-        Args:
-            models: Models, folders or names; settings, prompts and tokenizer are those of the first.
-            method: "linear", "slerp", or a method of mergekit (`pip install "likewise[merge]"`).
-            base_model: The model that a method with a base starts from; for "slerp" the first one by default.
-            parameters: Of the method: `weight` (one for all, a list, or by number; default 1) and `normalize` (default
-                True) for "linear", `t` from 0 to 1 (default 0.5) for "slerp".
-            dtype: What is computed in; None for the models' own.
-            out_dtype: What the merged weights are cast to; None leaves them.
-            device: Where it is computed, and where the result is.
-            batch_options: mergekit's, for its methods.
-            **load_kwargs: For loading folders and names.
-
-        Raises:
-            ImportError: The method needs mergekit.
-            ValueError: The models do not fit each other, or the parameters the method.
-        """
-        from likewise.model.merging import merge_models
-
-        merged: SentenceTransformer = merge_models(
-            cls, models, method, base_model, parameters, dtype, out_dtype, device, batch_options, load_kwargs
-        )
-        return merged
-
     def fit(self, train_objectives: Iterable[tuple[Any, nn.Module]], *args: Any, **kwargs: Any) -> None:
         """Train from data loaders of InputExample, as before there was a trainer; the trainer does the work.
 

@@ -1,55 +1,77 @@
 """The reference's own tests under Likewise: which pass, and why the others do not.
 
-    python tests/conformance/run.py [SOURCES ...] [--out docs/conformance.md]
+    python tests/conformance/run.py [SOURCES ...] [--out docs/conformance.md] [--work FOLDER]
 
 SOURCES are checkouts or unpacked source packages of the reference beside the project, with a folder `tests`; without any, the
-source packages of releases that come with tests are downloaded into a temporary folder. A test counts that passes here, offline, with the
-reference that is installed; tiny random models stand in for those that it names. It is then run by `likewise run`. What fails must
-be in `listed.tsv`, with its reason.
+source packages of releases that come with tests are downloaded. A test counts that passes here, offline, with the reference that is
+installed; tiny random models stand in for those that it names. It is then run by `likewise run`. What fails must be in `listed.tsv`,
+with its reason. Each file of tests is a process of its own, and what is done is kept: a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tarfile
-import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
+from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).parent
 LISTED = HERE / "listed.tsv"
-# Of those on the registry, the last before the tests moved into folders, which a source package leaves out, and one of 3.x.
-RELEASES = ("5.3.0", "3.4.1")
+PACKAGE = HERE.parents[1] / "likewise"
+# On the registry: the last before the tests moved into folders, which a source package leaves out; one of 3.x; one of the time of
+# `fit`; and the one that is installed, of which one file is left.
+RELEASES = ("6.2.0", "5.3.0", "3.4.1", "2.7.0")
 OTHER_FAMILIES = ("sparse_encoder", "multi_vector_encoder", "sparse", "multi_vec_encoder")
 # Whole files that only ever load what cannot be had offline.
 NEVER_OFFLINE = ("test_pretrained_stsb.py", "test_pretrained.py", "test_image_embeddings.py")
-LONGEST_S = 900
+# A file's; a single case has `CASE_S` of stand_ins.py.
+LONGEST_S = 1800
 HEAD = """# The reference's own tests
 
 Written by `make conformance`: tests of the reference that run offline with tiny random models, and pass with the reference itself, run
-again by `likewise run`. They are taken from its source packages or a checkout, which are no part of this project. A function counts as
-passed if all its cases pass; the others are listed with their reason.
+again by `likewise run`. They are taken from its source packages or a checkout, which are no part of this project. A function has passed
+if all its cases pass. "In other words" are those of which only the text of an error or a warning, not its kind, is another than
+the test expects: messages are the project's own. The others have their reason, which stands in `tests/conformance/listed.tsv`.
 """
+WORDED = "in other words"
 
 
 class Outcome(NamedTuple):
     """What became of one test function.
 
     Attributes:
-        passed: How many of its cases passed.
+        passed: How many of its cases passed, in other words or not.
+        worded: How many of them in other words.
         cases: How many pass with the reference.
-        says: The last line of a failure.
+        says: The first line of a failure.
     """
 
     passed: int
+    worded: int
     cases: int
     says: str
+
+
+class Ran(NamedTuple):
+    """What became of one file's cases.
+
+    Attributes:
+        outcomes: "passed", "in other words", "failed" or "skipped" by case.
+        messages: The first line of each failure.
+    """
+
+    outcomes: dict[str, str]
+    messages: dict[str, str]
 
 
 def main() -> int:
@@ -60,17 +82,21 @@ def main() -> int:
     )
     parser.add_argument("--out", type=Path, help="A file for the tables, beside standard output.")
     parser.add_argument("--only", default="", help="Only test files whose path has this in it.")
+    parser.add_argument("--work", type=Path, default=Path("build/conformance"), help="Models, downloads and what is done.")  # fmt: skip
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what it started ends with it
+    work = asked.work.resolve()
+    work.mkdir(parents=True, exist_ok=True)
     listed = dict(line.split("\t") for line in LISTED.read_text(encoding="utf-8").splitlines() if line)
+    if not (work / "models" / "done").exists():
+        subprocess.run([sys.executable, str(HERE / "stand_ins.py"), str(work / "models")], check=True, capture_output=True)  # fmt: skip
+        (work / "models" / "done").touch()
     parts, unlisted = [HEAD], 0
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-        folder = Path(temporary)
-        models = folder / "models"
-        subprocess.run([sys.executable, str(HERE / "stand_ins.py"), str(models)], check=True, capture_output=True)  # fmt: skip
-        for source in asked.sources or [downloaded(release, folder) for release in RELEASES]:
-            found = outcomes_of(source.resolve() / "tests", models, folder, asked.only)
-            parts.append(table(source.resolve().name, found, listed))
-            unlisted += sum(one.passed < one.cases and name not in listed for name, one in found.items())
+    for source in asked.sources or [downloaded(release, work) for release in RELEASES]:
+        found = outcomes_of(source.resolve(), work, asked.only)
+        parts.append(table(source.resolve().name, found, listed))
+        failing = {name for name, one in found.items() if one.passed < one.cases}
+        unlisted += len(failing - set(listed))
     print("".join(parts))
     if asked.out:
         asked.out.write_text("".join(parts), encoding="utf-8")
@@ -79,94 +105,126 @@ def main() -> int:
 
 def downloaded(release: str, folder: Path) -> Path:
     """The unpacked source package of a release."""
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-deps",
-        "--no-binary",
-        ":all:",
-        "--dest",
-    ]
-    subprocess.run([*command, str(folder / release), f"sentence-transformers=={release}"], check=True)
-    (package,) = (folder / release).glob("*.tar.gz")
-    with tarfile.open(package) as archive:
-        archive.extractall(folder / release, filter="data")
-    return folder / release / package.name.removesuffix(".tar.gz")
+    done = folder / f"sentence_transformers-{release}"
+    if not done.exists():
+        options = ["--quiet", "--no-deps", "--no-binary", ":all:", "--dest", str(folder / release)]
+        package = f"sentence-transformers=={release}"
+        subprocess.run([sys.executable, "-m", "pip", "download", *options, package], check=True)
+        (archive,) = (folder / release).glob("*.tar.gz")
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder / release, filter="data")
+        (folder / release / archive.name.removesuffix(".tar.gz")).rename(done)
+    return done
 
 
-def outcomes_of(tests: Path, models: Path, folder: Path, only: str) -> dict[str, Outcome]:
+def outcomes_of(source: Path, work: Path, only: str) -> dict[str, Outcome]:
     """Each function that passes with the reference, at least in some cases, by its path and name."""
     found: dict[str, list[Outcome]] = defaultdict(list)
-    for path in sorted(tests.rglob("test_*.py")):
-        place = path.relative_to(tests)
+    for path in sorted((source / "tests").rglob("test_*.py")):
+        place = path.relative_to(source / "tests")
         if set(place.parts) & {*OTHER_FAMILIES, *NEVER_OFFLINE} or only not in str(place):
             continue
-        theirs, _ = run(path, tests, models, folder / "theirs.json", [])
-        cases = [case for case, outcome in theirs.items() if outcome == "passed"]
+        kept = work / "done" / source.name / place.as_posix().replace("/", "-")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        theirs = ran(path, source, work / "models", Path(f"{kept}.{version('sentence-transformers')}"), [])
+        cases = [case for case, outcome in theirs.outcomes.items() if outcome == "passed"]
         if not cases:
             continue
-        ours, messages = run(path, tests, models, folder / "ours.json", ["-m", "likewise", "run"])
-        failed = next((says for case, says in messages.items() if case.endswith("::import")), "did not end")
+        ours = ran(path, source, work / "models", Path(f"{kept}.{edition()}"), ["-m", "likewise", "run"])
+        imported = next(
+            (says for case, says in ours.messages.items() if case.endswith("::import")), "did not end"
+        )
+        passed = [case for case in cases if ours.outcomes.get(case) in ("passed", WORDED)]
+        print(f"{source.name} {place}: {len(passed)} of {len(cases)} cases", file=sys.stderr, flush=True)
         for case in cases:
             name = f"{place.as_posix()}::{case.partition('::')[2].partition('[')[0]}"
-            has_passed = ours.get(case) == "passed"
-            found[name].append(Outcome(has_passed, 1, "" if has_passed else messages.get(case, failed)))
+            says = "" if case in passed else ours.messages.get(case, imported)
+            found[name].append(Outcome(int(case in passed), int(ours.outcomes.get(case) == WORDED), 1, says))
     return {
-        name: Outcome(sum(one.passed for one in cases), len(cases), max(one.says for one in cases))
+        name: Outcome(
+            *(sum(numbers) for numbers in list(zip(*cases, strict=True))[:3]), max(one.says for one in cases)
+        )
         for name, cases in found.items()
     }
 
 
-def run(
-    path: Path, tests: Path, models: Path, out: Path, start: list[str]
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The outcomes and messages of one file's cases, in a process of its own."""
-    out.unlink(missing_ok=True)
-    environment = {
-        **os.environ, "HF_HUB_OFFLINE": "1", "CONFORMANCE_TESTS": str(tests), "CONFORMANCE_OUT": str(out),
-        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]), "PYTHONDONTWRITEBYTECODE": "1",
-        "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(out.parent / "cache"),
-    }  # fmt: skip
-    options = ["-q", "-p", "stand_ins", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(tests)]
-    subprocess.run(
-        [sys.executable, *(start or []), "-m", "pytest", *options, "-m", "not slow", str(path)],
-        env=environment, cwd=models, capture_output=True, timeout=LONGEST_S, check=False,
-    )  # fmt: skip
-    if not out.exists():
-        return {}, {}
-    record = json.loads(out.read_text())
-    assert record["library"] == ("likewise" if start else "sentence_transformers"), record["library"]
-    return record["outcomes"], record["messages"]
+def edition() -> str:
+    """A short name for the library's files as they are: what was found with others is not kept."""
+    texts = (path.read_bytes() for path in sorted(PACKAGE.rglob("*.py")))
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:12]
+
+
+def ran(path: Path, source: Path, models: Path, kept: Path, start: list[str]) -> Ran:
+    """Run one file in a process of its own, unless what it gave is kept; cases that were not reached are missing."""
+    tests, lines = source / "tests", kept.with_name(f"{kept.name}.running")
+    if not kept.exists():
+        lines.unlink(missing_ok=True)
+        environment = {
+            **os.environ, "HF_HUB_OFFLINE": "1", "CONFORMANCE_TESTS": str(tests), "CONFORMANCE_OUT": str(lines),
+            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]), "PYTHONDONTWRITEBYTECODE": "1",
+            "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_CACHE": str(models.parent / "cache"),
+        }  # fmt: skip
+        options = [
+            "-q",
+            "-p",
+            "stand_ins",
+            "-p",
+            "no:cacheprovider",
+            "-c",
+            os.devnull,
+            "--rootdir",
+            str(tests),
+        ]
+        command = [sys.executable, *start, "-m", "pytest", *options, "-m", "not slow", str(path)]
+        # A session, and no pipes: processes that a test starts end with it, and cannot keep this one waiting.
+        with Path(f"{kept}.log").open("w") as log:
+            process = subprocess.Popen(command, env=environment, cwd=models, stdout=log, stderr=log, start_new_session=True)  # fmt: skip
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(LONGEST_S)
+            finally:
+                end(process.pid)
+                process.wait()
+        if process.returncode in (3, 4):  # pytest's own: nothing was run
+            raise RuntimeError(f"pytest did not start: see {kept}.log.")
+        lines.touch()
+        lines.rename(kept)
+    outcomes, messages = {}, {}
+    for line in kept.read_text().splitlines():
+        record = json.loads(line)
+        assert record["library"] == ("likewise" if start else "sentence_transformers"), record["library"]
+        outcomes[record["case"]] = record["outcome"]
+        if record["says"]:
+            messages[record["case"]] = record["says"]
+    return Ran(outcomes, messages)
+
+
+def end(session: int) -> None:
+    """End all processes of a session; most have ended by then."""
+    with suppress(ProcessLookupError):
+        os.killpg(session, signal.SIGKILL)
 
 
 def table(name: str, found: Mapping[str, Outcome], listed: Mapping[str, str]) -> str:
-    """Counts by file, then each function that fails with its reason."""
-    lines = [f"\n## {name}\n", "| file | functions | passed | listed | not listed |", "|---|---|---|---|---|"]
-    by_file: dict[str, list[tuple[str, Outcome]]] = defaultdict(list)
-    for function, outcome in found.items():
-        by_file[function.partition("::")[0]].append((function, outcome))
-        by_file["all"].append((function, outcome))
-    failing = {function: one for function, one in found.items() if one.passed < one.cases}
-    for file, functions in [
-        *((key, by_file[key]) for key in by_file if key != "all"),
-        ("all", by_file["all"]),
-    ]:
-        wrong = [function for function, _ in functions if function in failing]
-        known = sum(function in listed for function in wrong)
-        lines.append(
-            f"| {file} | {len(functions)} | {len(functions) - len(wrong)} | {known} | {len(wrong) - known} |"
-        )
-    if failing:
-        lines += ["", "| function | cases that pass | reason |", "|---|---|---|"]
-    for function, one in failing.items():
-        reason = listed.get(function) or f"**not listed**: {one.says}".replace("|", "\\|")
-        lines.append(f"| `{function}` | {one.passed} of {one.cases} | {reason} |")
-    passing = [function for function in found if function in listed and function not in failing]
-    if passing:
-        lines += ["", f"Listed, but passed: {', '.join(f'`{function}`' for function in passing)}."]
+    """Counts by file, then each function with what became of it."""
+    kinds = ("passed", WORDED, "listed", "not listed")
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    rows = []
+    for function, one in found.items():
+        kind, says = "passed", "passed"
+        if one.passed < one.cases:
+            kind = "listed" if function in listed else "not listed"
+            says = listed.get(function) or f"**not listed**: {one.says}".replace("|", "\\|")
+        elif one.worded:
+            kind = says = WORDED
+        for place in (function.partition("::")[0], "all"):
+            counts[place][kind] += 1
+        rows.append(f"| `{function}` | {one.passed} of {one.cases} | {says} |")
+    counts["all"] = counts.pop("all", Counter())
+    lines = [f"\n## {name}\n", f"| file | functions | {' | '.join(kinds)} |", "|---|---|---|---|---|---|"]
+    for place, count in counts.items():
+        lines.append(f"| {place} | {count.total()} | {' | '.join(str(count[kind]) for kind in kinds)} |")
+    lines += ["", "| function | cases | |", "|---|---|---|", *rows]
     return "\n".join(lines) + "\n"
 
 

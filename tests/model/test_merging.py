@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig
+from sentence_transformers import CrossEncoder as ReferenceReranker
 from sentence_transformers import SentenceTransformer as Reference
 from small import sentences, small_model_folder
 
-from likewise import SentenceTransformer, models
+from likewise import CrossEncoder, SentenceTransformer, models
 
 needs_mergekit = pytest.mark.skipif(find_spec("mergekit") is None, reason="needs mergekit")
 
@@ -120,6 +121,43 @@ def test_weights_are_those_of_the_reference(
     check_same_weights(ours, Reference.merge(folders[:number], method, **options))
 
 
+@needs_mergekit
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+def test_batches_of_mergekits_give_the_same_weights(folders: list[str], method: str) -> None:
+    from mergekit.merge_methods import BatchOptions
+
+    plain = SentenceTransformer.merge(folders[:2], method)
+    check_same_weights(
+        SentenceTransformer.merge(folders[:2], method, batch_options=BatchOptions(max_groups=1)), plain
+    )
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+def test_rerankers_are_merged_as_the_references_are(tmp_path: Path, method: str) -> None:
+    plain = small_model_folder(tmp_path / "plain")
+    for number in range(2):
+        torch.manual_seed(number)  # of the head
+        CrossEncoder(plain, num_labels=1, device="cpu").save_pretrained(tmp_path / str(number))
+    folders = [str(tmp_path / "0"), str(tmp_path / "1")]
+    pairs = list(zip(sentences(8), sentences(8, seed=1), strict=True))
+    ours, theirs = (library.merge(folders, method) for library in (CrossEncoder, ReferenceReranker))
+    assert type(ours) is CrossEncoder
+    np.testing.assert_allclose(ours.predict(pairs), theirs.predict(pairs), atol=1e-6)
+    assert np.abs(ours.predict(pairs) - CrossEncoder(folders[0], device="cpu").predict(pairs)).max() > 1e-4
+    with pytest.raises(TypeError, match="should be a CrossEncoder"):
+        CrossEncoder.merge([ours, SentenceTransformer(plain, device="cpu")])
+
+
+def test_a_buffer_that_is_trained_stays_so(folders: list[str]) -> None:
+    model = SentenceTransformer(folders[0], device="cpu")
+    model.register_buffer("running", torch.ones(2, requires_grad=True))
+    model.register_buffer("alias", model.running)
+    merged = SentenceTransformer.merge([model, model])
+    assert merged.running.requires_grad
+    assert merged.running is merged.alias
+    assert merged.running is not model.running
+
+
 def test_without_mergekit_its_methods_are_refused(
     folders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +179,6 @@ def test_without_mergekit_its_methods_are_refused(
         (lambda f: {"models": f, "parameters": {"weight": {0: 1, 7: 2, 2: 1}}}, "one weight for each of the 3"),
         (lambda f: {"models": f, "parameters": {"weight": [1, -1, 0]}}, "must not add up to 0"),
         (lambda f: {"models": f, "dtype": "int8"}, "`dtype` must be None, float16"),
-        (lambda f: {"models": f, "batch_options": 1}, "`batch_options` is for mergekit"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(
