@@ -32,6 +32,7 @@ FLOORS = (
         "overriding",
         "precision",
         "processes",
+        "report",
         "similarity",
         "tables",
         "types",

@@ -6,7 +6,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from likewise.card import body, plot
+from likewise.card import body, training_log
+from likewise.report import charts
 
 if TYPE_CHECKING:
     from likewise.card.data import BaseModelCardData
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 CARD_FILE = "README.md"
+PLOT_FILE = "training_log.svg"
 # Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
 NO_MODEL_ID = "sentence_transformers_model_id"
 
@@ -46,17 +48,23 @@ def write_model_card(
         if model._model_card_text and not data.is_trained:
             text, picture = _with_id(model._model_card_text, data), model._model_card_plot
         else:
-            picture = plot.draw(data.training_logs, data.best_model_step)
-            text = card_text(model, data, plot.PLOT_FILE if picture else None)
+            picture = drawn(data)
+            text = card_text(model, data, PLOT_FILE if picture else None)
     except Exception as error:
         logger.warning("The model card could not be written in full (%r); the model itself is saved.", error)
         text, picture = _minimal(data), None
     try:
         (folder / CARD_FILE).write_text(text, encoding="utf8")
         if picture is not None:
-            (folder / plot.PLOT_FILE).write_text(picture, encoding="utf8")
+            (folder / PLOT_FILE).write_text(picture, encoding="utf8")
     except OSError as error:
         logger.warning("The model card could not be written (%s); the model itself is saved.", error)
+
+
+def drawn(data: BaseModelCardData) -> str | None:
+    """The training log as SVG; None where no line has two points, or the extra `report` is not installed."""
+    panels = charts.curves(data.training_logs, training_log.STEP, data.best_model_step)
+    return charts.svg(panels) if panels and charts.is_installed() else None
 
 
 def card_text(model: Model, data: BaseModelCardData, plot_file: str | None = None) -> str:

@@ -13,6 +13,7 @@ from likewise.cli.encode import encode
 from likewise.cli.evaluate import evaluate
 from likewise.cli.mine import mine
 from likewise.cli.quickstart import quickstart
+from likewise.cli.report import report
 from likewise.cli.rerank import rerank
 from likewise.cli.run import run
 from likewise.cli.search import search
@@ -68,7 +69,7 @@ def _options(
     """
 
 
-for command in (quickstart, train, evaluate, encode, search, rerank, mine, check):
+for command in (quickstart, train, evaluate, encode, search, rerank, mine, check, report):
     app.command()(command)
 # What stands behind the script is the script's own.
 app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run)

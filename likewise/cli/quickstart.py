@@ -11,7 +11,7 @@ import typer
 from likewise.cli import console
 from likewise.cli.index import Index
 from likewise.cli.model_names import DEFAULT_MODEL
-from likewise.cli.train import command, run
+from likewise.cli.train import command, run, show_changes, told_of_report
 from likewise.recipes.quickstart.harvest import Harvest, harvest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def quickstart(
 
     from likewise.recipe import read_recipe
 
-    outcome = run(read_recipe(recipe, out))
+    outcome = run(read_recipe(recipe, out), also=("_accuracy@1",))
     index = _save_index(out / "library", outcome, data.held_out)
     _conclude(out, outcome, index)
 
@@ -76,15 +76,9 @@ def _save_index(folder: Path, outcome: Outcome, held_out: Sequence[Described]) -
 def _conclude(out: Path, outcome: Outcome, index: Index) -> None:
     from likewise.cli.search import best
 
-    before, after = (next(iter(metrics.values())) for metrics in (outcome.before, outcome.after))
-    primary = next(iter(before))  # such as cosine_ndcg@10
-    rows = [
-        (title, f"{before[key]:.3f}", f"{after[key]:.3f}", f"{after[key] - before[key]:+.3f}")
-        for title, key in (("nDCG@10", primary), ("accuracy@1", primary.replace("ndcg@10", "accuracy@1")))
-    ]
     console.say()
-    console.table(rows, header=("held-out library", "before", "after", "change"))
-    console.say()
+    show_changes(outcome.measured, ("held-out library", ""))
+    console.say(told_of_report(outcome))
     console.say(
         f"Saved the model to {outcome.folder} and an index of the standard library to {out / 'library'}. Try it:"
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -16,6 +17,7 @@ from likewise.cli.model_names import hub_name
 
 if TYPE_CHECKING:
     from likewise.evaluation import SentenceEvaluator
+    from likewise.evaluation.measurement import Measurement
     from likewise.families import ModelFamily
     from likewise.model.model import Model
     from likewise.recipe import Recipe
@@ -45,15 +47,10 @@ def train(
 
     read = read_recipe(recipe, data)
     outcome = run(read, model)
-    rows = [
-        (name, metric, f"{before:.4f}", f"{after:.4f}", f"{after - before:+.4f}")
-        for name, metric, before, after in outcome.changes()
-    ]
-    if rows:
-        console.say()
-        console.table(rows, header=("measured with", "metric", "before", "after", "change"))
     console.say()
+    show_changes(outcome.measured, ("measured with", "metric"))
     console.say(f"Saved to {outcome.folder} after {outcome.seconds:.0f} s of training.")
+    console.say(told_of_report(outcome))
     console.say(f"Try it:  {command()} {example(read.family, outcome)}")
 
 
@@ -65,33 +62,56 @@ class Outcome:
         folder: Where the model was saved.
         model: The model.
         seconds: How long the training took.
-        before: For each evaluator's name its metrics before the training, its primary metric first.
-        after: The same after it.
+        measured: What evaluators measured before and after, as `compared_metric` gives it, each with the evaluator's `name`; the
+            primary metric of each first.
+        report: The report; None where there is none.
     """
 
     folder: Path
     model: Any
     seconds: float
-    before: Mapping[str, Mapping[str, float]]
-    after: Mapping[str, Mapping[str, float]]
-
-    def changes(self) -> list[tuple[str, str, float, float]]:
-        """For each evaluator: name, primary metric, before, after."""
-        firsts = [(name, next(iter(metrics))) for name, metrics in self.before.items()]
-        return [(name, key, self.before[name][key], self.after[name][key]) for name, key in firsts]
+    measured: Sequence[Mapping[str, Any]]
+    report: Path | None = None
 
 
-def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
+def show_changes(measured: Sequence[Mapping[str, Any]], titles: tuple[str, str]) -> None:
+    """A table of metrics before and after, with the interval of their change."""
+    rows = []
+    for row in measured:
+        change, low, high = row["difference"]
+        ends = [f"{end:+.4f}" if math.isfinite(end) else "" for end in (low, high)]
+        numbers = f"{row['before'][0]:.4f}", f"{row['after'][0]:.4f}", f"{change:+.4f}"
+        rows.append((row["name"], row["metric"], *numbers, *ends))
+    if rows:
+        console.table(rows, header=(*titles, "before", "after", "change", "from", "to (95 %)"))
+        console.say()
+
+
+def told_of_report(outcome: Outcome) -> str:
+    """Where the report is, or how to get one."""
+    from likewise.report import page
+
+    if outcome.report is not None:
+        return f"Report:  {outcome.report}"
+    return f"No report was written: that needs `{page.INSTALL}`, and `report: true` (which is the default)."
+
+
+def run(recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = ()) -> Outcome:
     """Train as a recipe says, and measure before and after.
 
     Args:
         recipe: The recipe.
         model_name: Another model to start from.
+        also: Endings of metrics that the outcome tells beside each primary one.
     """
     from likewise.cli.progress import TrainingProgress
+    from likewise.report.charts import is_installed
     from likewise.tables import quiet_datasets
+    from likewise.training.run.comparison import compared_metric
 
-    arguments = recipe.arguments(**DEFAULTS, disable_tqdm=True, output_dir="models/trained")
+    arguments = recipe.arguments(
+        **DEFAULTS, report=is_installed(), disable_tqdm=True, output_dir="models/trained"
+    )
     with quiet_datasets():
         data_sets = {name: part.source.load() for name, part in recipe.train.items()}
         dev = {name: part.load() for name, part in recipe.dev.items()}
@@ -112,9 +132,16 @@ def run(recipe: Recipe, model_name: str | None = None) -> Outcome:
         with progress.watching(trainer, model):
             trainer.train()
         after = measure(model, dev | test, "after")
+        found = [
+            {"name": name} | compared_metric(metric, metrics[metric], after[name][metric])
+            for name, metrics in before.items()
+            for metric in metrics
+            if metric == next(iter(metrics)) or metric.endswith(also)
+        ]
     folder = Path(str(arguments.output_dir)) / "final"
     model.save_pretrained(str(folder))
-    return Outcome(folder, model, progress.seconds, before, after)
+    report = trainer.report.write(found, str(folder)) if trainer.report is not None else None
+    return Outcome(folder, model, progress.seconds, found, report)
 
 
 def name_origins(model: Model, model_name: str, data_sets: list[str]) -> None:
@@ -127,16 +154,18 @@ def name_origins(model: Model, model_name: str, data_sets: list[str]) -> None:
 
 def measure(
     model: Model, evaluators: Mapping[str, SentenceEvaluator], title: str
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Measurement]]:
     """Every evaluator's metrics without its name, the primary one first; that one is printed."""
-    measured = {}
+    found = {}
     for name, evaluator in evaluators.items():
-        metrics = evaluator(cast(Any, model))  # the recipe names evaluators of the model's family
-        primary = str(evaluator.primary_metric)
-        ordered = {primary: metrics[primary]} | metrics
-        measured[name] = {key.removeprefix(f"{name}_"): float(value) for key, value in ordered.items()}
-        console.say(f"{title:<9} {name}: {primary.removeprefix(f'{name}_')} {metrics[primary]:.4f}")
-    return measured
+        of_family = cast(Any, model)  # the recipe names evaluators of the model's family
+        evaluator.prepare(of_family)
+        metrics = evaluator.measure(of_family)
+        evaluator.report(of_family, metrics)
+        primary = str(evaluator.primary_metric).removeprefix(f"{name}_")
+        found[name] = {primary: metrics[primary]} | metrics
+        console.say(f"{title:<9} {name}: {primary} {metrics[primary].value:.4f}")
+    return found
 
 
 def example(family: ModelFamily, outcome: Outcome) -> str:

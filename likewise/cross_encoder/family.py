@@ -15,12 +15,14 @@ from likewise.cross_encoder.losses.base import computes_from_scores
 from likewise.engine import TokenSequences
 from likewise.engine.embed import Embed
 from likewise.engine.pair_batch import PairBatch
+from likewise.evaluation.measurement import Array
 from likewise.losses.base import Columns, Label
 from likewise.training.data import checks
 from likewise.training.data.batch import Batch, RawColumns
 from likewise.training.data.collation import label_tensor
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
+from likewise.training.data.sample import Sample
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,6 +55,16 @@ class Pairs(Family):
         if computes_from_scores(loss):
             options["score"] = embed
         return loss(raw.columns, label, **options), ()
+
+    def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
+        """The scores of a sample's pairs, or of several labels the probability of the right one; there are no embeddings."""
+        if not len(sample.pairs):
+            return np.empty(0), None
+        pairs = [(sample.queries[query], sample.documents[document]) for query, document in sample.pairs]
+        scores = model.predict(pairs, prompt=sample.prompts[0] or None, apply_softmax=model.num_labels > 1)
+        if scores.ndim > 1:
+            scores = scores[np.arange(len(pairs)), sample.labels.astype(np.int64)]
+        return scores, None
 
     def check_prompts(self, prompts: Any, data: dict[str, Any]) -> None:
         """A prompt stands in front of a pair's first text, whatever column that is: one for all, or by data set."""

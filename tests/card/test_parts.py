@@ -1,4 +1,4 @@
-"""The parts of a card: statistics, samples, examples, code, the log, the plot, the environment, the data's own rules."""
+"""The parts of a card: statistics, samples, examples, code, the log, the environment, the data's own rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-from xml.etree import ElementTree
 
 import pytest
 from card_common import scored_pairs, triplets
@@ -17,12 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from likewise import SentenceTransformer, SentenceTransformerModelCardData, losses
-from likewise.card import data_sets, environment, examples, markdown, plot, training_log
+from likewise.card import data_sets, environment, examples, markdown, training_log
 from likewise.card.body import body
 from likewise.card.results import result_of, sections
 from likewise.evaluation import InformationRetrievalEvaluator, TripletEvaluator
-
-SVG = "{http://www.w3.org/2000/svg}"
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +221,7 @@ def test_evaluators_of_a_kind_share_a_table_with_a_column_each(model: SentenceTr
     assert "| **cosine_accuracy** | **0.2500** | **0.2500** |" in text
 
 
-# The log and its plot
+# The log
 
 
 def rows(number: int, **more: float) -> list[dict[str, Any]]:
@@ -254,51 +251,6 @@ def test_columns_stand_in_the_references_order() -> None:
 def test_one_evaluation_loss_is_the_validation_loss_and_several_keep_their_names() -> None:
     assert training_log.losses({"eval_loss": 1.0, "eval_runtime": 2.0}) == {"Validation Loss": 1.0}
     assert training_log.losses({"eval_a_b_loss": 1.0}) == {"a b loss": 1.0}
-
-
-def test_the_plot_has_a_line_for_each_column_within_its_panel() -> None:
-    log = rows(30)
-    for row in log[9::10]:
-        row |= {"Validation Loss": 0.5, "<b>&": float(row["Step"])}
-    drawn = plot.draw(log, best_step=20)
-    assert drawn is not None
-    picture = ElementTree.fromstring(drawn)
-    lines = picture.findall(f".//{SVG}polyline")
-    assert [len(line.get("points", "").split()) for line in lines] == [30, 3, 3]
-    assert picture.get("width") == str(2 * plot.WIDTH)
-    for line in lines:
-        for x, y in (map(float, point.split(",")) for point in line.get("points", "").split()):
-            assert plot.LEFT <= x <= plot.WIDTH
-            assert plot.TOP <= y <= plot.HEIGHT - plot.BOTTOM
-    texts = [text.text for text in picture.iter(f"{SVG}text")]
-    assert {"Loss", "Metrics", "Training Loss", "Validation Loss", "<b>&", "saved"} <= set(texts)
-    xs = [float(point.split(",")[0]) for point in lines[0].get("points", "").split()]
-    assert xs == sorted(xs)
-
-
-def test_a_falling_loss_is_drawn_falling() -> None:
-    drawn = plot.draw(rows(5))
-    assert drawn is not None
-    line = ElementTree.fromstring(drawn).find(f".//{SVG}polyline")
-    assert line is not None
-    heights = [float(point.split(",")[1]) for point in line.get("points", "").split()]
-    assert heights == sorted(heights)  # y grows downwards
-
-
-def test_nothing_to_draw_gives_no_plot() -> None:
-    assert plot.draw([]) is None
-    assert plot.draw(rows(1)) is None
-    assert plot.draw([{"Epoch": 0, "Step": i, "Training Loss": float("nan")} for i in range(5)]) is None
-    assert plot.draw([{"Epoch": -1, "Step": -1, "score": 0.5}] * 3) is None
-
-
-@given(st.floats(-1e6, 1e6), st.floats(0, 1e6))
-def test_ticks_are_few_and_span_the_values(low: float, span: float) -> None:
-    ticks = plot.nice_ticks(low, low + span)
-    size = max(abs(low), span, 1e-9)
-    assert 2 <= len(ticks) <= 8
-    assert ticks[0] <= low + 1e-6 * size
-    assert ticks[-1] >= low + span - 1e-6 * size
 
 
 # The environment

@@ -156,11 +156,11 @@ def test_what_fails_while_the_run_is_watched_is_a_warning(
     assert "### Training Logs" in card(tmp_path / "final")
 
 
-@pytest.mark.parametrize("part", ["card_text", "plot"])
+@pytest.mark.parametrize("part", ["card_text", "charts"])
 def test_a_card_that_cannot_be_written_is_a_warning_and_a_minimal_card(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, part: str
 ) -> None:
-    monkeypatch.setattr(write, part, Broken() if part == "plot" else Broken)
+    monkeypatch.setattr(write, part, Broken() if part == "charts" else Broken)
     with caplog.at_level(logging.WARNING, logger="likewise"):
         trainer = run(tmp_path / "run", save_strategy="steps", save_steps=2)
     assert trainer.state.global_step == 4

@@ -56,10 +56,13 @@ def test_a_recipe_gives_a_better_model_in_its_folder(
     assert any(line.startswith("training  step     6 of 6  ") and line.endswith("tokens/s") for line in lines)
     assert [line.split(":")[0] for line in lines if line.startswith("step ")] == ["step 3", "step 6"]
     row = next(line.split() for line in lines if line.startswith("  pairs"))
-    before, after, change = map(float, row[2:])
+    before, after, change, low, high = map(float, row[2:])
     assert after > before
     assert change == pytest.approx(after - before, abs=2e-4)
+    assert low <= change <= high
     assert "Saved to out/final" in result.stdout
+    assert "Report:  out/report.html" in result.stdout
+    assert "pairs: mean_accuracy" in Path("out/report.html").read_text(encoding="utf-8")
     assert result.stderr == ""
     assert SentenceTransformer("out/final").encode("the cat").shape == (32,)
 
@@ -96,8 +99,8 @@ def test_quickstart_trains_and_leaves_a_library_to_search(
     assert result.exit_code == 0, result.output
     assert "train on    12 pairs (sentence, function)" in result.stdout
     assert "12 rows: anchor=sentence, positive=name -> MultipleNegativesRankingLoss" in result.stdout
-    assert "nDCG@10" in result.stdout
-    assert "accuracy@1" in result.stdout
+    assert "cosine_ndcg@10" in result.stdout
+    assert "cosine_accuracy@1" in result.stdout
     assert "search" in result.stdout
     assert len(Path("tour/pairs.jsonl").read_text().splitlines()) == 12
     found = run("search", "wrap a text", "tour/library")

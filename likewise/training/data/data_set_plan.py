@@ -68,10 +68,17 @@ class TrainingPlan:
     evaluation: tuple[DataSetPlan, ...]
     settings: Mapping[str, str]
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> list[tuple[str, str]]:
+        """What is printed: titles, each with what it says."""
         lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
         lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
         lines += list(self.settings.items())
-        lines += [("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings]
+        return lines + [
+            ("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings
+        ]
+
+    def __str__(self) -> str:
+        lines = self.lines
         width = max(len(title) for title, _ in lines)
         return "\n".join(["Training plan", *(f"  {title:<{width}}  {text}" for title, text in lines)])

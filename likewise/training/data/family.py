@@ -7,14 +7,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
 from likewise.engine.embed import Embed
+from likewise.evaluation.measurement import Array
 from likewise.losses.base import Columns
 from likewise.model.model import Model
+from likewise.similarity import to_float_tensor
 from likewise.training.data.batch import Batch
 from likewise.training.data.data_set_plan import DataSetPlan
+from likewise.training.data.sample import Sample
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,6 +72,23 @@ class Family(ABC):
             label: The labels.
             embed: How the model is run; None for the loss's own way.
         """
+
+    def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
+        """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None.
+
+        Args:
+            model: The model, in evaluation mode.
+            sample: The sample.
+        """
+        embeddings = [
+            model.encode(texts, prompt=prompt, convert_to_tensor=True, **({"task": route} if route else {}))
+            for texts, prompt, route in zip(
+                (sample.queries, sample.documents), sample.prompts, sample.routes or (None, None), strict=True
+            )
+        ]
+        queries, documents = (to_float_tensor(each) for each in embeddings)
+        scores = model.similarity(queries, documents).float().cpu().numpy()
+        return scores[tuple(sample.pairs.T)], torch.cat([queries, documents]).float().cpu().numpy()
 
     @abstractmethod
     def check_prompts(self, prompts: Any, data: dict[str, Any]) -> None:

@@ -107,6 +107,8 @@ class BaseTrainingArguments(TrainingArguments):
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the
             same loss and gradients in the memory of one chunk. None for the whole batch in one pass.
+        report: Whether `report.html` is written to the output folder at the end: the run's curves, and a sample of its data
+            before and after. It takes the extra `report`, and the time to embed a few hundred texts twice.
         id_columns: Columns of the data sets (or the name of one) that say which rows belong together, such as the id of
             the picture that two captions describe. They are no texts: a loss with `mask_duplicates=True` takes rows
             that share a value for no negatives of each other, and the sampler `no_duplicates` keeps them apart.
@@ -169,6 +171,9 @@ class BaseTrainingArguments(TrainingArguments):
     )
     micro_batch_tokens: int | None = field(
         default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
+    )
+    report: bool = field(
+        default=False, metadata={"help": "Write report.html, a page about the run, to the output folder."}
     )
     id_columns: list[str] = field(
         default_factory=list, metadata={"help": "Columns whose equal values say that rows belong together."}

@@ -37,6 +37,7 @@ from likewise.training.run.given import check_callback, check_family, check_give
 from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
+from likewise.training.run.reporting import RunReport, reported
 from likewise.training.run.settings import settings_in_words
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ class BaseTrainer(Trainer):
         self._agreed: dict[str, Any] = {}
         self._planned: dict[str, _Planned] = {}
         self._evaluated: Mapping[str, Any] = {}
+        self.report: RunReport | None = None
         self._optimizer_made: tuple[Any, Any] = (None, None)
         self._objective: Objective | None = None
         self._loss_given = self.get_default_loss if loss is None else loss
@@ -363,11 +365,13 @@ class BaseTrainer(Trainer):
             self._evaluation_names,
             lambda prefix: self._evaluators_metrics(prefix, write=False),
         )
+        settings = settings_in_words(self.args, len(self.plans["train"]), self._evaluator, self.optimizer)
+        plan = TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), settings)
         if self.is_world_process_zero():
-            settings = settings_in_words(self.args, len(self.plans["train"]), self._evaluator, self.optimizer)
-            print(TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), settings))
+            print(plan)
         try:
-            return super().train(given or None, *args, **kwargs)
+            with reported(self, plan):
+                return super().train(given or None, *args, **kwargs)
         finally:
             self._stop_ahead()
             self._hooks.close()

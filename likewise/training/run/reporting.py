@@ -1,0 +1,152 @@
+"""RunReport: what a run's report tells, gathered before it, while it runs, and after it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from likewise.card.environment import duration
+from likewise.card.write import NO_MODEL_ID
+from likewise.engine.modes import eval_mode
+from likewise.processes import get_rank
+from likewise.report import page
+from likewise.training.data.data_set_plan import TrainingPlan
+from likewise.training.data.loading import by_name
+from likewise.training.data.sample import Sample, sample_of
+from likewise.training.run.comparison import compared
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def reported(trainer: Any, plan: TrainingPlan) -> Iterator[None]:
+    """A run within, of which the first process writes a report if the arguments say so."""
+    trainer.report = report = RunReport(trainer, plan) if trainer.args.report and get_rank() == 0 else None
+    try:
+        yield
+        if report is not None:
+            report.finish()
+    finally:
+        if report is not None:
+            report.close()
+
+
+class RunReport(logging.Handler):
+    """Gathers what a report tells, and writes it. It sees the package's warnings while the run goes on.
+
+    What is shown before and after is a sample of a few hundred rows, so that it costs seconds.
+
+    Args:
+        trainer: The trainer.
+        plan: What the run will do.
+    """
+
+    def __init__(self, trainer: Any, plan: TrainingPlan) -> None:
+        page.check_installed()
+        super().__init__(logging.WARNING)
+        self.trainer = trainer
+        self.told: dict[str, Any] = {"plan": [line for line in plan.lines if line[0] != "warning"]}
+        self.told["warnings"] = [text for title, text in plan.lines if title == "warning"]
+        self._sample, self._before = self._sampled(), None
+        if self._sample is not None:
+            self._before = self._answers(self._sample)
+        logging.getLogger("likewise").addHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning, once."""
+        if (text := record.getMessage()) not in self.told["warnings"]:
+            self.told["warnings"].append(text)
+
+    def close(self) -> None:
+        """See no more warnings."""
+        logging.getLogger("likewise").removeHandler(self)
+        super().close()
+
+    def finish(self) -> None:
+        """The run is over: take what came of it, and write the report. What fails is a warning, for the model is trained."""
+        try:
+            state = self.trainer.state
+            self.told |= {"history": state.log_history, "facts": facts_of(state.log_history) + memory()}
+            self.told["best_step"] = self.trainer.model.model_card_data.best_model_step
+            if self._sample is not None and self._before is not None:
+                is_trained_on = not by_name(self.trainer.eval_dataset)
+                sample = compared(self._sample, self._before, self._answers(self._sample))
+                self.told["sample"] = sample | {"is_trained_on": is_trained_on}
+            self.write()
+        except Exception as error:
+            logger.warning("The report could not be written (%r); the model is trained all the same.", error)
+
+    def write(self, measured: Sequence[Mapping[str, Any]] = (), folder: str | None = None) -> Path:
+        """Write `report.html` to the output folder, and return its path.
+
+        Args:
+            measured: What evaluators measured before and after, as `compared_metric` gives it, each with a `name`.
+            folder: Where the model is saved, for the code that loads it.
+        """
+        output_dir = Path(str(self.trainer.args.output_dir))
+        self.told |= describe(self.trainer.model, folder or "MODEL_FOLDER") | {"measured": list(measured)}
+        output_dir.mkdir(parents=True, exist_ok=True)
+        path = output_dir / page.FILE
+        path.write_text(page.page(self.told), encoding="utf-8")
+        return path
+
+    def _sampled(self) -> Sample | None:
+        """A sample of the first evaluation data set that has pairs of texts, or else of the training data."""
+        plans = self.trainer.plans
+        for split, data in (("eval", self.trainer.eval_dataset), ("train", self.trainer.train_dataset)):
+            title = "the evaluation data" if split == "eval" else "the training data"
+            samples = [
+                sample_of(by_name(data)[plan.name], plan, f"{title} {plan.name}".strip(), not self.trainer.family.keeps_tokens)
+                for plan in plans[split]
+                if not plan.is_collated
+            ]  # fmt: skip
+            found = [sample for sample in samples if sample is not None]
+            if found:
+                return next((sample for sample in found if len(sample.pairs)), found[0])
+        return None
+
+    def _answers(self, sample: Sample) -> Any:
+        with eval_mode(self.trainer.model), torch.no_grad():
+            return self.trainer.family.answers(self.trainer.model, sample)
+
+
+def describe(model: Any, folder: str) -> dict[str, Any]:
+    """What a report tells of a model: its title, and the code that loads it from a folder."""
+    card = model.model_card_data
+    return {"title": f"Report: {card.title()}", "usage": card.usage(model).replace(NO_MODEL_ID, folder)}
+
+
+def facts_of(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Time, speed, padding and truncation, in words, from the trainer's log."""
+
+    def values(key: str) -> list[float]:
+        return [float(row[key]) for row in history if key in row]
+
+    facts = [("training time", duration(seconds)) for seconds in values("train_runtime")[-1:]]
+    facts += [("rows a second", f"{rate:,.1f}") for rate in values("train_samples_per_second")[-1:]]
+    if speeds := values("tokens_per_second"):
+        facts.append(("tokens a second", f"{sum(speeds) / len(speeds):,.0f}"))
+    if shares := values("padding_avoided"):
+        facts.append(("padding avoided", f"{sum(shares) / len(shares):.0%}"))
+    facts += [("texts cut at the limit", f"{share:.1%}") for share in values("truncated_share")[-1:]]
+    return facts
+
+
+def memory() -> list[tuple[str, str]]:
+    """The most memory that this process has had so far, and that of its GPU."""
+    found = []
+    if sys.platform != "win32":
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        found.append(("most memory", f"{peak / 2**30:.1f} GiB"))
+    if torch.cuda.is_available():
+        found.append(("most GPU memory", f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"))
+    return found
