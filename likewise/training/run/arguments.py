@@ -187,8 +187,9 @@ class BaseTrainingArguments(TrainingArguments):
         self._refuse_unmatched_saving()
         self.names_best_metric = self.metric_for_best_model is not None
         self.found_best_metric: str | None = None  # the evaluator's, where none is named
-        if self.bf16 and not torch.accelerator.is_available():
-            self.use_cpu = True  # bfloat16 works there too, but transformers wants to be told so
+        is_one_of_several = int(os.environ.get("WORLD_SIZE", 1)) > 1
+        if (self.bf16 or is_one_of_several) and not torch.accelerator.is_available():
+            self.use_cpu = True  # bfloat16 and gloo work there too, but transformers wants to be told so
         super().__post_init__()  # type: ignore[no-untyped-call]
         if isinstance(self.batch_sampler, str):
             self.batch_sampler = BatchSamplers(self.batch_sampler)
