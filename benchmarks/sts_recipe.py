@@ -18,7 +18,7 @@ from typing import Any
 
 from common import arguments, model_folder, report
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "sts_cosent.yaml"
+RECIPE = Path(__file__).parents[1] / "likewise" / "recipes" / "sts_cosent.yaml"
 SHOWN_ONLY = {"report_to": "none", "save_strategy": "no", "disable_tqdm": True}
 
 

@@ -6,6 +6,7 @@ train:                               # data sets by name, each with its loss
   stsb:
     source: ${data}/train.parquet    # a file or a data set on the Hub; ${data} is given when the recipe is run
     columns: [sentence1, sentence2, score]
+    hub: {source: sentence-transformers/stsb, split: train}     # read where ${data} is not given
     loss: CoSENTLoss                 # or a mapping with `name` and the loss's arguments
 dev:                                 # measured while training, as `eval_strategy` says, and before and after
   stsb-dev:
@@ -42,6 +43,7 @@ SOURCE_KEYS = {
     "columns": (list, dict),
     "where": (dict,),
     "max_rows": (int,),
+    "classes": (dict,),
 }
 HUB_ORGANISATION = f"{CROSS_ENCODER.name}/"  # whose models are cross-encoders
 
@@ -193,7 +195,7 @@ def read_recipe(path: Path, data: Path | None = None) -> Recipe:
 
     Args:
         path: The YAML file.
-        data: Replaces ${data}.
+        data: Replaces ${data}; None for what `hub` names instead.
 
     Raises:
         FileNotFoundError: The recipe, or a file that it names, is not there.
@@ -374,8 +376,13 @@ def _basic_kinds(hint: Any) -> Iterable[type]:
 
 
 def _with_data(value: Any, data: Path | None) -> Any:
-    """The same content with ${data} replaced in every text."""
+    """The same content with ${data} replaced in every text, and a part's `hub` in place of its source where there is none."""
     if isinstance(value, dict):
+        if "hub" in value:
+            check_kind(value["hub"], (dict,), "hub")
+            other, value = value["hub"], {key: item for key, item in value.items() if key != "hub"}
+            if data is None:
+                value = {key: item for key, item in value.items() if key not in SOURCE_KEYS} | other
         return {key: _with_data(item, data) for key, item in value.items()}
     if isinstance(value, list):
         return [_with_data(item, data) for item in value]

@@ -12,9 +12,10 @@ from small import sentences, small_model_folder
 
 from likewise.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from likewise.recipe import parse_recipe, read_recipe
+from likewise.recipes.catalogue import FOLDER
 from likewise.similarity import dot_score
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+RECIPES = sorted(FOLDER.glob("*.yaml"))
 
 
 @pytest.fixture
@@ -209,7 +210,51 @@ def test_the_recipes_of_the_project_are_right_but_for_their_data(path: Path) -> 
 
 
 def test_there_are_recipes() -> None:
-    assert [path.stem for path in RECIPES] == ["answer_reranker", "nli_triplets", "sts_cosent"]
+    assert {"answer_reranker", "nli_triplets", "sts_cosent"} <= {path.stem for path in RECIPES}
+
+
+def test_without_data_a_recipe_reads_what_it_names_on_the_hub(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "model: m\ntrain: {a: {source: '${data}/a.csv', where: {x: 1}, loss: CoSENTLoss,"
+        " hub: {source: me/rows, split: dev, max_rows: 9}}}\n"
+    )
+    (tmp_path / "a.csv").write_text("a,b,score\n")
+    from_hub, from_file = (read_recipe(path, data).train["a"].source for data in (None, tmp_path))
+    assert (from_hub.source, from_hub.split, from_hub.max_rows, from_hub.where) == ("me/rows", "dev", 9, {})
+    assert (from_file.source, from_file.where) == (f"{tmp_path}/a.csv", {"x": 1})
+    path.write_text("model: m\ntrain: {a: {source: '${data}/a.csv', loss: CoSENTLoss, hub: me/rows}}\n")
+    with pytest.raises(ValueError, match="`hub` must be a mapping"):
+        read_recipe(path)
+
+
+def test_every_recipe_of_embeddings_can_read_from_the_hub() -> None:
+    for path in RECIPES:
+        if path.stem != "answer_reranker":  # whose data set the Hub has under no such form
+            recipe = read_recipe(path)
+            parts = [*recipe.train.values(), *recipe.dev.values(), *recipe.test.values()]
+            assert all(part.source.file is None and "/" in part.source.source for part in parts)
+
+
+def test_words_become_classes_in_the_order_that_is_given(content: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("a,b,kind\nx,y,no\ny,z,yes\nz,x,no\n")
+    part = {"columns": ["a", "b", "kind"], "classes": {"kind": ["yes", "no"]}, "loss": "CoSENTLoss"}
+    part["source"] = str(tmp_path / "pairs.csv")
+    rows = parse_recipe(changed(content, "train.pairs", part)).train["pairs"].source.load()
+    assert rows["kind"][:] == [1, 0, 1]
+    part["classes"] = {"kind": ["no"]}
+    source = parse_recipe(changed(content, "train.pairs", part)).train["pairs"].source
+    with pytest.raises(
+        ValueError, match=r"Row 1 of .* has 'yes' in `kind`, which is none of its `classes` \(no\)"
+    ):
+        source.load()
+
+
+def test_a_column_can_be_wanted_twice(content: dict[str, Any]) -> None:
+    columns = {"anchor": "a", "other": "b", "positive": "a"}
+    rows = parse_recipe(changed(content, "train.pairs.columns", columns)).train["pairs"].source.load()
+    assert rows.column_names == ["anchor", "other", "positive"]
+    assert rows["anchor"][:] == rows["positive"][:] != rows["other"][:]
 
 
 ATTACKS = {

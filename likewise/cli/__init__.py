@@ -13,6 +13,7 @@ from likewise.cli.encode import encode
 from likewise.cli.evaluate import evaluate
 from likewise.cli.mine import mine
 from likewise.cli.quickstart import quickstart
+from likewise.cli.recipes import recipes
 from likewise.cli.report import report
 from likewise.cli.rerank import rerank
 from likewise.cli.run import run
@@ -69,8 +70,12 @@ def _options(
     """
 
 
-for command in (quickstart, train, evaluate, encode, search, rerank, mine, check, report):
+app.command()(quickstart)
+# A recipe that is a script takes options of its own.
+app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})(train)
+for command in (evaluate, encode, search, rerank, mine, check, report):
     app.command()(command)
+app.add_typer(recipes, name="recipes")
 # What stands behind the script is the script's own.
 app.command(context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True})(run)
 

@@ -74,7 +74,7 @@ def evaluate(
 
         likewise evaluate all-MiniLM-L6-v2 demo/model/final --data scifact/ --compare
 
-        likewise evaluate --data recipes/sts_cosent.yaml --recipe-data ../data
+        likewise evaluate --data my_recipe.yaml --recipe-data ../data
     """
     from likewise.families import SENTENCE_TRANSFORMER
     from likewise.tables import quiet_datasets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,31 +28,70 @@ DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    data: Annotated[Path | None, typer.Option(help="Folder that replaces ${data} in the recipe.")] = None,
+    context: typer.Context,
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe: a YAML file or script, or a name that `likewise recipes` lists.")
+    ],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the data: what ${data} in a recipe stands for. Else from the Hub."),
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="Folder or Hub name of another model to start from.")
     ] = None,
 ) -> None:
     """Train a model as a recipe says.
 
-    The recipe is checked before anything is loaded. The trained model is saved to the recipe's output_dir/final.
+    A recipe in YAML is checked before anything is loaded; the trained model is saved to its output_dir/final. Those that are
+    scripts take further options of their own: `likewise train NAME -- --help`.
 
     Examples:
 
-        likewise train recipes/sts_cosent.yaml --data ../data
+        likewise train sts_cosent --data ../data
 
-        likewise train recipes/answer_reranker.yaml --data ../data
+        likewise train my_recipe.yaml --model my-model
+
+        likewise train matryoshka_sizes --data ../data --sizes 384 96
     """
     from likewise.recipe import read_recipe
 
-    read = read_recipe(recipe, data)
+    path = recipe_path(recipe)
+    if path.suffix == ".py":
+        given = {"--data": data, "--model": model}
+        options = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
+        return run_script(path, [*options, *context.args])
+    if context.args:
+        raise ValueError(
+            f"`{context.args[0]}` is nothing that a recipe in YAML takes: only `--data` and `--model`. Change a copy of it: "
+            f"`likewise recipes show {path.stem} > mine.yaml`."
+        )
+    read = read_recipe(path, data)
     outcome = run(read, model)
     console.say()
     show_changes(outcome.measured, ("measured with", "metric"))
     console.say(f"Saved to {outcome.folder} after {outcome.seconds:.0f} s of training.")
     console.say(told_of_report(outcome))
     console.say(f"Try it:  {command()} {example(read.family, outcome)}")
+
+
+def recipe_path(recipe: str) -> Path:
+    """Where a recipe is: a file, or one that comes with the package, by name."""
+    from likewise.recipes.catalogue import find_recipe
+
+    path = Path(recipe)
+    return path if path.suffix in (".yaml", ".yml", ".py") or path.is_file() else find_recipe(recipe).path
+
+
+def run_script(path: Path, arguments: list[str]) -> None:
+    """Run a recipe that is a script, as `python` would."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no recipe {path}. Check the path.")
+    own = sys.argv
+    sys.argv = [str(path), *arguments]
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sys.argv = own
 
 
 @dataclass(frozen=True)

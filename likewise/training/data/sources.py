@@ -24,6 +24,7 @@ class Source:
         columns: The columns to keep, in this order; or their new names with the old ones. None for all.
         where: Rows are kept where each of these columns has this value, or one of these values.
         max_rows: Keep the first so many of these rows; None for all.
+        classes: For columns of words the words in order: a word becomes its place, from 0.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Source:
     columns: Sequence[str] | Mapping[str, str] | None = None
     where: Mapping[str, Any] = field(default_factory=dict)
     max_rows: int | None = None
+    classes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
     def file(self) -> Path | None:
@@ -64,7 +66,7 @@ class Source:
         with quiet_datasets():
             rows = self._read()
         old_names = self.columns.values() if isinstance(self.columns, Mapping) else self.columns or ()
-        for column in (*old_names, *self.where):
+        for column in (*old_names, *self.where, *self.classes):
             column_of(rows.column_names, column, self.source)
         rows = self._matching(rows)
         if self.max_rows is not None:
@@ -73,10 +75,32 @@ class Source:
             raise ValueError(
                 f"{self.source} has no rows" + (f" where {dict(self.where)}." if self.where else ".")
             )
+        for column, names in self.classes.items():
+            rows = rows.remove_columns(column).add_column(column, self._places(rows, column, names))
         if isinstance(self.columns, Mapping):
-            rows = rows.select_columns(list(self.columns.values()))
-            return rows.rename_columns({old: new for new, old in self.columns.items() if old != new})
+            return self._renamed(rows, self.columns)
         return rows if self.columns is None else rows.select_columns(list(self.columns))
+
+    def _places(self, rows: Dataset, column: str, names: Sequence[Any]) -> list[int]:
+        """Each word's place among the names."""
+        for row, value in enumerate(rows[column]):
+            if value not in names:
+                raise ValueError(
+                    f"Row {row} of {self.source} has {value!r} in `{column}`, which is none of its `classes` "
+                    f"({', '.join(map(str, names))}). Add it, or leave such rows out with `where`."
+                )
+        return [names.index(value) for value in rows[column]]
+
+    def _renamed(self, rows: Dataset, columns: Mapping[str, str]) -> Dataset:
+        """The columns under their new names; one that is wanted under several, several times."""
+        chosen, renamed = rows.select_columns(list(dict.fromkeys(columns.values()))), {}
+        for new, old in columns.items():
+            if old in renamed:
+                chosen = chosen.add_column(new, rows[old][:])
+            else:
+                renamed[old] = new
+        chosen = chosen.rename_columns({old: new for old, new in renamed.items() if old != new})
+        return chosen.select_columns(list(columns))
 
     def _read(self) -> Dataset:
         from datasets import load_dataset

@@ -1,6 +1,6 @@
 """Multilingual distillation: a translation should have the embedding that a teacher gives the English original.
 
-    command   python recipes/multilingual_distillation.py --data ../data
+    command   likewise train multilingual_distillation --data ../data
     hardware  2 CPU cores (AVX2, 2.45 GHz), one of them used, both busy with other work
     minutes   11.7 of training
     score     pairs found (held out): de 0.2567 -> 0.9417, fr 0.1367 -> 0.7183, zh 0.0633 -> 0.1967
@@ -35,8 +35,8 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.model_names import load_model
-from likewise.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator, TranslationEvaluator
+from likewise.evaluation import SentenceEvaluator, TranslationEvaluator
+from likewise.recipes.common import sts_test
 from likewise.training.data.sources import Source
 
 PAIRS = {
@@ -60,16 +60,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=42)
     options = parser.parse_args()
 
-    teacher, student = load_model(options.teacher), load_model(options.teacher)
-    rows, evaluators = {}, {}
+    teacher, student = SentenceTransformer(options.teacher), SentenceTransformer(options.teacher)
+    rows: dict[str, Dataset] = {}
+    evaluators: dict[str, SentenceEvaluator] = {}
     for language in PAIRS:
         found = pairs(options.data, language, options.seed)
         sources, targets = (found[column][: options.held_out] for column in ("english", "translation"))
         evaluators[f"translation-{language}"] = TranslationEvaluator(sources, targets, name=language)
-        evaluators[f"stsb-{language}"] = similarity(options.data, language)
+        evaluators[f"stsb-{language}"] = sts_test(options.data, language)
         rows[language] = with_teacher(found, teacher, options.held_out, options.pairs)
 
-    evaluators["stsb-en"] = similarity(options.data, "en")  # what the student should not unlearn
+    evaluators["stsb-en"] = sts_test(options.data)  # what the student should not unlearn
 
     before = measure(student, evaluators, "before")
     started = time.perf_counter()
@@ -89,8 +90,8 @@ def pairs(data: Path, language: str, seed: int) -> Dataset:
     file, where = PAIRS[language]
     columns = {"english": "en", "translation": language}
     found = Source(str(data / file), columns=columns, where=where).load().shuffle(seed=seed)
-    test = Source(str(sts_file(data, "en"))).load()
-    seen = {*test["sentence1"], *test["sentence2"]}
+    test = sts_test(data)
+    seen = {*test.sentences1, *test.sentences2}
     kept = []
     for number, sentence in enumerate(found["english"]):
         if sentence not in seen:
@@ -124,19 +125,6 @@ def train(student: SentenceTransformer, rows: dict[str, Dataset], options: argpa
     )
     loss = losses.MSELoss(student)
     SentenceTransformerTrainer(model=student, args=args, train_dataset=rows, loss=loss).train()
-
-
-def similarity(data: Path, language: str) -> EmbeddingSimilarityEvaluator:
-    """The STS benchmark's test set in a language."""
-    rows = Source(str(sts_file(data, language)), columns=["sentence1", "sentence2", "score"]).load()
-    return EmbeddingSimilarityEvaluator(
-        *(list(rows[column]) for column in rows.column_names), name=f"stsb-{language}"
-    )
-
-
-def sts_file(data: Path, language: str) -> Path:
-    """Where the STS benchmark's test set is."""
-    return data / f"sts/stsb-multi/{language}-test.parquet"
 
 
 def measure(

@@ -1,12 +1,12 @@
 """Mine hard negatives, fine-tune with them, and see what they add to the same run without them.
 
-    command   python recipes/mine_hard_negatives.py --data ../data --seeds 1 2
+    command   likewise train mine_hard_negatives --data ../data --seeds 1 2
     hardware  2 CPU cores (AVX2, 2.45 GHz), one of them used, both busy with other work
     minutes   about 10 for each seed's two runs there
     score     nDCG@10 of 1,057 held-out questions: 0.7472 before; 0.7803 and 0.7805 after training on pairs, 0.7895 and 0.7890
               with a mined negative each (seeds 1, 2)
 
-    command   python recipes/mine_hard_negatives.py --data ../data --task captions --rows 3000 --queries 2014
+    command   likewise train mine_hard_negatives --data ../data --task captions --rows 3000 --queries 2014
     hardware  2 CPU cores (AVX-512), partly busy with other work
     minutes   3 for each seed's two runs there when idle
     score     nDCG@10 of 2,014 held-out captions: 0.6687 before; 0.6796 and 0.6805 after training on pairs, 0.6866 and 0.6871
@@ -37,7 +37,6 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.model_names import load_model
 from likewise.evaluation import InformationRetrievalEvaluator
 from likewise.retrieval import mine_hard_negatives
 from likewise.training.data.sources import Source
@@ -91,7 +90,7 @@ def main() -> None:
     task = TASKS[options.task]
     test, known = held_out(task, options.data, options.queries)
     pairs = training_pairs(task, options.data, options.rows, known)
-    model = load_model(options.model)
+    model = SentenceTransformer(options.model)
     print(f"before: nDCG@10 {score(model, test):.4f}", flush=True)
     mined = mine_hard_negatives(
         pairs,
@@ -105,7 +104,7 @@ def main() -> None:
     print(f"{len(mined):,} of {len(pairs):,} pairs have {options.negatives} hard negatives", flush=True)
     for seed in options.seeds:
         for name, rows in (("pairs", mined.select_columns(pairs.column_names)), ("mined", mined)):
-            trained = fine_tuned(load_model(options.model), rows, options, seed)
+            trained = fine_tuned(SentenceTransformer(options.model), rows, options, seed)
             minutes = (time.perf_counter() - started) / 60
             print(
                 f"seed {seed}, {name}: nDCG@10 {score(trained, test):.4f} after {minutes:.1f} min", flush=True

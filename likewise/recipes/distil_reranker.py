@@ -1,7 +1,7 @@
 """Distil a cross-encoder: an embedding model learns by how much a reranker prefers one answer to another.
 
-    command   likewise train recipes/answer_reranker.yaml --data ../data
-              python recipes/distil_reranker.py --data ../data
+    command   likewise train answer_reranker --data ../data
+              likewise train distil_reranker --data ../data
     hardware  2 CPU cores (AVX-512), one thread, shared with other work
     minutes   8 for the cross-encoder, 3 for this
     score     nDCG@10 of 68 test questions that have both right and wrong sentences: cross-encoder 0.6218; embedding model 0.8019
@@ -16,7 +16,7 @@ sentence and a wrong one the label is the difference between the cross-encoder's
 difference between the embedding model's dot products should come to equal (MarginMSELoss). A wrong sentence that is nearly
 right is so to be less far away than one that is altogether wrong, which a label of 0 or 1 cannot say.
 
-The cross-encoder is that of `likewise train recipes/answer_reranker.yaml --data ../data`.
+The cross-encoder is that of `likewise train answer_reranker --data ../data`.
 
 Reference: Hofstätter et al. 2020, https://arxiv.org/abs/2010.02666.
 """
@@ -29,6 +29,7 @@ import time
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -39,7 +40,6 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from likewise.cli.model_names import load_cross_encoder, load_model
 from likewise.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 from likewise.evaluation import RerankingEvaluator
 from likewise.evaluation.bootstrap import paired_test
@@ -73,11 +73,11 @@ def main() -> None:
     def tell(sentence: str) -> None:
         print(f"{sentence} after {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
-    test = [
+    test: list[Any] = [
         {"query": question, "positive": found[1], "negative": found[0]}
         for question, found in answers(options.data, "test").items()
     ]
-    reranker, model = load_cross_encoder(options.reranker), load_model(options.model)
+    reranker, model = CrossEncoder(options.reranker), SentenceTransformer(options.model)
     teacher = CrossEncoderRerankingEvaluator(test).measure(reranker)[METRIC]
     tell(f"cross-encoder: {METRIC} {teacher.value:.4f} of {len(test):,} questions")
     before = measured(model, test)
@@ -147,7 +147,7 @@ def distil(model: SentenceTransformer, rows: Dataset, options: argparse.Namespac
     SentenceTransformerTrainer(model=model, args=args, train_dataset=rows, loss=MarginMSELoss(model)).train()
 
 
-def measured(model: SentenceTransformer, test: list[dict[str, object]]) -> Measurement:
+def measured(model: SentenceTransformer, test: list[Any]) -> Measurement:
     """nDCG@10 of each question's sentences."""
     return RerankingEvaluator(test).measure(model)[METRIC]
 

@@ -1,6 +1,6 @@
 """Retrieve and re-rank: a dense model finds candidates, a cross-encoder trained on its mistakes puts them in order.
 
-    command   python recipes/retrieve_rerank.py --data ../data
+    command   likewise train retrieve_rerank --data ../data
     hardware  2 CPU cores (AVX-512), one thread, a load of 13 to 16 processes beside it
     minutes   22 there: 6 to embed the corpus, 9 of training, 7 to re-rank
     score     nDCG@10 of 300 test queries: 0.6071 for the dense model, 0.3925 re-ranked: -0.2146 (95 %: from -0.2571 to -0.1728)
@@ -33,7 +33,6 @@ from datasets import Dataset
 from transformers import set_seed
 
 from likewise import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, SentenceTransformer
-from likewise.cli.model_names import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation.beir import RetrievalTask, read_folder
 from likewise.evaluation.bootstrap import paired_test
@@ -77,7 +76,7 @@ def main() -> None:
     started = time.perf_counter()
     set_seed(options.seed)  # for the new head
     train, test = (read_folder(options.data / options.task, split) for split in ("train", "test"))
-    model = load_model(options.model)
+    model = SentenceTransformer(options.model)
     model.max_seq_length = options.max_length
     wanted = list(train.relevant)[: options.train_queries]
     depth = max(K, options.depth, options.skipped + 2 * options.negatives)

@@ -1,6 +1,6 @@
 """Train from nothing: a tokenizer and static embeddings from one's own text, then a transformer distilled into them.
 
-    command   python recipes/train_from_nothing.py --data ../data
+    command   likewise train train_from_nothing --data ../data
     hardware  2 CPU cores (AVX2, 2.45 GHz)
     minutes   0.7
     score     Spearman on the STS benchmark's test set: 0.4688 with random vectors, 0.7194 after step 2, 0.7301 after step 3
@@ -33,9 +33,9 @@ from likewise import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from likewise.cli.model_names import load_model
 from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.modules import StaticEmbedding
+from likewise.recipes.common import sts_test
 from likewise.training.data.sources import Source
 
 CAPTIONS = [f"caption{i}" for i in range(1, 6)]
@@ -63,8 +63,8 @@ def main() -> None:
         columns=CAPTIONS,
         where={"overlaps_sts_eval": False},
     ).load()
-    test = similarity(options.data / "sts/stsb-multi/en-test.parquet", "stsb-test")
-    teacher = load_model(options.teacher)
+    test = sts_test(options.data)
+    teacher = SentenceTransformer(options.teacher)
     size = teacher.get_sentence_embedding_dimension() or 384
 
     tokenizer = train_tokenizer(
@@ -122,7 +122,7 @@ def distil(
 def train(
     model: SentenceTransformer,
     rows: Dataset,
-    loss: losses.Loss,
+    loss: Any,
     options: argparse.Namespace,
     **arguments: Any,
 ) -> None:
@@ -139,12 +139,6 @@ def train(
     }
     args = SentenceTransformerTrainingArguments(**settings | arguments)
     SentenceTransformerTrainer(model=model, args=args, train_dataset=rows, loss=loss).train()
-
-
-def similarity(path: Path, name: str) -> EmbeddingSimilarityEvaluator:
-    """The evaluator of an STS file."""
-    rows = Source(str(path), columns=["sentence1", "sentence2", "score"]).load()
-    return EmbeddingSimilarityEvaluator(*(list(rows[column]) for column in rows.column_names), name=name)
 
 
 def score(model: SentenceTransformer, evaluator: EmbeddingSimilarityEvaluator) -> float:

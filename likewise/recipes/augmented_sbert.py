@@ -1,12 +1,12 @@
 """Augmented SBERT: a cross-encoder, which needs fewer labels, labels pairs for an embedding model, which needs more.
 
-    command   python recipes/augmented_sbert.py --data ../data
+    command   likewise train augmented_sbert --data ../data
     hardware  2 CPU cores (AVX-512), one thread, shared with other work
     minutes   1.4
     score     Spearman on the STS benchmark's test set: 0.8203 as it is, 0.8300 with 300 gold pairs, 0.8267 with these and 600
               silver ones
 
-    command   python recipes/augmented_sbert.py --data ../data --form cross-domain
+    command   likewise train augmented_sbert --data ../data --form cross-domain
     score     average precision on MRPC's test set: 0.8369 as it is, 0.8445 with 300 gold pairs of the other domain; the last
               step, with silver, was not run to its end at this size
 
@@ -52,7 +52,6 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
 )
-from likewise.cli.model_names import load_model
 from likewise.cross_encoder.losses import BinaryCrossEntropyLoss
 from likewise.evaluation import (
     BinaryClassificationEvaluator,
@@ -149,11 +148,11 @@ def main() -> None:
         key = str(test.primary_metric)
         print(f"{name:<24} {key} {metrics[key]:.4f} after {minutes:.1f} min", flush=True)
 
-    tell("as it is", load_model(options.model))
-    tell(f"{len(gold):,} gold", trained(load_model(options.model), gold, options))
+    tell("as it is", SentenceTransformer(options.model))
+    tell(f"{len(gold):,} gold", trained(SentenceTransformer(options.model), gold, options))
     teacher = trained_teacher(gold, options)
     if options.form == "in-domain":
-        pairs = sampled_pairs(gold, load_model(options.model), options)
+        pairs = sampled_pairs(gold, SentenceTransformer(options.model), options)
         silver = labelled(pairs, teacher.predict(pairs).tolist())
         rows = concatenate_datasets([gold, silver])
         name = f"{len(gold):,} gold + {len(silver):,} silver"
@@ -166,7 +165,7 @@ def main() -> None:
         f"silver labels: mean {np.mean(silver['label']):.3f}, of gold {np.mean(gold['label']):.3f}",
         flush=True,
     )
-    tell(name, trained(load_model(options.model), rows, options))
+    tell(name, trained(SentenceTransformer(options.model), rows, options))
 
 
 def labelled(pairs: Iterable[tuple[str, str]], labels: Sequence[float]) -> Dataset:
