@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair, checked_pairs
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
@@ -31,6 +32,7 @@ class PairTokenization:
         tokenizer: A transformers tokenizer.
         max_length: Pairs are cut at this many tokens, the special ones counted in; None for no limit.
         truncation: What is cut: "longest_first" the longer text, then both; "only_second" the second alone.
+        chat: Shows pairs as messages in the tokenizer's chat template; None joins them as the tokenizer does.
 
     Attributes:
         num_texts: How many pairs have been tokenised.
@@ -41,9 +43,14 @@ class PairTokenization:
     do_lower_case = False
 
     def __init__(
-        self, tokenizer: Any, max_length: int | None = None, truncation: str = "longest_first"
+        self,
+        tokenizer: Any,
+        max_length: int | None = None,
+        truncation: str = "longest_first",
+        chat: ChatTemplate | None = None,
     ) -> None:
         self.tokenizer = tokenizer
+        self.chat = chat
         self.max_length = max_length
         self.truncation = truncation
         self.num_texts = 0
@@ -67,6 +74,11 @@ class PairTokenization:
     def truncation(self, value: str) -> None:
         if value not in TRUNCATIONS:
             raise ValueError(f"`truncation` must be one of {', '.join(TRUNCATIONS)}, but is {value!r}.")
+        if self.chat is not None and value != "longest_first":
+            raise ValueError(
+                f"`truncation={value!r}` is for pairs that the tokenizer joins, but this model shows them in a chat template, which "
+                "is cut at its end. Drop it, or cut the documents first."
+            )
         self._truncation = value
 
     @property
@@ -76,6 +88,7 @@ class PairTokenization:
             "max_length": self.max_length,
             "truncation": self.truncation,
             "do_lower_case": self.do_lower_case,
+            "chat": None if self.chat is None else self.chat.settings(self.tokenizer),
         }
 
     @property
@@ -88,20 +101,23 @@ class PairTokenization:
 
         Args:
             inputs: Pairs of strings; single strings are taken too.
-            prompt: Put in front of each pair's first text.
+            prompt: Put in front of each pair's first text; in a chat template the system's message.
 
         Raises:
             TypeError: Something is neither a string nor a pair of strings.
-            ValueError: A pair has more or less than two texts, or there is not a token in it.
+            ValueError: A pair has more or less than two texts, or there is not a token in it; a chat template leaves one out.
         """
-        pairs = checked_pairs(inputs, prompt or "")
+        pairs = checked_pairs(inputs, "" if self.chat is not None else prompt or "")
         if self.do_lower_case:
             pairs = [
                 pair.lower() if isinstance(pair, str) else (pair[0].lower(), pair[1].lower())
                 for pair in pairs
             ]
         with self._lock:
-            sequences, num_truncated = self._tokenized(pairs)
+            if self.chat is None:
+                sequences, num_truncated = self._tokenized(pairs)
+            else:
+                sequences, num_truncated = self._in_chat(self.chat, pairs, prompt or "")
             self.num_texts += len(pairs)
             self.num_truncated += num_truncated
         if len(pairs) and not sequences.lengths.min():
@@ -192,6 +208,31 @@ class PairTokenization:
             ),
             num_truncated,
         )
+
+    def _in_chat(self, chat: ChatTemplate, pairs: list[Any], prompt: str) -> tuple[TokenSequences, int]:
+        """The pairs in the chat template's words, cut at the end; the template's own end is then put back."""
+        encodings = self._encoded(chat.render(self.tokenizer, pairs, prompt))
+        ids, num_truncated = [], 0
+        for pair, whole in zip(pairs, encodings, strict=True):
+            limit = self.max_length
+            if limit is None or len(whole) < limit:
+                ids.append(whole)
+                continue
+            num_truncated += len(whole) > limit
+            cut = whole[:limit] if self.tokenizer.truncation_side == "right" else whole[-limit:]
+            suffix = chat.suffix(self.tokenizer, not isinstance(pair, str), prompt, self._encoded)[-limit:]
+            ids.append([*cut[: limit - len(suffix)], *suffix])
+        return TokenSequences.from_lists(ids), num_truncated
+
+    def _encoded(self, texts: list[str]) -> list[list[int]]:
+        """Ids of whole texts, without special tokens."""
+        if not getattr(self.tokenizer, "is_fast", False):
+            return [
+                self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"] for text in texts
+            ]
+        backend = self._own_backend()
+        backend.no_truncation()
+        return [one.ids for one in backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def _long_first(self, row: int, pair: Any) -> ValueError:
         return ValueError(

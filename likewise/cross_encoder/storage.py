@@ -143,11 +143,6 @@ def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.M
     if not str((config.get("architectures") or [""])[0]).endswith("ForCausalLM"):
         return {"0": Transformer(str(folder), transformer_task="sequence-classification", **kwargs)}
     transformer = Transformer(str(folder), transformer_task="text-generation", **kwargs)
-    if getattr(transformer.tokenizer, "chat_template", None):
-        raise ValueError(
-            f"The tokenizer in {folder} has a chat template, by which the reference would show each pair to the model; that is "
-            "not done here. Remove `chat_template` to score plain pairs."
-        )
     known = transformer.tokenizer.get_vocab()
     if not {"yes", "no"} <= set(known):
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair
 from likewise.cross_encoder.heads import VOCABULARY_HEAD, known_head
 from likewise.cross_encoder.pairs import PairTokenization
@@ -54,6 +55,10 @@ class Transformer(InputModule):
         config_kwargs: For `AutoConfig.from_pretrained` (`config_args` is the same).
         cache_dir: Where downloads are kept.
         backend: What computes; "torch".
+        modality_config: Kinds of inputs, as a folder names them: with "message" pairs are shown as messages in the tokenizer's
+            chat template, in the "format" that it says. None for the template if there is one that shows both texts; a language
+            model's template has to.
+        processing_kwargs: `{"chat_template": {...}}`, keyword arguments of `apply_chat_template`.
 
     Raises:
         ValueError: The task or the backend is not known, or the folder is damaged.
@@ -75,6 +80,8 @@ class Transformer(InputModule):
         tokenizer_args: Mapping[str, Any] | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
         config_args: Mapping[str, Any] | None = None,
+        modality_config: Mapping[str, Any] | None = None,
+        processing_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if transformer_task not in TASKS:
@@ -111,11 +118,51 @@ class Transformer(InputModule):
         use_fast_layers(self.model)
         tokenizer = load_tokenizer(model_name_or_path, for_tokenizer)
         self.tokenization = PairTokenization(tokenizer)
+        self.tokenization.chat = self._chat_template(modality_config, processing_kwargs or {})
+        self.tokenizer = tokenizer
         self.max_seq_length = self._longest_sequence() if max_seq_length is None else max_seq_length
 
     def __setattr__(self, name: str, value: Any) -> None:
         # A property has no say here: torch registers a module by the name that it is set under.
         super().__setattr__("model" if name == "auto_model" else name, value)
+
+    def _chat_template(
+        self, modality_config: Mapping[str, Any] | None, processing_kwargs: Mapping[str, Any]
+    ) -> ChatTemplate | None:
+        """How pairs are shown as messages; None where they are not.
+
+        Raises:
+            ValueError: There are arguments for something else than a chat template, or for one that is not used.
+        """
+        tokenizer, options = self.tokenizer, processing_kwargs.get("chat_template")
+        kinds = None if modality_config is None else modality_config.get("message")
+        chat: ChatTemplate | None = ChatTemplate.fitting(tokenizer, self.config.model_type, options)
+        assert chat is not None
+        if kinds is not None and kinds.get("format", "auto") != "auto":
+            chat = ChatTemplate(kinds["format"], options)
+        elif modality_config is None:
+            is_causal = self.transformer_task == "text-generation"
+            has_one = getattr(tokenizer, "chat_template", None) is not None
+            chat = chat if has_one and (is_causal or not chat.failure(tokenizer)) else None
+        elif kinds is None:
+            chat = None
+        unread = [
+            key
+            for key, value in processing_kwargs.items()
+            if value and (key != "chat_template" or chat is None)
+        ]
+        if unread:
+            raise ValueError(
+                f"`processing_kwargs` has {', '.join(unread)} ({dict(processing_kwargs)!r}), which a CrossEncoder does not take"
+                f"{' without a chat template' if unread == ['chat_template'] else ''}. Take them out; `max_seq_length` says where "
+                "pairs are cut."
+            )
+        return chat
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The kinds of inputs: "text", and "message" where pairs are shown in a chat template."""
+        return ("text",) if self.tokenization.chat is None else ("text", "message")
 
     @property
     def auto_model(self) -> Any:
@@ -151,7 +198,9 @@ class Transformer(InputModule):
     @tokenizer.setter
     def tokenizer(self, tokenizer: Any) -> None:
         former = self.tokenization
-        self.tokenization = PairTokenization(tokenizer, former.max_length, former.truncation)
+        if self.transformer_task == "text-generation":
+            tokenizer.padding_side = "left"  # whoever pads: the last position is that of a token
+        self.tokenization = PairTokenization(tokenizer, former.max_length, former.truncation, former.chat)
         self.tokenization.do_lower_case = former.do_lower_case
 
     @property
@@ -216,10 +265,16 @@ class Transformer(InputModule):
             kept["do_lower_case"] = True
         if self._unpad_inputs is not None:
             kept["unpad_inputs"] = self._unpad_inputs
+        way = {"method": "forward", "method_output_name": method_output}
+        kinds: dict[str, Any] = {"text": way}
+        chat = self.tokenization.chat
+        if chat is not None:
+            kinds["message"] = {**way, "format": chat.message_format}
+            kept |= {"processing_kwargs": {"chat_template": chat.options}} if chat.options else {}
         return {
             **kept,
             "transformer_task": self.transformer_task,
-            "modality_config": {"text": {"method": "forward", "method_output_name": method_output}},
+            "modality_config": kinds,
             "module_output_name": feature,
         }
 
@@ -249,23 +304,20 @@ class Transformer(InputModule):
         """
         saved, source, asked = read_config(folder, trust_remote_code)
         kinds = saved.get("modality_config") or {"text": {}}
-        if "text" not in kinds or "message" in kinds:
+        unread = sorted(set(kinds) - {"text", "message"})
+        if unread:
             raise ValueError(
                 f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only pairs of texts are "
-                "taken here: neither messages in a chat template, nor images, audio or video."
+                f"taken here, and no {' or '.join(unread)}."
             )
         task = saved.get("transformer_task", "feature-extraction")
-        if saved.get("processing_kwargs"):
-            raise ValueError(
-                f"{source} has `processing_kwargs` ({saved['processing_kwargs']!r}), which a CrossEncoder does not take. Take "
-                "them out there; `max_seq_length` says where pairs are cut."
-            )
-        output = (kinds["text"] or {}).get("method_output_name")
-        if task in TASKS and output is not None and output not in (TASKS[task][0], [TASKS[task][0]]):
-            raise ValueError(
-                f"{source} takes {output!r} of the model's output for texts, but a CrossEncoder takes {TASKS[task][0]!r} for "
-                f"{task!r}. Correct `method_output_name` there."
-            )
+        for kind in kinds.values():
+            output = (kind or {}).get("method_output_name")
+            if task in TASKS and output is not None and output not in (TASKS[task][0], [TASKS[task][0]]):
+                raise ValueError(
+                    f"{source} takes {output!r} of the model's output for texts, but a CrossEncoder takes {TASKS[task][0]!r} for "
+                    f"{task!r}. Correct `method_output_name` there."
+                )
         module = cls(
             str(folder),
             transformer_task=task,
@@ -274,6 +326,8 @@ class Transformer(InputModule):
             processor_kwargs={**asked["tokenizer"], **(tokenizer_kwargs or {})},
             config_kwargs={**asked["config"], **(config_kwargs or {})},
             backend=backend,
+            modality_config=kinds,
+            processing_kwargs=saved.get("processing_kwargs"),
         )
         module.tokenization.do_lower_case = bool(saved.get("do_lower_case"))
         module._unpad_inputs = saved.get("unpad_inputs")
