@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -44,6 +46,18 @@ def test_thin_paths_hold_names_only(name: str) -> None:
             "from likewise import SentenceTransformer",
             ["datasets", "sklearn", "scipy", "pandas", "accelerate", "transformers.trainer"],
         ),
+        (
+            "import likewise.compat; likewise.compat.install(); from sentence_transformers import util",
+            [
+                "likewise.training",
+                "datasets",
+                "sklearn",
+                "scipy",
+                "pandas",
+                "accelerate",
+                "transformers.trainer",
+            ],
+        ),
         ("from likewise import evaluation", ["datasets", "sklearn", "pandas", "transformers.trainer"]),
         ("from likewise import losses", ["datasets", "sklearn", "scipy", "pandas", "transformers.trainer"]),
     ],
@@ -54,18 +68,39 @@ def test_importing_is_cheap(code: str, absent: list[str]) -> None:
     assert run.stdout.strip() == "[]"
 
 
-WITHOUT = ("accelerate", "datasets", "pandas", "pyarrow", "scipy", "sklearn")
+WITHOUT = (
+    "accelerate",
+    "datasets",
+    "pandas",
+    "peft",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+)  # peft needs accelerate itself
+# As if they were not installed: neither importing nor looking finds them.
+BLOCKER = f"""
+import sys
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] in {WITHOUT} else find(name, path, target)
+PathFinder.find_spec = staticmethod(find_spec)
+"""
 
 
-def test_encoding_and_scoring_need_none_of_what_training_and_evaluation_need(tmp_path: Path) -> None:
+@pytest.mark.parametrize("library", ["likewise", "sentence_transformers"])
+def test_encoding_and_scoring_need_none_of_what_training_and_evaluation_need(
+    tmp_path: Path, library: str
+) -> None:
     pairs = tmp_path / "pairs"
     BertForSequenceClassification(
         BertConfig(vocab_size=128, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_labels=1)
     ).save_pretrained(pairs)
     small_tokenizer().save_pretrained(pairs)
     script = (
-        f"import sys; sys.modules.update(dict.fromkeys({WITHOUT}))  # as if they were not installed\n"
-        "from likewise import CrossEncoder, SentenceTransformer, util\n"
+        BLOCKER
+        + ("" if library == "likewise" else "import likewise.compat; likewise.compat.install()\n")
+        + f"from {library} import CrossEncoder, SentenceTransformer, util\n"
         "texts = ['a cat sleeps', 'the dog runs', 'a cat']\n"
         "model = SentenceTransformer(sys.argv[1], device='cpu')\n"
         "found = util.semantic_search(model.encode_query(texts), model.encode_document(texts), top_k=1)\n"
@@ -159,6 +194,23 @@ def test_what_is_no_code_comes_with_the_wheel_too() -> None:
     assert others <= {path for pattern in shipped for path in PACKAGE.glob(pattern)}
     for folder in {path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE / "compat" / "path"}:
         assert (folder / "__init__.py").is_file(), f"{folder} is no package, which the wheel leaves out"
+
+
+def test_the_description_links_to_nothing_that_does_not_come_along(tmp_path: Path) -> None:
+    root = PACKAGE.parent
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / "likewise").mkdir()
+    (tmp_path / "likewise" / "__init__.py").touch()
+    (tmp_path / "built").mkdir()
+    code = "from setuptools import build_meta; print(build_meta.prepare_metadata_for_build_wheel('built'))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (file,) = (tmp_path / "built").glob("*.dist-info/METADATA")
+    text = file.read_text(encoding="utf-8")
+    assert "docs/migrating.md" in text  # named, as it is in the repository
+    assert "](https://" in text
+    assert not re.findall(r"\]\((?!https?://)[^)]*\)", text)
 
 
 def test_the_package_is_described_the_same_everywhere() -> None:

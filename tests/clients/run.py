@@ -13,6 +13,7 @@ import json
 import os
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -91,8 +92,11 @@ def main() -> int:
         for name in asked.names or CLIENTS:
             rows.append(compare(name, inputs, Path(folder)))
             print(line(rows[-1]), flush=True)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    end = f"\nAll of it took {(used.ru_utime + used.ru_stime) / 60:.0f} minutes of the processor.\n"
+    print(end)
     if asked.out:
-        asked.out.write_text(HEAD + "".join(f"{line(row)}\n" for row in rows), encoding="utf-8")
+        asked.out.write_text(HEAD + "".join(f"{line(row)}\n" for row in rows) + end, encoding="utf-8")
     return 0 if all(row.is_right for row in rows) else 1
 
 
