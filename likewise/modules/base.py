@@ -20,6 +20,7 @@ from likewise import hub
 from likewise.engine import TokenBatch
 from likewise.engine.features import Padding
 from likewise.engine.modes import is_watched
+from likewise.engine.vocabulary import TokenLogits
 from likewise.modules.text import prepared
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class Module(nn.Module, ABC):
     config_file_name: ClassVar[str] = "config.json"
     save_in_root: ClassVar[bool] = False
     """Whether the module's files stand in the model's root folder when it comes first."""
+    saved_as: ClassVar[str] = ""
+    """The class path that saved folders name, where it is not that of the dense modules."""
     forward_kwargs: ClassVar[Collection[str]] = frozenset()
     """Keyword arguments of `encode` that `forward` takes."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if cls.__module__.startswith(f"{__package__}."):
+        if cls.__module__.startswith(f"{__package__}.") or "saved_as" in vars(cls):
             MODULES[cls.__name__] = cls
 
     @abstractmethod
@@ -288,7 +291,7 @@ def load_weights(module: nn.Module, folder: str | Path) -> None:
 
 def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
     """The features' tokens and their embeddings (T, D), whichever form the features are in."""
-    token_embeddings: Tensor = features["token_embeddings"]
+    token_embeddings: Tensor = made_whole(features["token_embeddings"])
     if "tokens" in features:
         return features["tokens"], token_embeddings
     if "cu_seq_lens_q" in features:
@@ -301,6 +304,11 @@ def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
         mask = torch.ones(token_embeddings.shape[:2], dtype=torch.long, device=token_embeddings.device)
     tokens = TokenBatch.from_padded(mask, mask, prompt_length=features.get("prompt_length"))
     return tokens, tokens.unpad(token_embeddings, mask)
+
+
+def made_whole(value: Any) -> Any:
+    """The logits of tokens as a tensor, where they were left to whoever needs them; anything else as it is."""
+    return value.whole() if isinstance(value, TokenLogits) else value
 
 
 def mask_of(features: Features) -> Tensor:
@@ -412,7 +420,7 @@ def to_padded(features: Features, padding: Padding) -> Features:
     """The same features in padded form, for a module that knows no other."""
     if "tokens" not in features:
         return features
-    others = {key: value for key, value in features.items() if key != "tokens"}
+    others = {key: made_whole(value) for key, value in features.items() if key != "tokens"}
     return cast(TokenBatch, features["tokens"]).to_features(padding, **others)
 
 

@@ -177,7 +177,7 @@ def _type_name(module: nn.Module, folder: Path) -> str:
     """The class path for the listing; code that came from a folder is copied along."""
     module_class = type(module)
     if MODULES.get(module_class.__name__) is module_class:
-        return f"sentence_transformers.models.{module_class.__name__}"
+        return module_class.saved_as or f"sentence_transformers.models.{module_class.__name__}"
     if module_class.__module__.startswith("transformers_modules."):
         from transformers.dynamic_module_utils import get_relative_import_files
 

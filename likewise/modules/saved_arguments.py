@@ -13,65 +13,18 @@ from typing import Any
 LAST_LAYER = ("last_hidden_state",)
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 ALLOWED: dict[str, frozenset[str]] = {
-    "model": frozenset(
-        [
-            "add_pooling_layer",
-            "attn_implementation",
-            "dtype",
-            "low_cpu_mem_usage",
-            "output_attentions",
-            "output_hidden_states",
-            "torch_dtype",
-            "use_safetensors",
-        ]
-    ),
-    "tokenizer": frozenset(
-        [
-            "add_bos_token",
-            "add_eos_token",
-            "add_prefix_space",
-            "additional_special_tokens",
-            "bos_token",
-            "clean_up_tokenization_spaces",
-            "cls_token",
-            "do_lower_case",
-            "eos_token",
-            "extra_special_tokens",
-            "fix_mistral_regex",
-            "from_slow",
-            "legacy",
-            "mask_token",
-            "model_max_length",
-            "pad_token",
-            "padding_side",
-            "sep_token",
-            "split_special_tokens",
-            "strip_accents",
-            "tokenize_chinese_chars",
-            "truncation_side",
-            "unk_token",
-            "use_fast",
-        ]
-    ),
-    "config": frozenset(
-        [
-            "attention_dropout",
-            "attention_probs_dropout_prob",
-            "attn_implementation",
-            "dtype",
-            "hidden_dropout_prob",
-            "is_causal",
-            "is_decoder",
-            "max_position_embeddings",
-            "num_labels",
-            "output_attentions",
-            "output_hidden_states",
-            "pad_token_id",
-            "torch_dtype",
-            "use_bidirectional_attention",
-            "use_cache",
-        ]
-    ),
+    kind: frozenset(names.split())
+    for kind, names in {
+        "model": """add_pooling_layer attn_implementation dtype low_cpu_mem_usage output_attentions
+            output_hidden_states torch_dtype use_safetensors""",
+        "tokenizer": """add_bos_token add_eos_token add_prefix_space additional_special_tokens bos_token
+            clean_up_tokenization_spaces cls_token do_lower_case eos_token extra_special_tokens
+            fix_mistral_regex from_slow legacy mask_token model_max_length pad_token padding_side sep_token
+            split_special_tokens strip_accents tokenize_chinese_chars truncation_side unk_token use_fast""",
+        "config": """attention_dropout attention_probs_dropout_prob attn_implementation dtype hidden_dropout_prob
+            is_causal is_decoder max_position_embeddings num_labels output_attentions output_hidden_states
+            pad_token_id torch_dtype use_bidirectional_attention use_cache""",
+    }.items()
 }
 """By what they are for, the keyword arguments of `from_pretrained` that a folder may give."""
 PASSED_OVER = ("trust_remote_code", "code_revision", "revision")

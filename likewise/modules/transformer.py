@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,19 +36,12 @@ from likewise.modules.processing import (
 from likewise.modules.saved_arguments import LAST_LAYER, output_of, saved_arguments
 from likewise.modules.text import Text, Tokenization
 
-CONFIG_FILES = (
-    "sentence_bert_config.json",
-    "sentence_roberta_config.json",
-    "sentence_distilbert_config.json",
-    "sentence_camembert_config.json",
-    "sentence_albert_config.json",
-    "sentence_xlm-roberta_config.json",
-    "sentence_xlnet_config.json",
-)
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+CONFIG_FILES = tuple(f"sentence_{kind}_config.json" for kind in KINDS)
 BACKENDS = ("torch", "onnx", "openvino")
 BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
-ONLY_HERE = {"transformer_task": TASK, "query_length": None, "document_length": None, "query_expansion": None}
+ONLY_HERE = {"query_length": None, "document_length": None, "query_expansion": None}
 """Settings of the reference's Transformer that other families have other values for."""
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 
@@ -79,6 +72,8 @@ class Transformer(InputModule):
             their own: `file_name`, `subfolder`, `export`, and `provider` or `ov_config`.
     """
 
+    task: ClassVar[str] = TASK
+
     def __init__(
         self,
         model_name_or_path: str,
@@ -104,9 +99,9 @@ class Transformer(InputModule):
         super().__init__()
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
-        if transformer_task != TASK:
+        if transformer_task != self.task:
             raise ValueError(
-                f"`transformer_task` must be {TASK!r}, but is {transformer_task!r}: a Transformer here has no head. Drop it."
+                f"`transformer_task` must be {self.task!r}, but is {transformer_task!r}: a Transformer here has no head. Drop it."
             )
         check_processing_kwargs(processing_kwargs or {})
         self.processing_kwargs: ProcessingKwargs = processing_kwargs or {}
@@ -129,7 +124,7 @@ class Transformer(InputModule):
         self.backend = backend
         self.auto_model: Any
         if backend == "torch":
-            self.auto_model = load_model(base, config, for_model, needs_pooler=not self._gives_layer)
+            self.auto_model = self._load_model(base, config, for_model)
         else:
             self.auto_model = load_graph_model(backend, base, config, for_model)
         if base != model_name_or_path:
@@ -145,6 +140,14 @@ class Transformer(InputModule):
             max_seq_length = for_tokenizer.get("model_max_length", self._longest_sequence())
         self.max_seq_length = max_seq_length
 
+    def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
+        return load_model(base, config, for_model, needs_pooler=not self._gives_layer)
+
+    @property
+    def encoded(self) -> Any:
+        """What the encoder runs: `auto_model`, which has no head."""
+        return self.auto_model
+
     def __setattr__(self, name: str, value: Any) -> None:
         # A property has no say here: torch registers a module by the name that it is set under.
         super().__setattr__("auto_model" if name == "model" else name, value)
@@ -155,8 +158,8 @@ class Transformer(InputModule):
         if isinstance(self.auto_model, GraphModel):
             return self.auto_model
         known: PackedEncoder | None = self.__dict__.get("_encoder")
-        if known is None or known.model is not self.auto_model:
-            known = PackedEncoder(self.auto_model, self._packed and self.unpad_inputs is not False)
+        if known is None or known.model is not self.encoded:
+            known = PackedEncoder(self.encoded, self._packed and self.unpad_inputs is not False)
             if self.unpad_inputs is False:
                 known.reason = "`unpad_inputs` is False"
             # Not by attribute: torch's registry holds the model already. Two threads may come here: both trials agree.
@@ -396,7 +399,7 @@ class Transformer(InputModule):
                 f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
                 "(and images by a CLIP): neither messages in a chat template, nor audio or video."
             )
-        for key, default in ONLY_HERE.items():
+        for key, default in {"transformer_task": cls.task, **ONLY_HERE}.items():
             if saved.get(key) not in (None, default):
                 raise ValueError(
                     f"{source} has `{key}={saved[key]!r}`, which belongs to a model of another family, not to an embedding "

@@ -1,0 +1,125 @@
+"""What is known of a SparseEncoder beside its weights, for its card."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from likewise.card import BaseModelCardData
+from likewise.card.write import NO_MODEL_ID
+from likewise.modules import Router
+from likewise.processes import is_dist_initialized
+from likewise.sparse_encoder.modules import SparseAutoEncoder, SparseStaticEmbedding, SpladePooling
+
+logger = logging.getLogger(__name__)
+
+TAGS = ("sentence-transformers", "sparse-encoder", "sparse")
+TASK = "semantic search and sparse retrieval"
+TEXTS = (
+    "which planet is known as the red planet",
+    "Mars is called the Red Planet for its reddish look.",
+    "Jupiter is the largest planet.",
+)
+SIMILARITIES = {
+    "cosine": "Cosine Similarity",
+    "dot": "Dot Product",
+    "euclidean": "Euclidean Distance",
+    "manhattan": "Manhattan Distance",
+}
+
+
+@dataclass
+class SparseEncoderModelCardData(BaseModelCardData):
+    """What is known of a sparse model beside its weights. The Hub is never asked for anything.
+
+    Attributes:
+        language: Language codes, e.g. "en" or ["en", "de"].
+        license: Identifier of the licence, e.g. "apache-2.0".
+        model_name: A title for the card.
+        model_id: The name on the Hub, `owner/name`, for the card's code.
+        train_datasets: What it was trained on: dicts with a `name`, and perhaps an `id` on the Hub.
+        eval_datasets: What its loss was evaluated on, in the same form.
+        task_name: What the model is for.
+        tags: Tags on the Hub.
+        local_files_only: Kept for compatibility: the Hub is not asked either way.
+        generate_widget_examples: Kept for compatibility: the example is always the same.
+    """
+
+    kind: ClassVar[str] = "SparseEncoder"
+    task_name: str | None = TASK
+    tags: list[str] = field(default_factory=lambda: list(TAGS))
+    generate_widget_examples: bool = True
+
+    def pipeline_tag(self, model: Any) -> str:
+        """The Hub's name for what the model is for."""
+        return "feature-extraction"
+
+    def purpose(self, model: Any) -> str:
+        """What the model does with its inputs, as a sentence."""
+        size = model.get_embedding_dimension()
+        return f"It turns texts into sparse vectors of {size} numbers, for {self.task_name}."
+
+    def facts(self, model: Any) -> Mapping[str, str]:
+        """What the card lists of the embeddings."""
+        kept = model.max_active_dims
+        most = "" if kept is None else f" (with at most {kept} active ones)"
+        return {
+            "Model Type": f"{kind_of(model)} Sparse Encoder".strip(),
+            "Output Dimensionality": f"{model.get_embedding_dimension()} dimensions{most}",
+            "Similarity Function": SIMILARITIES[model.similarity_fn_name],
+        }
+
+    def usage(self, model: Any) -> str:
+        """A runnable example, with the similarities that the model really gives."""
+        size = model.get_embedding_dimension()
+        lines = [
+            "from likewise import SparseEncoder  # or: from sentence_transformers import SparseEncoder",
+            "",
+            f'model = SparseEncoder("{self.model_id or NO_MODEL_ID}")',
+            f"queries = [{TEXTS[0]!r}]",
+            *("documents = [", *(f"    {text!r}," for text in TEXTS[1:]), "]"),
+            "query_embeddings = model.encode_query(queries)",
+            "document_embeddings = model.encode_document(documents)",
+            "print(query_embeddings.shape, document_embeddings.shape)",
+            f"# torch.Size([1, {size}]) torch.Size([{len(TEXTS) - 1}, {size}])",
+            "",
+            "similarities = model.similarity(query_embeddings, document_embeddings)",
+            "print(similarities)",
+        ]
+        found = _similarities(model)
+        return "\n".join([*lines, *(f"# {line}" for line in str(found).splitlines() if found is not None)])
+
+    @property
+    def first_sentence_of_usage(self) -> str:
+        """What stands above the example."""
+        return "Then load the model and embed texts:"
+
+    @property
+    def resources(self) -> Mapping[str, str]:
+        """Pages of the reference's blog worth reading, by title."""
+        return {"Training and Finetuning Sparse Embedding Models": "train-sparse-encoder"}
+
+
+def kind_of(model: Any) -> str:
+    """What kind of sparse model it is, in words: "SPLADE", "CSR", or nothing where its modules are others."""
+    modules = list(model.modules())
+    is_splade = any(isinstance(module, SpladePooling) for module in modules)
+    if isinstance(model[0], Router) and any(isinstance(m, SparseStaticEmbedding) for m in modules):
+        return f"Asymmetric Inference-free {'SPLADE' if is_splade else ''}".strip()
+    if is_splade:
+        return "SPLADE"
+    return "CSR" if any(isinstance(module, SparseAutoEncoder) for module in modules) else ""
+
+
+def _similarities(model: Any) -> Any:
+    if is_dist_initialized():
+        return None  # the weights may be spread over processes that do not come here
+    try:
+        query = model.encode_query([TEXTS[0]], show_progress_bar=False)
+        documents = model.encode_document(list(TEXTS[1:]), show_progress_bar=False)
+        return model.similarity(query, documents).float().cpu()
+    except Exception as error:
+        logger.warning("The model card shows no similarities: %r.", error)
+        return None

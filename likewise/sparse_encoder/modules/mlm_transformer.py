@@ -1,0 +1,210 @@
+"""MLMTransformer: texts to a masked language model's logits of each token."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from threading import RLock
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from likewise.engine import TokenBatch
+from likewise.engine.encoder import TRIAL_LENGTHS, PackedEncoder, agree
+from likewise.engine.features import Padding
+from likewise.engine.modes import eval_mode, is_watched_inside
+from likewise.engine.vocabulary import TokenLogits
+from likewise.modules.base import Features
+from likewise.modules.pretrained import read_pretrained
+from likewise.modules.transformer import TOKENS, Transformer
+
+logger = logging.getLogger(__name__)
+
+_one_trial = RLock()
+LOGITS = {"text": {"method": "forward", "method_output_name": "logits"}}
+
+
+def _bert(model: Any, hidden: Tensor) -> Tensor:
+    found: Tensor = model.cls.predictions.transform(hidden)
+    return found
+
+
+def _distilbert(model: Any, hidden: Tensor) -> Tensor:
+    found: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    return found
+
+
+def _roberta(model: Any, hidden: Tensor) -> Tensor:
+    head = model.lm_head
+    found: Tensor = head.layer_norm(nn.functional.gelu(head.dense(hidden)))
+    return found
+
+
+def _electra(model: Any, hidden: Tensor) -> Tensor:
+    found: Tensor = model.generator_predictions(hidden)
+    return found
+
+
+def _albert(model: Any, hidden: Tensor) -> Tensor:
+    head = model.predictions
+    found: Tensor = head.LayerNorm(head.activation(head.dense(hidden)))
+    return found
+
+
+def _modernbert(model: Any, hidden: Tensor) -> Tensor:
+    found: Tensor = model.head(hidden)
+    return found
+
+
+BEFORE_VOCABULARY: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
+    "albert": _albert,
+    "bert": _bert,
+    "camembert": _roberta,
+    "distilbert": _distilbert,
+    "electra": _electra,
+    "modernbert": _modernbert,
+    "mpnet": _roberta,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+}
+"""By transformers' name of the architecture, what comes between the encoder and the layer that gives the logits."""
+
+
+class MLMTransformer(Transformer):
+    """A transformers model with its masked language model head; SpladePooling follows.
+
+    Its logits of all tokens never exist: the encoder runs packed, and SpladePooling goes over the vocabulary a few tokens at a
+    time. Architectures whose head is not known, or whose numbers differ in a trial on the first batch, run padded and whole.
+
+    Args:
+        model_name_or_path: A folder, or a name on the Hub. A model without such a head gets a new one, over its own input
+            embeddings.
+        *args: As of Transformer.
+        **kwargs: As of Transformer.
+
+    Raises:
+        ValueError: An argument, or the folder, does not fit.
+    """
+
+    task: ClassVar[str] = "fill-mask"
+    saved_as = "sentence_transformers.sparse_encoder.models.MLMTransformer"
+
+    def __init__(self, model_name_or_path: str, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("transformer_task", self.task)
+        if kwargs.get("backend", "torch") != "torch":
+            raise ValueError(
+                f"Logits of a vocabulary are computed with torch, but `backend` is {kwargs['backend']!r}. Drop it."
+            )
+        if kwargs.get("modality_config") not in (None, LOGITS):
+            raise ValueError(
+                f"An MLMTransformer gives the model's logits, but `modality_config` is {kwargs['modality_config']!r}. Drop it."
+            )
+        kwargs["modality_config"] = LOGITS
+        super().__init__(model_name_or_path, *args, **kwargs)
+
+    def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
+        from transformers import AutoModelForMaskedLM
+
+        model, loading = read_pretrained(AutoModelForMaskedLM, base, config, for_model)
+        missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+        own = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
+        if own or loading["mismatched_keys"]:
+            wrong = own or sorted(str(key) for key in loading["mismatched_keys"])
+            raise ValueError(
+                f"The weights in {base} do not fit its config.json: {len(wrong)} are missing or of another shape, "
+                f"e.g. {wrong[0]}. Copy or download the folder again."
+            )
+        if missing:
+            logger.warning(
+                "%s has no weights for %s of the masked language model's head: they start at random. Train the model before you "
+                "trust it.",
+                base,
+                ", ".join(missing),
+            )
+        return model
+
+    @property
+    def encoded(self) -> Any:
+        """What the encoder runs: the model without its head."""
+        model = self.auto_model
+        return (model.get_base_model() if hasattr(model, "get_base_model") else model).base_model
+
+    def get_word_embedding_dimension(self) -> int:
+        """V, the size of the vocabulary."""
+        return int(self.auto_model.config.vocab_size)
+
+    get_embedding_dimension = get_word_embedding_dimension
+
+    def forward(self, features: Features, **kwargs: Any) -> Features:
+        """Add `token_embeddings`, the tokens' logits: TokenLogits for packed features, (N, L, V) for padded ones."""
+        tokens = features.get("tokens")
+        if tokens is None or not self.packs():
+            return self._add_output(features)
+        features[TOKENS] = self._logits(tokens)
+        return features
+
+    def packs(self) -> bool:
+        """Whether batches go through packed now; tries it on the first call that nobody else's hooks watch."""
+        model = self.auto_model
+        if is_watched_inside(model):
+            return False
+        with _one_trial:
+            tried: tuple[Any, str] | None = self.__dict__.get("_tried")
+            if tried is None or tried[0] is not model:
+                reason = self._try_packing()
+                tried = self.__dict__["_tried"] = (model, reason)
+                if reason:
+                    logger.warning(
+                        "%s gets padded batches and makes the logits of all tokens, which takes longer and more memory: %s.",
+                        type(model).__name__,
+                        reason,
+                    )
+        return not tried[1]
+
+    def _try_packing(self) -> str:
+        """Pack and pad three short sequences; why packing cannot be used, or an empty string."""
+        model, encoder = self.auto_model, self.encoder
+        name = type(model).__name__
+        assert isinstance(encoder, PackedEncoder)
+        if model.config.model_type not in BEFORE_VOCABULARY:
+            return f"it is not known what the head of {name} computes"
+        if not encoder.packs():
+            return encoder.reason
+        lengths = torch.tensor(TRIAL_LENGTHS)
+        ids = torch.randint(
+            3, int(model.config.vocab_size), (int(lengths.sum()),), generator=torch.Generator().manual_seed(0)
+        )
+        tokens = TokenBatch(ids, lengths, torch.arange(len(lengths))).to(model.device)
+        padded = tokens.to_features(Padding(model.config.pad_token_id or 0))
+        try:
+            with eval_mode(model), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
+                whole = model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).logits
+                expected = tokens.unpad(whole, padded["attention_mask"])
+                found = self._logits(tokens).whole()
+        except Exception as error:  # whatever an unknown head stumbles over
+            return f"{name} cannot run packed ({error})"
+        return "" if agree(found, expected) else f"{name} gives other logits when packed"
+
+    def _logits(self, tokens: TokenBatch) -> TokenLogits:
+        model, encoder = self.auto_model, self.encoder
+        assert isinstance(encoder, PackedEncoder)
+        model = model.get_base_model() if hasattr(model, "get_base_model") else model
+        hidden = BEFORE_VOCABULARY[model.config.model_type](model, encoder(tokens)[-1])
+        layer = model.get_output_embeddings()
+        if type(layer) is not nn.Linear:
+            raise TypeError(f"the logits come from a {type(layer).__name__}")
+        kind = hidden.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
+        bias = None if layer.bias is None else layer.bias.to(dtype)
+        return TokenLogits(hidden.to(dtype), layer.weight.to(dtype), bias)
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """What sentence_bert_config.json holds, in the form of releases up to 5.3; the class says the rest."""
+        config = super().get_config_dict()
+        for key in ("transformer_task", "modality_config", "module_output_name"):
+            config.pop(key, None)
+        return config
+
+    def __repr__(self) -> str:
+        return f"MLMTransformer({self.get_config_dict() | {'architecture': type(self.auto_model).__name__}})"

@@ -1,0 +1,134 @@
+"""SparseEncoders in folders: read in every saved form, and made of models of other families."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from likewise.model import storage
+from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
+from likewise.modules import Pooling, Transformer
+from likewise.modules.base import read_settings
+from likewise.modules.classes import ModuleReader
+from likewise.modules.router import output_dimension
+from likewise.modules.transformer import CONFIG_FILES
+from likewise.sparse_encoder.modules import MLMTransformer, SparseAutoEncoder, SpladePooling
+
+logger = logging.getLogger(__name__)
+
+MODEL_TYPE = "SparseEncoder"
+ORGANISATION = "sparse-encoder"  # where a bare name is looked for too
+OTHER_FAMILIES = ("CrossEncoder", "MultiVectorEncoder")
+
+
+class SparseModuleReader(ModuleReader):
+    """Reads the modules of SparseEncoders: a Transformer may be saved with a masked language model's head."""
+
+    def load(self, module_class: Any, folder: Path) -> Any:
+        """A module of a class from its folder."""
+        is_there = module_class is Transformer and (folder / CONFIG_FILES[0]).exists()
+        if is_there and read_settings(folder, CONFIG_FILES[0]).get("transformer_task") == MLMTransformer.task:
+            module_class = MLMTransformer
+        return super().load(module_class, folder)
+
+
+def load(
+    folder: Path,
+    trust_remote_code: bool = False,
+    model_kwargs: Mapping[str, Any] | None = None,
+    processor_kwargs: Mapping[str, Any] | None = None,
+    config_kwargs: Mapping[str, Any] | None = None,
+    backend: str = "torch",
+) -> StoredModel:
+    """Load a SparseEncoder's modules from a folder, or make them of another model's.
+
+    A masked language model gets SpladePooling; every other one, and a SentenceTransformer, a SparseAutoEncoder that is new.
+
+    Raises:
+        FileNotFoundError: The folder holds no model, or a file is missing.
+        ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
+    """
+    trust = {"trust_remote_code": True} if trust_remote_code else {}
+    options: dict[str, Any] = {
+        "model_kwargs": {**trust, **(model_kwargs or {})},
+        "tokenizer_kwargs": {**trust, **(processor_kwargs or {})},
+        "config_kwargs": {**trust, **(config_kwargs or {})},
+        "backend": backend,
+    }
+    readme = folder / "README.md"
+    card = readme.read_text(encoding="utf8", errors="replace") if readme.is_file() else None
+    listing = folder / MODULES_FILE
+    settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+    kind = settings.get("model_type")
+    if listing.exists() and (kind == MODEL_TYPE or ".sparse_encoder." in listing.read_text(encoding="utf8")):
+        reader = SparseModuleReader(folder, listing, trust_remote_code, options)
+        modules, kwargs = storage.listed(reader)
+        return StoredModel(modules, kwargs, _checked(settings, folder), card)
+    if listing.exists() and kind not in OTHER_FAMILIES:
+        dense = storage.load(
+            folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
+        )
+        size = output_dimension([*dense.modules.values()])
+        if size is None:
+            raise ValueError(
+                f"No module of the model in {folder} says how large its embeddings are, so that no SparseAutoEncoder can follow. "
+                "Pass `modules=[..., SparseAutoEncoder(input_dim=...)]`."
+            )
+        _warn_of_new(folder, kind or "SentenceTransformer")
+        dense.modules[str(len(dense.modules))] = SparseAutoEncoder(
+            size, 4 * size, max(1, size // 4), size // 2
+        )
+        dense.card = None  # it tells of the dense model
+        return dense
+    if not ((folder / "config.json").exists() or (folder / "adapter_config.json").exists()):
+        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+        raise FileNotFoundError(
+            f"{folder} holds no model: expected {MODULES_FILE} (a saved SparseEncoder or SentenceTransformer) or config.json (a "
+            f"transformers model), found {found}. Check the path."
+        )
+    return StoredModel(_default_modules(folder, options), card=None if listing.exists() else card)
+
+
+def _warn_of_new(folder: Path, kind: str) -> None:
+    logger.warning(
+        "%s holds a %s, which gives dense embeddings: a new SparseAutoEncoder is put behind it. Train it (with CSRLoss, say) "
+        "before you trust what it gives.",
+        folder,
+        kind,
+    )
+
+
+def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:
+    """A transformers folder: a masked language model with SpladePooling, or mean pooling and a new SparseAutoEncoder."""
+    config = read_settings(folder, "config.json") if (folder / "config.json").exists() else {}
+    if str((config.get("architectures") or [""])[0]).endswith("ForMaskedLM"):
+        mlm = MLMTransformer(str(folder), **options)
+        return {"0": mlm, "1": SpladePooling("max", embedding_dimension=mlm.get_word_embedding_dimension())}
+    transformer = Transformer(str(folder), **options)
+    size = transformer.get_word_embedding_dimension()
+    _warn_of_new(folder, "transformers model")
+    k = min(256, size)
+    encoder = SparseAutoEncoder(size, 4 * size, k, min(512, 4 * size))
+    return {"0": transformer, "1": Pooling(size, "mean"), "2": encoder}
+
+
+def _checked(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """What config_sentence_transformers.json says, as far as it is known here.
+
+    Raises:
+        ValueError: A setting is not of its type.
+    """
+    found = storage.read_model_settings(folder, settings)
+    dims = settings.get("max_active_dims")
+    if dims is not None:
+        if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1:
+            raise ValueError(
+                f"`max_active_dims` in {folder / SETTINGS_FILE} should be a whole number of at least 1, but is {dims!r}. "
+                "Correct it there."
+            )
+        found["max_active_dims"] = dims
+    return found
