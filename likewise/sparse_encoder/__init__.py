@@ -6,16 +6,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from likewise.sparse_encoder.data_collator import SparseEncoderDataCollator
     from likewise.sparse_encoder.model import SparseEncoder
     from likewise.sparse_encoder.model_card import SparseEncoderModelCardData
+    from likewise.sparse_encoder.trainer import SparseEncoderTrainer
+    from likewise.sparse_encoder.training_args import SparseEncoderTrainingArguments
 
-__all__ = ["SparseEncoder", "SparseEncoderModelCardData"]
+__all__ = [
+    "SparseEncoder",
+    "SparseEncoderDataCollator",
+    "SparseEncoderModelCardData",
+    "SparseEncoderTrainer",
+    "SparseEncoderTrainingArguments",
+]
 
 _HOMES = {
     "SparseEncoder": "likewise.sparse_encoder.model",
+    "SparseEncoderDataCollator": "likewise.sparse_encoder.data_collator",
     "SparseEncoderModelCardData": "likewise.sparse_encoder.model_card",
+    "SparseEncoderTrainer": "likewise.sparse_encoder.trainer",
+    "SparseEncoderTrainingArguments": "likewise.sparse_encoder.training_args",
 }
-_SUBMODULES = ("modules",)
+_SUBMODULES = ("callbacks", "losses", "modules")
 
 
 def __getattr__(name: str) -> Any:

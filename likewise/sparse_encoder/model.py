@@ -76,6 +76,7 @@ class SparseEncoder(Model):
     family_name = "SparseEncoder"
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
     default_huggingface_organization = storage.ORGANISATION
+    _similarity_fn_name: str | None = None
     truncate_dim = None  # entries stand for words, so that the first of them say no more than others
 
     def __init__(
@@ -349,8 +350,7 @@ class SparseEncoder(Model):
     def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
         if value is not None:
             SimilarityFunction.to_similarity_fn(value)  # refuses an unknown name
-        name = value.value if isinstance(value, SimilarityFunction) else value
-        self._similarity_fn_name: str | None = name
+        self._similarity_fn_name = value.value if isinstance(value, SimilarityFunction) else value
 
     @property
     def similarity(self) -> Similarity:

@@ -1,0 +1,196 @@
+"""The dense losses with the defaults of sparse embeddings; all but SparseMSELoss stand within SpladeLoss or CSRLoss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from likewise.losses import (
+    AnglELoss,
+    CoSENTLoss,
+    CosineSimilarityLoss,
+    DistillKLDivLoss,
+    MarginMSELoss,
+    MSELoss,
+    MultipleNegativesRankingLoss,
+    TripletDistanceMetric,
+    TripletLoss,
+)
+from likewise.losses.multiple_negatives_ranking import DirectionName, HardnessMode, PartitionMode
+from likewise.losses.triplet import Distance
+from likewise.similarity import Similarity, dot_score, pairwise_cos_sim, pairwise_dot_score
+from likewise.sparse_encoder.losses.base import FAMILY, refuse_alone
+
+
+class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
+    """MultipleNegativesRankingLoss of dot products, whose range sparse embeddings choose by themselves.
+
+    Args:
+        model: The model to train.
+        scale: Multiplies the similarities, > 0.
+        similarity_fct: Scores of all pairs, (N, V), (M, V) -> (N, M).
+        gather_across_devices: As of MultipleNegativesRankingLoss, and so are those that follow.
+        directions: As there.
+        partition_mode: As there.
+        hardness_mode: As there.
+        hardness_strength: As there.
+        mask_duplicates: As there.
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(
+        self,
+        model: Any,
+        scale: float = 1.0,
+        similarity_fct: Similarity = dot_score,
+        gather_across_devices: bool = False,
+        directions: Sequence[DirectionName] = ("query_to_doc",),
+        partition_mode: PartitionMode = "joint",
+        hardness_mode: HardnessMode | None = None,
+        hardness_strength: float = 0.0,
+        *,
+        mask_duplicates: bool = False,
+    ) -> None:
+        super().__init__(
+            model,
+            scale,
+            similarity_fct,
+            gather_across_devices,
+            directions,
+            partition_mode,
+            hardness_mode,
+            hardness_strength,
+            mask_duplicates=mask_duplicates,
+        )
+
+
+class SparseMarginMSELoss(MarginMSELoss):
+    """MarginMSELoss: a query, a positive and negatives, with what a teacher scores them, or the differences."""
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+
+class SparseDistillKLDivLoss(DistillKLDivLoss):
+    """DistillKLDivLoss at a temperature of 2.
+
+    Args:
+        model: The student.
+        similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
+        temperature: Divides student's and teacher's scores, > 0.
+        student_temperature: Another one for the student; None for `temperature`.
+        teacher_temperature: Another one for the teacher; None for `temperature`.
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(
+        self,
+        model: Any,
+        similarity_fct: Similarity = pairwise_dot_score,
+        temperature: float = 2.0,
+        student_temperature: float | None = None,
+        teacher_temperature: float | None = None,
+    ) -> None:
+        super().__init__(model, similarity_fct, temperature, student_temperature, teacher_temperature)
+
+
+class SparseTripletLoss(TripletLoss):
+    """TripletLoss: an anchor, a positive and a negative.
+
+    Args:
+        model: The model to train.
+        distance_metric: Distance of two aligned batches.
+        triplet_margin: How much farther the negative should be, > 0.
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(
+        self,
+        model: Any,
+        distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN,
+        triplet_margin: float = 5,
+    ) -> None:
+        super().__init__(model, distance_metric, triplet_margin)
+
+
+class SparseCosineSimilarityLoss(CosineSimilarityLoss):
+    """CosineSimilarityLoss; the model compares by cosine from then on.
+
+    Args:
+        model: The model to train.
+        loss_fct: Compares scores and labels, (B,), (B,) -> scalar. Default: mean squared error.
+        cos_score_transformation: Applied to the cosines, (B,) -> (B,). Default: none.
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(
+        self,
+        model: Any,
+        loss_fct: nn.Module | None = None,
+        cos_score_transformation: nn.Module | None = None,
+    ) -> None:
+        model.similarity_fn_name = "cosine"
+        super().__init__(model, loss_fct, cos_score_transformation)
+
+
+class SparseCoSENTLoss(CoSENTLoss):
+    """CoSENTLoss; the model compares by cosine from then on.
+
+    Args:
+        model: The model to train.
+        scale: Multiplies the scores, > 0.
+        similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(
+        self, model: Any, scale: float = 20.0, similarity_fct: Similarity = pairwise_cos_sim
+    ) -> None:
+        model.similarity_fn_name = "cosine"
+        super().__init__(model, scale, similarity_fct)
+
+
+class SparseAnglELoss(AnglELoss):
+    """AnglELoss; the model compares by cosine from then on.
+
+    Args:
+        model: The model to train.
+        scale: Multiplies the scores, > 0.
+    """
+
+    family_name = FAMILY
+    forward = refuse_alone
+
+    def __init__(self, model: Any, scale: float = 20.0) -> None:
+        model.similarity_fn_name = "cosine"
+        super().__init__(model, scale)
+
+
+class SparseMSELoss(MSELoss):
+    """MSELoss: texts with the embeddings that they should have; it stands alone."""
+
+    family_name = FAMILY
+
+
+ONLY_INNER = (
+    SparseMultipleNegativesRankingLoss,
+    SparseMarginMSELoss,
+    SparseDistillKLDivLoss,
+    SparseTripletLoss,
+    SparseCosineSimilarityLoss,
+    SparseCoSENTLoss,
+    SparseAnglELoss,
+)
+"""Those that are no losses by themselves."""
