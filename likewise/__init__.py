@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from likewise.legacy.readers import InputExample
     from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
+    from likewise.multi_vector_encoder import MultiVectorEncoder, MultiVectorEncoderModelCardData
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
@@ -44,6 +45,8 @@ _HOMES = {
     "DefaultBatchSampler": "likewise.training.samplers.default",
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
+    "MultiVectorEncoder": "likewise.multi_vector_encoder.model",
+    "MultiVectorEncoderModelCardData": "likewise.multi_vector_encoder.model_card",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
     "ParallelSentencesDataset": "likewise.legacy.sentences_dataset",
     "SentenceTransformer": "likewise.sentence_transformer.model",
@@ -70,6 +73,8 @@ __all__ = [
     "InputExample",
     "LoggingHandler",
     "MultiDatasetDefaultBatchSampler",
+    "MultiVectorEncoder",
+    "MultiVectorEncoderModelCardData",
     "ParallelSentencesDataset",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",
@@ -110,6 +115,7 @@ _SUBMODULES = frozenset(
         "losses",
         "model_card",
         "models",
+        "multi_vector_encoder",
         "quantization",
         "readers",
         "sampler",

@@ -28,7 +28,6 @@ FLOORS = (
         "compat",
         "hub",
         "input_example",
-        "maxsim",
         "overriding",
         "precision",
         "processes",
@@ -45,7 +44,7 @@ FLOORS = (
     {"evaluation"},
     {"training"},
     {"legacy"},
-    {"cross_encoder", "sentence_transformer", "sparse_encoder"},
+    {"cross_encoder", "multi_vector_encoder", "sentence_transformer", "sparse_encoder"},
     {"families"},
     {"recipe", "recipes"},
     {"cli"},
@@ -248,7 +247,9 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 
 # How large the house is. These numbers only fall: whoever makes something shorter lowers them.
-MOST_LINES = 33_400  # of all files, the families beside the dense one, the alias, the recipes and the report aside
+MOST_LINES = (
+    33_400  # of all files, the families beside the dense one, the alias, the recipes and the report aside
+)
 APART = {"compat", "cross_encoder", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates

@@ -133,6 +133,7 @@ def packed_attention(
     if (
         query.is_cuda
         and bias is None
+        and tokens.unseen is None
         and head_size <= FLASH_HEAD_SIZE
         and head_size % 8 == 0
         and tokens.num_tokens
@@ -143,7 +144,8 @@ def packed_attention(
             tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value)
         )
     # With dropout always the same way, gradients wanted or not: a checkpoint that is run again must draw the same mask.
-    if tokens.num_tokens and (dropout > 0 or (bias is not None and torch.is_grad_enabled())):
+    by_blocks = dropout > 0 or tokens.unseen is not None or (bias is not None and torch.is_grad_enabled())
+    if tokens.num_tokens and by_blocks:
         with torch.autocast(device, enabled=False):
             attended: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
                 query, key, value, bias, blocks_of(tokens), dropout, scale, causal, window

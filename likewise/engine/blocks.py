@@ -22,7 +22,7 @@ class Block:
     Attributes:
         count: How many.
         length: The longest of them, to which the others are padded.
-        hidden: (count, 1, 1, length) bool, where a key is padding. None where nothing is padded.
+        hidden: (count, 1, 1, length) bool, where a key is padding or not to be seen. None where all are seen.
     """
 
     count: int
@@ -119,8 +119,11 @@ def _make(tokens: TokenBatch) -> Blocks:
         targets.append(filled.flatten().nonzero().squeeze(1) + first_slot)
         paddings.append((~filled).flatten().nonzero().squeeze(1) + first_slot)
         hidden = None
-        if length * count > of_block.sum():
-            hidden = ~filled[:, None, None].to(tokens.device)
+        is_hidden = ~filled
+        if tokens.unseen is not None:
+            is_hidden[filled] = tokens.unseen[first_token : first_token + int(of_block.sum())].cpu()
+        if is_hidden.any():
+            hidden = is_hidden[:, None, None].to(tokens.device)
         blocks.append(Block(count, length, hidden))
         first_token += int(of_block.sum())
         first_slot += count * length

@@ -47,9 +47,13 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
 
     def column(self, number: int) -> TokenBatch:
         """The sequences of one column, in its rows' order."""
+        return self.columns([number])
+
+    def columns(self, numbers: Sequence[int]) -> TokenBatch:
+        """The sequences of some columns, column by column, in their rows' order."""
         tokens, rows = self.tokens, self.num_rows
-        positions = tokens.place[number * rows : (number + 1) * rows]
-        # Packed positions that ascend are the column's own packed order: lengths ascend with them.
+        positions = torch.cat([tokens.place[number * rows : (number + 1) * rows] for number in numbers])
+        # Packed positions that ascend are the columns' own packed order: lengths ascend with them.
         order = positions.sort().values
         kept = torch.zeros(len(tokens), dtype=torch.bool)
         kept[order] = True
@@ -60,6 +64,7 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
             place=positions.argsort().argsort(),  # each row's rank among them
             token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
             prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
+            unseen=None if tokens.unseen is None else tokens.unseen[mask],
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ColumnBatch:

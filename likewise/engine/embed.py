@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, TypeAlias
 
 import torch
@@ -51,7 +52,8 @@ class Embed:
             this; None for the size of one chunk. That costs no memory, since the backward pass begins with them and holds
             one chunk's graph at any time.
         show_progress_bar: Whether to show a bar over recomputed chunks.
-        output: The feature that is asked of the model: `sentence_embedding`, or `scores` of pairs.
+        output: The feature that is asked of the model: `sentence_embedding`, `scores` of pairs, or
+            `multi_vector_embedding`, of which each text has a tensor of its own shape.
 
     Raises:
         ValueError: A size is less than 1.
@@ -88,12 +90,20 @@ class Embed:
         if columns is None and isinstance(batch, ColumnBatch) and batch.tasks is None:
             return batch.split(self.sequences(model, batch.tokens))
         wanted = range(len(batch)) if columns is None else columns
+        if isinstance(batch, ColumnBatch):
+            return self._by_tasks(model, batch, wanted)
         return tuple(self._column(model, batch, column) for column in wanted)
 
+    def _by_tasks(self, model: Encoder, batch: ColumnBatch, columns: Sequence[int]) -> tuple[Tensor, ...]:
+        """Columns that follow each other and have one task go together."""
+        found: list[Tensor] = []
+        tasks = batch.tasks or (None,) * len(batch)
+        for task, group in groupby(columns, key=lambda column: tasks[column]):
+            options = {} if batch.tasks is None else {"task": task}
+            found += batch.split(self.sequences(model, batch.columns(list(group)), options))
+        return tuple(found)
+
     def _column(self, model: Encoder, batch: Batch, column: int) -> Tensor:
-        if isinstance(batch, ColumnBatch):
-            task = {} if batch.tasks is None else {"task": batch.tasks[column]}
-            return self.sequences(model, batch.column(column), task)
         if not self.recomputes:
             return self._pass(model, dict(batch[column]))
         first = next(model.children(), None)
@@ -121,6 +131,12 @@ class Embed:
             self._pass(model, {**_features(chunk), **options}, chunk.device if i < first_kept else None)
             for i, chunk in enumerate(bar)
         ]
+        rows: Any = embeddings[0]
+        if not isinstance(
+            rows, Tensor
+        ):  # texts of unequal shape, which know how they are joined and put in order
+            joined: Tensor = rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
+            return joined
         return batch.restore(torch.cat(embeddings))
 
     def _chunk_tokens(self, model: Encoder, batch: TokenBatch | FeatureBatch) -> int | None:

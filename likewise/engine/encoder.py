@@ -278,7 +278,9 @@ class PackedEncoder:
         # Positions of RoBERTa and its kin are counted by the pad token of the configuration, whatever the tokenizer says.
         features = tokens.to_features(padding or Padding(self.model.config.pad_token_id or 0))
         layers = self.as_given(features, output_hidden_states)
-        return tuple(tokens.unpad(layer, features["attention_mask"]) for layer in layers)
+        mask = features["attention_mask"].bool()
+        mask = mask | features["query_expansion_positions"] if tokens.unseen is not None else mask
+        return tuple(tokens.unpad(layer, mask) for layer in layers)
 
     def _extras(self, tokens: TokenBatch, token_type_ids: Tensor | None) -> dict[str, Any]:
         extras: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}

@@ -37,8 +37,21 @@ FEATURES: dict[str, Feature] = {
     "cls_token_embeddings": Feature(
         "the first token's, as releases before 3.0 handed them on", None, "(N, D)"
     ),
+    "scoring_mask": Feature(
+        "which tokens count where texts have an embedding for each; in the padded form the `attention_mask` says it",
+        "(T,)",
+        None,
+    ),
+    "query_expansion_positions": Feature(
+        "tokens added to a query, which see the others and are seen by none", None, "(N, L)"
+    ),
     "token_weights_sum": Feature("the sum of the weights of a text's words", "(N,)", "(N,)"),
     "sentence_embedding": Feature("what a text becomes, in the caller's order", "(N, D)", "(N, D)"),
+    "multi_vector_embedding": Feature(
+        "the token embeddings that a text is compared by, in the caller's order",
+        "TokenEmbeddings",
+        "TokenEmbeddings",
+    ),
     "pixel_values": Feature("images", None, "(images, 3, height, width)"),
     "image_text_info": Feature("0 for an image, 1 for a text", None, "(N,)"),
     "task": Feature("the route through a Router", "str or None", "str or None"),

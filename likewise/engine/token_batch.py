@@ -28,6 +28,7 @@ class TokenBatch:
         place: (N,) int64, on the CPU; the caller's sequence i lies at `place[i]` of the packed order.
         token_type_ids: (T,) int64, or None where every token is of type 0.
         prompt_lengths: (N,) int64, on the CPU, in packed order: leading tokens that pooling leaves out, or None.
+        unseen: (T,) bool: tokens that see their sequence's others, and are seen by none; None where all are seen.
     """
 
     input_ids: Tensor
@@ -35,6 +36,7 @@ class TokenBatch:
     place: Tensor
     token_type_ids: Tensor | None = None
     prompt_lengths: Tensor | None = None
+    unseen: Tensor | None = None
 
     @classmethod
     def from_padded(
@@ -43,8 +45,9 @@ class TokenBatch:
         attention_mask: Tensor,
         token_type_ids: Tensor | None = None,
         prompt_length: Tensor | int | None = None,
+        unseen: Tensor | None = None,
     ) -> TokenBatch:
-        """From (N, L) ids and a (N, L) mask, 1 for tokens and 0 for padding on either side."""
+        """From (N, L) ids and a (N, L) mask, 1 for tokens and 0 for padding on either side; `unseen` tokens have 1 too."""
         mask = attention_mask.bool()
         lengths = mask.sum(dim=1).cpu()
         order = torch.argsort(lengths, stable=True)
@@ -59,6 +62,7 @@ class TokenBatch:
             place=torch.argsort(order),  # `order` is from packed to caller's; its inverse the way back
             token_type_ids=None if token_type_ids is None else token_type_ids[rows][sorted_mask],
             prompt_lengths=prompt_lengths,
+            unseen=None if unseen is None else unseen[rows][sorted_mask].bool(),
         )
 
     def __len__(self) -> int:
@@ -76,11 +80,12 @@ class TokenBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
         """The same batch with its tokens on another device."""
-        types = self.token_type_ids
+        types, unseen = self.token_type_ids, self.unseen
         return replace(
             self,
             input_ids=self.input_ids.to(device, non_blocking=non_blocking),
             token_type_ids=None if types is None else types.to(device, non_blocking=non_blocking),
+            unseen=None if unseen is None else unseen.to(device, non_blocking=non_blocking),
         )
 
     def restore(self, per_sequence: Tensor) -> Tensor:
@@ -142,8 +147,9 @@ class TokenBatch:
         ids = self.input_ids.split(token_sizes)
         types = [None] * len(sizes) if self.token_type_ids is None else self.token_type_ids.split(token_sizes)
         prompts = [None] * len(sizes) if self.prompt_lengths is None else self.prompt_lengths.split(sizes)
+        unseen = [None] * len(sizes) if self.unseen is None else self.unseen.split(token_sizes)
         return [
-            TokenBatch(ids[i], lengths[i], torch.arange(sizes[i]), types[i], prompts[i])
+            TokenBatch(ids[i], lengths[i], torch.arange(sizes[i]), types[i], prompts[i], unseen[i])
             for i in range(len(sizes))
         ]
 
@@ -156,7 +162,7 @@ class TokenBatch:
 
         Returns:
             `input_ids` and `attention_mask` (N, L), `token_type_ids` (N, L) and `prompt_length` (N,) where there are any,
-            and the other features.
+            and the other features. The mask is 1 for tokens that are seen; where it was said which tokens are scored, for these.
         """
         features = {
             key: self._padded(value, padding.side)
@@ -166,6 +172,11 @@ class TokenBatch:
         }
         features["input_ids"] = self.pad(self.input_ids, padding.id, padding.side)
         features["attention_mask"] = self.padded_mask(padding.side)
+        if self.unseen is not None:
+            added = features["query_expansion_positions"] = self.pad(self.unseen, False, padding.side)
+            features["attention_mask"] = features["attention_mask"].masked_fill(added, 0)
+        if "scoring_mask" in features:
+            features["attention_mask"] = self.pad(features.pop("scoring_mask"), False, padding.side)
         if self.token_type_ids is not None:
             features["token_type_ids"] = self.pad(self.token_type_ids, side=padding.side)
         elif padding.has_types:

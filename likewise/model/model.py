@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, merging, placement, storage
-from likewise.modules import Router, Transformer, adapters
+from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
 from likewise.modules.processing import ProcessingKwargs
@@ -143,7 +143,7 @@ class Model(nn.Sequential):
         self, texts: Sequence[Any], prompt: str | None, task: str | None, **options: Any
     ) -> Mapping[str, Tensor]:
         """The features that `preprocess` or, where somebody has overridden that, `tokenize` gives."""
-        if isinstance(self[0], Router):
+        if base.reads_by_task(self[0]):
             options["task"] = task
         return padded_inputs(self, texts, prompt, **options)
 
@@ -299,7 +299,7 @@ class Model(nn.Sequential):
         from transformers import BatchEncoding
 
         first = self._first_module()
-        if isinstance(first, Router):
+        if base.reads_by_task(first):
             kwargs["task"] = task
         features = BatchEncoding(padded_inputs(first, inputs, prompt, **kwargs))
         self._report_truncation(getattr(first, "tokenization", None))
@@ -330,12 +330,14 @@ class Model(nn.Sequential):
         first = self._first_module()
         if isinstance(first, Router):
             first = first.first_module(task)
-        options = {} if processing_kwargs is None else {"processing_kwargs": processing_kwargs}
+        options: dict[str, Any] = {"processing_kwargs": processing_kwargs} if processing_kwargs else {}
         if options and not isinstance(first, Transformer):
             raise ValueError(
                 "`processing_kwargs` are for models that read texts with a Transformer, but this one's first module is "
                 f"{type(first).__name__}. Drop them."
             )
+        if base.reads_by_task(first):
+            options["task"] = task
         sequences: TokenSequences = first.token_sequences(texts, prompt, **options)
         self._report_truncation(getattr(first, "tokenization", None))
         return sequences

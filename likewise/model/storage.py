@@ -89,7 +89,7 @@ def load(
             saved = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
             if _is_reranker(saved, folder):
                 return StoredModel(_with_pooling(Transformer(str(folder), **options)))
-            return StoredModel(*listed(reader), read_model_settings(folder, saved), *card)
+            return StoredModel(*listed_modules(reader), read_model_settings(folder, saved), *card)
         if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
             return StoredModel(_with_pooling(reader.load(Transformer, folder)), {}, {}, *card)
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
@@ -160,7 +160,7 @@ def read_model_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, 
     return {name: settings[name] for name in kinds if settings.get(name) is not None}
 
 
-def listed(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
+def listed_modules(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:
     """The modules that modules.json lists, and the keyword arguments each takes."""
     path = reader.named_in
     listing = read_json(path)

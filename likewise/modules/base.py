@@ -356,6 +356,11 @@ def takes_tokens(module: nn.Module) -> bool:
     return is_input and is_own(module, "forward", "tokenize", "preprocess") and not is_watched(module)
 
 
+def reads_by_task(module: Any) -> bool:
+    """Whether a first module treats texts by what they are for."""
+    return "task" in getattr(module, "forward_kwargs", ())
+
+
 def padded_inputs(
     reader: Any, inputs: Sequence[Any], prompt: str | None, **options: Any
 ) -> dict[str, Tensor]:

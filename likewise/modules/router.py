@@ -168,6 +168,8 @@ class Router(InputModule):
         """
         inputs, task = without_task(texts, task)
         first = self.first_module(task, "text" if modality is None else modality)
+        if base.reads_by_task(first):
+            options["task"] = task
         features: dict[str, Any] = base.padded_inputs(first, inputs, prompt, **options)
         return {**features, "task": task, **({} if modality is None else {"modality": modality})}
 

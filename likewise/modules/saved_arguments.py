@@ -7,9 +7,20 @@ code anyway (`trust_remote_code=True`); the rest is refused by its name.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
+from likewise.modules.base import read_settings
+
+CONFIG_FILES = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
+)
 LAST_LAYER = ("last_hidden_state",)
 ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
 ALLOWED: dict[str, frozenset[str]] = {
@@ -134,3 +145,16 @@ def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...
             "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."
         )
     return path
+
+
+def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str, dict[str, dict[str, Any]]]:
+    """The settings of a Transformer, their file (the first of the seven names that exists), and the arguments they ask for.
+
+    Raises:
+        ValueError: They ask for something that a folder may not decide, and are not trusted.
+    """
+    there = [name for name in CONFIG_FILES if (Path(folder) / name).exists()]
+    source = str(Path(folder) / (there or CONFIG_FILES)[0])
+    saved = read_settings(folder, there[0]) if there else {}
+    kinds = ("model", "tokenizer", "config")
+    return saved, source, {kind: saved_arguments(saved, kind, source, trusted) for kind in kinds}

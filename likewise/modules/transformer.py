@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,9 +15,10 @@ from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
-from likewise.modules.base import Features, InputModule, mask_of, read_settings, scatter, write_json
+from likewise.modules.base import Features, InputModule, mask_of, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
+from likewise.modules.named_output import SENTENCE, TOKENS, add_output, check_output
 from likewise.modules.pretrained import (
     load_config,
     load_model,
@@ -33,17 +33,13 @@ from likewise.modules.processing import (
     kept_tokenization,
     merged,
 )
-from likewise.modules.saved_arguments import LAST_LAYER, output_of, saved_arguments
+from likewise.modules.query_expansion import ByTask, QueryExpansion
+from likewise.modules.saved_arguments import CONFIG_FILES, LAST_LAYER, output_of, read_config
 from likewise.modules.text import Text, Tokenization
 
-KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
-CONFIG_FILES = tuple(f"sentence_{kind}_config.json" for kind in KINDS)
 BACKENDS = ("torch", "onnx", "openvino")
 BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
-ONLY_HERE = {"query_length": None, "document_length": None, "query_expansion": None}
-"""Settings of the reference's Transformer that other families have other values for."""
-TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 
 
 class Transformer(InputModule):
@@ -68,6 +64,10 @@ class Transformer(InputModule):
             "pooler_output".
         module_output_name: The feature that it becomes, "token_embeddings" or "sentence_embedding".
         unpad_inputs: False computes on padded batches; None and True pack wherever that gives the same numbers.
+        query_length: Texts with the task "query" are cut at this many tokens; None for `max_seq_length`.
+        document_length: Those with the task "document" likewise.
+        query_expansion: How texts with the task "query" are filled up: `{"strategy": "fixed" or "min", "length": tokens,
+            "attend": whether the query's own tokens see the added ones, "token": what is added}`. None for not at all.
         backend: What computes: "torch", "onnx" (a graph run by onnxruntime) or "openvino". The two take `model_args` of
             their own: `file_name`, `subfolder`, `export`, and `provider` or `ov_config`.
     """
@@ -95,8 +95,13 @@ class Transformer(InputModule):
         modality_config: Mapping[str, Any] | None = None,
         module_output_name: str | None = None,
         unpad_inputs: bool | None = None,
+        query_length: int | None = None,
+        document_length: int | None = None,
+        query_expansion: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        expansion = None if query_expansion is None else QueryExpansion.of(query_expansion)
+        self.by_task = ByTask(query_length, document_length, expansion)
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if transformer_task != self.task:
@@ -107,7 +112,7 @@ class Transformer(InputModule):
         self.processing_kwargs: ProcessingKwargs = processing_kwargs or {}
         self._output = output_of(modality_config)
         self.module_output_name = module_output_name or TOKENS
-        self._check_output(backend)
+        check_output(backend, self._output, self._gives_layer, self.module_output_name)
 
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
@@ -139,6 +144,8 @@ class Transformer(InputModule):
         if max_seq_length is None:
             max_seq_length = for_tokenizer.get("model_max_length", self._longest_sequence())
         self.max_seq_length = max_seq_length
+        if expansion is not None:
+            expansion.token_id(tokenizer)  # refuses one that the tokenizer does not have
 
     def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
         return load_model(base, config, for_model, needs_pooler=not self._gives_layer)
@@ -189,19 +196,40 @@ class Transformer(InputModule):
         """Whether what is taken is the output of a layer, which the encoder gives for packed batches too."""
         return self._output == LAST_LAYER or (self._output[0] == "hidden_states" and len(self._output) == 2)
 
-    def _check_output(self, backend: str) -> None:
-        if self.module_output_name not in (TOKENS, SENTENCE) or (
-            self._gives_layer and self.module_output_name != TOKENS
-        ):
-            raise ValueError(
-                f"A Transformer cannot make {self.module_output_name!r} of {'.'.join(map(str, self._output))!r}: layers become "
-                f"{TOKENS!r}, other outputs that or {SENTENCE!r}. Correct `module_output_name` or `modality_config`."
-            )
-        if backend != "torch" and self._output != LAST_LAYER:
-            raise ValueError(
-                f"A graph gives the last layer only, but {'.'.join(map(str, self._output))!r} is to be taken. Load with "
-                "`backend='torch'`."
-            )
+    @property
+    def forward_kwargs(self) -> frozenset[str]:  # type: ignore[override]
+        """Keyword arguments of `encode` that change the embeddings: the task, where texts are treated by it."""
+        return frozenset({"task"} if self.by_task != ByTask() else ())
+
+    @property
+    def query_length(self) -> int | None:
+        """Queries are cut at this many tokens; None for `max_seq_length`."""
+        return self.by_task.query_length
+
+    @query_length.setter
+    def query_length(self, value: int | None) -> None:
+        self.by_task = replace(self.by_task, query_length=value)
+
+    @property
+    def document_length(self) -> int | None:
+        """Documents are cut at this many tokens; None for `max_seq_length`."""
+        return self.by_task.document_length
+
+    @document_length.setter
+    def document_length(self, value: int | None) -> None:
+        self.by_task = replace(self.by_task, document_length=value)
+
+    @property
+    def query_expansion(self) -> dict[str, Any] | None:
+        """How queries are filled up; set it to another dict, or to None for not at all."""
+        return None if self.by_task.expansion is None else asdict(self.by_task.expansion)
+
+    @query_expansion.setter
+    def query_expansion(self, value: Mapping[str, Any] | None) -> None:
+        expansion = None if value is None else QueryExpansion.of(value)
+        if expansion is not None:
+            expansion.token_id(self.tokenizer)
+        self.by_task = replace(self.by_task, expansion=expansion)
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
@@ -260,24 +288,36 @@ class Transformer(InputModule):
         texts: Sequence[Text],
         prompt: str | None = None,
         processing_kwargs: ProcessingKwargs | None = None,
+        task: str | None = None,
     ) -> TokenSequences:
         """Token ids of texts (strings, or pairs of strings), cut at the maximum length, or as `processing_kwargs` say."""
-        processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
+        return self.tokenization_for(task, processing_kwargs)(texts, prompt)
+
+    def tokenization_for(
+        self, task: str | None = None, processing_kwargs: ProcessingKwargs | None = None
+    ) -> Tokenization:
+        """What tokenises texts of a task."""
+        processing = self._processing(task, processing_kwargs)
         if processing.is_usual:
-            return self.tokenization(texts, prompt)
+            return self.tokenization
         known = self.__dict__.setdefault("_tokenizations", {})
-        return kept_tokenization(known, processing, self.tokenization)(texts, prompt)
+        return kept_tokenization(known, processing, self.tokenization)
+
+    def _processing(self, task: str | None, given: ProcessingKwargs | None) -> Processing:
+        return Processing.of(self.by_task.processing(task, merged(self.processing_kwargs, given)))
 
     def tokenize(
         self,
         texts: Sequence[Any],
         prompt: str | None = None,
         processing_kwargs: ProcessingKwargs | None = None,
+        task: str | None = None,
         **kwargs: Any,
     ) -> dict[str, Tensor]:
         """Padded features of texts: `input_ids`, `attention_mask` (N, L), and whatever else the model takes."""
-        tokens = self.token_sequences(texts, prompt, processing_kwargs).pack()
-        processing = Processing.of(merged(self.processing_kwargs, processing_kwargs))
+        tokens = self.token_sequences(texts, prompt, processing_kwargs, task).pack()
+        tokens = self.by_task.expand(tokens, task, self.tokenizer)
+        processing = self._processing(task, processing_kwargs)
         padding = Padding.of(self.tokenizer)
         padding = replace(padding, side=processing.side or padding.side)
         features = tokens.to_features(padding)
@@ -285,7 +325,8 @@ class Transformer(InputModule):
         missing = processing.width(longest, self.max_seq_length) - longest
         if missing:
             sides = (missing, 0) if padding.side == "left" else (0, missing)
-            for name, value in (("input_ids", padding.id), ("attention_mask", 0), ("token_type_ids", 0)):
+            for name in ("input_ids", "attention_mask", "token_type_ids", "query_expansion_positions"):
+                value = padding.id if name == "input_ids" else 0
                 if name in features:
                     features[name] = torch.nn.functional.pad(features[name], sides, value=value)
         return features
@@ -293,10 +334,15 @@ class Transformer(InputModule):
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`: (T, D) for packed features, (N, L, D) for padded ones; or what else is to be taken.
 
-        Where the model's configuration says `output_hidden_states`, `all_layer_embeddings` holds every layer's.
+        Where the model's configuration says `output_hidden_states`, `all_layer_embeddings` holds every layer's. Packed
+        queries are filled up here, padded ones where they were tokenised.
         """
+        if "tokens" in features:
+            task = kwargs.get("task") or features.get("task")
+            features["tokens"] = self.by_task.expand(features["tokens"], task, self.tokenizer)
         if not self._gives_layer:
-            return self._add_output(features)
+            padding = Padding.of(self.tokenizer)
+            return add_output(self.auto_model, features, self._output, self.module_output_name, padding)
         encoder, every = self.encoder, bool(self.auto_model.config.output_hidden_states)
         wanted = every or self._output != LAST_LAYER
         if "tokens" not in features:
@@ -308,29 +354,6 @@ class Transformer(InputModule):
         features[TOKENS] = layers[-1 if self._output == LAST_LAYER else self._output[1]]  # type: ignore[index]
         if every:
             features["all_layer_embeddings"] = layers
-        return features
-
-    def _add_output(self, features: Features) -> Features:
-        """Add what the model itself gives by name, computed on a padded batch."""
-        tokens: TokenBatch | None = features.get("tokens")
-        padded: Mapping[str, Any] = features
-        if tokens is not None:
-            padded = tokens.to_features(Padding.of(self.tokenizer))
-        taken = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
-        accepted = inspect.signature(self.auto_model.forward).parameters
-        given = {name: padded[name] for name in taken if name in padded and name in accepted}
-        found: Any = self.auto_model(**given, return_dict=True)
-        for name in self._output:
-            found = found[name]
-        if not isinstance(found, Tensor) or found.ndim != (2 if self.module_output_name == SENTENCE else 3):
-            kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            raise ValueError(
-                f"{'.'.join(map(str, self._output))!r} of a {type(self.auto_model).__name__} is {kind} and cannot be "
-                f"{self.module_output_name!r}. Correct `modality_config` or `module_output_name`."
-            )
-        if tokens is not None and found.ndim == 3:
-            found = tokens.unpad(found, padded["attention_mask"])
-        features[self.module_output_name] = found
         return features
 
     def _forward_padded(
@@ -345,7 +368,11 @@ class Transformer(InputModule):
                 "Take them from `model.tokenize(texts)`."
             )
         mask = mask_of(features)
-        tokens = TokenBatch.from_padded(features["input_ids"], mask, features.get("token_type_ids"))
+        added = features.get("query_expansion_positions")
+        mask = mask if added is None else mask | added
+        tokens = TokenBatch.from_padded(
+            features["input_ids"], mask, features.get("token_type_ids"), unseen=added
+        )
         return tuple(scatter(layer, tokens, mask) for layer in encoder(tokens, all_layers))
 
     def get_config_dict(self) -> dict[str, Any]:
@@ -364,7 +391,7 @@ class Transformer(InputModule):
             config["processing_kwargs"] = self.processing_kwargs
         if self.unpad_inputs is not None:
             config["unpad_inputs"] = self.unpad_inputs
-        return config
+        return config | self.by_task.get_config_dict()
 
     def save(
         self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
@@ -399,12 +426,11 @@ class Transformer(InputModule):
                 f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
                 "(and images by a CLIP): neither messages in a chat template, nor audio or video."
             )
-        for key, default in {"transformer_task": cls.task, **ONLY_HERE}.items():
-            if saved.get(key) not in (None, default):
-                raise ValueError(
-                    f"{source} has `{key}={saved[key]!r}`, which belongs to a model of another family, not to an embedding "
-                    "model of texts."
-                )
+        if saved.get("transformer_task") not in (None, cls.task):
+            raise ValueError(
+                f"{source} has `transformer_task={saved['transformer_task']!r}`, which belongs to a model of another family, not "
+                "to an embedding model of texts."
+            )
         return cls(
             str(folder),
             max_seq_length=saved.get("max_seq_length"),
@@ -417,6 +443,9 @@ class Transformer(InputModule):
             modality_config=saved.get("modality_config"),
             module_output_name=saved.get("module_output_name"),
             unpad_inputs=saved.get("unpad_inputs"),
+            query_length=saved.get("query_length"),
+            document_length=saved.get("document_length"),
+            query_expansion=saved.get("query_expansion"),
         )
 
     def __repr__(self) -> str:
@@ -427,16 +456,3 @@ def _take_newer_names(module: Any, weights: dict[str, Any], prefix: str, *args: 
     """Rename weights that the reference saved since 5.4, with `torch.save(model.state_dict())`: `model` for `auto_model`."""
     for name in [name for name in weights if name.startswith(f"{prefix}model.")]:
         weights[f"{prefix}auto_{name.removeprefix(prefix)}"] = weights.pop(name)
-
-
-def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str, dict[str, dict[str, Any]]]:
-    """The settings of a Transformer, their file (the first of the seven names that exists), and the arguments they ask for.
-
-    Raises:
-        ValueError: They ask for something that a folder may not decide, and are not trusted.
-    """
-    there = [name for name in CONFIG_FILES if (Path(folder) / name).exists()]
-    source = str(Path(folder) / (there or CONFIG_FILES)[0])
-    saved = read_settings(folder, there[0]) if there else {}
-    kinds = ("model", "tokenizer", "config")
-    return saved, source, {kind: saved_arguments(saved, kind, source, trusted) for kind in kinds}

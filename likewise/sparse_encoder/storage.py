@@ -15,7 +15,7 @@ from likewise.modules import Pooling, Transformer
 from likewise.modules.base import read_settings
 from likewise.modules.classes import ModuleReader
 from likewise.modules.router import output_dimension
-from likewise.modules.transformer import CONFIG_FILES
+from likewise.modules.saved_arguments import CONFIG_FILES
 from likewise.sparse_encoder.modules import MLMTransformer, SparseAutoEncoder, SpladePooling
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ def load(
     kind = settings.get("model_type")
     if listing.exists() and (kind == MODEL_TYPE or ".sparse_encoder." in listing.read_text(encoding="utf8")):
         reader = SparseModuleReader(folder, listing, trust_remote_code, options)
-        modules, kwargs = storage.listed(reader)
+        modules, kwargs = storage.listed_modules(reader)
         return StoredModel(modules, kwargs, _checked(settings, folder), card)
     if listing.exists() and kind not in OTHER_FAMILIES:
         dense = storage.load(

@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from likewise.hub import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
     from likewise.losses.base import function_name as similarity_fct_name
     from likewise.losses.teacher_targets import check_teacher_targets
-    from likewise.maxsim import maxsim, maxsim_pairwise, mean_maxsim, mean_maxsim_pairwise
     from likewise.model.requirements import check_version_requirements
     from likewise.modules.device import best_device as get_device_name
+    from likewise.multi_vector_encoder.maxsim import (
+        maxsim,
+        maxsim_pairwise,
+        mean_maxsim,
+        mean_maxsim_pairwise,
+    )
     from likewise.precision import quantize_embeddings
     from likewise.processes import get_rank, get_world_size, is_dist_initialized
     from likewise.retrieval.community_detection import community_detection
@@ -108,10 +113,10 @@ _HOMES = {
     "load_dir_path": "likewise.hub",
     "load_file_path": "likewise.hub",
     "manhattan_sim": "likewise.similarity",
-    "maxsim": "likewise.maxsim",
-    "maxsim_pairwise": "likewise.maxsim",
-    "mean_maxsim": "likewise.maxsim",
-    "mean_maxsim_pairwise": "likewise.maxsim",
+    "maxsim": "likewise.multi_vector_encoder.maxsim",
+    "maxsim_pairwise": "likewise.multi_vector_encoder.maxsim",
+    "mean_maxsim": "likewise.multi_vector_encoder.maxsim",
+    "mean_maxsim_pairwise": "likewise.multi_vector_encoder.maxsim",
     "mine_hard_negatives": "likewise.retrieval",
     "normalize_embeddings": "likewise.util.tensor",
     "pairwise_angle_sim": "likewise.similarity",

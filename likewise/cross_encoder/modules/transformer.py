@@ -29,7 +29,7 @@ from likewise.modules.pretrained import (
     read_pretrained,
     save_whole,
 )
-from likewise.modules.transformer import CONFIG_FILES, read_config
+from likewise.modules.saved_arguments import CONFIG_FILES, read_config
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,9 @@ from likewise.engine.features import Padding
 from likewise.engine.modes import eval_mode, is_watched_inside
 from likewise.engine.vocabulary import TokenLogits
 from likewise.modules.base import Features
+from likewise.modules.named_output import TOKENS
 from likewise.modules.pretrained import read_pretrained
-from likewise.modules.transformer import TOKENS, Transformer
+from likewise.modules.transformer import Transformer
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class MLMTransformer(Transformer):
         """Add `token_embeddings`, the tokens' logits: TokenLogits for packed features, (N, L, V) for padded ones."""
         tokens = features.get("tokens")
         if tokens is None or not self.packs():
-            return self._add_output(features)
+            return super().forward(features, **kwargs)
         features[TOKENS] = self._logits(tokens)
         return features
 

@@ -1,0 +1,26 @@
+"""Late interaction: models with an embedding for each token. Names are imported when they are first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from likewise.multi_vector_encoder.model import MultiVectorEncoder
+    from likewise.multi_vector_encoder.model_card import MultiVectorEncoderModelCardData
+
+_HOMES = {
+    "MultiVectorEncoder": "likewise.multi_vector_encoder.model",
+    "MultiVectorEncoderModelCardData": "likewise.multi_vector_encoder.model_card",
+}
+_SUBMODULES = ("modules",)
+
+__all__ = ["MultiVectorEncoder", "MultiVectorEncoderModelCardData"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _SUBMODULES:
+        return import_module(f"likewise.multi_vector_encoder.{name}")
+    raise AttributeError(f"module 'likewise.multi_vector_encoder' has no attribute {name!r}")
