@@ -127,7 +127,7 @@ def export_optimized_onnx_model(
     name = f"model_{file_suffix or 'optimized'}.onnx"
     _deliver(
         lambda target: optimize_graph(graph, target, config),
-        graph,
+        model,
         name,
         config,
         model_name_or_path,
@@ -177,7 +177,7 @@ def export_dynamic_quantized_onnx_model(
     suffix = file_suffix or f"{config.weights_dtype.name.lower()}_quantized"
     _deliver(
         lambda target: quantize_graph(graph, target, config),
-        graph,
+        model,
         f"model_{suffix}.onnx",
         config,
         model_name_or_path,
@@ -198,7 +198,7 @@ def export_static_quantized_openvino_model(
     create_pr: bool = False,
     file_suffix: str = "qint8_quantized",
     *,
-    texts: Sequence[str] | None = None,
+    texts: Sequence[Any] | None = None,
 ) -> None:
     """Write an 8-bit form of a model's OpenVINO graph, as `openvino/openvino_model_qint8_quantized.xml` with its `.bin`.
 
@@ -219,7 +219,7 @@ def export_static_quantized_openvino_model(
         push_to_hub: Whether to upload it.
         create_pr: Whether to upload it as a pull request.
         file_suffix: The end of the file's name.
-        texts: Texts to use in place of a data set.
+        texts: Texts to use in place of a data set; for a CrossEncoder pairs of them.
 
     Raises:
         ImportError: A package of the extra `openvino` is not installed.
@@ -260,7 +260,7 @@ def export_static_quantized_openvino_model(
         )
 
     name = f"openvino_model_{file_suffix}.xml"
-    _deliver(write, graph, name, config, model_name_or_path, push_to_hub, create_pr)
+    _deliver(write, model, name, config, model_name_or_path, push_to_hub, create_pr)
 
 
 def _graph_of(model: Model, kind: type[Graph]) -> Graph:
@@ -272,7 +272,7 @@ def _graph_of(model: Model, kind: type[Graph]) -> Graph:
     graph = model.transformers_model
     if not isinstance(graph, kind):
         raise ValueError(
-            f'The model must be loaded with `SentenceTransformer(name, backend="{kind.backend}")`.'
+            f'The model must be loaded with `{model.family_name}(name, backend="{kind.backend}")`.'
         )
     return graph
 
@@ -304,7 +304,7 @@ def _openvino_quantization(config: Any) -> OpenVinoQuantization:
     return OpenVinoQuantization(**config)
 
 
-def _sample(name: str, configuration: str | None, split: str | None, column: str, count: int) -> list[str]:
+def _sample(name: str, configuration: str | None, split: str | None, column: str, count: int) -> list[Any]:
     """Some texts of a data set."""
     from datasets import load_dataset
 
@@ -319,7 +319,7 @@ def _sample(name: str, configuration: str | None, split: str | None, column: str
 
 def _deliver(
     write: Callable[[Path], None],
-    graph: GraphModel,
+    model: Model,
     file_name: str,
     config: Any,
     model_name_or_path: str,
@@ -329,6 +329,7 @@ def _deliver(
     """Write a graph to a temporary folder; from there into the model's folder, or to the Hub."""
     if create_pr and not push_to_hub:
         raise ValueError("`create_pr` is for uploads. Pass `push_to_hub=True`, or drop it.")
+    graph: GraphModel = model.transformers_model
     with TemporaryDirectory() as temporary:
         written = Path(temporary) / file_name
         write(written)
@@ -348,26 +349,29 @@ def _deliver(
             f"Add {graph.backend}/{file_name}",
             path_in_repo=graph.backend,
             create_pr=create_pr,
-            commit_description=_description(graph, file_name, config, model_name_or_path)
+            commit_description=_description(model, file_name, config, model_name_or_path)
             if create_pr
             else None,
         )
 
 
-def _description(graph: GraphModel, file_name: str, config: Any, name: str) -> str:
+def _description(model: Model, file_name: str, config: Any, name: str) -> str:
     """What a pull request says: what the file is, and how to try it."""
-    return f"""This adds `{graph.backend}/{file_name}`, written by Likewise with
+    backend, family = model.transformers_model.backend, model.family_name
+    scores = model.over_inputs == "predict"
+    use = 'predict(("Is it raining?", "Wet weather today."))' if scores else 'encode("It is raining.").shape'
+    return f"""This adds `{backend}/{file_name}`, written by Likewise with
 
     {config}
 
 To try it before it is merged, with this request's number in `revision`:
 
 ```python
-from likewise import SentenceTransformer
+from likewise import {family}
 
-model = SentenceTransformer(
-    "{name}", revision="refs/pr/1", backend="{graph.backend}", model_kwargs={{"file_name": "{file_name}"}}
+model = {family}(
+    "{name}", revision="refs/pr/1", backend="{backend}", model_kwargs={{"file_name": "{file_name}"}}
 )
-print(model.encode("It is raining.").shape)
+print(model.{use})
 ```
 """

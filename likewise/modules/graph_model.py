@@ -1,4 +1,4 @@
-"""GraphModel: a transformers encoder as a graph in a file."""
+"""GraphModel: a transformers model as a graph in a file."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ OUTPUTS = ("last_hidden_state", "token_embeddings")  # as exporters name what is
 
 
 class GraphModel(nn.Module):
-    """Token embeddings by a graph in a file, on padded batches. OnnxModel and OpenVinoModel are what runs it.
+    """Token embeddings, or logits, by a graph in a file, on padded batches. OnnxModel and OpenVinoModel are what runs it.
 
     Args:
         path: The file.
         config: The transformers configuration of the model it comes from.
         inputs: The names of what it takes.
+        output_name: The name of what it gives.
 
     Raises:
         ValueError: It takes something that texts do not give.
@@ -37,8 +38,9 @@ class GraphModel(nn.Module):
     options: ClassVar[tuple[str, ...]]
     """What it takes in `model_kwargs` beside the file's name."""
 
-    def __init__(self, path: Path, config: Any, inputs: Iterable[str]) -> None:
+    def __init__(self, path: Path, config: Any, inputs: Iterable[str], output_name: str = OUTPUTS[0]) -> None:
         super().__init__()
+        self.output_name = output_name
         self.path = path
         self.config = config
         self.inputs = list(inputs)
@@ -51,7 +53,7 @@ class GraphModel(nn.Module):
 
     @abstractmethod
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Token embeddings (N, L, D) of padded features (N, L)."""
+        """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
 
     @property
     def padding(self) -> Padding:

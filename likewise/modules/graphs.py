@@ -9,7 +9,8 @@ import shutil
 import tempfile
 import warnings
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +29,47 @@ OPSET = 18
 LONGEST_CHECK = 300  # tokens: longer than the windows of local attention
 
 
+@dataclass(frozen=True)
+class GraphPart:
+    """What of a transformers model becomes a graph.
+
+    Attributes:
+        load: A name or folder, its configuration and keyword arguments -> the model.
+        wrap: The model -> a module that takes ids, mask and types by their places, and has one output.
+        output: What that is called in the graph.
+        by_token: Whether it has an axis of tokens behind that of sequences.
+    """
+
+    load: Callable[[str, Any, Mapping[str, Any]], nn.Module]
+    wrap: Callable[[nn.Module], nn.Module]
+    output: str
+    by_token: bool
+
+    def refuse_other(self, graph: GraphModel) -> None:
+        """Refuse a graph that was made of something else.
+
+        Raises:
+            ValueError: It says that it gives scores in place of token embeddings, or the other way about.
+        """
+        others = OUTPUTS if self.output not in OUTPUTS else ("logits",)
+        if graph.output_name in others:
+            raise ValueError(
+                f"The graph {graph.path} gives {graph.output_name!r}, but {self.output!r} is needed: it belongs to a model of another "
+                'family. Pass `model_kwargs={"export": True}` to export one from the weights.'
+            )
+
+
 def graph_classes() -> dict[str, type[GraphModel]]:
     """What runs graphs, by the backend's name."""
     return {kind.backend: kind for kind in (OnnxModel, OpenVinoModel)}
 
 
 def load_graph_model(
-    backend: str, name_or_path: str, config: Any, model_kwargs: Mapping[str, Any]
+    backend: str,
+    name_or_path: str,
+    config: Any,
+    model_kwargs: Mapping[str, Any],
+    part: GraphPart | None = None,
 ) -> GraphModel:
     """The graph in a model's folder. Where there is none it is exported from the weights, to a temporary folder.
 
@@ -45,13 +80,14 @@ def load_graph_model(
         model_kwargs: `file_name` and `subfolder` of the graph (it is also looked for in the backend's folder there),
             `export` (True exports anyway, False never), and what runs it takes: `provider`, `provider_options` and
             `session_options` of onnxruntime, `ov_config` and `device` of OpenVINO.
+        part: What of the model is wanted; None for its last layer.
 
     Raises:
         FileNotFoundError: The file that is asked for does not exist.
         ImportError: A package of the backend is not installed.
         ValueError: An option is unknown, the file is damaged, or what was exported computes something else.
     """
-    kind = graph_classes()[backend]
+    kind, part = graph_classes()[backend], part or LAST_LAYER
     allowed = ("file_name", "subfolder", "export", *kind.options)
     unknown = set(model_kwargs) - {*allowed, "trust_remote_code", "cache_dir"}
     if unknown:
@@ -65,10 +101,12 @@ def load_graph_model(
     if found is not None and not model_kwargs.get("export"):
         if found.suffix == ".onnx":
             refuse_weights_elsewhere(found)
-        return kind(found, config, **options)
+        graph = kind(found, config, **options)
+        part.refuse_other(graph)
+        return graph
     temporary = tempfile.mkdtemp(prefix="likewise-")
     try:
-        graph = _exported(kind, name_or_path, config, model_kwargs, options, Path(temporary))
+        graph = _exported(kind, part, name_or_path, config, model_kwargs, options, Path(temporary))
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -83,6 +121,7 @@ def load_graph_model(
 
 def _exported(
     kind: type[GraphModel],
+    part: GraphPart,
     name_or_path: str,
     config: Any,
     model_kwargs: Mapping[str, Any],
@@ -92,14 +131,15 @@ def _exported(
     """Export a graph to a folder, and load it."""
     trust = {name: model_kwargs[name] for name in ("trust_remote_code", "cache_dir") if name in model_kwargs}
     plain = {**trust, "attn_implementation": "eager", "dtype": torch.float32}
-    model = load_model(name_or_path, copy.deepcopy(config), plain).eval()
+    model = part.load(name_or_path, copy.deepcopy(config), plain).eval()
+    config.architectures = [type(model).__name__]  # by which a head is known again
     onnx_file = folder / "model.onnx"
-    export(model, onnx_file, kind.backend)
+    export(model, onnx_file, kind.backend, part)
     target = onnx_file.with_name(kind.file)
     if target != onnx_file:
         kind.copy_files(onnx_file, target)
     graph = kind(target, config, **options)
-    check_export(graph, model)
+    check_export(graph, model, part)
     return graph
 
 
@@ -128,7 +168,7 @@ def graph_places(kind: type[GraphModel], model_kwargs: Mapping[str, Any]) -> lis
     return [(Path(subfolder) / part / name).as_posix() for part in ("", kind.backend)]
 
 
-def export(model: nn.Module, target: Path, extra: str = "onnx") -> None:
+def export(model: nn.Module, target: Path, extra: str = "onnx", part: GraphPart | None = None) -> None:
     """Write the ONNX graph of a transformers model in float32.
 
     It is traced: graphs by torch's newer exporter take twenty times as long, and onnxruntime finds no attention to
@@ -145,23 +185,26 @@ def export(model: nn.Module, target: Path, extra: str = "onnx") -> None:
     typed = (getattr(config, "type_vocab_size", 0) or 0) > 1
     arguments = (ids, mask, torch.zeros_like(mask)) if typed else (ids, mask)
     names = INPUTS[: len(arguments)]
+    part = part or LAST_LAYER
+    axes = {name: {0: "batch", 1: "length"} for name in names}
+    axes[part.output] = {0: "batch", 1: "length"} if part.by_token else {0: "batch"}
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore"
         )  # the exporter's own, and of what tracing makes constant: see check_export
         torch.onnx.export(
-            _LastLayer(model).eval(),
+            part.wrap(model).eval(),
             arguments,
             target,
             input_names=list(names),
-            output_names=[OUTPUTS[0]],
-            dynamic_axes={name: {0: "batch", 1: "length"} for name in (*names, OUTPUTS[0])},
+            output_names=[part.output],
+            dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
 
 
-def check_export(graph: GraphModel, model: nn.Module) -> None:
+def check_export(graph: GraphModel, model: nn.Module, part: GraphPart | None = None) -> None:
     """Compare a graph with its model on a batch of another shape than the one that was traced.
 
     Raises:
@@ -176,10 +219,13 @@ def check_export(graph: GraphModel, model: nn.Module) -> None:
         [torch.randint(graph.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
     ).pack()
     padded = batch.to_features(graph.padding)
-    mask = padded["attention_mask"]
+    mask, part = padded["attention_mask"], part or LAST_LAYER
     with torch.inference_mode():
-        expected = batch.unpad(_LastLayer(model)(padded["input_ids"], mask), mask)
-        difference = (graph(batch)[0] - expected).abs().max()
+        expected = part.wrap(model)(padded["input_ids"], mask)
+        found = torch.from_numpy(graph.run(graph.features(batch)))
+        if part.by_token:
+            expected, found = batch.unpad(expected, mask), batch.unpad(found, mask)
+        difference = (found - expected).abs().max()
     if difference > 1e-3 * expected.abs().max():
         raise ValueError(
             f"The graph that was exported from a {type(model).__name__} computes something else: it differs by "
@@ -187,8 +233,8 @@ def check_export(graph: GraphModel, model: nn.Module) -> None:
         )
 
 
-class _LastLayer(nn.Module):
-    """A transformers model with positional arguments and one output."""
+class FirstOutput(nn.Module):
+    """A transformers model with positional arguments and the first of its outputs: the last layer, or logits."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -200,3 +246,7 @@ class _LastLayer(nn.Module):
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         output: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
         return output
+
+
+LAST_LAYER = GraphPart(load_model, FirstOutput, OUTPUTS[0], by_token=True)
+"""Token embeddings."""

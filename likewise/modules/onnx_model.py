@@ -13,7 +13,7 @@ from likewise.modules.graph_model import OUTPUTS, GraphModel
 
 
 class OnnxModel(GraphModel):
-    """Token embeddings by an ONNX graph.
+    """Token embeddings, or logits, by an ONNX graph.
 
     Args:
         path: The .onnx file.
@@ -61,18 +61,18 @@ class OnnxModel(GraphModel):
             raise ValueError(
                 f"{path} cannot be read ({error}). It may be cut short: export it again."
             ) from error
-        super().__init__(path, config, [entry.name for entry in session.get_inputs()])
+        outputs = [entry.name for entry in session.get_outputs()]
+        output = next((name for name in OUTPUTS if name in outputs), outputs[0])
+        super().__init__(path, config, [entry.name for entry in session.get_inputs()], output)
         self.session = session
         self.arguments = provider, provider_options, session_options
-        outputs = [entry.name for entry in session.get_outputs()]
-        self.output = next((name for name in OUTPUTS if name in outputs), outputs[0])
 
     def __reduce__(self) -> Any:  # a session cannot be sent to another process; it is made anew there
         return OnnxModel, (self.path, self.config, *self.arguments)
 
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Token embeddings (N, L, D) of padded features (N, L)."""
-        found: np.ndarray = self.session.run([self.output], features)[0]
+        """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
+        found: np.ndarray = self.session.run([self.output_name], features)[0]
         return found
 
     @staticmethod

@@ -17,7 +17,7 @@ PRECISION = "INFERENCE_PRECISION_HINT"
 
 
 class OpenVinoModel(GraphModel):
-    """Token embeddings by an OpenVINO graph.
+    """Token embeddings, or logits, by an OpenVINO graph.
 
     Args:
         path: The .xml file; its weights are beside it, in a .bin file of the same name.
@@ -50,17 +50,20 @@ class OpenVinoModel(GraphModel):
             raise ValueError(
                 f"{path} cannot be read or compiled ({error}). It may be cut short, or `ov_config` not fit: export it again."
             ) from error
-        super().__init__(path, config, [entry.any_name for entry in compiled.inputs])
-        self.compiled = compiled
-        self.arguments = ov_config, device
         names = [entry.names for entry in compiled.outputs]
         self.output = next((i for name in OUTPUTS for i, known in enumerate(names) if name in known), 0)
+        own = [
+            name for name in (*OUTPUTS, "logits", *sorted(names[self.output])) if name in names[self.output]
+        ]
+        super().__init__(path, config, [entry.any_name for entry in compiled.inputs], own[0] if own else "")
+        self.compiled = compiled
+        self.arguments = ov_config, device
 
     def __reduce__(self) -> Any:  # what is compiled cannot be sent to another process; it is made anew there
         return OpenVinoModel, (self.path, self.config, *self.arguments)
 
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Token embeddings (N, L, D) of padded features (N, L)."""
+        """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
         found: np.ndarray = self.compiled(features)[self.output]
         return found
 

@@ -248,8 +248,6 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         CrossEncoder()
     with pytest.raises(ValueError, match="`num_labels` must be a whole number of at least 1, but is 0"):
         CrossEncoder(reranker_folder(tmp_path / "a"), num_labels=0)
-    with pytest.raises(ValueError, match="`backend` is 'onnx'"):
-        CrossEncoder(reranker_folder(tmp_path / "a"), backend="onnx")
 
 
 def test_the_card_it_came_with_is_kept(tmp_path: Path, caplog: Any) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair
+from likewise.cross_encoder.graph_scorer import GraphScorer, part_of
 from likewise.cross_encoder.heads import VOCABULARY_HEAD, known_head
+from likewise.cross_encoder.load_head import load_with_head
 from likewise.cross_encoder.pairs import PairTokenization
 from likewise.cross_encoder.scorer import PackedScorer
 from likewise.engine import TokenBatch, TokenSequences
@@ -21,15 +23,11 @@ from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, scatter, write_json
-from likewise.modules.pretrained import (
-    load_config,
-    load_model,
-    load_tokenizer,
-    longest_sequence,
-    read_pretrained,
-    save_whole,
-)
+from likewise.modules.graph_model import GraphModel
+from likewise.modules.graphs import load_graph_model
+from likewise.modules.pretrained import load_config, load_tokenizer, longest_sequence, save_whole
 from likewise.modules.saved_arguments import CONFIG_FILES, read_config
+from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class Transformer(InputModule):
         processor_kwargs: For `AutoTokenizer.from_pretrained` (`tokenizer_args` and `tokenizer_kwargs` are the same).
         config_kwargs: For `AutoConfig.from_pretrained` (`config_args` is the same).
         cache_dir: Where downloads are kept.
-        backend: What computes; "torch".
+        backend: What computes: "torch", "onnx" (a graph run by onnxruntime) or "openvino".
         modality_config: Kinds of inputs, as a folder names them: with "message" pairs are shown as messages in the tokenizer's
             chat template, in the "format" that it says. None for the template if there is one that shows both texts; a language
             model's template has to.
@@ -88,10 +86,8 @@ class Transformer(InputModule):
             raise ValueError(
                 f"`transformer_task` must be one of {', '.join(TASKS)}, but is {transformer_task!r}."
             )
-        if backend != "torch":
-            raise ValueError(
-                f"A CrossEncoder computes with torch, but `backend` is {backend!r}. Drop it to load the model's weights."
-            )
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
         for_tokenizer = {
@@ -110,7 +106,11 @@ class Transformer(InputModule):
                 config.num_labels = 1
         self.transformer_task = transformer_task
         self.backend = backend
-        self.model: Any = _load(transformer_task, base, config, for_model)
+        self.model: Any
+        if backend == "torch":
+            self.model = load_with_head(transformer_task, base, config, for_model)
+        else:
+            self.model = load_graph_model(backend, base, config, for_model, part_of(transformer_task))
         if base != model_name_or_path:
             load_adapter(self.model, model_name_or_path)
         self._unpad_inputs: bool | None = None
@@ -170,8 +170,12 @@ class Transformer(InputModule):
         return self.model
 
     @property
-    def runner(self) -> PackedScorer | PackedEncoder:
-        """Runs `model` on packed batches; made anew when `model` has been replaced (by an adapter, say)."""
+    def runner(self) -> PackedScorer | PackedEncoder | GraphScorer | GraphModel:
+        """Runs `model` on packed batches (a graph on padded ones); made anew when `model` has been replaced (by an adapter, say)."""
+        if isinstance(self.model, GraphModel):
+            causal = self.transformer_task == "text-generation"
+            is_encoder = self.transformer_task == "feature-extraction"
+            return self.model if is_encoder else GraphScorer(self.model, causal)
         with _making:  # several threads may come first
             known: PackedScorer | PackedEncoder | None = self.__dict__.get("_runner")
             if known is None or known.model is not self.model:
@@ -187,7 +191,8 @@ class Transformer(InputModule):
 
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
-        offset = PackedEncoder(self.model).position_offset
+        graph = isinstance(self.model, GraphModel)
+        offset = self.model.position_offset if graph else PackedEncoder(self.model).position_offset
         return longest_sequence(self.tokenizer, self.model.config.get_text_config(), offset)
 
     @property
@@ -248,7 +253,7 @@ class Transformer(InputModule):
             tokens = TokenBatch.from_padded(
                 features["input_ids"], features["attention_mask"], features.get("token_type_ids")
             )
-        if isinstance(runner, PackedScorer):
+        if isinstance(runner, PackedScorer | GraphScorer):
             features[TASKS[self.transformer_task][1]] = runner(tokens)
             return features
         hidden = runner(tokens)[-1]
@@ -303,6 +308,8 @@ class Transformer(InputModule):
             ValueError: It takes something else than plain texts, or is to be loaded in a way that a folder may not decide.
         """
         saved, source, asked = read_config(folder, trust_remote_code)
+        if backend != "torch":
+            asked["model"] = {}  # it is for AutoModel; a graph takes nothing of it
         kinds = saved.get("modality_config") or {"text": {}}
         unread = sorted(set(kinds) - {"text", "message"})
         if unread:
@@ -337,44 +344,3 @@ class Transformer(InputModule):
     def __repr__(self) -> str:
         settings = {"max_seq_length": self.max_seq_length, "architecture": type(self.model).__name__}
         return f"Transformer({ {'transformer_task': self.transformer_task} | settings })"
-
-
-def _load(task: str, name_or_path: str, config: Any, model_args: Mapping[str, Any]) -> nn.Module:
-    """The model of this configuration with the head that the task needs.
-
-    Raises:
-        ValueError: The weights are damaged, or not those of this configuration.
-        RuntimeError: The head has another number of labels.
-    """
-    if task == "feature-extraction":
-        return load_model(name_or_path, config, model_args)
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
-    auto: Any = AutoModelForCausalLM if task == "text-generation" else AutoModelForSequenceClassification
-    try:
-        model, loading = read_pretrained(auto, name_or_path, config, model_args)
-    except ValueError as error:
-        if "ignore_mismatched_sizes" not in str(error):
-            raise
-        raise RuntimeError(
-            f"The weights in {name_or_path} are of another shape than config.json and `num_labels` say ({config.num_labels} "
-            'labels): drop `num_labels`, or pass `model_kwargs={"ignore_mismatched_sizes": True}` for a new head.'
-        ) from error
-    missing = sorted(loading["missing_keys"])
-    in_encoder = [
-        key for key in missing if key.startswith(f"{model.base_model_prefix}.") and "pooler" not in key
-    ]
-    if in_encoder or (task == "text-generation" and missing):
-        wrong = (in_encoder or missing)[0]
-        raise ValueError(
-            f"The weights in {name_or_path} do not fit its config.json: {len(missing)} are missing, e.g. {wrong}. Copy or "
-            "download the folder again."
-        )
-    if missing:
-        logger.warning(
-            "%s has no weights for the head (%s): it starts at random. Train it before you trust its scores.",
-            name_or_path,
-            ", ".join(missing),
-        )
-    loaded: nn.Module = model
-    return loaded
