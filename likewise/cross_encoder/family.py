@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from likewise.cross_encoder import data_checks
 from likewise.cross_encoder.losses.base import computes_from_scores
+from likewise.cross_encoder.pairs import keeping_texts
 from likewise.engine import TokenSequences
 from likewise.engine.embed import Embed
 from likewise.engine.pair_batch import PairBatch
@@ -119,7 +120,8 @@ class Pairs(Family):
         loss = making.loss_of(plan.name)
         if making.model.takes_tokens and not making.by_name and computes_from_scores(loss):
             lists = loss.pairs(columns, drawn_from(making.seed, rows))
-            packed = making.model.token_sequences(lists.pairs, prompt or None).pack()
+            with keeping_texts(making.model.modules(), making.texts):
+                packed = making.model.token_sequences(lists.pairs, prompt or None).pack()
             batch = Batch({"columns": PairBatch(packed, lists.lengths), "dataset_name": name})
         else:
             known = {"dataset_name": name, key_of("prompt", plan.texts): prompt}

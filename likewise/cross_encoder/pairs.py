@@ -7,7 +7,8 @@ learned by a few probes, which are compared with the tokenizer's own pairs; wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any
@@ -18,6 +19,7 @@ from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair, checked_pairs
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
+from likewise.modules.kept_texts import KeptTexts
 from likewise.modules.text import backend_state, private_backend, tokenizer_state
 
 TRUNCATIONS = ("longest_first", "only_second")
@@ -38,9 +40,11 @@ class PairTokenization:
         num_texts: How many pairs have been tokenised.
         num_truncated: How many of them were longer than `max_length`.
         do_lower_case: Whether texts, and the prompt, are put in lower case first.
+        texts: Token ids of texts that were read before; None where none are kept.
     """
 
     do_lower_case = False
+    texts: KeptTexts | None = None
 
     def __init__(
         self,
@@ -60,7 +64,8 @@ class PairTokenization:
         self._template: tuple[tuple[str, str], PairTemplate | None] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"} | {"_own": None}
+        kept = {name: value for name, value in vars(self).items() if name not in ("_lock", "texts")}
+        return kept | {"_own": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=RLock())
@@ -158,10 +163,11 @@ class PairTokenization:
             np.int64,
             2 * len(pairs),
         ).reshape(-1, 2)
-        backend = self._own_backend()
-        backend.no_truncation()
-        encodings = backend.encode_batch_fast(list(number), add_special_tokens=False)
-        texts = TokenSequences.from_lists([encoding.ids for encoding in encodings])
+        if self.texts is None:
+            texts = TokenSequences.from_lists(self._encoded(list(number)))
+        else:
+            self._own_backend()  # made anew where what it does has changed
+            texts = self.texts.get(self._own, list(number), self._encoded)
         whole = texts.lengths[rows]  # (N, 2)
         kept = whole
         if self.max_length is not None:
@@ -301,6 +307,20 @@ class PairTemplate:
         types[is_fixed] = fixed_types[source[is_fixed] - len(input_ids)]
         offsets = np.concatenate([[0], ends[4::5]])
         return TokenSequences(pool[source], offsets, types.astype(np.int32))
+
+
+@contextmanager
+def keeping_texts(modules: Iterable[Any], kept: KeptTexts) -> Iterator[None]:
+    """Within this context the modules that tokenise pairs look for the token ids of their texts in `kept` first."""
+    tokenizations = [getattr(module, "tokenization", None) for module in modules]
+    found = [one for one in tokenizations if isinstance(one, PairTokenization)]
+    for tokenization in found:
+        tokenization.texts = kept
+    try:
+        yield
+    finally:
+        for tokenization in found:
+            tokenization.texts = None
 
 
 def kept_lengths(lengths: IntArray, room: int, truncation: str = "longest_first") -> IntArray:

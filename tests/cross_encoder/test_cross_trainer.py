@@ -23,6 +23,7 @@ import likewise
 from likewise import CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments, InputExample
 from likewise.cross_encoder import losses
 from likewise.cross_encoder.evaluation import CrossEncoderCorrelationEvaluator
+from likewise.cross_encoder.pairs import PairTokenization
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,24 @@ def test_recomputed_chunks_give_the_same_losses(data: Any, loss: str, folder: st
     plain = run(folder, tmp_path, data(), getattr(losses, loss))
     chunks = run(folder, tmp_path, data(), getattr(losses, loss), micro_batch_tokens=40)
     np.testing.assert_allclose(curve(chunks), curve(plain), rtol=1e-4)
+
+
+def test_texts_are_tokenised_once_for_all_epochs(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    encoded = PairTokenization._encoded
+
+    def counts(self: PairTokenization, texts: list[str]) -> Any:
+        read.extend(texts)
+        return encoded(self, texts)
+
+    monkeypatch.setattr(PairTokenization, "_encoded", counts)
+    for name, data in (("LambdaLoss", lists()), ("MultipleNegativesRankingLoss", triplets())):
+        read.clear()
+        run(folder, tmp_path, data, getattr(losses, name), max_steps=-1, num_train_epochs=3)
+        assert len(read) > 30
+        assert len(read) == len(set(read))
 
 
 @pytest.mark.parametrize("kind", ["drawn negatives", "lists", "a stream", "several data sets"])

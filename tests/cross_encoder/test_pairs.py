@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from small import WORDS, small_tokenizer
 
-from likewise.cross_encoder.pairs import PairTokenization, kept_lengths, learned_template
+from likewise.cross_encoder.pairs import PairTokenization, keeping_texts, kept_lengths, learned_template
+from likewise.modules.kept_texts import KeptTexts
 
 
 def bert_like(side: str = "right") -> Any:
@@ -292,3 +294,26 @@ def test_the_limits_of_the_users_tokenizer_are_neither_set_nor_followed(
     limits = (backend.truncation, backend.padding)
     assert PairTokenization(tokenizer, 9, truncation)(pairs).input_ids.tolist() == expected
     assert (backend.truncation, backend.padding) == limits
+
+
+@pytest.mark.parametrize("limit", [None, 9])
+def test_texts_that_are_kept_give_the_same_pairs(limit: int | None) -> None:
+    tokenization, fresh = PairTokenization(bert_like(), limit), PairTokenization(bert_like(), limit)
+    model, kept = torch.nn.Module(), KeptTexts()
+    model.tokenization = tokenization  # type: ignore[assignment]
+    pairs = [(" ".join(WORDS[i : i + 4]), " ".join(WORDS[i : i + 3 * i])) for i in range(8)]
+    for asked, prompt in ((pairs, None), (pairs[::-1], None), (pairs, "the old "), (pairs[:3], None)):
+        with keeping_texts([model], kept):
+            found = tokenization(asked, prompt)
+        expected = fresh(asked, prompt)
+        np.testing.assert_array_equal(found.input_ids, expected.input_ids)
+        np.testing.assert_array_equal(found.offsets, expected.offsets)
+        np.testing.assert_array_equal(found.token_type_ids, expected.token_type_ids)
+    assert tokenization.texts is None
+    assert tokenization.num_truncated == fresh.num_truncated
+    number = len(kept)
+    assert number == 24  # 8 queries, with the prompt and without, and 8 documents
+    tokenization.tokenizer.add_tokens(["xyzzy"])
+    with keeping_texts([model], kept):
+        tokenization(pairs[:2])
+    assert len(kept) == 4  # what was read by another tokenizer is forgotten
