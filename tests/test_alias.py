@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +194,7 @@ STARTS = """
 import subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from joblib import Parallel, delayed
 def where(_):
     import sentence_transformers
     return sentence_transformers.SentenceTransformer.__init__.__globals__["__name__"].partition(".")[0]
@@ -201,6 +203,7 @@ if __name__ == "__main__":
     for method in ("spawn", "forkserver", "fork"):
         with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
             assert list(pool.map(where, range(2))) == ["likewise"] * 2, method
+    assert Parallel(2, backend="loky")(delayed(where)(i) for i in range(2)) == ["likewise"] * 2
     code = "import sentence_transformers as s; print(s.__file__.replace(chr(92), '/').split('/')[-2])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "likewise"
     print(*sys.argv[1:])
@@ -208,16 +211,37 @@ if __name__ == "__main__":
 """
 
 
-def test_a_script_that_is_run_has_the_alias_in_all_that_it_starts(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(STARTS)
-    for command in (["run", str(script)], ["run", "-m", "script"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "likewise", *command, "--help", "-m", "x"],
-            capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
-        assert done.returncode == 3, done.stderr
-        assert done.stdout.split() == ["--help", "-m", "x"]
+# In front of Python's own way to find packages: as if the reference were not installed.
+HIDDEN = """
+from importlib.machinery import PathFinder
+find = PathFinder.find_spec
+def find_spec(name, path=None, target=None):
+    return None if name.partition(".")[0] == "sentence_transformers" else find(name, path, target)
+PathFinder.find_spec = staticmethod(find_spec)
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "is_installed"), [(["script.py"], True), (["-m", "script"], True), (["script.py"], False)]
+)
+def test_a_script_that_is_run_has_the_alias_in_all_that_it_starts(
+    tmp_path: Path, command: list[str], is_installed: bool
+) -> None:
+    (tmp_path / "script.py").write_text(STARTS)
+    root = str(Path(likewise.__file__).parents[1])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])}
+    if not is_installed:
+        (tmp_path / "sitecustomize.py").write_text(HIDDEN)
+        plain = subprocess.run(
+            [sys.executable, "-c", "import sentence_transformers"], env=env, capture_output=True
+        )
+        assert b"No module named 'sentence_transformers'" in plain.stderr
+    done = subprocess.run(
+        [sys.executable, "-m", "likewise", "run", *command, "--help", "-m", "x"],
+        capture_output=True, text=True, cwd=tmp_path, env=env,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.split() == ["--help", "-m", "x"]
 
 
 def test_a_sitecustomize_of_ones_own_still_runs(tmp_path: Path) -> None:
@@ -228,6 +252,18 @@ def test_a_sitecustomize_of_ones_own_still_runs(tmp_path: Path) -> None:
         run("import sys, sentence_transformers as s; print(sys.mine, s.__name__ in sys.modules)", env=env)
         == "True True\n"
     )
+
+
+def test_a_line_in_a_pth_file_gives_a_whole_environment_the_alias(tmp_path: Path) -> None:
+    page = (Path(likewise.__file__).parents[1] / "docs" / "migrating.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"write\('(import likewise.compat;.*?)'\)", page)
+    (tmp_path / "likewise.pth").write_text(line)
+    found = run(
+        "import site, sys; site.addsitedir(sys.argv[1])\n"
+        "import sentence_transformers as s; print(s.SentenceTransformer.__init__.__globals__['__name__'])",
+        str(tmp_path),
+    )
+    assert found.startswith("likewise.")
 
 
 def test_a_script_that_is_not_there_is_said_to_be_missing() -> None:

@@ -246,8 +246,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.mark.parametrize("kind", SCRIPTS)
 def test_a_script_for_the_reference_runs_unchanged_and_finds_the_same(
-    kind: str, folder: str, tmp_path: Path
+    kind: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # where `fit` of the reference writes to
     with aliased():
         ours = findings(SCRIPTS[kind], folder, tmp_path / "ours")
         assert sys.modules["sentence_transformers"].SentenceTransformer.__module__.startswith("likewise")
