@@ -1,4 +1,4 @@
-"""`likewise check`: which losses fit a data set, and why the others do not."""
+"""`likewise check`: what is wrong with a data set, which loss to start with, and why others do not fit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from likewise.training.data.family import Family
 
 
+Rows = list[tuple[str, str]]
+
+
 def check(
     data: Annotated[
         str,
@@ -27,25 +30,35 @@ def check(
     columns: Annotated[
         str | None, typer.Option(help="Columns to use, in order, with commas: question,answer")
     ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", help="Evaluation data, to look for rows that are in both.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a model, to count the texts that it would cut.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="List all losses, and why the others do not fit.")
+    ] = False,
 ) -> None:
-    """Say which losses can train on a data set, and why the others cannot.
+    """Say what is wrong with a data set, and which loss to start with.
 
     The label is the column called label, labels, score or scores; every other column, in order, is a text, or, for
-    cross-encoders, a list of documents. The losses of embedding models come first, then those of cross-encoders that fit.
+    cross-encoders, a list of documents. Of large data the first 100,000 rows are looked at.
 
     Examples:
 
         likewise check pairs.csv
 
-        likewise check triplets.parquet --columns anchor,positive,negative
+        likewise check triplets.parquet --columns anchor,positive,negative --eval dev.parquet --model all-MiniLM-L6-v2 --all
     """
+    from likewise.cli.model_names import load_model
     from likewise.cross_encoder.data_checks import holds_lists
     from likewise.cross_encoder.family import PAIRS
     from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.training.data import checks
     from likewise.training.data.columns import LABEL_COLUMNS
-    from likewise.training.data.metadata import metadata_warnings
     from likewise.training.data.sources import Source
+    from likewise.training.data.symptoms import overlaps, symptoms
     from likewise.training.data.texts import TEXTS
 
     rows = Source(data, columns=split_names(columns)).load()
@@ -56,19 +69,78 @@ def check(
     for column in texts:
         checks.check_texts(rows, column, name)
     console.say(f"{name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
-    for warning in metadata_warnings(rows, texts, name):
+    if label is not None:
+        _show_labels(rows, label)
+    found = symptoms(rows, texts, label, name, None if model is None else load_model(model))
+    if evaluation is not None:
+        others = Source(evaluation, columns=split_names(columns)).load()
+        found += overlaps(
+            {"": rows},
+            {Path(evaluation).name: others},
+            dict.fromkeys(("train ", f"eval {Path(evaluation).name}"), texts),
+        )
+    for warning in found:
         console.say(warning, style="bold")
     fits, refusals = ([], {}) if lists else _verdicts(_declared(SENTENCE_TRANSFORMER), rows, TEXTS)
     for_pairs, refused_pairs = _verdicts(_declared(CROSS_ENCODER), rows, PAIRS)
-    for title, found in (("fits", fits), ("fits, for a cross-encoder", for_pairs)):
-        if found:
+    for title, some in (("start with", fits), ("start with, for a cross-encoder", for_pairs)):
+        if first := _to_start_with(some, rows, label):
             console.say(title, style="bold")
-            console.table(found)
-    if lists:  # nothing but losses over pairs takes them
-        refusals = refused_pairs
-    for reason, refused in refusals.items():
+            console.table(first)
+    if not every:
+        number = len(fits) + len(for_pairs)
+        console.say(f"{number} losses fit: `--all` lists them, and says why the others do not.")
+        return
+    for title, some in (("fits", fits), ("fits, for a cross-encoder", for_pairs)):
+        if some:
+            console.say(title, style="bold")
+            console.table(some)
+    for reason, refused in (
+        refused_pairs if lists else refusals
+    ).items():  # none but those over pairs take lists
         console.say(f"does not fit: {reason}", style="bold")
         console.table(refused)
+
+
+IN_BATCH = "batches of 64 or more (other rows are the negatives), batch_sampler: no_duplicates"
+START = {  # by use; of those that fit the first two, each with its reason and what batches it wants
+    "MultipleNegativesRankingLoss": ("the usual one for texts that belong together", IN_BATCH),
+    "OnlineContrastiveLoss": ("for 0 and 1: learns from the hard pairs of a batch", "batches of 32 or more"),
+    "SoftmaxLoss": ("for classes of pairs, as in natural language inference", "batches of 16 to 64"),
+    "CoSENTLoss": ("for grades: only their order matters", "batches of 16 to 64"),
+    "CosineSimilarityLoss": ("for grades that are calibrated similarities", "batches of 16 to 64"),
+    "TripletLoss": ("where the negatives are hard and in-batch ones are wrong", "batches of 16 to 64"),
+    "BatchAllTripletLoss": ("makes triplets of texts with classes", "batches of 32 or more, batch_sampler: group_by_label"),
+    "MarginMSELoss": ("learns a teacher's margins", "batches of 16 to 64"),
+    "LambdaLoss": ("for lists of documents, by nDCG", "batches of 8 to 16 lists"),
+    "BinaryCrossEntropyLoss": ("the usual one for pairs that are relevant or not", "batches of 16 to 64"),
+    "CrossEntropyLoss": ("for classes of pairs", "batches of 16 to 64"),
+    "MSELoss": ("learns a teacher's embeddings or scores", "batches of 16 to 64"),
+    "ContrastiveTensionLossInBatchNegatives": ("for texts alone", "batches of 64 or more"),
+}  # fmt: skip
+
+
+def _to_start_with(fits: Rows, rows: Dataset, label: str | None) -> list[tuple[str, str, str]]:
+    """One or two of the losses that fit, each with the reason and its batches."""
+    names = [name for name, _ in fits]
+    values = set() if label is None else {str(value) for value in rows[label][:1000]}
+    classes = bool(values) and all(value.isdigit() for value in values)
+    wrong = set() if classes and len(values) > 2 else {"SoftmaxLoss", "CrossEntropyLoss"}
+    if classes and len(values) > 2:
+        wrong = {"OnlineContrastiveLoss", "BinaryCrossEntropyLoss"}
+    chosen = [name for name in START if name in names and name not in wrong]
+    return [(name, *START[name]) for name in chosen or names][:2] if chosen else []
+
+
+def _show_labels(rows: Dataset, label: str) -> None:
+    """A bar for each label, or for each range of labels."""
+    from likewise.training.data.symptoms import MOST_ROWS, label_histogram
+
+    counts = label_histogram(rows[label][:MOST_ROWS])
+    most = max((count for _, count in counts), default=1)
+    console.table(
+        [(f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts]
+    )
 
 
 def _declared(family: ModelFamily) -> dict[str, Any]:
@@ -78,9 +150,6 @@ def _declared(family: ModelFamily) -> dict[str, Any]:
         for name, loss in family.loss_classes().items()
         if isinstance(getattr(loss, "takes", None), tuple)
     }
-
-
-Rows = list[tuple[str, str]]
 
 
 def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple[Rows, dict[str, Rows]]:

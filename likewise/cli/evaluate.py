@@ -234,12 +234,12 @@ def _evaluators(
 def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
     """A table's rows, its column of labels, and the others."""
     from likewise.training.data.columns import LABEL_COLUMNS
-    from likewise.training.data.metadata import metadata_warnings
+    from likewise.training.data.symptoms import symptoms
 
     rows = source.load()
     label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
     texts = [name for name in rows.column_names if name != label]
-    for warning in metadata_warnings(rows, texts, Path(source.source).name, FIX):
+    for warning in symptoms(rows, texts, label, Path(source.source).name, fix=FIX):
         console.say(warning, style="bold")
     return rows, label, texts
 

@@ -121,11 +121,13 @@ def test_what_cannot_be_measured_is_refused(refused: Callable[..., str]) -> None
 
 
 def test_check_lists_the_losses_that_fit_and_why_others_do_not(run: Callable[..., Any]) -> None:
-    result = run("check", "triplets.csv")
+    result = run("check", "triplets.csv", "--all")
     assert result.exit_code == 0, result.output
     header, rest = result.stdout.split("\nfits\n")
     fits, _, refusals = rest.partition("does not fit: ")
-    assert header == "triplets.csv: 6 rows, columns a, b, c"
+    assert header.startswith(
+        "triplets.csv: 6 rows, columns a, b, c\nstart with\n  MultipleNegativesRankingLoss  the usual one"
+    )
     assert "TripletLoss" in fits
     assert "trains on anchor=a, positive=b, negative=c" in fits
     assert "CoSENTLoss" not in fits
@@ -135,7 +137,7 @@ def test_check_lists_the_losses_that_fit_and_why_others_do_not(run: Callable[...
 
 def test_check_looks_at_the_labels_too(run: Callable[..., Any]) -> None:
     Path("stars.csv").write_text("a,b,score\nx y,y z,5\np q,q r,1\n")
-    result = run("check", "stars.csv")
+    result = run("check", "stars.csv", "--all")
     fits, _, refusals = result.stdout.partition("does not fit: ")
     assert "CoSENTLoss" in fits
     assert "CosineSimilarityLoss" not in fits
@@ -145,14 +147,14 @@ def test_check_looks_at_the_labels_too(run: Callable[..., Any]) -> None:
 
 def test_check_says_how_labels_become_numbers_and_names_the_reason_once(run: Callable[..., Any]) -> None:
     Path("named.csv").write_text("text,label\nx y,red\np q,blue\n")
-    output = run("check", "named.csv").stdout
+    output = run("check", "named.csv", "--all").stdout
     assert output.count("not numbers (row 0: 'red')") == 1
     assert "class_encode_column('label')" in output
     assert re.search(r"BatchHardTripletLoss +takes one whole number \(the class\) per row", output)
 
 
 def test_check_numbers_columns_of_one_role(run: Callable[..., Any]) -> None:
-    assert "trains on sentence=a, sentence 2=b, sentence 3=c" in run("check", "triplets.csv").stdout
+    assert "trains on sentence=a, sentence 2=b, sentence 3=c" in run("check", "triplets.csv", "--all").stdout
 
 
 def test_check_warns_of_a_column_that_is_metadata(run: Callable[..., Any]) -> None:
@@ -167,6 +169,49 @@ def test_check_warns_of_a_column_that_is_metadata(run: Callable[..., Any]) -> No
     assert output.count("Column 'source' of faq.csv has 2 different values in 30 rows ('wiki', 'mail')") == 1
     assert "`dataset.remove_columns('source')`" in output
     assert "Column 'answer'" not in output
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "first"),
+    [
+        ("a,b", "x {i},y {i}", ["MultipleNegativesRankingLoss"]),
+        ("a,b,label", "x {i},y {i},{bit}", ["OnlineContrastiveLoss", "CoSENTLoss"]),
+        ("a,b,score", "x {i},y {i},0.{i}", ["CoSENTLoss", "CosineSimilarityLoss"]),
+        ("a,b,label", "x {i},y {i},{third}", ["SoftmaxLoss", "CoSENTLoss"]),
+        ("text,label", "x {i},{third}", ["BatchAllTripletLoss"]),
+    ],
+)
+def test_check_names_one_or_two_losses_to_start_with_and_why(
+    run: Callable[..., Any], header: str, row: str, first: list[str]
+) -> None:
+    lines = [row.format(i=i, bit=i % 2, third=i % 3) for i in range(30)]
+    Path("data.csv").write_text("\n".join([header, *lines]))
+    result = run("check", "data.csv")
+    assert result.exit_code == 0, result.output
+    shown = result.stdout.partition("start with\n")[2].splitlines()
+    named = [line.split()[0] for line in shown if line.startswith("  ")]
+    assert named[: len(first)] == first
+    assert "batches of" in shown[0]
+    assert "losses fit: `--all` lists them" in result.stdout
+    assert "does not fit" not in result.stdout
+
+
+def test_check_shows_how_many_rows_each_label_has(run: Callable[..., Any]) -> None:
+    Path("data.csv").write_text("a,b,label\n" + "".join(f"x {i},y {i},{int(i > 9)}\n" for i in range(40)))
+    lines = [line.split() for line in run("check", "data.csv").stdout.splitlines()]
+    assert ["label", "0", "10", "#" * 10] in lines
+    assert ["label", "1", "30", "#" * 30] in lines
+
+
+def test_check_finds_what_a_model_would_cut_and_what_is_in_both_tables(
+    run: Callable[..., Any], model_folder: str
+) -> None:
+    rows = [f"{'word ' * 200}{i},answer {i}" for i in range(40)]
+    Path("train.csv").write_text("\n".join(["a,b", *rows]))
+    Path("dev.csv").write_text("\n".join(["a,b", *rows[:20], *(f"new {i},{i}!" for i in range(20))]))
+    output = run("check", "train.csv", "--eval", "dev.csv", "--model", model_folder).stdout
+    assert "100% of 40 texts in column 'a' of train.csv are longer than the 64 tokens" in output
+    assert "50.0% of the rows of the evaluation data 'dev.csv' are training data as well" in output
 
 
 def test_check_names_a_cell_that_is_no_text(refused: Callable[..., str]) -> None:

@@ -166,9 +166,7 @@ def check_texts(dataset: Dataset, column: str, where: str) -> None:
         ValueError: It holds something else, or nothing in some row.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    empty: list[int] = []
     for start, chunk in chunks(dataset, column, where):
         refuse_missing(chunk, start, column, where, "no text")
         kind = chunk.type
@@ -180,12 +178,6 @@ def check_texts(dataset: Dataset, column: str, where: str) -> None:
                 f"label, rename it with `dataset.rename_column({column!r}, 'label')`; if it is neither, remove it with "
                 f"`dataset.remove_columns({column!r})`."
             )
-        else:
-            empty += (start + pc.indices_nonzero(pc.equal(pc.binary_length(chunk), 0)).to_numpy()).tolist()
-    if empty:
-        logger.warning(
-            "Column %r of %s has %d empty texts, the first in row %d.", column, where, len(empty), empty[0]
-        )
 
 
 def chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.Array]]:

@@ -62,11 +62,13 @@ class TrainingPlan:
         train: The training data sets.
         evaluation: The evaluation data sets.
         settings: Further lines, by title.
+        overlaps: What looks wrong of training and evaluation data together, in sentences.
     """
 
     train: tuple[DataSetPlan, ...]
     evaluation: tuple[DataSetPlan, ...]
     settings: Mapping[str, str]
+    overlaps: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[tuple[str, str]]:
@@ -74,9 +76,8 @@ class TrainingPlan:
         lines = [(f"train {data.name}".strip(), data.describe()) for data in self.train]
         lines += [(f"evaluate {data.name}".strip(), data.describe()) for data in self.evaluation]
         lines += list(self.settings.items())
-        return lines + [
-            ("warning", text) for data in (*self.train, *self.evaluation) for text in data.warnings
-        ]
+        texts = [text for data in (*self.train, *self.evaluation) for text in data.warnings]
+        return lines + [("warning", text) for text in (*texts, *self.overlaps)]
 
     def __str__(self) -> str:
         lines = self.lines

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -14,7 +15,7 @@ from likewise.training.data import checks
 from likewise.training.data.columns import LABEL_COLUMNS, column_names
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family
-from likewise.training.data.metadata import metadata_warnings
+from likewise.training.data.symptoms import symptoms
 from likewise.training.data.texts import TEXTS, routes_of
 from likewise.training.run.arguments import BatchSamplers
 
@@ -62,7 +63,7 @@ def plan_data_set(
     """
     from datasets import Dataset, IterableDataset
 
-    where = f"the {split} data set {name!r}" if name else f"the {split} data"
+    where = _named(name, split)
     if not isinstance(dataset, Dataset | IterableDataset):
         raise TypeError(
             f"T{where[1:]} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
@@ -86,7 +87,7 @@ def plan_data_set(
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.check_ids(rows, column, where)
-    read = family.checked_columns(rows, texts, loss, where, modalities)
+    family.checked_columns(rows, texts, loss, where, modalities)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
         family.check_labels(rows, label, texts, loss, shape, where)
@@ -96,7 +97,6 @@ def plan_data_set(
             f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
         )
     roles = texts if shape is None else checks.roles_in(shape, len(texts))
-    warnings = tuple(metadata_warnings(rows, texts, where)) if read == list(texts) else ()
     return DataSetPlan(
         name=name,
         texts=texts,
@@ -109,7 +109,6 @@ def plan_data_set(
         ids=ids,
         routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
         has_classes=shape is not None and shape.label is Label.CLASS,
-        warnings=warnings,
     )
 
 
@@ -185,9 +184,25 @@ def plan_data_sets(
         )
         for name, dataset in data.items()
     ]  # fmt: skip
+    plans = [_with_symptoms(plan, data[plan.name], split, model, family) for plan in plans]
     for warning in [warning for plan in plans for warning in plan.warnings]:
         logger.warning("%s", warning)
     return plans
+
+
+def _with_symptoms(plan: DataSetPlan, dataset: Any, split: str, model: Any, family: Family) -> DataSetPlan:
+    """The plan, with what looks wrong of its data. The limit that cuts texts is looked at where each is read by itself."""
+    if plan.is_collated:
+        return plan
+    label = plan.label if plan.uses_label else None
+    counted = model if split == "training" and family.keeps_tokens else None
+    return replace(
+        plan, warnings=tuple(symptoms(dataset, plan.texts, label, _named(plan.name, split), counted))
+    )
+
+
+def _named(name: str, split: str) -> str:
+    return f"the {split} data set {name!r}" if name else f"the {split} data"
 
 
 def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from likewise.training.data.data_set_plan import TrainingPlan
+from likewise.training.data.loading import by_name
+from likewise.training.data.symptoms import overlaps
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
+
+
+def plan_of_run(trainer: Any) -> TrainingPlan:
+    """What a trainer's run will do, with what looks wrong."""
+    plans = trainer.plans
+    settings = settings_in_words(trainer.args, len(plans["train"]), trainer.evaluator, trainer.optimizer)
+    texts = {f"{split} {plan.name}": plan.texts for split, some in plans.items() for plan in some}
+    found = overlaps(by_name(trainer.train_dataset), by_name(trainer.eval_dataset), texts)
+    return TrainingPlan(tuple(plans["train"]), tuple(plans["eval"]), settings, tuple(found))
 
 
 def settings_in_words(args: Any, num_data_sets: int, evaluator: Any, optimizer: Any = None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from likewise.modules.text import KeptTokens
 from likewise.training.data import loading
 from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.data_collator import agree, makes_batches
-from likewise.training.data.data_set_plan import DataSetPlan, TrainingPlan
+from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
 from likewise.training.data.loading import by_name
 from likewise.training.data.plan import plan_data_sets
@@ -39,7 +39,7 @@ from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
 from likewise.training.run.reporting import RunReport, reported
-from likewise.training.run.settings import settings_in_words
+from likewise.training.run.settings import plan_of_run
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
@@ -367,8 +367,7 @@ class BaseTrainer(Trainer):
             self._evaluation_names,
             lambda prefix: self._evaluators_metrics(prefix, write=False),
         )
-        settings = settings_in_words(self.args, len(self.plans["train"]), self._evaluator, self.optimizer)
-        plan = TrainingPlan(tuple(self.plans["train"]), tuple(self.plans["eval"]), settings)
+        plan = plan_of_run(self)
         if self.is_world_process_zero():
             print(plan)
         try:
