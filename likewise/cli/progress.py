@@ -21,13 +21,19 @@ from transformers.trainer_callback import PrinterCallback
 
 from likewise.cli import console
 
-LINES = 8  # of a whole run, where there is no terminal
+EVERY_S = 5.0  # seconds between lines, where there is no terminal
 
 
 class TrainingProgress(TrainerCallback):  # type: ignore[misc]
-    """Shows steps, the loss and tokens per second; and the metrics of each evaluation."""
+    """Shows steps, the loss, tokens per second and the time left; and the metrics of each evaluation.
 
-    def __init__(self) -> None:
+    Args:
+        limit_s: The training ends after so many seconds, wherever it is; None for its own end.
+    """
+
+    def __init__(self, limit_s: float | None = None) -> None:
+        self.limit_s = limit_s
+        self._said = 0.0
         self.num_tokens = 0
         self.seconds = 0.0
         self._loss = ""
@@ -61,11 +67,15 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]
         self.seconds = time.perf_counter() - self._start
         numbers = f"{self._loss}{self.num_tokens / self.seconds:,.0f} tokens/s"
         self._bar.update(self._task, completed=state.global_step, numbers=numbers)
-        every = max(1, state.max_steps // LINES)
-        if not console.out.is_terminal and (
-            state.global_step % every == 0 or state.global_step == state.max_steps
-        ):
-            console.say(f"training  step {state.global_step:>5,} of {state.max_steps:,}  {numbers}")
+        if self.limit_s is not None and self.seconds > self.limit_s and state.global_step < state.max_steps:
+            control.should_training_stop = True
+            console.say(f"The training ends at step {state.global_step:,}, after {self.seconds:.0f} s.")
+        is_last = state.global_step == state.max_steps
+        if not console.out.is_terminal and (is_last or self.seconds - self._said >= EVERY_S):
+            self._said = self.seconds
+            left_s = self.seconds / state.global_step * (state.max_steps - state.global_step)
+            left = "" if is_last else f"  {left_s:.0f} s left"
+            console.say(f"training  step {state.global_step:>5,} of {state.max_steps:,}  {numbers}{left}")
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any

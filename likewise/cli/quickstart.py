@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from likewise.recipes.quickstart.docstrings import Described
 
 QUESTION = "parse a date string"
+SECONDS = 50.0  # of training, at the pace of the first steps
+LIMIT_S = 75.0  # after which it ends, should the machine have become slower
 
 
 def quickstart(
@@ -26,7 +29,10 @@ def quickstart(
         str, typer.Option(help="Folder or Hub name of the model to start from.")
     ] = DEFAULT_MODEL,
     out: Annotated[Path, typer.Option(help="Folder for the data, the model and the index.")] = Path("demo"),
-    pairs: Annotated[int, typer.Option(min=2, help="How many pairs to train on.")] = 4096,
+    pairs: Annotated[
+        int | None,
+        typer.Option(min=2, help="How many pairs to train on; else as many as this machine can in a minute."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Decides which pairs, and all that is random in training.")] = 42,
 ) -> None:
     """Train a model on this machine's own text, and see that it helped.
@@ -35,13 +41,22 @@ def quickstart(
     installed here, and is measured on the standard library, which it does not see in training. Nothing but the model is downloaded;
     two CPU cores need a few minutes.
     """
-    data = harvest(pairs, seed)
+    from likewise.recipe import read_recipe
+    from likewise.recipes.quickstart.docstrings import installed_packages
+    from likewise.recipes.quickstart.pace import BATCH, STEPS, pairs_in
+    from likewise.tables import quiet_datasets
+
+    data = harvest(BATCH * STEPS if pairs is None else pairs, seed)
+    if pairs is None:
+        console.say("Measuring the pace of this machine by a few steps ...")
+        with quiet_datasets():
+            number = pairs_in(SECONDS, model, data.train)
+        data = replace(data, train=installed_packages(number, seed, data.held_out))
     recipe = data.write(out, model, seed)
     _introduce(model, data)
-
-    from likewise.recipe import read_recipe
-
-    outcome = run(read_recipe(recipe, out), also=("_accuracy@1",))
+    outcome = run(
+        read_recipe(recipe, out), also=("_accuracy@1",), limit_s=None if pairs is not None else LIMIT_S
+    )
     index = _save_index(out / "library", outcome, data.held_out)
     _conclude(out, outcome, index)
 
@@ -59,7 +74,7 @@ def _introduce(model: str, data: Harvest) -> None:
                 f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as",
             ),
             ("", f'"{example.sentence}"  {example.name}'),
-            ("measure on", f"{len(data.held_out):,} functions of the standard library, not seen in training"),
+            ("measure on", f"{len(data.measured):,} functions of the standard library, not seen in training"),
         ]
     )
     console.say()

