@@ -15,9 +15,12 @@ MAX_SAMPLE_ITEMS = 5
 # Markdown is read inside of <code> as well; entities are not.
 ENTITIES = str.maketrans({c: f"&#{ord(c)};" for c in "&<>|*_`[]~$\\"} | {"\n": "<br>", "\r": None})
 
+NAMES = str.maketrans({c: f"&#{ord(c)};" for c in "<>|"} | {"\n": " "})  # of columns, which may be anything
+
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], centred: bool = False) -> str:
-    """A table; every row has a cell for each column of the header."""
+    """A table; every row has a cell for each column of the header, whose names show as they are."""
+    header = [name.translate(NAMES) for name in header]
     widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
     rule = [":" + "-" * width + (":" if centred else "-") for width in widths]
     cells = [[f" {cell:<{width}} " for cell, width in zip(row, widths, strict=True)] for row in rows]

@@ -13,12 +13,16 @@ from rich.console import Console
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
+# What moves the cursor, colours or turns the writing of a terminal, were it in somebody's text: shown, not done.
+CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "\t\n"} | dict.fromkeys(
+    [0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError)  # how the package refuses what it cannot do
 
 
 def say(text: str = "", style: str | None = None) -> None:
     """Print a line as it is: no markup, no wrapping."""
-    out.print(text, style=style, markup=False, soft_wrap=True)
+    out.print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int = 2) -> None:
@@ -43,7 +47,7 @@ def _is_number(cell: str) -> bool:
 
 def fail(error: BaseException) -> None:
     """Print what went wrong, in red, to stderr."""
-    err.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
+    err.print(f"Error: {error}".translate(CONTROLS), style="red", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -88,4 +92,4 @@ class _Notes(logging.Handler):
         text: Any = record.getMessage()
         if text not in self._shown:
             self._shown.add(text)
-            err.print(f"Note: {text}", style="yellow", markup=False, soft_wrap=True)
+            err.print(f"Note: {text}".translate(CONTROLS), style="yellow", markup=False, soft_wrap=True)

@@ -221,6 +221,12 @@ def test_evaluators_of_a_kind_share_a_table_with_a_column_each(model: SentenceTr
     assert "| **cosine_accuracy** | **0.2500** | **0.2500** |" in text
 
 
+def test_a_tables_header_shows_names_as_they_are() -> None:
+    text = markdown.table(["<img src=x onerror=alert(1)> | `b`"], [["1"]])
+    assert "<" not in text
+    assert text.splitlines()[0].count("|") == 2
+
+
 # The log
 
 
