@@ -20,7 +20,7 @@ import runpy
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,12 @@ def blocks(page: str) -> list[Block]:
     return found
 
 
-def check_page(path: Path) -> None:
-    """Do all that a page shows, in the current folder, which it may write to."""
+def check(shown: Iterable[Block], page: str) -> None:
+    """Do what the blocks of a page show, in the current folder, which they may write to."""
     names: dict[str, Any] = {"__name__": "__main__"}
     printed: str | None = None
-    for block in blocks(path.read_text(encoding="utf-8")):
-        where = f"{path.name}:{block.line}"
+    for block in shown:
+        where = f"{page}:{block.line}"
         if block.title:
             Path(block.title).parent.mkdir(parents=True, exist_ok=True)
             Path(block.title).write_text(block.text, encoding="utf-8")
@@ -102,6 +102,8 @@ def heard() -> Iterator[io.StringIO]:
 
 def run_python(code: str, names: dict[str, Any], where: str) -> str:
     """Run code; what it prints, with the error that it ends in where it names one in a comment: `# ValueError`."""
+    if "compat.install()" in code:  # for good, so in a process of its own
+        return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
     with heard() as stream:
         try:
             exec(compile(code, where, "exec"), names)
@@ -120,11 +122,6 @@ def commands(session: str) -> Iterator[tuple[str, str]]:
         yield command, expected
 
 
-def is_alone(script: str) -> bool:
-    """Whether a script starts no processes of its own, which would read this program's main file in its place."""
-    return script.endswith(".py") and "__main__" not in Path(script).read_text(encoding="utf-8")
-
-
 def run_command(command: str, where: str) -> str:
     """Do what a command does, as far as it can be done here, and return what it prints.
 
@@ -140,9 +137,9 @@ def run_command(command: str, where: str) -> str:
 
             result = CliRunner().invoke(app, rest)
             return str(result.output if result.exit_code else result.stdout)
-        if program == "python" and is_alone(rest[0]):
+        if program == "python" and rest[0].endswith(".py"):
             with heard() as stream, patch.object(sys, "argv", rest):
-                runpy.run_path(rest[0], run_name="__main__")
+                runpy.run_path(str(Path(rest[0]).resolve()), run_name="__main__")
             return stream.getvalue()
         if program in ("python", "torchrun"):
             full = [str(Path(sys.executable).parent / program), *rest]

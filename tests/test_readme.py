@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pages import blocks, check
 from small import small_model_folder
 
 from likewise import CrossEncoder
@@ -32,6 +33,14 @@ def test_the_python_examples_run(
     assert Path("my-model/modules.json").is_file()
 
 
+@pytest.mark.slow
+def test_the_terminal_session_prints_what_it_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    session = [block for block in blocks(README) if block.title or block.kind == "console"]
+    assert len(session) > 3
+    check(session, "README.md")
+
+
 def test_every_command_is_there() -> None:
     from likewise.cli import app
 
@@ -41,7 +50,7 @@ def test_every_command_is_there() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    for document in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+    for document in (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))):
         for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
 
