@@ -78,8 +78,10 @@ NAMES = {
 
 
 def found(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
-    return getattr(import_module(module), attribute)
+    """What a dotted name stands for."""
+    owner, _, attribute = name.rpartition(".")
+    in_a_class = owner.rpartition(".")[2][0].isupper()
+    return getattr(found(owner) if in_a_class else import_module(owner), attribute)
 
 
 def test_no_module_with_public_names_is_forgotten() -> None:
@@ -156,6 +158,21 @@ def test_every_page_is_in_the_site_and_in_its_search(site: Path) -> None:
     assert (
         "var __index = " in (site / "search.js").read_text(encoding="utf-8")[:100]
     )  # for pages opened as files
+
+
+@pytest.mark.slow
+def test_every_name_on_an_api_page_says_what_it_is(site: Path) -> None:
+    silent = []
+    for name, page in NAMES.items():
+        html = (site / "api" / f"{page.stem}.html").read_text(encoding="utf-8")
+        part = re.split(r"<h[234] ", html.partition(f'<h3 id="{name}"')[2], maxsplit=1)[0]
+        said = [
+            re.sub(r"<[^>]+>", "", text).strip()
+            for text in re.findall(r"<p(?: [^>]*)?>(.*?)</p>", part, re.DOTALL)
+        ]
+        if not any(text and not text.startswith("Bases:") for text in said):
+            silent.append(name)
+    assert silent == []
 
 
 @pytest.mark.slow

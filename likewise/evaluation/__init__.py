@@ -17,7 +17,8 @@ from likewise.evaluation.translation import TranslationEvaluator
 from likewise.evaluation.triplet import TripletEvaluator
 from likewise.similarity import SimilarityFunction
 
-BaseEvaluator = SentenceEvaluator  # the reference's newer name
+BaseEvaluator = SentenceEvaluator
+"""The reference's newer name of SentenceEvaluator."""
 
 __all__ = [
     "BaseEvaluator",

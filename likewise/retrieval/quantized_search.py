@@ -219,6 +219,8 @@ semantic_search_faiss = SearchLibrary(
     _faiss_fetch,
     lambda index: int(index.ntotal),
 ).search
+"""Search by faiss in embeddings that were quantised to float32, uint8 or ubinary; arguments as `SearchLibrary.search` has them."""
 semantic_search_usearch = SearchLibrary(
     "usearch", ("float32", "int8", "binary", "ubinary"), _usearch_build, _usearch_find, _usearch_fetch, len
 ).search
+"""Search by usearch in float32, int8, binary or ubinary; arguments as `SearchLibrary.search` has them."""

@@ -7,8 +7,14 @@ from likewise.cross_encoder.evaluation.correlation import CrossEncoderCorrelatio
 from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEvaluator
 
 CEBinaryAccuracyEvaluator = CrossEncoderClassificationEvaluator
+"""The older name of CrossEncoderClassificationEvaluator."""
 CEBinaryClassificationEvaluator = CrossEncoderClassificationEvaluator
+"""The older name of CrossEncoderClassificationEvaluator."""
 CEF1Evaluator = CrossEncoderClassificationEvaluator
+"""The older name of CrossEncoderClassificationEvaluator."""
 CESoftmaxAccuracyEvaluator = CrossEncoderClassificationEvaluator
+"""The older name of CrossEncoderClassificationEvaluator."""
 CECorrelationEvaluator = CrossEncoderCorrelationEvaluator
+"""The older name of CrossEncoderCorrelationEvaluator."""
 CERerankingEvaluator = CrossEncoderRerankingEvaluator
+"""The older name of CrossEncoderRerankingEvaluator."""
