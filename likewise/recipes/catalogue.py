@@ -35,9 +35,9 @@ class ListedRecipe:
 
     @property
     def minutes(self) -> str:
-        """How many minutes it took, as its header says."""
+        """How many minutes it took, as its header says; "?" where it says that nobody has measured."""
         found = re.search(r"^#? +minutes +([\d.]+)", self.text, re.MULTILINE)
-        return found[1] if found else ""
+        return found[1] if found else "?"
 
 
 def listed_recipes() -> Mapping[str, ListedRecipe]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from likewise.evaluation import EmbeddingSimilarityEvaluator, InformationRetrievalEvaluator, SentenceEvaluator
 from likewise.evaluation.bootstrap import bootstrap_interval, paired_test
+from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
 from likewise.training.data.sources import Source
 
@@ -65,27 +66,31 @@ def read(
         columns: The names of the columns, with those that they have in the file.
         hub_columns: The same for the Hub; None for the same names.
         where: Rows of the file are kept where these columns have these values.
-        rows: Keep the first so many; None for all.
+        rows: So many of them, drawn at random, for files are often sorted; always the same. None for all.
     """
     if data is not None:
-        return Source(str(data / file), columns=columns, where=where or {}, max_rows=rows).load()
-    name, subset, split = hub
-    return Source(name, subset or None, split, hub_columns or columns, max_rows=rows).load()
+        found = Source(str(data / file), columns=columns, where=where or {}).load()
+    else:
+        name, subset, split = hub
+        found = Source(name, subset or None, split, hub_columns or columns).load()
+    return found if rows is None else found.shuffle(seed=0).select(range(min(rows, len(found))))
 
 
-def sts_test(data: Path | None, language: str = "en") -> EmbeddingSimilarityEvaluator:
-    """The STS benchmark's test set; in another language, translated by machine."""
+def sts_test(
+    data: Path | None, language: str = "en", entries: int | None = None
+) -> EmbeddingSimilarityEvaluator:
+    """The STS benchmark's test set, for embeddings cut to their first entries; in another language, translated by machine."""
     hub = ("sentence-transformers/stsb", "", "test")
     if language != "en":
         hub = ("PhilipMay/stsb_multi_mt", language, "test")
     others = {**STS_COLUMNS, "score": "similarity_score"} if language != "en" else None
     rows = read(data, f"sts/stsb-multi/{language}-test.parquet", hub, STS_COLUMNS, others)
     first, second, scores = (list(rows[name]) for name in STS_COLUMNS)
-    return EmbeddingSimilarityEvaluator(first, second, scores, name=f"stsb-{language}")
+    return EmbeddingSimilarityEvaluator(first, second, scores, name=f"stsb-{language}", truncate_dim=entries)
 
 
 def sts_train(data: Path | None, rows: int) -> Dataset:
-    """The first rows of the STS benchmark's training set: two sentences and how alike they are."""
+    """So many rows of the STS benchmark's training set: two sentences and how alike they are."""
     hub = ("sentence-transformers/stsb", "", "train")
     return read(data, "sts/stsb-multi/en-train.parquet", hub, STS_COLUMNS, rows=rows)
 
@@ -169,6 +174,12 @@ def measure(evaluator: SentenceEvaluator, model: Any) -> Measurement:
     found = evaluator.measure(model)
     evaluator.report(model, found)
     return found[str(evaluator.primary_metric).removeprefix(f"{evaluator.name}_")]
+
+
+def measure_each(evaluators: Mapping[Any, SentenceEvaluator], model: Any) -> dict[Any, Measurement]:
+    """Each evaluator's primary metric of the model, which embeds no text twice."""
+    with sharing_embeddings(model):
+        return {name: measure(evaluator, model) for name, evaluator in evaluators.items()}
 
 
 def with_interval(measurement: Measurement) -> str:

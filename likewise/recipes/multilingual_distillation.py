@@ -15,8 +15,9 @@ The student begins as a copy of the teacher, all-MiniLM-L6-v2, which knows littl
 their translations, and learns by MSELoss to give both the teacher's embedding of the English one.
 
 Pairs: German from ${data}/parallel/multi30k, French and Chinese from ${data}/parallel/manythings, without those of Tatoeba's
-test set, and without English sentences of the STS benchmark's test set, whose translations it is measured with. Of each
-language some pairs are held out: how often is the translation nearest to its original, and the other way round?
+test set, and without English sentences of the STS benchmark's test set, whose translations it is measured with; without
+`--data`, subtitles of talks. Of each language some pairs are held out: how often is the translation nearest to its original,
+and the other way round?
 
 Reference: Reimers and Gurevych 2020, https://arxiv.org/abs/2004.09813.
 """
@@ -36,10 +37,11 @@ from likewise import (
     losses,
 )
 from likewise.evaluation import SentenceEvaluator, TranslationEvaluator
-from likewise.recipes.common import sts_test
-from likewise.training.data.sources import Source
+from likewise.recipes.common import read, sts_test
 
-PAIRS = {
+TALKS, HUB_ROWS = "sentence-transformers/parallel-sentences-talks", 100_000
+HUB_LANGUAGES = {"zh": "zh-cn"}
+PAIRS: dict[str, tuple[str, dict[str, bool]]] = {
     "de": ("parallel/multi30k/train.parquet", {}),
     "fr": ("parallel/manythings/en-fr.parquet", {"in_tatoeba_test": False}),
     "zh": ("parallel/manythings/en-zh.parquet", {"in_tatoeba_test": False}),
@@ -49,10 +51,14 @@ PAIRS = {
 def main() -> None:
     """Run the recipe and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="the folder with the data sets")
+    parser.add_argument("--data", type=Path, help="the folder with the data sets; else from the Hub")
     parser.add_argument("--out", type=Path, default=Path("models/multilingual_distillation"))
     parser.add_argument(
-        "--teacher", default="all-MiniLM-L6-v2", help="the teacher, and where the student begins"
+        "--model",
+        "--teacher",
+        dest="teacher",
+        default="all-MiniLM-L6-v2",
+        help="the teacher, and where the student begins",
     )
     parser.add_argument("--pairs", type=int, default=8000, help="pairs to train on, for each language")
     parser.add_argument("--held-out", type=int, default=300, help="pairs to measure with, for each language")
@@ -85,11 +91,13 @@ def main() -> None:
         print(f"{name:<16} {metric:<16} {before[name]:>8.4f} {after[name]:>8.4f}")
 
 
-def pairs(data: Path, language: str, seed: int) -> Dataset:
+def pairs(data: Path | None, language: str, seed: int) -> Dataset:
     """English sentences, each once, with a translation, in random order."""
     file, where = PAIRS[language]
     columns = {"english": "en", "translation": language}
-    found = Source(str(data / file), columns=columns, where=where).load().shuffle(seed=seed)
+    hub = (TALKS, f"en-{HUB_LANGUAGES.get(language, language)}", f"train[:{HUB_ROWS}]")
+    talks = {"english": "english", "translation": "non_english"}
+    found = read(data, file, hub, columns, talks, where).shuffle(seed=seed)
     test = sts_test(data)
     seen = {*test.sentences1, *test.sentences2}
     kept = []

@@ -48,7 +48,9 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("models/train_from_nothing"), help="where the model is saved"
     )
-    parser.add_argument("--teacher", default="all-MiniLM-L6-v2", help="the model to distil")
+    parser.add_argument(
+        "--model", "--teacher", dest="teacher", default="all-MiniLM-L6-v2", help="the model to distil"
+    )
     parser.add_argument("--vocabulary", type=int, default=16_000, help="tokens")
     parser.add_argument(
         "--distilled-captions", type=int, default=8_000, help="captions that the teacher embeds"

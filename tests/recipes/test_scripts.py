@@ -165,3 +165,183 @@ def test_a_model_learns_the_margins_of_a_cross_encoder(
     rows = script.triplets(found, 20, seed=1)
     assert len(set(rows)) == 20
     assert all(right in found[query][1] and wrong in found[query][0] for query, right, wrong in rows)
+
+
+SCORE = r"-?\d\.\d{4}"
+INTERVAL = rf"{SCORE} \({SCORE} to {SCORE}\)"
+DIFFERENCE = r"[+-]\d\.\d{4} \([+-]\d\.\d{4} to [+-]\d\.\d{4}\)"
+
+
+def table_of(printed: str, first: str) -> list[list[str]]:
+    """The rows of the table whose header begins so, in cells."""
+    lines = printed.splitlines()
+    start = next(number for number, line in enumerate(lines) if re.match(rf"{re.escape(first)}  ", line))
+    rows = []
+    for line in lines[start + 1 :]:
+        if not line:
+            break
+        rows.append(re.split(r" {2,}", line.strip()))
+    return rows
+
+
+@pytest.mark.slow
+def test_matryoshka_has_a_line_for_each_size_beside_the_model_without(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("matryoshka_sizes", "--sizes", "32", "8", saves=False)
+    rows = table_of(capsys.readouterr().out, "entries")
+    assert [row[0] for row in rows] == ["32", "8"]
+    for _, *scores, gain in rows:
+        assert len(scores) == 3
+        assert all(re.fullmatch(SCORE, score) for score in scores)
+        assert re.fullmatch(DIFFERENCE, gain)
+        assert float(gain.split()[0]) == pytest.approx(float(scores[2]) - float(scores[1]), abs=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [[], ["32", "8"]])
+def test_adaptive_layers_are_measured_with_their_speed_after_each_layer(
+    sizes: list[str], run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("adaptive_layers", *(["--sizes", *sizes] if sizes else []), saves=False)
+    rows = table_of(capsys.readouterr().out, "layers")
+    assert [row[:2] for row in rows] == [[layers, size] for layers in "21" for size in sizes or ["32"]]
+    for *_, before, after, speed in rows:
+        assert re.fullmatch(SCORE, before)
+        assert re.fullmatch(SCORE, after)
+        assert re.fullmatch(r"\d+\.\d", speed)
+
+
+@pytest.mark.slow
+def test_a_student_with_fewer_layers_comes_nearer_to_its_teacher(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("distil_layers", "--layers", "1", saves=False)
+    rows = table_of(capsys.readouterr().out, "model")
+    assert [row[0] for row in rows] == ["teacher", "1 layers, before", "1 layers, after"]
+    assert all(re.fullmatch(INTERVAL, row[1]) for row in rows)
+    assert rows[0][2] == "1.0"
+
+
+@pytest.mark.slow
+def test_fewer_dimensions_are_compared_as_components_cut_and_int8(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    script, _ = run("distil_dimensions", "--entries", "8", saves=False)
+    rows = table_of(capsys.readouterr().out, "model")
+    assert [row[0] for row in rows][:4] == [
+        "all 32 entries",
+        "the first 8",
+        "8 components",
+        "8 components, embeddings in int8",
+    ]
+    assert rows[4][0].startswith("8 components, weights in int8")
+    assert all(re.fullmatch(INTERVAL, row[1]) for row in rows)
+
+    model = SentenceTransformer(str(tmp_path / "teacher"), device="cpu")
+    texts = sentences(50)
+    embeddings = model.encode(texts)
+    smaller = script.with_components(model, embeddings, 8)
+    smaller.save_pretrained(str(tmp_path / "smaller"))
+    found = SentenceTransformer(str(tmp_path / "smaller"), device="cpu").encode(texts)
+    centred = embeddings - embeddings.mean(axis=0)
+    assert found.shape == (50, 8)
+    own = np.linalg.svd(centred, compute_uv=False)[:8] ** 2
+    assert np.allclose(((found - found.mean(axis=0)) ** 2).sum(axis=0), own, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_tsdae_restores_damaged_captions(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run("tsdae", saves=False)
+    printed = capsys.readouterr().out
+    assert "40 rows: damaged, original=sentence -> DenoisingAutoEncoderLoss" in printed
+    ((name, before, after, gain),) = table_of(printed, "measured with")
+    assert name == "stsb-test"
+    assert re.fullmatch(DIFFERENCE, gain)
+    assert float(gain.split()[0]) == pytest.approx(float(after) - float(before), abs=2e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pairs", [False, True])
+def test_gpl_learns_the_margins_of_a_teacher_of_either_kind(
+    pairs: bool, run: Callable[..., Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = []
+    if pairs:
+        encoder = small_model_folder(tmp_path / "encoder")
+        CrossEncoder(encoder, num_labels=1, device="cpu").save_pretrained(str(tmp_path / "reranker"))
+        teacher = ["--teacher", str(tmp_path / "reranker")]
+    run("gpl", "--layers", "1", "--queries", "20", *teacher, saves=False)
+    printed = capsys.readouterr().out
+    assert "-> MarginMSELoss" in printed
+    ((name, *_, gain),) = table_of(printed, "measured with")
+    assert name == "questions"
+    assert re.fullmatch(DIFFERENCE, gain)
+    assert re.search(rf"the teacher's model, all layers: {SCORE}$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_domain_adaptation_compares_with_and_without_the_domains_texts(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("domain_adaptation", "--queries", "20", saves=False)
+    printed = capsys.readouterr().out
+    rows = table_of(printed, "trained on")
+    assert [row[0] for row in rows] == ["as it is", "labelled pairs", "domain alone", "domain, then pairs"]
+    assert rows[0][2].startswith("+0.0000")
+    assert re.search(rf"what reading the domain first adds: {DIFFERENCE}$", printed, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_search_prints_its_trials_and_stops_those_that_lag_behind(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("hyperparameter_search", "--batch-size", "8", "--measured-every", "2", "--trials", "6", saves=False)
+    printed = capsys.readouterr().out
+    rows = table_of(printed, "trial")
+    assert [row[0] for row in rows] == list("012345")
+    stopped = [row for row in rows if "yes" in row]
+    assert stopped
+    assert all(int(row[-2]) < 8 for row in stopped)
+    whole = {row[0]: float(row[-1]) for row in rows if row not in stopped}
+    best = re.findall(r"^best: trial (\d)$", printed, re.MULTILINE)
+    assert whole[best[0]] == max(whole.values())
+    ((name, *_, gain),) = table_of(printed, "measured with")
+    assert name == "stsb-test"
+    assert re.fullmatch(DIFFERENCE, gain)
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_one_of_them_prints(
+    run: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("distributed", "--queries", "20", "--rows", "32", "--batch-size", "16", saves=False)
+    printed = capfd.readouterr().out
+    assert printed.count("2 processes, 2 steps") == 1
+    ((name, *_, gain),) = table_of(printed, "measured with")
+    assert name == "questions"
+    assert re.fullmatch(DIFFERENCE, gain)
+
+
+@pytest.mark.slow
+def test_the_blogs_first_script_runs(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run("blog_one_data_set", saves=False)
+    printed = capsys.readouterr().out
+    assert "10 rows: anchor, positive, negative -> MultipleNegativesRankingLoss" in printed
+    rows = table_of(printed, "metric")
+    assert rows[0][0] == "all-nli-dev_cosine_accuracy"
+    assert len(rows[0]) == 3
+    assert rows[1][0] == "all-nli-test_cosine_accuracy"
+    assert Path("models/mpnet-base-all-nli-triplet/final/README.md").is_file()
+
+
+@pytest.mark.slow
+def test_the_blogs_second_script_runs(run: Callable[..., Any], capsys: pytest.CaptureFixture[str]) -> None:
+    run("blog_several_data_sets", saves=False)
+    printed = capsys.readouterr().out
+    for name, loss in (("all-nli-pair-class", "SoftmaxLoss"), ("quora", "CoSENTLoss")):
+        assert re.search(rf"{name}.*rows.*-> {loss}", printed)
+    ((name, *_, gain),) = table_of(printed, "measured with")
+    assert name == "stsb-test"
+    assert re.fullmatch(DIFFERENCE, gain)
+    assert Path("models/bert-base-all-nli-stsb-quora-nq/README.md").is_file()

@@ -1,0 +1,64 @@
+"""Adaptive layers: a model whose last layers can be taken off, for speed; with `--sizes` its entries too (2D Matryoshka).
+
+    command   likewise train adaptive_layers --data ../data
+    hardware  2 cores (AVX-512), one thread
+    minutes   not measured at this size
+    score     not measured at this size; it runs to its end in the tests, on little data
+
+    command   likewise train adaptive_layers --data ../data --sizes 384 64
+    score     not measured at this size; it runs to its end in the tests, on little data
+
+AdaptiveLayerLoss computes a loss (here CoSENT, on the STS benchmark) for the last layer and for an earlier one drawn at random in
+each step, whose embeddings are drawn towards the last one's. Matryoshka2dLoss does so for embeddings cut to fewer entries too.
+Afterwards the model is cut after each of its layers, and measured: score on the test set, and how much faster it is.
+
+Reference: Li et al. 2024, 2D Matryoshka Sentence Embeddings, https://arxiv.org/abs/2402.14776.
+"""
+
+from __future__ import annotations
+
+from likewise import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from likewise.losses import AdaptiveLayerLoss, CoSENTLoss, Matryoshka2dLoss
+from likewise.recipes.common import (
+    measure_each,
+    num_layers,
+    parser,
+    settings,
+    sts_test,
+    sts_train,
+    table,
+    times_as_fast,
+    with_layers,
+)
+
+
+def main() -> None:
+    """Train, and print score and speed after each layer."""
+    options_of = parser(__doc__, rows=640)
+    options_of.add_argument(
+        "--sizes", type=int, nargs="+", help="cut embeddings to these sizes too (2D Matryoshka)"
+    )
+    options = options_of.parse_args()
+
+    base, model = SentenceTransformer(options.model), SentenceTransformer(options.model)
+    loss: AdaptiveLayerLoss = AdaptiveLayerLoss(model, CoSENTLoss(model))
+    if options.sizes:
+        loss = Matryoshka2dLoss(model, CoSENTLoss(model), matryoshka_dims=options.sizes)
+    args = SentenceTransformerTrainingArguments(**settings(options, learning_rate=5e-5))
+    rows = sts_train(options.data, options.rows)
+    SentenceTransformerTrainer(model=model, args=args, train_dataset=rows, loss=loss).train()
+
+    sizes = options.sizes or [base.get_sentence_embedding_dimension()]
+    tests = {size: sts_test(options.data, entries=size) for size in sizes}
+    texts = tests[sizes[0]].sentences1[:128]
+    lines = []
+    for kept in range(num_layers(model), 0, -1):
+        before, after = (with_layers(each, range(kept)) for each in (base, model))
+        speed = f"{times_as_fast(after, model, texts):.1f}"
+        scores = [measure_each(tests, each) for each in (before, after)]
+        lines += [(kept, size, *(score[size].value for score in scores), speed) for size in sizes]
+    table(("layers", "entries", "before", "after", "times as fast"), lines)
+
+
+if __name__ == "__main__":
+    main()
