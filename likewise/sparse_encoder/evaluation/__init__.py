@@ -1,0 +1,27 @@
+"""Evaluators of sparse models."""
+
+from likewise.sparse_encoder.evaluation.information_retrieval import (
+    SparseInformationRetrievalEvaluator,
+    SparseNanoBEIREvaluator,
+)
+from likewise.sparse_encoder.evaluation.reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
+from likewise.sparse_encoder.evaluation.texts import (
+    SparseBinaryClassificationEvaluator,
+    SparseEmbeddingSimilarityEvaluator,
+    SparseMSEEvaluator,
+    SparseRerankingEvaluator,
+    SparseTranslationEvaluator,
+    SparseTripletEvaluator,
+)
+
+__all__ = [
+    "ReciprocalRankFusionEvaluator",
+    "SparseBinaryClassificationEvaluator",
+    "SparseEmbeddingSimilarityEvaluator",
+    "SparseInformationRetrievalEvaluator",
+    "SparseMSEEvaluator",
+    "SparseNanoBEIREvaluator",
+    "SparseRerankingEvaluator",
+    "SparseTranslationEvaluator",
+    "SparseTripletEvaluator",
+]

@@ -1,0 +1,131 @@
+"""What evaluators of sparse models have beside those of dense ones: how sparse the embeddings were that were measured."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from likewise.evaluation.base import SentenceEvaluator
+from likewise.evaluation.embedding import checked_embeddings
+from likewise.evaluation.measurement import Array, Measurement
+
+FAMILY = "SparseEncoder"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """How sparse some embeddings were.
+
+    Attributes:
+        task: "query", "document" or None, as they were embedded.
+        num_rows: How many there were.
+        counts: (V,) in how many of them each entry was active.
+    """
+
+    task: str | None
+    num_rows: int
+    counts: Array
+
+    @classmethod
+    def of(cls, embeddings: Tensor, task: str | None) -> Seen:
+        """That of (N, V) embeddings."""
+        return cls(task, len(embeddings), (embeddings != 0).sum(dim=0).cpu().numpy())
+
+    @property
+    def active_dims(self) -> float:
+        """The mean number of active entries of a row."""
+        return float(self.counts.sum()) / max(1, self.num_rows)
+
+    @property
+    def sparsity_ratio(self) -> float:
+        """The share of entries that are not active."""
+        return 1 - self.active_dims / len(self.counts)
+
+
+def figures_of(seen: Sequence[Seen], prefix: str = "") -> dict[str, float]:
+    """Their mean `active_dims` and `sparsity_ratio`."""
+    return {
+        f"{prefix}active_dims": float(np.mean([one.active_dims for one in seen])),
+        f"{prefix}sparsity_ratio": float(np.mean([one.sparsity_ratio for one in seen])),
+    }
+
+
+class SparseEvaluator(SentenceEvaluator):
+    """An evaluator of dense models that measures a SparseEncoder. It stands before that evaluator among the bases.
+
+    It embeds with at most `max_active_dims` entries, and adds how sparse the embeddings were to the metrics and the csv file.
+    """
+
+    family_name = FAMILY
+    max_active_dims: int | None = None
+    in_place_of: ClassVar[str] = "truncate_dim"
+    """The argument of the dense evaluator whose place `max_active_dims` has."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        base: Any = next((b for b in cls.__mro__[1:] if not issubclass(b, SparseEvaluator)), None)
+        dropped = {"truncate_dim", "precision", "self"} - {cls.in_place_of}
+        cls.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                one.replace(name="max_active_dims") if one.name == cls.in_place_of else one
+                for one in inspect.signature(base.__init__).parameters.values()
+                if one.name not in dropped
+            ]
+        )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        given = type(self).__signature__.bind(*args, **kwargs).arguments  # type: ignore[attr-defined]
+        dims = given.pop("max_active_dims", None)
+        if dims is not None and (not isinstance(dims, int) or isinstance(dims, bool) or dims < 1):
+            raise ValueError(f"`max_active_dims` must be a whole number of at least 1, but is {dims!r}.")
+        self.max_active_dims = dims
+        self._seen: list[Seen] = []
+        super().__init__(**given)
+
+    def embed(self, model: Any, texts: Any, task: Any = None, **kwargs: Any) -> Tensor:
+        """The embeddings of texts, (N, V), dense, on the CPU, or of one text, (V,); as queries or documents, if `task` says so."""
+        if isinstance(texts, str):
+            return self.embed(model, [texts], task, **kwargs)[0]
+        encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
+        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        options = {
+            "batch_size": self.batch_size,
+            "show_progress_bar": self.show_progress_bar,
+            "max_active_dims": self.max_active_dims,
+        } | kwargs
+        found = encode(list(places), convert_to_sparse_tensor=False, save_to_cpu=True, **options)
+        found = checked_embeddings(found, list(places))
+        return found.index_select(0, torch.tensor([places[text] for text in texts]))
+
+    def embed_columns(self, model: Any, *columns: Sequence[Any], **kwargs: Any) -> tuple[Tensor, ...]:
+        """As every evaluator's; it notes how sparse they are."""
+        found = super().embed_columns(model, *columns, **kwargs)
+        self._seen += [Seen.of(one, kwargs.get("encode_fn_name")) for one in found]
+        return found
+
+    def measure(self, model: Any, **kwargs: Any) -> dict[str, Measurement]:
+        """What the dense evaluator measures, and how sparse the embeddings were."""
+        self._seen = []
+        measured = super().measure(model, **kwargs)
+        return measured | Measurement.fixed_each(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        """How sparse the embeddings were that were measured last, by name."""
+        return figures_of(self._seen)
+
+    def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
+        """The dense evaluator's columns, and the figures as the last ones."""
+        names = [name for name in measured if name.endswith(("active_dims", "sparsity_ratio", "avg_flops"))]
+        dense = {name: one for name, one in measured.items() if name not in names}
+        return super().csv_row(dense) | {name: measured[name].value for name in names}
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The arguments worth telling in the model card."""
+        dims = {} if self.max_active_dims is None else {"max_active_dims": self.max_active_dims}
+        return super().get_config_dict() | dims
