@@ -23,7 +23,12 @@ if TYPE_CHECKING:
     )
     from likewise.legacy.readers import InputExample
     from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
-    from likewise.multi_vector_encoder import MultiVectorEncoder, MultiVectorEncoderModelCardData
+    from likewise.multi_vector_encoder import (
+        MultiVectorEncoder,
+        MultiVectorEncoderModelCardData,
+        MultiVectorEncoderTrainer,
+        MultiVectorEncoderTrainingArguments,
+    )
     from likewise.retrieval import mine_hard_negatives, quantize_embeddings
     from likewise.sentence_transformer.model import SentenceTransformer
     from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
@@ -47,6 +52,8 @@ _HOMES = {
     "LoggingHandler": "likewise.util.logging",
     "MultiVectorEncoder": "likewise.multi_vector_encoder.model",
     "MultiVectorEncoderModelCardData": "likewise.multi_vector_encoder.model_card",
+    "MultiVectorEncoderTrainer": "likewise.multi_vector_encoder.trainer",
+    "MultiVectorEncoderTrainingArguments": "likewise.multi_vector_encoder.training_args",
     "MultiDatasetDefaultBatchSampler": "likewise.training.samplers.multi_dataset",
     "ParallelSentencesDataset": "likewise.legacy.sentences_dataset",
     "SentenceTransformer": "likewise.sentence_transformer.model",
@@ -75,6 +82,8 @@ __all__ = [
     "MultiDatasetDefaultBatchSampler",
     "MultiVectorEncoder",
     "MultiVectorEncoderModelCardData",
+    "MultiVectorEncoderTrainer",
+    "MultiVectorEncoderTrainingArguments",
     "ParallelSentencesDataset",
     "SentenceTransformer",
     "SentenceTransformerModelCardData",

@@ -31,8 +31,7 @@ class NotHere(type):
 def refusal(name: str) -> str:
     """Why it cannot be used, and what to do."""
     return (
-        f"{name} is not part of Likewise yet: it has SentenceTransformer and CrossEncoder models, no sparse and no "
-        "multi-vector ones. Use the package sentence-transformers for it, in a process without "
+        f"{name} is not part of Likewise yet. Use the package sentence-transformers for it, in a process without "
         "`likewise.compat.install()`."
     )
 

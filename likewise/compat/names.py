@@ -33,6 +33,10 @@ FILES = {
     "models": """Asym BoW CLIPModel CNN Dense Dropout InputModule LSTM LayerNorm Module Normalize Pooling Router
         StaticEmbedding Transformer WeightedLayerPooling WordEmbeddings WordWeights tokenizer tokenizer.PhraseTokenizer
         tokenizer.WhitespaceTokenizer tokenizer.WordTokenizer""",
+    "multi_vector_encoder": "data_collator",
+    "multi_vector_encoder.evaluation": "distillation information_retrieval",
+    "multi_vector_encoder.losses": "cached_multiple_negatives_ranking distill_kl_div margin_mse",
+    "multi_vector_encoder.scoring": "colbert xtr",
     "readers": """InputExample LabelSentenceReader NLIDataReader PairedFilesReader STSDataReader TripletReader input_example
         label_sentence nli_data paired_files sts_data triplet""",
     "util": "dataset file_io hard_negatives quantization retrieval similarity",
@@ -90,6 +94,25 @@ cross_encoder.model_card: CrossEncoderModelCardCallback CrossEncoderModelCardDat
 cross_encoder.modules.logit_score: LogitScore
 cross_encoder.trainer: CrossEncoderTrainer
 cross_encoder.training_args: CrossEncoderTrainingArguments
+multi_vector_encoder.data_collator: MultiVectorEncoderDataCollator
+multi_vector_encoder.evaluation.distillation: MultiVectorDistillationEvaluator
+multi_vector_encoder.evaluation.information_retrieval: MultiVectorInformationRetrievalEvaluator
+multi_vector_encoder.evaluation.nano_beir: MultiVectorNanoBEIREvaluator
+multi_vector_encoder.evaluation.reranking: MultiVectorRerankingEvaluator
+multi_vector_encoder.evaluation.triplet: MultiVectorTripletEvaluator
+multi_vector_encoder.losses.cached_multiple_negatives_ranking: CachedMultiVectorMultipleNegativesRankingLoss
+multi_vector_encoder.losses.distill_kl_div: MultiVectorDistillKLDivLoss
+multi_vector_encoder.losses.margin_mse: MultiVectorMarginMSELoss
+multi_vector_encoder.losses.multiple_negatives_ranking: MultiVectorMultipleNegativesRankingLoss
+multi_vector_encoder.model: MultiVectorEncoder
+multi_vector_encoder.model_card: MultiVectorEncoderModelCardCallback MultiVectorEncoderModelCardData
+multi_vector_encoder.modules.multi_vector_mask: MultiVectorMask
+multi_vector_encoder.modules.token_pooling: BaseTokenPooling HierarchicalTokenPooling LambdaTokenPooling
+multi_vector_encoder.scoring.colbert: colbert_kd_scores colbert_scores_pairwise colbert_scores
+    mean_colbert_scores mean_colbert_scores_pairwise mean_colbert_kd_scores
+multi_vector_encoder.scoring.xtr: xtr_scores xtr_kd_scores xtr_scores_pairwise
+multi_vector_encoder.trainer: MultiVectorEncoderTrainer
+multi_vector_encoder.training_args: MultiVectorEncoderTrainingArguments
 sentence_transformer.data_collator: SentenceTransformerDataCollator
 sentence_transformer.datasets.denoising_auto_encoder: DenoisingAutoEncoderDataset
 sentence_transformer.datasets.no_duplicates_dataloader: NoDuplicatesDataLoader
@@ -177,27 +200,8 @@ BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
 }  # fmt: skip
 # Of the same release, families that are not here yet; their names can be imported, and refuse when they are used.
 NOT_HERE = """
-multi_vector_encoder.data_collator: MultiVectorEncoderDataCollator
-multi_vector_encoder.evaluation.distillation: MultiVectorDistillationEvaluator
-multi_vector_encoder.evaluation.information_retrieval: MultiVectorInformationRetrievalEvaluator
-multi_vector_encoder.evaluation.nano_beir: MultiVectorNanoBEIREvaluator
-multi_vector_encoder.evaluation.reranking: MultiVectorRerankingEvaluator
-multi_vector_encoder.evaluation.triplet: MultiVectorTripletEvaluator
 multi_vector_encoder.interpretability: real_query_token_slice get_n_patches maxsim_similarity_map
     render_similarity_map_on_image maxsim_heatmap
-multi_vector_encoder.losses.cached_multiple_negatives_ranking: CachedMultiVectorMultipleNegativesRankingLoss
-multi_vector_encoder.losses.distill_kl_div: MultiVectorDistillKLDivLoss
-multi_vector_encoder.losses.margin_mse: MultiVectorMarginMSELoss
-multi_vector_encoder.losses.multiple_negatives_ranking: MultiVectorMultipleNegativesRankingLoss
-multi_vector_encoder.model: MultiVectorEncoder
-multi_vector_encoder.model_card: MultiVectorEncoderModelCardCallback MultiVectorEncoderModelCardData
-multi_vector_encoder.modules.multi_vector_mask: MultiVectorMask
-multi_vector_encoder.modules.token_pooling: BaseTokenPooling HierarchicalTokenPooling LambdaTokenPooling
-multi_vector_encoder.scoring.colbert: colbert_kd_scores colbert_scores_pairwise colbert_scores
-    mean_colbert_scores mean_colbert_scores_pairwise mean_colbert_kd_scores
-multi_vector_encoder.scoring.xtr: xtr_scores xtr_kd_scores xtr_scores_pairwise
-multi_vector_encoder.trainer: MultiVectorEncoderTrainer
-multi_vector_encoder.training_args: MultiVectorEncoderTrainingArguments
 sparse_encoder.callbacks.splade_callbacks: SchedulerType SpladeRegularizerWeightSchedulerCallback
 sparse_encoder.data_collator: SparseEncoderDataCollator
 sparse_encoder.evaluation.reciprocal_rank_fusion: ReciprocalRankFusionEvaluator
@@ -247,7 +251,6 @@ def by_path(table: str) -> dict[str, list[str]]:
 
 
 MISSING = by_path(NOT_HERE)
-MISSING_FAMILIES = frozenset(path.partition(".")[0] for path in MISSING)
 TOP_LEVEL = frozenset(
     name
     for path, names in MISSING.items()
@@ -264,7 +267,7 @@ def reference_path(name: str, module: str) -> str | None:
     return _PATHS.get((family if family in _FAMILIES else "", name))
 
 
-_FAMILIES = frozenset({"cross_encoder"})
+_FAMILIES = frozenset({"cross_encoder", "multi_vector_encoder"})
 _PATHS = {
     (path.partition(".")[0] if path.partition(".")[0] in _FAMILIES else "", name): path
     for path, names in by_path(CLASSES).items()

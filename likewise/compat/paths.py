@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 from likewise.compat.missing import MissingModule
-from likewise.compat.names import API_VERSION, BASES, HOMES, MISSING, MISSING_FAMILIES, TOPS
+from likewise.compat.names import API_VERSION, BASES, HOMES, MISSING, TOPS
 
 PACKAGE = Path(__file__).parents[1]
 ALIAS = "sentence_transformers"
@@ -148,14 +148,14 @@ class PassedOn(_KeepsClasses):
 def _home(path: str) -> str | None:
     """The module that holds the names of one of the reference's (without the package's name); None for no such."""
     first, _, rest = path.partition(".")
-    if first in MISSING_FAMILIES:
-        is_there = any(f"{file}.".startswith(f"{path}.") for file in MISSING)
-        return MISSING_HOME if is_there else None
+    is_missing = any(f"{file}.".startswith(f"{path}.") for file in MISSING)
     if first in TOPS:
         path = rest
     path = HOMES.get(path, path)
     home = f"likewise.{path}".rstrip(".")
-    return home if not path or _file_of(home).is_file() else None
+    if not path or _file_of(home).is_file():
+        return home
+    return MISSING_HOME if is_missing else None
 
 
 def _file_of(home: str) -> Path:

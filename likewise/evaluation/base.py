@@ -119,10 +119,10 @@ class SentenceEvaluator:
         """
         family = getattr(model, "family_name", None)
         if self.family_name is not None and family is not None and family != self.family_name:
-            rooms = {"CrossEncoder": "likewise.cross_encoder.evaluation"}
+            rooms = {"CrossEncoder": "cross_encoder.", "MultiVectorEncoder": "multi_vector_encoder."}
             raise TypeError(
                 f"{type(self).__name__} measures a {self.family_name}, but the model is a {family}. Use an evaluator of "
-                f"`{rooms.get(family, 'likewise.evaluation')}`."
+                f"`likewise.{rooms.get(family, '')}evaluation`."
             )
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)

@@ -68,7 +68,8 @@ def tokenizers_digest(model: nn.Module) -> str:
     for name, module in model.named_modules():
         held = {key: _tokenizer(value) for key, value in vars(module).items() if _is_tokenizer(value)}
         if held:
-            found[name] = [_class(module), held, getattr(module, "max_seq_length", None)]
+            limits = getattr(module, "max_seq_length", None), str(getattr(module, "by_task", ""))
+            found[name] = [_class(module), held, limits]
     return digest(_class(model), found)
 
 

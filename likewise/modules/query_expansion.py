@@ -61,17 +61,11 @@ class QueryExpansion:
         Raises:
             ValueError: The tokenizer does not have it.
         """
-        if self.token is None:
-            found = (tokenizer.mask_token_id, tokenizer.eos_token_id)
-            known: int | None = next((number for number in found if number is not None), None)
-        else:
-            known = tokenizer.convert_tokens_to_ids(self.token)
-            known = None if known == tokenizer.unk_token_id != self.token else known
-            if self.token == tokenizer.unk_token:
-                known = tokenizer.unk_token_id
+        token = self.token or tokenizer.mask_token or tokenizer.eos_token
+        known: int | None = tokenizer.get_vocab().get(token)
         if known is None:
             raise ValueError(
-                f"`query_expansion` fills queries up with {self.token or 'the mask token'!r}, but the tokenizer has no such token. "
+                f"`query_expansion` fills queries up with {token!r}, but the tokenizer has no such token. "
                 "Name one that it has: `query_expansion={..., 'token': ...}`."
             )
         return known

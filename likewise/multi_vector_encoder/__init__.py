@@ -8,14 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from likewise.multi_vector_encoder.model import MultiVectorEncoder
     from likewise.multi_vector_encoder.model_card import MultiVectorEncoderModelCardData
+    from likewise.multi_vector_encoder.trainer import (
+        MultiVectorEncoderDataCollator,
+        MultiVectorEncoderTrainer,
+    )
+    from likewise.multi_vector_encoder.training_args import MultiVectorEncoderTrainingArguments
 
 _HOMES = {
     "MultiVectorEncoder": "likewise.multi_vector_encoder.model",
+    "MultiVectorEncoderDataCollator": "likewise.multi_vector_encoder.trainer",
     "MultiVectorEncoderModelCardData": "likewise.multi_vector_encoder.model_card",
+    "MultiVectorEncoderTrainer": "likewise.multi_vector_encoder.trainer",
+    "MultiVectorEncoderTrainingArguments": "likewise.multi_vector_encoder.training_args",
 }
-_SUBMODULES = ("modules",)
+_SUBMODULES = ("evaluation", "losses", "modules", "scoring")
 
-__all__ = ["MultiVectorEncoder", "MultiVectorEncoderModelCardData"]
+__all__ = [
+    "MultiVectorEncoder",
+    "MultiVectorEncoderDataCollator",
+    "MultiVectorEncoderModelCardData",
+    "MultiVectorEncoderTrainer",
+    "MultiVectorEncoderTrainingArguments",
+]
 
 
 def __getattr__(name: str) -> Any:

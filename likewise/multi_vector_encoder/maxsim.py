@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
+
 Texts: TypeAlias = Tensor | np.ndarray[Any, Any] | Sequence[Any]
 
 NUMBERS_AT_A_TIME = 100_000_000
-WITHOUT_TOKENS = -1e9  # the score of a document that has none: below every other's
 
 __all__ = ["maxsim", "maxsim_pairwise", "mean_maxsim", "mean_maxsim_pairwise"]
 
@@ -150,7 +151,7 @@ class _Packed:
     Attributes:
         vectors: (T, D).
         weights: (T,).
-        lengths: (N,) int64: how many tokens each text has.
+        lengths: (N,) int64: how many tokens each text has, on the CPU.
     """
 
     vectors: Tensor
@@ -162,23 +163,14 @@ class _Packed:
         return cls(
             torch.cat([item.vectors for item in items]).to(device),
             torch.cat([item.weights for item in items]).to(device),
-            torch.tensor([len(item.vectors) for item in items], device=device),
+            torch.tensor([len(item.vectors) for item in items]),
         )
 
 
 def _scores(queries: _Packed, documents: _Packed) -> Tensor:
     """(A, B) float32 scores."""
-    shape = (len(documents.lengths), len(queries.vectors))
-    if documents.vectors.numel() and queries.vectors.numel():
-        products = (documents.vectors @ queries.vectors.T).float()
-        best = torch.segment_reduce(products, "max", lengths=documents.lengths, axis=0)
-    else:
-        best = torch.zeros(shape, device=documents.vectors.device)
-    is_empty = (documents.lengths == 0).unsqueeze(1)
-    weighted = best.masked_fill(is_empty, 0.0) * queries.weights
-    query = torch.repeat_interleave(queries.lengths)
-    sums = weighted.new_zeros(len(documents.lengths), len(queries.lengths)).index_add(1, query, weighted)
-    return sums.masked_fill(is_empty, WITHOUT_TOKENS).T
+    lengths = queries.lengths.tolist(), documents.lengths.tolist()
+    return packed_maxsim(queries.vectors, documents.vectors, *lengths, weights=queries.weights)
 
 
 def _items(texts: Texts, mask: Any, name: str) -> list[_Item]:

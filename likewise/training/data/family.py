@@ -55,6 +55,8 @@ class Family(ABC):
     """The feature that losses are computed from."""
     own_loss: ClassVar[str]
     """What a loss is to be so that the trainer runs the model for it, in words."""
+    by_task: ClassVar[bool] = False
+    """Whether columns are told apart as queries and documents, without a Router too."""
     keeps_tokens: ClassVar[bool]
     """Whether each column's texts are tokenised by themselves, so that their tokens serve every epoch."""
 

@@ -16,7 +16,7 @@ from likewise.training.data.columns import LABEL_COLUMNS, column_names
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family
 from likewise.training.data.symptoms import symptoms
-from likewise.training.data.texts import TEXTS, routes_of
+from likewise.training.data.texts import TEXTS, routes_of, usual_tasks
 from likewise.training.run.arguments import BatchSamplers
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ def plan_data_set(
             f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
         )
     roles = texts if shape is None else checks.roles_in(shape, len(texts))
+    if family.by_task:
+        router_mapping = usual_tasks(router_mapping, name, texts)
     return DataSetPlan(
         name=name,
         texts=texts,
@@ -170,6 +172,7 @@ def plan_data_sets(
             "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
         )
     has_router = model is not None and any(isinstance(module, Router) for module in model.modules())
+    has_router = has_router or family.by_task
     if args.router_mapping and not has_router:
         raise ValueError(
             f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."

@@ -103,8 +103,7 @@ def routes_of(
     Raises:
         ValueError: A column has none.
     """
-    inner = router_mapping.get(data_set)
-    mapping = inner if isinstance(inner, Mapping) else router_mapping
+    mapping = _of_data_set(router_mapping, data_set)
     missing = [column for column in columns if not isinstance(mapping.get(column), str)]
     if missing:
         raise ValueError(
@@ -112,6 +111,17 @@ def routes_of(
             f"e.g. `router_mapping={dict.fromkeys(columns, 'document') | {columns[0]: 'query'}}`."
         )
     return tuple(mapping[column] for column in columns)
+
+
+def usual_tasks(router_mapping: Any, data_set: str, columns: Sequence[str]) -> dict[str, Any]:
+    """The first column for queries, the others for documents, unless the mapping says something else."""
+    usual = {column: "document" if number else "query" for number, column in enumerate(columns)}
+    return usual | _of_data_set(router_mapping or {}, data_set)
+
+
+def _of_data_set(mapping: Mapping[str, Any], data_set: str) -> dict[str, Any]:
+    inner = mapping.get(data_set)
+    return dict(inner if isinstance(inner, Mapping) else mapping)
 
 
 def prompt_of(prompts: Any, data_set: str, column: str) -> str:

@@ -1,0 +1,115 @@
+"""Does late interaction with a whole corpus find the documents that are relevant for a query?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from likewise.evaluation.embedding import Task
+from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
+from likewise.multi_vector_encoder.evaluation.base import embed, refuse_truncate_dim
+from likewise.multi_vector_encoder.scoring import XTRScores, xtr_scores
+from likewise.retrieval.topk import Ranking
+
+
+@dataclass(eq=False, repr=False)
+class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
+    """InformationRetrievalEvaluator by the tokens of queries and documents; its arguments, and one more.
+
+    Every document is scored with every query, `corpus_chunk_size` documents at a time.
+
+    Args:
+        chunk_elements: About how many products of tokens to hold at a time; None for the usual number.
+
+    Raises:
+        ValueError: `truncate_dim` is given, or a score that depends on what is scored together.
+    """
+
+    family_name = "MultiVectorEncoder"
+    corpus_chunk_size: int = 5000
+    chunk_elements: int | None = None
+
+    def __post_init__(self) -> None:
+        refuse_truncate_dim(self.truncate_dim)
+        if self.score_functions is not None and self.chunk_elements is not None:
+            raise ValueError(
+                "`chunk_elements` is for the model's own score. Bind it to yours: `partial(maxsim, chunk_elements=...)`."
+            )
+        for name, function in (self.score_functions or {}).items():
+            inner = function.func if isinstance(function, partial) else function
+            if inner is xtr_scores or isinstance(inner, XTRScores):
+                raise ValueError(
+                    f"The score function {name!r} is XTR's, which ranks the tokens that are scored together: documents are scored in "
+                    "parts. Use MaxSim."
+                )
+        super().__post_init__()
+
+    def embed_inputs(  # type: ignore[override]
+        self,
+        model: Any,
+        sentences: Sequence[str],
+        encode_fn_name: Task | None = None,
+        prompt_name: str | None = None,
+        prompt: str | None = None,
+        **kwargs: Any,
+    ) -> list[Tensor]:
+        """The embeddings that are measured, (tokens, D) for each text: override it to prepare or embed otherwise."""
+        return embed(self, model, sentences, encode_fn_name, prompt_name=prompt_name, prompt=prompt, **kwargs)
+
+    def _model_score_functions(self, model: Any) -> dict[str, Callable[..., Tensor]]:
+        return {model.similarity_fn_name: partial(model.similarity, chunk_elements=self.chunk_elements)}
+
+    def _search(self, model: Any, corpus_model: Any, corpus_embeddings: Any) -> dict[str, Ranking]:
+        queries = self.embed_inputs(
+            model, self.queries, "query", prompt_name=self.query_prompt_name, prompt=self.query_prompt
+        )
+        functions = self._score_functions(model)
+        best: dict[str, _Best] = {name: _Best(self._max_k()) for name in functions}
+        for start in range(0, len(self.corpus), self.corpus_chunk_size):
+            part = slice(start, start + self.corpus_chunk_size)
+            documents = (
+                corpus_embeddings[part]
+                if corpus_embeddings is not None
+                else self.embed_inputs(
+                    corpus_model,
+                    self.corpus[part],
+                    "document",
+                    prompt_name=self.corpus_prompt_name,
+                    prompt=self.corpus_prompt,
+                )
+            )
+            places = self._judgements.places[part]
+            for name, function in functions.items():
+                best[name].add(function(queries, documents).cpu(), places)
+        return {name: one.result() for name, one in best.items()}
+
+
+class _Best:
+    """The best k documents of each query so far; of equal scores the one with the lower place."""
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.scores: Tensor | None = None
+        self.places = torch.empty(0, dtype=torch.long)
+
+    def add(self, scores: Tensor, places: Tensor) -> None:
+        """Add documents: (Q, M) scores and their places (M,)."""
+        wide = places.expand(len(scores), -1)
+        if self.scores is not None:
+            scores, wide = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, wide], dim=1)
+        by_place = wide.argsort(dim=1)
+        order = by_place.gather(1, scores.gather(1, by_place).argsort(dim=1, descending=True, stable=True))
+        kept = order[:, : self.k]
+        self.scores, self.places = scores.gather(1, kept), wide.gather(1, kept)
+
+    def result(self) -> Ranking:
+        """What was found."""
+        assert self.scores is not None
+        lacking = (0, self.k - self.scores.shape[1])
+        return Ranking(pad(self.scores, lacking, value=-torch.inf), pad(self.places, lacking, value=-1))

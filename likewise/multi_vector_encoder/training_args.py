@@ -1,0 +1,18 @@
+"""MultiVectorEncoderTrainingArguments: the arguments of a run that trains token embeddings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from likewise.training.run.arguments import (
+    BaseTrainingArguments,
+    BatchSamplers,
+    MultiDatasetBatchSamplers,
+)
+
+__all__ = ["BatchSamplers", "MultiDatasetBatchSamplers", "MultiVectorEncoderTrainingArguments"]
+
+
+@dataclass
+class MultiVectorEncoderTrainingArguments(BaseTrainingArguments):
+    __doc__ = BaseTrainingArguments.__doc__
