@@ -307,6 +307,7 @@ SAME_NAMES = {"hub.py"}
 SAME_CONCEPTS = {
     "base.py", "data_collator.py", "family.py", "fit.py", "model.py", "model_card.py", "nano_beir.py", "paraphrase_mining.py", "reranking.py", "storage.py",
     "trainer.py", "training_args.py", "transformer.py", "triplet.py", "mse.py", "multiple_negatives_ranking.py",
+    "information_retrieval.py", "scoring.py",
 }  # fmt: skip
 
 

@@ -1,11 +1,6 @@
 """Evaluators of sparse models."""
 
-from likewise.sparse_encoder.evaluation.information_retrieval import (
-    SparseInformationRetrievalEvaluator,
-    SparseNanoBEIREvaluator,
-)
-from likewise.sparse_encoder.evaluation.reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
-from likewise.sparse_encoder.evaluation.texts import (
+from likewise.sparse_encoder.evaluation.embedding_evaluators import (
     SparseBinaryClassificationEvaluator,
     SparseEmbeddingSimilarityEvaluator,
     SparseMSEEvaluator,
@@ -13,6 +8,11 @@ from likewise.sparse_encoder.evaluation.texts import (
     SparseTranslationEvaluator,
     SparseTripletEvaluator,
 )
+from likewise.sparse_encoder.evaluation.information_retrieval import (
+    SparseInformationRetrievalEvaluator,
+    SparseNanoBEIREvaluator,
+)
+from likewise.sparse_encoder.evaluation.reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
 
 __all__ = [
     "ReciprocalRankFusionEvaluator",
