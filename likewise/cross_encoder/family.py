@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.cross_encoder import data_checks
+from likewise.cross_encoder.kept_texts import KeptTexts
 from likewise.cross_encoder.losses.base import computes_from_scores
 from likewise.cross_encoder.pairs import keeping_texts
 from likewise.engine import TokenSequences
@@ -120,7 +121,8 @@ class Pairs(Family):
         loss = making.loss_of(plan.name)
         if making.model.takes_tokens and not making.by_name and computes_from_scores(loss):
             lists = loss.pairs(columns, drawn_from(making.seed, rows))
-            with keeping_texts(making.model.modules(), making.texts):
+            kept = making.kept.setdefault("texts", KeptTexts())
+            with keeping_texts(making.model.modules(), kept):
                 packed = making.model.token_sequences(lists.pairs, prompt or None).pack()
             batch = Batch({"columns": PairBatch(packed, lists.lengths), "dataset_name": name})
         else:

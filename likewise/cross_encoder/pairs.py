@@ -17,9 +17,9 @@ import numpy as np
 
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair, checked_pairs
+from likewise.cross_encoder.kept_texts import KeptTexts
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
-from likewise.modules.kept_texts import KeptTexts
 from likewise.modules.text import backend_state, private_backend, tokenizer_state
 
 TRUNCATIONS = ("longest_first", "only_second")

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small import WORDS, small_tokenizer
 
+from likewise.cross_encoder.kept_texts import KeptTexts
 from likewise.cross_encoder.pairs import PairTokenization, keeping_texts, kept_lengths, learned_template
-from likewise.modules.kept_texts import KeptTexts
 
 
 def bert_like(side: str = "right") -> Any:

@@ -15,7 +15,6 @@ from likewise.engine.embed import Embed
 from likewise.evaluation.measurement import Array
 from likewise.losses.base import Columns
 from likewise.model.model import Model
-from likewise.modules.kept_texts import KeptTexts
 from likewise.similarity import to_float_tensor
 from likewise.training.data.batch import Batch
 from likewise.training.data.data_set_plan import DataSetPlan
@@ -35,7 +34,7 @@ class Making:
         by_name: Whether batches have their columns by name, for methods that are written for the reference.
         loss_of: The loss of a data set, by the data set's name.
         seed: Of what losses draw, with the numbers of a batch's rows.
-        texts: Token ids of texts that were read before, for families whose inputs are joined of several texts.
+        kept: What the family keeps from batch to batch, such as token ids.
     """
 
     model: Model
@@ -43,7 +42,7 @@ class Making:
     by_name: bool = False
     loss_of: Callable[[str], Any] = lambda name: None
     seed: int = 0
-    texts: KeptTexts = field(default_factory=KeptTexts)
+    kept: dict[str, Any] = field(default_factory=dict)
 
 
 class Family(ABC):

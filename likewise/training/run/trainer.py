@@ -15,7 +15,6 @@ from transformers import Trainer
 from likewise.card.callback import BaseModelCardCallback, default_arguments
 from likewise.engine.embed import Embed
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
-from likewise.modules.kept_texts import KeptTexts
 from likewise.modules.text import KeptTokens
 from likewise.training.data import loading
 from likewise.training.data.columns import LABEL_COLUMNS
@@ -161,7 +160,7 @@ class BaseTrainer(Trainer):
         self._reads_ahead = False
         self._aside: str | None = None
         self._kept_tokens = KeptTokens()
-        self._kept_texts = KeptTexts()
+        self._kept: dict[str, Any] = {}
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
         self._planned: dict[str, _Planned] = {}
@@ -332,7 +331,7 @@ class BaseTrainer(Trainer):
         args = self.args
         return Making(
             self.model, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
-            args.seed if args.data_seed is None else args.data_seed, self._kept_texts,
+            args.seed if args.data_seed is None else args.data_seed, self._kept,
         )  # fmt: skip
 
     @property

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from likewise.modules.kept_texts import BYTES_OF_A_TEXT, KeptTexts
+from likewise.cross_encoder.kept_texts import BYTES_OF_A_TEXT, KeptTexts
 
 
 def encode(texts: list[str]) -> list[list[int]]:
