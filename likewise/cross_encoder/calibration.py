@@ -91,6 +91,24 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
 
 
+def chosen(calibration: Calibration | None, activation_fn: Any, apply_softmax: bool) -> Calibration:
+    """A model's calibration, where nothing else is asked for.
+
+    Raises:
+        ValueError: Something else is, or there is no calibration.
+    """
+    if activation_fn is not None or apply_softmax:
+        raise ValueError(
+            "`calibrated=True` returns probabilities as they were found without another activation: drop "
+            f"`{'activation_fn' if activation_fn is not None else 'apply_softmax'}`."
+        )
+    if calibration is None:
+        raise ValueError(
+            "`calibrated=True` needs a calibration, which this model has not: call `model.calibrate(pairs, labels)` first."
+        )
+    return calibration
+
+
 def found_on(
     scores: Array, labels: Sequence[Any], method: str | None, precision: float | None, weights: str = ""
 ) -> Calibration:

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,17 +22,18 @@ from likewise.cross_encoder.activations import (
     name_of_activation,
     named_activation,
 )
-from likewise.cross_encoder.calibration import Calibration, found_on
+from likewise.cross_encoder.calibration import Calibration, chosen, found_on
 from likewise.cross_encoder.given_pairs import TextsById, as_pairs, pairs_of
 from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.older_arguments import older_predict_arguments, positive, renamed
-from likewise.cross_encoder.prediction import check_pairs, scores_in_file, scores_of
+from likewise.cross_encoder.prediction import Way, check_pairs, scores_in_file, scores_of
 from likewise.engine.modes import leave_training
 from likewise.model import fingerprint, inference
 from likewise.model.encoding import progress_of
 from likewise.model.model import Model, named_modules
+from likewise.model.pool import WorkerPool, default_devices
 from likewise.model.storage import SETTINGS_FILE, StoredModel
 from likewise.modules import Dense
 from likewise.modules.base import Features
@@ -63,7 +65,8 @@ class CrossEncoder(Model):
         processor_kwargs: For `AutoTokenizer.from_pretrained`.
         config_kwargs: For `AutoConfig.from_pretrained`, e.g. `classifier_dropout`.
         model_card_data: What the model card says.
-        backend: What computes; "torch".
+        backend: "torch", "onnx" to compute with onnxruntime, or "openvino". The two run a graph, which is exported where there is
+            none yet; `model_kwargs` may name its file (`{"file_name": "model_O3.onnx"}`).
         truncation: What is cut of a pair that is too long: "longest_first" the longer text, then both; "only_second" the
             second alone, so that the query stays whole. None for the saved one, or else "longest_first".
         **older: The names that older releases of the reference gave to arguments (`automodel_args`, `tokenizer_args`,
@@ -260,7 +263,9 @@ class CrossEncoder(Model):
         apply_softmax: bool | None = False,
         convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-        device: str | torch.device | None = None,
+        device: str | torch.device | Sequence[str | torch.device] | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
         queries: TextsById | None = None,
@@ -282,7 +287,9 @@ class CrossEncoder(Model):
             apply_softmax: Whether the scores of a pair's labels are made to sum to 1.
             convert_to_numpy: Whether to return one array; otherwise a list of tensors.
             convert_to_tensor: Whether to return one tensor, on the model's device; it wins over `convert_to_numpy`.
-            device: Where to compute; None for where the model is.
+            device: Where to compute; None for where the model is. A list of devices starts a process on each.
+            pool: Processes to score in, from `start_multi_process_pool`.
+            chunk_size: Pairs that a process gets at a time; None for a tenth of its share, 5,000 at most.
             out: A .npy file to write scores to, a few thousand pairs at a time; returns it mapped into memory. A call that was
                 stopped, made again, goes on where it was.
             queries: Texts by id, a dict or a list, that `inputs` names, so that none is held twice.
@@ -304,15 +311,12 @@ class CrossEncoder(Model):
             prompt_name, batch_size = None, prompt_name
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        if isinstance(device, list | tuple):
-            raise ValueError(
-                f"`device` must be one device, but is {device!r}: pairs are scored in one process."
-            )
         pairs, single = pairs_of(inputs, queries, documents)
         if self.takes_tokens:  # others may take anything
             check_pairs(pairs)
-        if device is not None:
-            self.to(device)
+        in_processes = pool is not None or isinstance(device, list | tuple)
+        if device is not None and not in_processes:
+            self.to(cast(str, device))
         request = inference.Request(
             prompt=self._resolve_prompt(prompt, prompt_name),
             token_budget=inference.token_budget(batch_size, cast(Any, self)),
@@ -324,13 +328,17 @@ class CrossEncoder(Model):
         )
         activation = self.activation_fn if activation_fn is None else activation_fn
         if calibrated:
-            activation = self._calibration_for(activation_fn, bool(apply_softmax))
+            activation = chosen(self.calibration, activation_fn, bool(apply_softmax))
         leave_training(self)
-        with progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs") as progress:
-            how = (pairs, request, activation, bool(apply_softmax), progress)
+        with ExitStack() as stack:
+            bar = progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs")
+            progress = stack.enter_context(bar)
+            if in_processes and pool is None:
+                pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
+            way = Way(request, batch_size, activation, bool(apply_softmax), pool, chunk_size)
             if out is not None:
-                return scores_in_file(out, self, *how)
-            scores = scores_of(self, *how)
+                return scores_in_file(out, self, pairs, way, progress)
+            scores = scores_of(self, pairs, way, progress)
         if convert_to_tensor:
             found: Any = scores
         elif convert_to_numpy:
@@ -350,7 +358,9 @@ class CrossEncoder(Model):
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Activation | None = None,
-        device: str | torch.device | None = None,
+        device: str | torch.device | Sequence[str | torch.device] | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
         calibrated: bool = False,
@@ -369,6 +379,8 @@ class CrossEncoder(Model):
             show_progress_bar: See `predict`.
             activation_fn: See `predict`.
             device: See `predict`.
+            pool: See `predict`.
+            chunk_size: See `predict`.
             out: A .npy file for the scores in the documents' order; see `predict`.
             calibrated: See `predict`; the order stays as it is.
             **older: `activation_fct`; and `apply_softmax`, `convert_to_numpy`, `convert_to_tensor` and `num_workers`, which
@@ -410,6 +422,8 @@ class CrossEncoder(Model):
             activation_fn,
             convert_to_tensor=True,
             device=device,
+            pool=pool,
+            chunk_size=chunk_size,
             out=out,
             calibrated=calibrated,
         ).tolist()
@@ -419,6 +433,22 @@ class CrossEncoder(Model):
             for result in results:
                 result["text"] = documents[result["corpus_id"]]
         return results
+
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
+        """Start processes for `predict(pool=...)`, each with a copy of the model.
+
+        Args:
+            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
+
+        Returns:
+            The pool; stop it with `stop_multi_process_pool`, or use it in a `with` statement.
+        """
+        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool."""
+        pool.stop()
 
     # Calibrate
 
@@ -468,18 +498,6 @@ class CrossEncoder(Model):
             raise ValueError(f"`pairs` must be a list of pairs, but is one: {pairs!r:.60}.")
         weights = fingerprint.embedding_parts(self)["weights"]
         self.calibration = found_on(scores, labels, method, precision, weights)
-        return self.calibration
-
-    def _calibration_for(self, activation_fn: Activation | None, apply_softmax: bool) -> Calibration:
-        if activation_fn is not None or apply_softmax:
-            raise ValueError(
-                "`calibrated=True` returns probabilities as they were found without another activation: drop "
-                f"`{'activation_fn' if activation_fn is not None else 'apply_softmax'}`."
-            )
-        if self.calibration is None:
-            raise ValueError(
-                "`calibrated=True` needs a calibration, which this model has not: call `model.calibrate(pairs, labels)` first."
-            )
         return self.calibration
 
     # Train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,54 +17,75 @@ from likewise.cross_encoder.given_pairs import check_pair
 from likewise.model import fingerprint, inference
 from likewise.model.encoding import encode_to_file
 from likewise.model.output_file import OutputFile
+from likewise.model.pool import WorkerPool
 
 Progress = Callable[[int], object]
 
 
-def scores_of(
-    model: Any,
-    pairs: Sequence[Any],
-    request: inference.Request,
-    activation: Activation,
-    apply_softmax: bool,
-    progress: Progress,
-) -> Tensor:
+@dataclass(frozen=True)
+class Way:
+    """How pairs are scored.
+
+    Attributes:
+        request: Where and how the model computes.
+        batch_size: As `predict` takes it, for processes.
+        activation: Applied to the model's scores.
+        apply_softmax: Whether those of several labels are made to sum to 1.
+        pool: The processes that score; None for this one.
+        chunk_size: Pairs that a process gets at a time; None for a tenth of its share.
+    """
+
+    request: inference.Request
+    batch_size: int
+    activation: Activation
+    apply_softmax: bool
+    pool: WorkerPool | None = None
+    chunk_size: int | None = None
+
+
+def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) -> Tensor:
     """Scores of the pairs in their order, (N,) or (N, labels).
 
     Args:
         model: The CrossEncoder.
         pairs: N pairs of texts.
-        request: Where and how it computes.
-        activation: Applied to the model's scores.
-        apply_softmax: Whether those of several labels are made to sum to 1.
+        way: How they are scored.
         progress: Told how many pairs are done, batch by batch.
     """
+    request, nothing = (
+        way.request,
+        torch.tensor([], device="cpu" if way.request.to_cpu else way.request.device),
+    )
+    if way.pool is not None:
+        options = {
+            "prompt": request.prompt or "",
+            "batch_size": way.batch_size,
+            "activation_fn": way.activation,
+            "apply_softmax": way.apply_softmax,
+            "convert_to_tensor": True,
+        }
+        parts = way.pool.map(list(pairs), options, way.chunk_size, progress)
+        return torch.cat(parts).to(nothing.device) if parts else nothing
     scores: Tensor | None = None
     for rows, features in inference.run_batches(cast(Any, model), pairs, request):
         batch: Tensor = features["scores"]
         if batch.is_floating_point() and torch.finfo(batch.dtype).bits < 32:
             batch = batch.float()  # in half precision many scores would be equal
-        batch = activation(batch)
+        batch = way.activation(batch)
         if model.num_labels == 1 and batch.ndim > 1:
             batch = batch.squeeze(-1)
-        if apply_softmax and batch.ndim > 1:
+        if way.apply_softmax and batch.ndim > 1:
             batch = batch.softmax(dim=1)
         if scores is None:
             target = torch.device("cpu") if request.to_cpu else batch.device
             scores = torch.empty(len(pairs), *batch.shape[1:], dtype=batch.dtype, device=target)
         scores[torch.from_numpy(rows).to(scores.device)] = batch.to(scores.device)
         progress(len(rows))
-    return torch.tensor([], device="cpu" if request.to_cpu else request.device) if scores is None else scores
+    return nothing if scores is None else scores
 
 
 def scores_in_file(
-    out: str | os.PathLike[str],
-    model: Any,
-    pairs: Sequence[Any],
-    request: inference.Request,
-    activation: Activation,
-    apply_softmax: bool,
-    progress: Progress,
+    out: str | os.PathLike[str], model: Any, pairs: Sequence[Any], way: Way, progress: Progress
 ) -> Any:
     """The scores in a .npy file, mapped into memory; what it lacks is computed, a few thousand pairs at a time.
 
@@ -72,22 +94,23 @@ def scores_in_file(
     Raises:
         ValueError: The file is made of something else, or nobody could tell a later activation from this one.
     """
+    activation = way.activation
     name = getattr(activation, "__qualname__", "")
     if "<" in name:
         raise ValueError(
             f"`out` is for scores that a later call can recognise, but `activation_fn` is the function {name}, which goes by "
             "no name. Write it as a torch.nn.Module, or drop it and apply it to the result."
         )
-    made_of = fingerprint.embedding_parts(model) | request.settings
+    made_of = fingerprint.embedding_parts(model) | way.request.settings
     named = activation.settings() if isinstance(activation, Calibration) else activation
-    made_of |= {"activation_fn": fingerprint.plain(named), "apply_softmax": apply_softmax}
+    made_of |= {"activation_fn": fingerprint.plain(named), "apply_softmax": way.apply_softmax}
     output = OutputFile(out, pairs, made_of)
     progress(output.done)
     if not len(pairs):
         output.write(np.empty(0, np.float32))
 
     def score(part: Sequence[Any]) -> Tensor:
-        return scores_of(model, part, request, activation, apply_softmax, progress)
+        return scores_of(model, part, way, progress)
 
     return encode_to_file(output, pairs, score, "float32", inference.WINDOW)
 

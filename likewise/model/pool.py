@@ -1,4 +1,4 @@
-"""WorkerPool: several processes that encode shards of texts, one a device."""
+"""WorkerPool: several processes that encode shards of texts, or score shards of pairs, one a device."""
 
 from __future__ import annotations
 
@@ -107,16 +107,16 @@ class WorkerPool:
         chunk_size: int | None,
         progress: Callable[[int], object],
     ) -> list[Any]:
-        """Encode texts shard by shard, each by the process that is free first.
+        """Encode texts (or score pairs) shard by shard, each by the process that is free first.
 
         Args:
-            texts: The texts.
-            options: Arguments of `encode`.
+            texts: The texts, or pairs.
+            options: Arguments of `encode` (of a CrossEncoder's `predict`).
             chunk_size: Texts in a shard; None for a tenth of a process's share, 5,000 at most.
             progress: Told how many texts are done, shard by shard.
 
         Returns:
-            What `encode` gave for each shard, in order.
+            What it gave for each shard, in order.
 
         Raises:
             RuntimeError: A process died, which ends the pool, or `encode` failed in one, which does not; the message names the
@@ -254,7 +254,8 @@ def _work(connection: Connection, device: str) -> None:
             texts, options = message
             answer: tuple[Any, str | None]
             try:
-                answer = (on_cpu(model.encode(texts, show_progress_bar=False, **options)), None)
+                run = getattr(model, model.over_inputs)
+                answer = (on_cpu(run(texts, show_progress_bar=False, **options)), None)
             except Exception:
                 answer = (None, traceback.format_exc())
             connection.send_bytes(pickle.dumps(answer))

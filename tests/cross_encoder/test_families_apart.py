@@ -107,7 +107,7 @@ def test_what_a_batch_holds_is_documented_as_it_is() -> None:
 def test_what_a_cross_encoder_lacks_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "differences.md").read_text(encoding="utf-8")
     told = page.partition("## Not here")[2]
-    for name in ("merge", "start_multi_process_pool", "set_keep_in_fp32_modules"):
+    for name in ("merge", "set_keep_in_fp32_modules"):
         assert hasattr(Reference, name)
         assert not hasattr(CrossEncoder, name)
         assert f"`{name}`" in told

@@ -227,7 +227,6 @@ def test_equal_scores_keep_their_order(model: CrossEncoder) -> None:
         (lambda m: m.predict({"query": "a"}), TypeError, "got dict"),
         (lambda m: m.predict(np.zeros((2, 2))), TypeError, "array of float64"),
         (lambda m: m.predict(PAIRS, batch_size=0), ValueError, "`batch_size` must be at least 1"),
-        (lambda m: m.predict(PAIRS, device=["cpu", "cpu"]), ValueError, "`device` must be one device"),
         (lambda m: m.predict(PAIRS, batchsize=3), TypeError, "no argument `batchsize`"),
         (lambda m: m.rank("a", "b"), TypeError, "`documents` must be a list of texts"),
         (lambda m: m.rank(["a"], ["b"]), TypeError, "`query` must be a text"),
