@@ -65,7 +65,7 @@ def _figures(told: Mapping[str, Any]) -> dict[str, list[Spec]]:
         if "step" in row
     ]
     measured = [
-        {**row, "metric": f"{row.get('name', 'sample')}: {row['metric']}"}
+        {**row, "metric": f"{row['metric']} ({row.get('name', 'sample')})"}
         for row in (*(told.get("measured") or ()), *sample.get("metrics", ()))
     ]
     return {

@@ -65,7 +65,7 @@ def test_a_recipe_gives_a_better_model_in_its_folder(
     assert low <= change <= high
     assert "Saved to out/final" in result.stdout
     assert "Report:  out/report.html" in result.stdout
-    assert "pairs: mean_accuracy" in Path("out/report.html").read_text(encoding="utf-8")
+    assert "mean_accuracy (pairs)" in Path("out/report.html").read_text(encoding="utf-8")
     assert result.stderr == ""
     assert SentenceTransformer("out/final").encode("the cat").shape == (32,)
 
