@@ -1,9 +1,10 @@
 """Distil into fewer layers: a model with some of its teacher's layers learns to give the teacher's embeddings.
 
     command   likewise train distil_layers --data ../data
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    hardware  2 cores (AVX-512), one thread, a dozen other processes beside it
+    minutes   1 of processor time, 5 on the clock there
+    score     Spearman on the STS benchmark's test set (95 %): teacher 0.8203 (0.7986 to 0.8419); 3 of its 6 layers 0.7732 (0.7474 to
+              0.7969) before, 0.7947 (0.7710 to 0.8175) after, 1.7 times as fast
 
 The student begins as a copy of the teacher without most of its layers. It reads captions of images, for which no labels are needed,
 and learns by MSELoss. Captions with a sentence of the STS benchmark's test set, which it is measured with, are left out.
