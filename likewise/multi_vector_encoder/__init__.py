@@ -21,7 +21,7 @@ _HOMES = {
     "MultiVectorEncoderTrainer": "likewise.multi_vector_encoder.trainer",
     "MultiVectorEncoderTrainingArguments": "likewise.multi_vector_encoder.training_args",
 }
-_SUBMODULES = ("evaluation", "losses", "modules", "scoring")
+_SUBMODULES = ("evaluation", "losses", "modules", "scoring", "search")
 
 __all__ = [
     "MultiVectorEncoder",

@@ -373,6 +373,43 @@ class MultiVectorEncoder(Model):
         """Scores of each query with the document of its number, (N,); arguments as of `similarity`."""
         return SIMILARITIES[self.similarity_fn_name][1](embeddings1, embeddings2, **kwargs)
 
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        **kwargs: Any,
+    ) -> list[dict[str, Any]]:
+        """Order documents by their score with a query.
+
+        Args:
+            query: The query.
+            documents: The documents.
+            top_k: How many of the best to return; None for all.
+            return_documents: Whether to return their texts too.
+            **kwargs: For `encode` of the documents.
+
+        Returns:
+            One dict for each document, best first, with `corpus_id` (its place in `documents`), `score` and, if asked for,
+            `text`. Documents with equal scores keep their order.
+
+        Raises:
+            TypeError: The query or a document is not a text.
+        """
+        if not isinstance(query, str) or isinstance(documents, str):
+            raise TypeError(
+                f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
+            )
+        if not len(documents):
+            return []
+        scores = self.similarity([self.encode_query(query)], self.encode_document(list(documents), **kwargs))[
+            0
+        ]
+        order = scores.argsort(descending=True, stable=True)[:top_k].tolist()
+        texts = {place: {"text": documents[place]} if return_documents else {} for place in order}
+        return [{"corpus_id": place, "score": float(scores[place]), **texts[place]} for place in order]
+
     # Save
 
     def save(

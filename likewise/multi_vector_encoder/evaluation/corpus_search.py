@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from likewise.evaluation.embedding import Task
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.multi_vector_encoder.evaluation.base import embed, refuse_truncate_dim
 from likewise.multi_vector_encoder.scoring import XTRScores, xtr_scores
+from likewise.multi_vector_encoder.search import BestDocuments
 from likewise.retrieval.topk import Ranking
 
 
@@ -70,7 +69,7 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
             model, self.queries, "query", prompt_name=self.query_prompt_name, prompt=self.query_prompt
         )
         functions = self._score_functions(model)
-        best: dict[str, _Best] = {name: _Best(self._max_k()) for name in functions}
+        best = {name: BestDocuments(self._max_k()) for name in functions}
         for start in range(0, len(self.corpus), self.corpus_chunk_size):
             part = slice(start, start + self.corpus_chunk_size)
             documents = (
@@ -88,28 +87,3 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
             for name, function in functions.items():
                 best[name].add(function(queries, documents).cpu(), places)
         return {name: one.result() for name, one in best.items()}
-
-
-class _Best:
-    """The best k documents of each query so far; of equal scores the one with the lower place."""
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-        self.scores: Tensor | None = None
-        self.places = torch.empty(0, dtype=torch.long)
-
-    def add(self, scores: Tensor, places: Tensor) -> None:
-        """Add documents: (Q, M) scores and their places (M,)."""
-        wide = places.expand(len(scores), -1)
-        if self.scores is not None:
-            scores, wide = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, wide], dim=1)
-        by_place = wide.argsort(dim=1)
-        order = by_place.gather(1, scores.gather(1, by_place).argsort(dim=1, descending=True, stable=True))
-        kept = order[:, : self.k]
-        self.scores, self.places = scores.gather(1, kept), wide.gather(1, kept)
-
-    def result(self) -> Ranking:
-        """What was found."""
-        assert self.scores is not None
-        lacking = (0, self.k - self.scores.shape[1])
-        return Ranking(pad(self.scores, lacking, value=-torch.inf), pad(self.places, lacking, value=-1))

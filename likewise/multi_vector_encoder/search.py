@@ -1,0 +1,238 @@
+"""Exact search and reranking by late interaction, over a corpus of token embeddings in a folder.
+
+The embeddings lie end to end in one file that is mapped into memory, so that a corpus may be larger than that. Every document
+is scored with every query: there is no index that could miss one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
+from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
+from likewise.retrieval.topk import Ranking
+
+VECTORS, LENGTHS, SETTINGS = "vectors.bin", "lengths.npy", "settings.json"
+WINDOW = 2048  # documents that are embedded and written at a time
+TOKENS = 200_000  # of documents that are scored at a time
+
+
+@dataclass(frozen=True, eq=False)
+class TokenCorpus:
+    """The token embeddings of M documents, in a folder.
+
+    Attributes:
+        vectors: (T, D), mapped into memory, float32 or float16.
+        lengths: (M,) int64, the tokens of each document.
+        length_normalize: Whether a score is divided by the number of the query's tokens, as the model that wrote it does.
+    """
+
+    vectors: Any
+    lengths: Tensor
+    length_normalize: bool
+
+    @classmethod
+    def write(
+        cls,
+        model: Any,
+        documents: Sequence[str],
+        folder: str | Path,
+        precision: Literal["float32", "float16"] = "float16",
+        **encode_kwargs: Any,
+    ) -> TokenCorpus:
+        """Embed documents and write them, some thousand at a time.
+
+        Args:
+            model: A MultiVectorEncoder.
+            documents: M texts.
+            folder: Made if it does not exist; must hold no corpus yet.
+            precision: Of what is written; scores are computed in float32.
+            **encode_kwargs: For `encode_document`, e.g. `token_pooling`.
+
+        Raises:
+            ValueError: There are no documents, or the precision is unknown.
+            FileExistsError: The folder holds a corpus.
+        """
+        folder = Path(folder)
+        if precision not in ("float32", "float16"):
+            raise ValueError(f"`precision` must be 'float32' or 'float16', but is {precision!r}.")
+        if not len(documents):
+            raise ValueError("`documents` is empty. Pass at least one text.")
+        if (folder / SETTINGS).exists():
+            raise FileExistsError(f"{folder} holds a corpus already. Open it, or pass another folder.")
+        folder.mkdir(parents=True, exist_ok=True)
+        lengths: list[int] = []
+        size = 0
+        with (folder / VECTORS).open("wb") as file:
+            for start in range(0, len(documents), WINDOW):
+                texts = list(documents[start : start + WINDOW])
+                for embeddings in model.encode_document(texts, convert_to_numpy=True, **encode_kwargs):
+                    lengths.append(len(embeddings))
+                    size = embeddings.shape[1]
+                    file.write(np.ascontiguousarray(embeddings, dtype=precision).tobytes())
+        np.save(folder / LENGTHS, np.asarray(lengths, np.int64))
+        settings = {"size": size, "precision": precision, "similarity_fn_name": model.similarity_fn_name}
+        (folder / SETTINGS).write_text(
+            json.dumps(settings, indent=2) + "\n", encoding="utf8"
+        )  # last: it is whole
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> TokenCorpus:
+        """A corpus that was written.
+
+        Raises:
+            FileNotFoundError: There is none, or it was not finished.
+            ValueError: A file is cut short.
+        """
+        folder = Path(folder)
+        if not (folder / SETTINGS).exists():
+            raise FileNotFoundError(
+                f"{folder} holds no corpus of token embeddings, or one that was not finished. Make it: "
+                "`TokenCorpus.write(model, documents, folder)`."
+            )
+        settings = json.loads((folder / SETTINGS).read_text(encoding="utf8"))
+        lengths = torch.from_numpy(np.load(folder / LENGTHS))
+        shape = int(lengths.sum()), int(settings["size"])
+        kind = np.dtype(settings["precision"])
+        found = (folder / VECTORS).stat().st_size
+        if found != shape[0] * shape[1] * kind.itemsize:
+            raise ValueError(
+                f"{folder / VECTORS} has {found} bytes, but {shape[0]} tokens of {shape[1]} numbers take "
+                f"{shape[0] * shape[1] * kind.itemsize}. Write the corpus again."
+            )
+        vectors = np.memmap(folder / VECTORS, kind, "r", shape=shape)
+        return cls(vectors, lengths, settings["similarity_fn_name"] == "meanmaxsim")
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def search(self, queries: Sequence[Any], top_k: int = 10) -> list[list[dict[str, Any]]]:
+        """The best documents of each query, by their numbers, as `util.semantic_search` gives them.
+
+        Args:
+            queries: (tokens, D) for each, as `encode_query` gives them.
+            top_k: How many to return.
+
+        Returns:
+            For each query `{"corpus_id": ..., "score": ...}`, best first; of equal scores the lower number first.
+
+        Raises:
+            ValueError: `top_k` is less than 1, or a query has another size than the corpus.
+        """
+        asked, best = self._asked(queries, top_k), BestDocuments(min(top_k, len(self)))
+        ends = self.lengths.cumsum(0)
+        first = 0
+        while first < len(self):
+            begin = int(ends[first] - self.lengths[first])
+            last = max(first + 1, int(torch.searchsorted(ends, begin + TOKENS, right=True)))
+            block = _floats(self.vectors[begin : int(ends[last - 1])])
+            scores = self._scores(asked, TokenEmbeddings(block, self.lengths[first:last]))
+            best.add(scores, torch.arange(first, last))
+            first = last
+        ranking = best.result()
+        return [_hits(*row) for row in zip(ranking.ids, ranking.scores, strict=True)]
+
+    def rerank(
+        self, queries: Sequence[Any], candidates: Sequence[Sequence[int]], top_k: int | None = None
+    ) -> list[list[dict[str, Any]]]:
+        """The candidates of each query, exactly scored, best first.
+
+        Args:
+            queries: (tokens, D) for each.
+            candidates: For each query the numbers of documents that another search found.
+            top_k: How many to return; None for all.
+
+        Raises:
+            ValueError: There are not as many lists of candidates as queries, or a number is of no document.
+        """
+        asked = self._asked(queries, 1 if top_k is None else top_k)
+        if len(candidates) != len(asked):
+            raise ValueError(
+                f"There are {len(asked)} queries, but {len(candidates)} lists of candidates. Give one for each."
+            )
+        starts = (self.lengths.cumsum(0) - self.lengths).tolist()
+        results: list[list[dict[str, Any]]] = []
+        for query, numbers in zip(asked.split(1), candidates, strict=True):
+            wrong = next((number for number in numbers if not 0 <= number < len(self)), None)
+            if wrong is not None:
+                raise ValueError(f"There is no document {wrong}: the corpus has 0 to {len(self) - 1}.")
+            if not len(numbers):
+                results.append([])
+                continue
+            texts = [_floats(self.vectors[starts[n] : starts[n] + int(self.lengths[n])]) for n in numbers]
+            scores = self._scores(query, TokenEmbeddings.from_list(texts))[0]
+            order = scores.argsort(descending=True, stable=True)[:top_k]
+            results.append(_hits(torch.tensor(list(numbers))[order], scores[order]))
+        return results
+
+    def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
+        if top_k < 1:
+            raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+        texts = [torch.as_tensor(query).float().cpu() for query in queries]
+        for number, text in enumerate(texts):
+            if text.ndim != 2 or text.shape[1] != self.vectors.shape[1]:
+                raise ValueError(
+                    f"Query {number} is {tuple(text.shape)}, but must be (tokens, {self.vectors.shape[1]}), as `encode_query` of the "
+                    "model that wrote the corpus gives it."
+                )
+        return TokenEmbeddings.from_list(texts or [torch.empty(0, self.vectors.shape[1])]).select(
+            torch.arange(len(texts))
+        )
+
+    def _scores(self, queries: TokenEmbeddings, documents: TokenEmbeddings) -> Tensor:
+        lengths = queries.lengths.tolist(), documents.lengths.tolist()
+        scores = packed_maxsim(queries.vectors, documents.vectors, *lengths)
+        return scores / queries.lengths.clamp(min=1).unsqueeze(1) if self.length_normalize else scores
+
+
+class BestDocuments:
+    """The best k documents of each query so far; of equal scores the one with the lower number.
+
+    Args:
+        k: How many.
+    """
+
+    def __init__(self, k: int) -> None:
+        self.k = k
+        self.scores: Tensor | None = None
+        self.places = torch.empty(0, dtype=torch.long)
+
+    def add(self, scores: Tensor, places: Tensor) -> None:
+        """Add documents: (Q, M) scores and their numbers (M,)."""
+        wide = places.expand(len(scores), -1)
+        if self.scores is not None:
+            scores, wide = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, wide], dim=1)
+        by_place = wide.argsort(dim=1)
+        order = by_place.gather(1, scores.gather(1, by_place).argsort(dim=1, descending=True, stable=True))
+        kept = order[:, : self.k]
+        self.scores, self.places = scores.gather(1, kept), wide.gather(1, kept)
+
+    def result(self) -> Ranking:
+        """What was found, with -1 for documents that there are not."""
+        assert self.scores is not None
+        lacking = (0, self.k - self.scores.shape[1])
+        return Ranking(pad(self.scores, lacking, value=-torch.inf), pad(self.places, lacking, value=-1))
+
+
+def _floats(vectors: Any) -> Tensor:
+    return torch.from_numpy(
+        np.array(vectors, dtype=np.float32)
+    )  # a copy: what is mapped cannot be written to
+
+
+def _hits(numbers: Tensor, scores: Tensor) -> list[dict[str, Any]]:
+    return [
+        {"corpus_id": number, "score": score}
+        for number, score in zip(numbers.tolist(), scores.tolist(), strict=True)
+        if number >= 0
+    ]

@@ -1,0 +1,91 @@
+"""Exact search in a folder of token embeddings, reranking, and rank."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from multi_common import DOCUMENTS, QUERIES, small_encoder
+
+from likewise import MultiVectorEncoder
+from likewise.multi_vector_encoder import search
+from likewise.multi_vector_encoder.search import TokenCorpus
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> MultiVectorEncoder:
+    return small_encoder(tmp_path / "plain", query_expansion={"strategy": "fixed", "length": 8})
+
+
+@pytest.mark.parametrize("similarity", ["maxsim", "meanmaxsim"])
+@pytest.mark.parametrize("tokens", [1, 40, 10_000])
+def test_a_search_finds_what_all_scores_say(
+    model: MultiVectorEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, similarity: str
+) -> None:
+    monkeypatch.setattr(search, "TOKENS", tokens)
+    monkeypatch.setattr(search, "WINDOW", 5)
+    model.similarity_fn_name = similarity
+    queries = model.encode_query(QUERIES)
+    expected = model.similarity(queries, model.encode_document(DOCUMENTS))
+    TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus", "float32")
+    corpus = TokenCorpus.open(tmp_path / "corpus")
+    found = corpus.search(queries, top_k=4)
+    best = expected.topk(4)
+    assert [[hit["corpus_id"] for hit in hits] for hits in found] == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor([[hit["score"] for hit in hits] for hits in found]), best.values)
+    assert len(corpus.search(queries, top_k=100)[0]) == len(DOCUMENTS)
+    assert corpus.search([]) == []
+
+
+def test_candidates_are_ordered_by_their_exact_scores(model: MultiVectorEncoder, tmp_path: Path) -> None:
+    corpus = TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
+    assert corpus.vectors.dtype == "float16"
+    queries = model.encode_query(QUERIES[:2])
+    scores = model.similarity(queries, model.encode_document(DOCUMENTS))
+    found = corpus.rerank(queries, [[5, 1, 7], []], top_k=2)
+    order = sorted([5, 1, 7], key=lambda number: -scores[0, number])[:2]
+    assert [hit["corpus_id"] for hit in found[0]] == order
+    assert found[0][0]["score"] == pytest.approx(float(scores[0, order[0]]), rel=2e-3)
+    assert found[1] == []
+
+
+def test_equal_documents_come_in_their_order(model: MultiVectorEncoder, tmp_path: Path) -> None:
+    corpus = TokenCorpus.write(model, ["a cat", "the dog", "a cat"], tmp_path / "corpus")
+    hits = corpus.search(model.encode_query(["a cat"]), top_k=3)[0]
+    places = [hit["corpus_id"] for hit in hits]
+    assert places.index(0) + 1 == places.index(2)
+
+
+def test_rank_orders_texts(model: MultiVectorEncoder) -> None:
+    ranked = model.rank(QUERIES[0], DOCUMENTS, top_k=3, return_documents=True)
+    scores = model.similarity([model.encode_query(QUERIES[0])], model.encode_document(DOCUMENTS))[0]
+    assert [hit["corpus_id"] for hit in ranked] == scores.topk(3).indices.tolist()
+    assert [hit["text"] for hit in ranked] == [DOCUMENTS[hit["corpus_id"]] for hit in ranked]
+    assert model.rank(QUERIES[0], []) == []
+
+
+def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="takes a query and a list of documents"):
+        model.rank("a", "b")
+    with pytest.raises(ValueError, match="`documents` is empty"):
+        TokenCorpus.write(model, [], tmp_path / "corpus")
+    with pytest.raises(ValueError, match="`precision` must be 'float32' or 'float16', but is 'int8'"):
+        TokenCorpus.write(model, ["a"], tmp_path / "corpus", "int8")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="holds no corpus of token embeddings"):
+        TokenCorpus.open(tmp_path)
+    corpus = TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
+    with pytest.raises(FileExistsError, match="holds a corpus already"):
+        TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
+    queries = model.encode_query(QUERIES[:1])
+    with pytest.raises(ValueError, match="`top_k` must be at least 1, but is 0"):
+        corpus.search(queries, top_k=0)
+    with pytest.raises(ValueError, match=r"Query 0 is \(2, 3\), but must be \(tokens, 128\)"):
+        corpus.search([torch.zeros(2, 3)])
+    with pytest.raises(ValueError, match="There are 1 queries, but 2 lists of candidates"):
+        corpus.rerank(queries, [[1], [2]])
+    with pytest.raises(ValueError, match="There is no document 12: the corpus has 0 to 11"):
+        corpus.rerank(queries, [[12]])
+    (tmp_path / "corpus" / "vectors.bin").write_bytes(b"short")
+    with pytest.raises(ValueError, match="has 5 bytes, but"):
+        TokenCorpus.open(tmp_path / "corpus")
