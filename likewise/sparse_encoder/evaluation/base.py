@@ -109,10 +109,10 @@ class SparseEvaluator(SentenceEvaluator):
         self._seen += [Seen.of(one, kwargs.get("encode_fn_name")) for one in found]
         return found
 
-    def measure(self, model: Any, **kwargs: Any) -> dict[str, Measurement]:
+    def measure(self, model: Any, *args: Any, **kwargs: Any) -> dict[str, Measurement]:
         """What the dense evaluator measures, and how sparse the embeddings were."""
         self._seen = []
-        measured = super().measure(model, **kwargs)
+        measured = super().measure(model, *args, **kwargs)
         return measured | Measurement.fixed_each(self.figures())
 
     def figures(self) -> dict[str, float]:

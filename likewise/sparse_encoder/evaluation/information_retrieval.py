@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from torch import Tensor
 
 from likewise.evaluation import InformationRetrievalEvaluator, NanoBEIREvaluator
 from likewise.evaluation.measurement import Measurement
@@ -25,15 +26,21 @@ class SparseInformationRetrievalEvaluator(SparseEvaluator, InformationRetrievalE
         super().__init__(*args, **kwargs)
         self.corpus_chunk_size = min(self.corpus_chunk_size, DENSE_ROWS)
 
-    def measure(self, model: Any, **kwargs: Any) -> dict[str, Measurement]:
+    def measure(
+        self,
+        model: Any,
+        corpus_model: Any = None,
+        corpus_embeddings: Tensor | None = None,
+        output_path: str | None = None,
+    ) -> dict[str, Measurement]:
         """As for dense models; `corpus_embeddings` may be COO."""
-        embeddings = kwargs.get("corpus_embeddings")
-        if embeddings is None:
-            return super().measure(model, **kwargs)
-        dense = kwargs["corpus_embeddings"] = embeddings.to_dense().cpu()
+        given: dict[str, Any] = {"corpus_model": corpus_model, "output_path": output_path}
+        if corpus_embeddings is None:
+            return super().measure(model, **given)
+        dense = corpus_embeddings.to_dense().cpu()
         self._given = Seen.of(dense, "document")
         try:
-            return super().measure(model, **kwargs)
+            return super().measure(model, corpus_embeddings=dense, **given)
         finally:
             del self._given
 

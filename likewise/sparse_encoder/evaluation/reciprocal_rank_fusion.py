@@ -138,7 +138,7 @@ class ReciprocalRankFusionEvaluator(SentenceEvaluator):
         self, folder: Path, metrics: Mapping[str, float], fused: Sequence[Any], epoch: int, steps: int
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if self.write_csv:
+        if self.write_csv and self.csv_file is not None:
             titles = {
                 key if key.startswith(("dense", "sparse")) else f"fusion_{key}": value
                 for key, value in metrics.items()
