@@ -21,7 +21,7 @@ _HOMES = {
     "MultiVectorEncoderTrainer": "likewise.multi_vector_encoder.trainer",
     "MultiVectorEncoderTrainingArguments": "likewise.multi_vector_encoder.training_args",
 }
-_SUBMODULES = ("evaluation", "losses", "modules", "scoring", "search")
+_SUBMODULES = ("evaluation", "losses", "modules", "scoring", "token_corpus")
 
 __all__ = [
     "MultiVectorEncoder",

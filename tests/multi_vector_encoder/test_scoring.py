@@ -12,6 +12,7 @@ from torch import Tensor
 
 from likewise.multi_vector_encoder import scoring
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
+from likewise.multi_vector_encoder.scoring import token_scores
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 
 ROWS, WAYS, SHAPE = 4, 3, (5, 7)
@@ -85,10 +86,10 @@ def test_texts_without_padding_score_the_same() -> None:
             getattr(scoring, name),
             partial(getattr(theirs, name)),
         ):  # a function from elsewhere is padded for
-            found = scoring.scored(function, queries, columns)
+            found = token_scores.scored(function, queries, columns)
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     for function in (scoring.colbert_scores_pairwise, theirs.colbert_scores_pairwise):
-        found = scoring.scored_pairwise(function, queries, columns[0])
+        found = token_scores.scored_pairwise(function, queries, columns[0])
         expected = theirs.colbert_kd_scores(QUERIES, DOCUMENTS, **masks)[:, 0]
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 

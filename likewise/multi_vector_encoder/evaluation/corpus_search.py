@@ -12,8 +12,8 @@ from torch import Tensor
 from likewise.evaluation.embedding import Task
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.multi_vector_encoder.evaluation.base import embed, refuse_truncate_dim
-from likewise.multi_vector_encoder.scoring import XTRScores, xtr_scores
-from likewise.multi_vector_encoder.search import BestDocuments
+from likewise.multi_vector_encoder.scoring.token_scores import XTRScores, xtr_scores
+from likewise.multi_vector_encoder.token_corpus import BestDocuments
 from likewise.retrieval.topk import Ranking
 
 

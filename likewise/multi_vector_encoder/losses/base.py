@@ -12,7 +12,7 @@ from likewise.engine import ColumnBatch
 from likewise.engine.embed import Batch, Embed
 from likewise.losses.base import Loss as AnyLoss
 from likewise.modules.query_expansion import DOCUMENT, QUERY
-from likewise.multi_vector_encoder.scoring import Score, XTRScores
+from likewise.multi_vector_encoder.scoring.token_scores import Score, XTRScores
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 from likewise.types import Encoder
 

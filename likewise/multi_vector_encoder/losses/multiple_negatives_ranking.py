@@ -19,7 +19,7 @@ from likewise.engine.embed import Embed
 from likewise.losses.base import Columns, check_mini_batches
 from likewise.losses.gather import join_processes
 from likewise.multi_vector_encoder.losses.base import OUTPUT, Loss, columns_of
-from likewise.multi_vector_encoder.scoring import Score, colbert_scores, scored
+from likewise.multi_vector_encoder.scoring.token_scores import Score, colbert_scores, scored
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 
 

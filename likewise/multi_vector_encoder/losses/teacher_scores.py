@@ -19,7 +19,7 @@ from torch.nn.functional import kl_div, log_softmax, mse_loss
 from likewise.losses.base import Columns, Label
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
-from likewise.multi_vector_encoder.scoring import (
+from likewise.multi_vector_encoder.scoring.token_scores import (
     Score,
     colbert_kd_scores,
     colbert_scores_pairwise,

@@ -9,8 +9,8 @@ import torch
 from multi_common import DOCUMENTS, QUERIES, small_encoder
 
 from likewise import MultiVectorEncoder
-from likewise.multi_vector_encoder import search
-from likewise.multi_vector_encoder.search import TokenCorpus
+from likewise.multi_vector_encoder import token_corpus
+from likewise.multi_vector_encoder.token_corpus import TokenCorpus
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def model(tmp_path: Path) -> MultiVectorEncoder:
 def test_a_search_finds_what_all_scores_say(
     model: MultiVectorEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens: int, similarity: str
 ) -> None:
-    monkeypatch.setattr(search, "TOKENS", tokens)
-    monkeypatch.setattr(search, "WINDOW", 5)
+    monkeypatch.setattr(token_corpus, "TOKENS", tokens)
+    monkeypatch.setattr(token_corpus, "WINDOW", 5)
     model.similarity_fn_name = similarity
     queries = model.encode_query(QUERIES)
     expected = model.similarity(queries, model.encode_document(DOCUMENTS))
