@@ -1,4 +1,4 @@
-"""Likewise: train, fine-tune, evaluate and run text embedding models and rerankers, without padding."""
+"""Likewise: train, fine-tune, evaluate and run text embedding models (dense and sparse) and rerankers, without padding."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from likewise.sentence_transformer.trainer import SentenceTransformerTrainer
     from likewise.sentence_transformer.training_args import SentenceTransformerTrainingArguments
     from likewise.similarity import SimilarityFunction
+    from likewise.sparse_encoder import (
+        SparseEncoder,
+        SparseEncoderModelCardData,
+        SparseEncoderTrainer,
+        SparseEncoderTrainingArguments,
+    )
     from likewise.training.data.resolve_ids import resolve_ids
     from likewise.training.samplers.default import DefaultBatchSampler
     from likewise.training.samplers.multi_dataset import MultiDatasetDefaultBatchSampler
@@ -62,6 +68,10 @@ _HOMES = {
     "SentenceTransformerTrainingArguments": "likewise.sentence_transformer.training_args",
     "SentencesDataset": "likewise.legacy.sentences_dataset",
     "SimilarityFunction": "likewise.similarity",
+    "SparseEncoder": "likewise.sparse_encoder.model",
+    "SparseEncoderModelCardData": "likewise.sparse_encoder.model_card",
+    "SparseEncoderTrainer": "likewise.sparse_encoder.trainer",
+    "SparseEncoderTrainingArguments": "likewise.sparse_encoder.training_args",
     "__version__": "likewise.version",
     "export_dynamic_quantized_onnx_model": "likewise.backend",
     "export_optimized_onnx_model": "likewise.backend",
@@ -91,6 +101,10 @@ __all__ = [
     "SentenceTransformerTrainingArguments",
     "SentencesDataset",
     "SimilarityFunction",
+    "SparseEncoder",
+    "SparseEncoderModelCardData",
+    "SparseEncoderTrainer",
+    "SparseEncoderTrainingArguments",
     "__version__",
     "export_dynamic_quantized_onnx_model",
     "export_optimized_onnx_model",
@@ -129,6 +143,7 @@ _SUBMODULES = frozenset(
         "readers",
         "sampler",
         "similarity_functions",
+        "sparse_encoder",
         "trainer",
         "training_args",
         "util",

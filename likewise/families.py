@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -172,19 +172,38 @@ CROSS_ENCODER = ModelFamily(
     folder_evaluator="CrossEncoderRerankingEvaluator",
     folder_form="corpus.jsonl, queries.jsonl, qrels/test.tsv and a first stage's ranking, bm25.jsonl",
 )
+SPARSE_ENCODER = replace(
+    SENTENCE_TRANSFORMER,
+    name="sparse-encoder",
+    model_name="SparseEncoder",
+    room="likewise.sparse_encoder",
+    losses="likewise.sparse_encoder.losses",
+    evaluation="likewise.sparse_encoder.evaluation",
+    settings={
+        **{key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
+        "max_active_dims": (int,),
+    },
+    table_evaluators={f"Sparse{name}": form for name, form in SENTENCE_TRANSFORMER.table_evaluators.items()},
+    folder_evaluator="SparseInformationRetrievalEvaluator",
+)
 FAMILIES: Mapping[str, ModelFamily] = {
-    family.name: family for family in (SENTENCE_TRANSFORMER, CROSS_ENCODER)
+    family.name: family for family in (SENTENCE_TRANSFORMER, CROSS_ENCODER, SPARSE_ENCODER)
 }
 
 
 def family_in(folder: Path) -> ModelFamily:
     """The family of the model that a folder holds; a plain transformers model without a head counts as a SentenceTransformer."""
     if (folder / MODULES_FILE).is_file():
-        is_pairs = _settings(folder / SETTINGS_FILE).get("model_type") == CROSS_ENCODER.model_name
-    else:
-        architectures: Sequence[Any] = _settings(folder / CONFIG_FILE).get("architectures") or ("",)
-        is_pairs = str(architectures[0]).endswith("ForSequenceClassification")
+        kind = _settings(folder / SETTINGS_FILE).get("model_type")
+        return next((one for one in FAMILIES.values() if one.model_name == kind), SENTENCE_TRANSFORMER)
+    architectures: Sequence[Any] = _settings(folder / CONFIG_FILE).get("architectures") or ("",)
+    is_pairs = str(architectures[0]).endswith("ForSequenceClassification")
     return CROSS_ENCODER if is_pairs else SENTENCE_TRANSFORMER
+
+
+def family_on_hub(name: str) -> ModelFamily:
+    """The family of a model on the Hub, by what its name begins with: `cross-encoder/`, `sparse-encoder/`."""
+    return next((one for one in FAMILIES.values() if name.startswith(f"{one.name}/")), SENTENCE_TRANSFORMER)
 
 
 def _settings(path: Path) -> dict[str, Any]:

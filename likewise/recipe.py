@@ -1,6 +1,6 @@
 """Recipe: a training run written down as YAML, checked as a whole before anything is loaded.
 
-family: sentence-transformer         # or cross-encoder; where it is left out, what the model's folder holds
+family: sentence-transformer         # or cross-encoder, or sparse-encoder; where it is left out, what the model's folder holds
 model: all-MiniLM-L6-v2              # a folder or a name on the Hub; or a mapping with `name` and settings
 train:                               # data sets by name, each with its loss
   stsb:
@@ -28,7 +28,14 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from likewise.checked_yaml import WORDS, check_kind, check_known, read_yaml, section
 from likewise.evaluation.beir import is_beir_folder, read_folder
-from likewise.families import CROSS_ENCODER, FAMILIES, SENTENCE_TRANSFORMER, ModelFamily, family_in
+from likewise.families import (
+    CROSS_ENCODER,
+    FAMILIES,
+    SENTENCE_TRANSFORMER,
+    ModelFamily,
+    family_in,
+    family_on_hub,
+)
 from likewise.training.data.sources import Source
 
 if TYPE_CHECKING:
@@ -45,7 +52,6 @@ SOURCE_KEYS = {
     "max_rows": (int,),
     "classes": (dict,),
 }
-HUB_ORGANISATION = f"{CROSS_ENCODER.name}/"  # whose models are cross-encoders
 
 
 @dataclass(frozen=True)
@@ -240,7 +246,7 @@ def _family(content: Mapping[str, Any]) -> ModelFamily:
     name = str(model if isinstance(model, str) else model.get("name", ""))
     if Path(name).expanduser().is_dir():
         return family_in(Path(name).expanduser())
-    return CROSS_ENCODER if name.startswith(HUB_ORGANISATION) else SENTENCE_TRANSFORMER
+    return family_on_hub(name)
 
 
 def _model_recipe(value: str | dict[str, Any], family: ModelFamily) -> ModelRecipe:

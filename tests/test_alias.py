@@ -160,17 +160,17 @@ def test_what_was_kept_without_the_alias_is_found_with_it(tmp_path: Path) -> Non
 def test_names_that_are_not_here_import_and_refuse_when_they_are_used(root: str) -> None:
     run(
         (INSTALL if root != "likewise" else "") + f"import {root}\n"
-        f"from {root} import SparseEncoder, MultiVectorEncoderTrainer, SentenceTransformer\n"
-        f"from {root}.sparse_encoder import SparseEncoder as Other, losses\n"
-        f"from {root}.sparse_encoder.losses import SpladeLoss\n"
-        f"from {root}.sparse_encoder.losses.splade import SpladeLoss as Deeper\n"
+        f"from {root} import MultiVectorEncoder, MultiVectorEncoderTrainer, SentenceTransformer\n"
+        f"from {root}.multi_vector_encoder import MultiVectorEncoder as Other, losses\n"
+        f"from {root}.multi_vector_encoder.losses import MultiVectorMarginMSELoss\n"
+        f"from {root}.multi_vector_encoder.losses.margin_mse import MultiVectorMarginMSELoss as Deeper\n"
         f"from {root}.multi_vector_encoder.evaluation import MultiVectorTripletEvaluator\n"
         f"from {root}.sparse_encoder.search_engines import semantic_search_qdrant\n"
-        "assert SparseEncoder is Other and SpladeLoss is Deeper is losses.SpladeLoss\n"
-        "assert not isinstance(1, SparseEncoder) and issubclass(SparseEncoder, object)\n"
-        "class Mine(SparseEncoder):\n"
+        "assert MultiVectorEncoder is Other and MultiVectorMarginMSELoss is Deeper is losses.MultiVectorMarginMSELoss\n"
+        "assert not isinstance(1, MultiVectorEncoder) and issubclass(MultiVectorEncoder, object)\n"
+        "class Mine(MultiVectorEncoder):\n"
         "    pass\n"
-        "for name, use in {'SparseEncoder': lambda: SparseEncoder('a-model'), 'Mine': Mine,\n"
+        "for name, use in {'MultiVectorEncoder': lambda: MultiVectorEncoder('a-model'), 'Mine': Mine,\n"
         "                  'semantic_search_qdrant': semantic_search_qdrant}.items():\n"
         "    try:\n"
         "        use()\n"
@@ -178,16 +178,41 @@ def test_names_that_are_not_here_import_and_refuse_when_they_are_used(root: str)
         "        assert str(error).startswith(f'{name} is not part of Likewise yet'), error\n"
         "    else:\n"
         "        raise AssertionError(name)\n"
-        "assert not hasattr(SparseEncoder, 'load') and not hasattr(losses, 'Nothing')\n"
+        "assert not hasattr(MultiVectorEncoder, 'load') and not hasattr(losses, 'Nothing')\n"
     )
 
 
 def test_a_path_of_a_missing_family_that_nobody_has_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError):
-        __import__("likewise.sparse_encoder.nothing")
-    assert stand_in("SparseEncoder") is likewise.SparseEncoder
-    assert "SparseEncoder" in MISSING["sparse_encoder.model"]
-    assert pickle.loads(pickle.dumps(likewise.SparseEncoder)) is likewise.SparseEncoder
+        __import__("likewise.multi_vector_encoder.nothing")
+    assert stand_in("MultiVectorEncoder") is likewise.MultiVectorEncoder
+    assert "MultiVectorEncoder" in MISSING["multi_vector_encoder.model"]
+    assert pickle.loads(pickle.dumps(likewise.MultiVectorEncoder)) is likewise.MultiVectorEncoder
+
+
+@pytest.mark.parametrize("root", ["likewise", "sentence_transformers"])
+def test_the_paths_of_sparse_models_of_every_release_lead_to_them(root: str) -> None:
+    run(
+        (INSTALL if root != "likewise" else "") + f"import {root}\n"
+        f"from {root} import SparseEncoder, SparseEncoderTrainer, SparseEncoderTrainingArguments\n"
+        f"from {root}.sparse_encoder import SparseEncoder as Other\n"
+        f"from {root}.sparse_encoder.losses.splade import SpladeLoss\n"
+        f"from {root}.sparse_encoder.losses.SpladeLoss import SpladeLoss as Older\n"
+        f"from {root}.sparse_encoder.losses.sparse_angle import SparseAnglELoss\n"
+        f"from {root}.sparse_encoder.models import MLMTransformer, SpladePooling, IDF\n"
+        f"from {root}.sparse_encoder.models.MLMTransformer import MLMTransformer as Deeper\n"
+        f"from {root}.sparse_encoder.evaluation.sparse_nano_beir import SparseNanoBEIREvaluator\n"
+        f"from {root}.sparse_encoder.evaluation import ReciprocalRankFusionEvaluator\n"
+        f"from {root}.sparse_encoder.callbacks.splade_callbacks import SchedulerType\n"
+        f"from {root}.sparse_encoder.callbacks import SpladeRegularizerWeightSchedulerCallback\n"
+        "assert SparseEncoder is Other and SpladeLoss is Older and MLMTransformer is Deeper\n"
+        f"assert {root}.sparse_encoder.SparseEncoder is SparseEncoder\n"
+        + (
+            ""
+            if root == "likewise"
+            else "assert SparseEncoder.__module__ == 'sentence_transformers.sparse_encoder.model'\n"
+        )
+    )
 
 
 STARTS = """

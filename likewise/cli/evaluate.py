@@ -61,7 +61,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
     ] = None,
 ) -> None:
-    """Measure models, all embedding models or all cross-encoders.
+    """Measure models, all embedding models, all sparse ones or all cross-encoders.
 
     A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts. For
     cross-encoders also: several rows with the same first text and 0 or 1, which is a ranking.
@@ -76,7 +76,7 @@ def evaluate(
 
         likewise evaluate --data my_recipe.yaml --recipe-data ../data
     """
-    from likewise.families import SENTENCE_TRANSFORMER
+    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.tables import quiet_datasets
 
     names = list(models or [DEFAULT_MODEL])
@@ -90,7 +90,11 @@ def evaluate(
         )
     with quiet_datasets():
         family = _common_family(names)
-        load = load_model if family is SENTENCE_TRANSFORMER else load_cross_encoder
+        loads: dict[str, Any] = {
+            SENTENCE_TRANSFORMER.name: load_model,
+            CROSS_ENCODER.name: load_cross_encoder,
+        }
+        load = loads.get(family.name) or family.model_class
         encoders: list[Any] = []
 
         def loaded() -> list[Any]:
@@ -202,7 +206,7 @@ def _evaluators(
     models: Callable[[], Sequence[Any]],
 ) -> dict[str, tuple[EvaluatorRecipe, str]]:
     """The evaluators by name, and for each in words why it is this one."""
-    from likewise.families import SENTENCE_TRANSFORMER
+    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.recipe import EvaluatorRecipe, read_recipe
     from likewise.training.data.sources import Source
 
@@ -222,10 +226,11 @@ def _evaluators(
         return {data.name: (of_folder, f"{data.name} is a folder of queries, documents and judgements")}
     source = Source(str(data), columns=split_names(columns))
     rows, label, texts = _read(source)
-    if family is SENTENCE_TRANSFORMER:
-        kind, reason = _evaluator_of_embeddings(rows, label, texts, source)
-    else:
+    if family is CROSS_ENCODER:
         kind, reason = _evaluator_of_pairs(rows, label, texts, source, models)
+    else:
+        kind, reason = _evaluator_of_embeddings(rows, label, texts, source)
+        kind = kind if family is SENTENCE_TRANSFORMER else f"Sparse{kind}"
     # The label stands last, wherever it is in the file.
     ordered = Source(source.source, columns=[*texts, *([label] if label else [])])
     return {data.stem: (EvaluatorRecipe(kind, ordered, data.stem, family), reason)}

@@ -21,14 +21,14 @@ def hub_name(name: str) -> str:
 
 def family_of(name: str) -> ModelFamily:
     """The family of a model, by its folder; one on the Hub is downloaded, as it is about to be used."""
-    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER, family_in
+    from likewise.families import SENTENCE_TRANSFORMER, family_in, family_on_hub
     from likewise.modules.find_folder import find_folder
 
     if hub_name(name) == hub_name(DEFAULT_MODEL) and not Path(name).is_dir():
         return SENTENCE_TRANSFORMER
-    if name.startswith(f"{CROSS_ENCODER.name}/") and not Path(name).is_dir():
-        return CROSS_ENCODER
-    return family_in(find_folder(name))
+    on_hub = family_on_hub(name)
+    is_known = on_hub is not SENTENCE_TRANSFORMER and not Path(name).is_dir()
+    return on_hub if is_known else family_in(find_folder(name))
 
 
 def load_model(name: str) -> SentenceTransformer:

@@ -213,11 +213,11 @@ def measure(
 
 def example(family: ModelFamily, outcome: Outcome) -> str:
     """What to try with the trained model."""
-    from likewise.families import SENTENCE_TRANSFORMER
+    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
 
     if family is SENTENCE_TRANSFORMER:
         return f"encode TEXTS.txt --model {outcome.folder} --out vectors.npy"
-    if outcome.model.num_labels == 1:
+    if family is CROSS_ENCODER and outcome.model.num_labels == 1:
         return f'rerank "QUERY" TEXTS.txt --model {outcome.folder}'
     return f"evaluate {outcome.folder} --data PAIRS.csv"
 

@@ -1,4 +1,4 @@
-"""Names of families that are not here: they import, answer `isinstance`, and refuse when they are used.
+"""Names of what is not here: they import, answer `isinstance`, and refuse when they are used.
 
 Programs import them at their top, whether they use them or not.
 """

@@ -39,6 +39,16 @@ FILES = {
     "multi_vector_encoder.scoring": "colbert xtr",
     "readers": """InputExample LabelSentenceReader NLIDataReader PairedFilesReader STSDataReader TripletReader input_example
         label_sentence nli_data paired_files sts_data triplet""",
+    "sparse_encoder": "SparseEncoder",
+    "sparse_encoder.evaluation": """ReciprocalRankFusionEvaluator SparseBinaryClassificationEvaluator
+        SparseEmbeddingSimilarityEvaluator SparseInformationRetrievalEvaluator SparseMSEEvaluator SparseNanoBEIREvaluator
+        SparseRerankingEvaluator SparseTranslationEvaluator SparseTripletEvaluator sparse_binary_classification
+        sparse_embedding_similarity sparse_information_retrieval sparse_mse sparse_nano_beir sparse_reranking
+        sparse_translation sparse_triplet""",
+    "sparse_encoder.losses": """CSRLoss FlopsLoss SparseAnglELoss SparseCoSENTLoss SparseCosineSimilarityLoss
+        SparseDistillKLDivLoss SparseMSELoss SparseMarginMSELoss SparseMultipleNegativesRankingLoss SparseTripletLoss
+        SpladeLoss cached_splade sparse_angle sparse_cosent sparse_cosine_similarity sparse_distill_kl_div sparse_margin_mse
+        sparse_mse sparse_multiple_negatives_ranking sparse_triplet""",
     "util": "dataset file_io hard_negatives quantization retrieval similarity",
 }
 HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for file in files.split()} | {
@@ -50,6 +60,11 @@ HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for
     "modules.tokenizer.phrase": "models",
     "modules.tokenizer.whitespace": "models",
     "modules.tokenizer.word": "models",
+    "sparse_encoder.models": "sparse_encoder.modules",
+    **{
+        f"sparse_encoder.models.{name}": "sparse_encoder.modules"
+        for name in ("IDF", "MLMTransformer", "SparseAutoEncoder", "SparseStaticEmbedding", "SpladePooling")
+    },
 }
 # The classes of its files in 6.2: what a class is called there, for programs that choose by it.
 CLASSES = """
@@ -185,23 +200,6 @@ sentence_transformer.readers.sts_data: STSDataReader STSBenchmarkDataReader
 sentence_transformer.readers.triplet: TripletReader
 sentence_transformer.trainer: SentenceTransformerTrainer
 sentence_transformer.training_args: SentenceTransformerTrainingArguments
-util.logging: LoggingHandler
-util.similarity: SimilarityFunction
-"""
-# What has another name here, or is in some of the files of a place only: the reference's file and name, this package's.
-BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
-    (path, "RandContext"): ("likewise.legacy.rand_context", "RandContext")
-    for path in (
-        "base.losses.gradcache", "losses.CachedGISTEmbedLoss", "losses.CachedMultipleNegativesRankingLoss",
-        "losses.CachedMultipleNegativesSymmetricRankingLoss", "sentence_transformer.losses.cached_gist_embed",
-        "sentence_transformer.losses.cached_multiple_negatives_ranking",
-        "sentence_transformer.losses.cached_multiple_negatives_symmetric_ranking",
-    )
-}  # fmt: skip
-# Of the same release, families that are not here yet; their names can be imported, and refuse when they are used.
-NOT_HERE = """
-multi_vector_encoder.interpretability: real_query_token_slice get_n_patches maxsim_similarity_map
-    render_similarity_map_on_image maxsim_heatmap
 sparse_encoder.callbacks.splade_callbacks: SchedulerType SpladeRegularizerWeightSchedulerCallback
 sparse_encoder.data_collator: SparseEncoderDataCollator
 sparse_encoder.evaluation.reciprocal_rank_fusion: ReciprocalRankFusionEvaluator
@@ -231,10 +229,27 @@ sparse_encoder.modules.mlm_transformer: MLMTransformer
 sparse_encoder.modules.sparse_auto_encoder: SparseAutoEncoder
 sparse_encoder.modules.sparse_static_embedding: SparseStaticEmbedding
 sparse_encoder.modules.splade_pooling: SpladePooling
-sparse_encoder.search_engines: semantic_search_qdrant semantic_search_elasticsearch semantic_search_seismic
-    semantic_search_opensearch
 sparse_encoder.trainer: SparseEncoderTrainer
 sparse_encoder.training_args: SparseEncoderTrainingArguments
+util.logging: LoggingHandler
+util.similarity: SimilarityFunction
+"""
+# What has another name here, or is in some of the files of a place only: the reference's file and name, this package's.
+BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
+    (path, "RandContext"): ("likewise.legacy.rand_context", "RandContext")
+    for path in (
+        "base.losses.gradcache", "losses.CachedGISTEmbedLoss", "losses.CachedMultipleNegativesRankingLoss",
+        "losses.CachedMultipleNegativesSymmetricRankingLoss", "sentence_transformer.losses.cached_gist_embed",
+        "sentence_transformer.losses.cached_multiple_negatives_ranking",
+        "sentence_transformer.losses.cached_multiple_negatives_symmetric_ranking",
+    )
+}  # fmt: skip
+# Of the same release, what is not here yet; their names can be imported, and refuse when they are used.
+NOT_HERE = """
+multi_vector_encoder.interpretability: real_query_token_slice get_n_patches maxsim_similarity_map
+    render_similarity_map_on_image maxsim_heatmap
+sparse_encoder.search_engines: semantic_search_qdrant semantic_search_elasticsearch semantic_search_seismic
+    semantic_search_opensearch
 """
 
 
@@ -267,7 +282,7 @@ def reference_path(name: str, module: str) -> str | None:
     return _PATHS.get((family if family in _FAMILIES else "", name))
 
 
-_FAMILIES = frozenset({"cross_encoder", "multi_vector_encoder"})
+_FAMILIES = frozenset({"cross_encoder", "multi_vector_encoder", "sparse_encoder"})
 _PATHS = {
     (path.partition(".")[0] if path.partition(".")[0] in _FAMILIES else "", name): path
     for path, names in by_path(CLASSES).items()

@@ -148,14 +148,12 @@ class PassedOn(_KeepsClasses):
 def _home(path: str) -> str | None:
     """The module that holds the names of one of the reference's (without the package's name); None for no such."""
     first, _, rest = path.partition(".")
-    is_missing = any(f"{file}.".startswith(f"{path}.") for file in MISSING)
-    if first in TOPS:
-        path = rest
-    path = HOMES.get(path, path)
-    home = f"likewise.{path}".rstrip(".")
-    if not path or _file_of(home).is_file():
+    place = rest if first in TOPS else path
+    place = HOMES.get(place, place)
+    home = f"likewise.{place}".rstrip(".")
+    if not place or _file_of(home).is_file():
         return home
-    return MISSING_HOME if is_missing else None
+    return MISSING_HOME if any(f"{file}.".startswith(f"{path}.") for file in MISSING) else None
 
 
 def _file_of(home: str) -> Path:

@@ -1,6 +1,11 @@
 """Evaluators of sparse models."""
 
-from likewise.sparse_encoder.evaluation.embedding_evaluators import (
+from likewise.sparse_encoder.evaluation.reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
+from likewise.sparse_encoder.evaluation.sparse_retrieval import (
+    SparseInformationRetrievalEvaluator,
+    SparseNanoBEIREvaluator,
+)
+from likewise.sparse_encoder.evaluation.sparse_texts import (
     SparseBinaryClassificationEvaluator,
     SparseEmbeddingSimilarityEvaluator,
     SparseMSEEvaluator,
@@ -8,11 +13,6 @@ from likewise.sparse_encoder.evaluation.embedding_evaluators import (
     SparseTranslationEvaluator,
     SparseTripletEvaluator,
 )
-from likewise.sparse_encoder.evaluation.information_retrieval import (
-    SparseInformationRetrievalEvaluator,
-    SparseNanoBEIREvaluator,
-)
-from likewise.sparse_encoder.evaluation.reciprocal_rank_fusion import ReciprocalRankFusionEvaluator
 
 __all__ = [
     "ReciprocalRankFusionEvaluator",

@@ -74,7 +74,8 @@ class ReciprocalRankFusionEvaluator(SentenceEvaluator):
         self.batch_size, self.show_progress_bar = batch_size, show_progress_bar
         self.write_csv, self.write_predictions = write_csv, write_predictions
         stem = "ReciprocalRankFusion_evaluation" + (f"_{name}" if name else "")
-        self.csv_file, self.predictions_file = f"{stem}_results.csv", f"{stem}_predictions.jsonl"
+        self.csv_file: str = f"{stem}_results.csv"
+        self.predictions_file = f"{stem}_predictions.jsonl"
         self.primary_metric = self.full_name(f"ndcg@{at_k}")
 
     def __call__(  # type: ignore[override]
