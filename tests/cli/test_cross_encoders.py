@@ -296,7 +296,7 @@ def test_a_cross_encoder_filters_what_was_mined(
 
 def test_check_names_losses_of_cross_encoders_too(run: Callable[..., Any]) -> None:
     def fits(table: str) -> tuple[str, str]:
-        result = run("check", f"{table}.parquet")
+        result = run("check", f"{table}.parquet", "--all")
         assert result.exit_code == 0, result.output
         own, _, pairs = result.stdout.partition("does not fit")[0].partition("fits, for a cross-encoder\n")
         return own, pairs
