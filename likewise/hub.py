@@ -9,6 +9,8 @@ from pathlib import Path, PureWindowsPath
 from typing import Any
 from urllib.request import urlopen
 
+TIMED_OUT, TOO_MANY = 408, 429  # of the server's answers, those for which waiting helps
+
 __all__ = ["http_get", "is_sentence_transformer_model", "load_dir_path", "load_file_path"]
 
 TIMEOUT_S = 60.0  # without a single byte
@@ -130,6 +132,25 @@ def http_get(url: str, path: str | os.PathLike[str]) -> None:
         unfinished.replace(target)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error comes from the connection, or from a server that is not well, so that waiting may help.
+
+    The error may be wrapped in others, as huggingface_hub wraps those of large files.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    if isinstance(error, HfHubHTTPError):
+        status = getattr(error.response, "status_code", 0)
+        return status >= 500 or status in (TIMED_OUT, TOO_MANY)
+    # The name that httpx gives what huggingface_hub does not wrap; which httpx that is depends on its version.
+    is_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
+    if is_transport or isinstance(error, ConnectionError | TimeoutError):
+        return True
+    return error.__cause__ is not None and is_lost(error.__cause__)
 
 
 def _inside(path: Path) -> Path:

@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
+from likewise.hub import is_lost
+
 logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 CARD_FILE = "README.md"
 WAITS_S = (1.0, 4.0, 15.0)  # before each further attempt
-TIMED_OUT, CONFLICT, TOO_MANY = 408, 409, 429
+CONFLICT = 409
 FILES_OF_NEW = {".gitattributes"}  # which the Hub puts into a new repository
 
 
@@ -211,25 +213,6 @@ def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[floa
             )
             time.sleep(waits[attempt])
     raise AssertionError("unreachable")
-
-
-def is_lost(error: BaseException) -> bool:
-    """Whether an error comes from the connection, or from a server that is not well, so that waiting may help.
-
-    The error may be wrapped in others, as huggingface_hub wraps those of large files.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-
-    if isinstance(error, OfflineModeIsEnabled):
-        return False
-    if isinstance(error, HfHubHTTPError):
-        status = getattr(error.response, "status_code", 0)
-        return status >= 500 or status in (TIMED_OUT, TOO_MANY)
-    # The name that httpx gives what huggingface_hub does not wrap; which httpx that is depends on its version.
-    is_transport = any(kind.__name__ == "TransportError" for kind in type(error).__mro__)
-    if is_transport or isinstance(error, ConnectionError | TimeoutError):
-        return True
-    return error.__cause__ is not None and is_lost(error.__cause__)
 
 
 def _in_a_line(error: BaseException) -> str:

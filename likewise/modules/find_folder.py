@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from likewise.hub import is_lost
+
 logger = logging.getLogger(__name__)
 
 HUB_ORGANISATION = "sentence-transformers"  # where a bare name is looked for first
@@ -137,8 +139,15 @@ def _download(
 
     ignored: list[str] = []
     if not (local_files_only or constants.HF_HUB_OFFLINE):
-        files = HfApi(token=token).list_repo_files(name, revision=revision)
-        ignored = _not_needed(files, backend, model_kwargs)
+        try:
+            # Not `list_repo_files`, which tries again for half a minute where there is no network.
+            listed = HfApi(token=token).model_info(name, revision=revision or "main").siblings or ()
+        except Exception as error:
+            if not is_lost(error):
+                raise
+            local_files_only = True  # what was downloaded before serves as well
+        else:
+            ignored = _not_needed([file.rfilename for file in listed], backend, model_kwargs)
     return Path(
         snapshot_download(
             name,

@@ -112,6 +112,25 @@ def test_a_model_that_an_installed_package_holds_is_taken_from_there_offline(
             SentenceTransformer(name, cache_folder=str(tmp_path), **options)
 
 
+def test_without_a_connection_what_was_downloaded_before_serves(
+    repository: Repository, hub: Hub, tmp_path: Path, minilm_folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    expected = load(tmp_path).encode("a cat")
+    nobody = "http://127.0.0.1:9"  # the discard port, at which nothing listens
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, nobody)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "ENDPOINT", nobody)
+    hub.requests.clear()
+    np.testing.assert_array_equal(load(tmp_path).encode("a cat"), expected)
+    assert not hub.requests
+    model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu", cache_folder=str(tmp_path))
+    assert model[0].auto_model.name_or_path == minilm_folder
+    with pytest.raises(FileNotFoundError, match="could not be had from the Hub"):
+        SentenceTransformer("me/other", cache_folder=str(tmp_path))
+
+
 def test_the_hub_comes_before_the_package(
     repository: Repository, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
