@@ -118,3 +118,11 @@ def _similarities(model: Any, query: str, documents: list[str]) -> str:
         return ""
     with torch._tensor_str.printoptions(precision=4, sci_mode=False):
         return str(scores.cpu())
+
+
+def __getattr__(name: str) -> Any:
+    if name != "MultiVectorEncoderModelCardCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from likewise.multi_vector_encoder.trainer import MultiVectorEncoderModelCardCallback
+
+    return MultiVectorEncoderModelCardCallback
