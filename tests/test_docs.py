@@ -65,9 +65,12 @@ def test_what_a_page_shows_can_be_done(page: Path, request: pytest.FixtureReques
 PUBLIC = (
     "likewise", "likewise.backend", "likewise.compat", "likewise.cross_encoder", "likewise.cross_encoder.evaluation",
     "likewise.cross_encoder.losses", "likewise.cross_encoder.modules", "likewise.datasets", "likewise.evaluation",
-    "likewise.losses", "likewise.model_card", "likewise.modules", "likewise.quantization", "likewise.readers",
-    "likewise.retrieval", "likewise.sampler", "likewise.similarity_functions", "likewise.trainer", "likewise.training_args",
-    "likewise.util",
+    "likewise.losses", "likewise.model_card", "likewise.modules", "likewise.multi_vector_encoder",
+    "likewise.multi_vector_encoder.evaluation", "likewise.multi_vector_encoder.losses", "likewise.multi_vector_encoder.modules",
+    "likewise.multi_vector_encoder.scoring", "likewise.quantization", "likewise.readers", "likewise.retrieval", "likewise.sampler",
+    "likewise.similarity_functions", "likewise.sparse_encoder", "likewise.sparse_encoder.callbacks",
+    "likewise.sparse_encoder.evaluation", "likewise.sparse_encoder.losses", "likewise.sparse_encoder.modules",
+    "likewise.trainer", "likewise.training_args", "likewise.util",
 )  # fmt: skip
 OF_TORCH = {"SubsetRandomSampler"}
 NAMES = {

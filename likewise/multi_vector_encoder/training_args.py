@@ -15,4 +15,6 @@ __all__ = ["BatchSamplers", "MultiDatasetBatchSamplers", "MultiVectorEncoderTrai
 
 @dataclass
 class MultiVectorEncoderTrainingArguments(BaseTrainingArguments):
-    __doc__ = BaseTrainingArguments.__doc__
+    """The arguments of a run that trains token embeddings: those of every run."""
+
+    __doc__ = f"{__doc__}\n\n{BaseTrainingArguments.__doc__}"

@@ -11,4 +11,6 @@ __all__ = ["SparseEncoderDataCollator"]
 
 @dataclass
 class SparseEncoderDataCollator(SentenceTransformerDataCollator):
-    __doc__ = SentenceTransformerDataCollator.__doc__
+    """Which columns are labels, and what becomes of rows for those who change that: as for dense models."""
+
+    __doc__ = f"{__doc__}\n\n{SentenceTransformerDataCollator.__doc__}"
