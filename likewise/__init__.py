@@ -6,7 +6,6 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from likewise.compat.names import TOP_LEVEL as _TOP_LEVEL
 from likewise.compat.paths import find_paths_of
 
 if TYPE_CHECKING:
@@ -120,8 +119,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(_HOMES[name]), name)
     elif name in _SUBMODULES:
         value = import_module(f"likewise.{name}")
-    elif name in _TOP_LEVEL:
-        value = import_module("likewise.compat.missing").stand_in(name)
     else:
         raise AttributeError(f"module 'likewise' has no attribute {name!r}")
     globals()[name] = value

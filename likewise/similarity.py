@@ -1,7 +1,8 @@
 """How alike two embeddings are: cosine, dot product, negative Euclidean and negative Manhattan distance.
 
 Every function takes tensors, arrays or lists, computes in float32 when given half precision, and comes in two
-forms: all pairs, (N, D) and (M, D) -> (N, M), and `pairwise_*`, (N, D) and (N, D) -> (N,). Larger is more alike.
+forms: all pairs, (N, D) and (M, D) -> (N, M), and `pairwise_*`, (N, D) and (N, D) -> (N,). Larger is more alike. Of COO
+tensors, as sparse models give, they compute with scipy's matrices; what they return is dense.
 """
 
 from __future__ import annotations
@@ -72,6 +73,8 @@ def to_tensor(embeddings: Embeddings) -> Tensor:
 
 def cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Cosine of every a with every b: (N, D), (M, D) -> (N, M), in [-1, 1]. One vector counts as a batch of one."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_scores(a, b, "cosine")
     return dot_score(normalize(_rows(a), dim=-1), normalize(_rows(b), dim=-1))
 
 
@@ -82,37 +85,51 @@ def pytorch_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
 
 def dot_score(a: Embeddings, b: Embeddings) -> Tensor:
     """Dot product of every a with every b: (N, D), (M, D) -> (N, M)."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_scores(a, b, "dot")
     return _rows(a) @ _rows(b).T
 
 
 def euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Euclidean distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_scores(a, b, "euclidean")
     return -torch.cdist(_rows(a), _rows(b), p=2.0)
 
 
 def manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Manhattan distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_scores(a, b, "manhattan")
     return -torch.cdist(_rows(a), _rows(b), p=1.0)
 
 
 def pairwise_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Cosine of each a with the b in the same row: (N, D), (N, D) -> (N,), in [-1, 1]."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_pair_scores(a, b, "cosine")
     return pairwise_dot_score(normalize(to_float_tensor(a), dim=-1), normalize(to_float_tensor(b), dim=-1))
 
 
 def pairwise_dot_score(a: Embeddings, b: Embeddings) -> Tensor:
     """Dot product of each a with the b in the same row: (N, D), (N, D) -> (N,)."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_pair_scores(a, b, "dot")
     return (to_float_tensor(a) * to_float_tensor(b)).sum(dim=-1)
 
 
 def pairwise_euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Euclidean distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_pair_scores(a, b, "euclidean")
     distance: Tensor = torch.linalg.vector_norm(to_float_tensor(a) - to_float_tensor(b), dim=-1)
     return -distance
 
 
 def pairwise_manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Manhattan distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
+    if is_sparse(a) or is_sparse(b):
+        return _sparse_pair_scores(a, b, "manhattan")
     return -(to_float_tensor(a) - to_float_tensor(b)).abs().sum(dim=-1)
 
 
@@ -154,6 +171,67 @@ class SimilarityFunction(Enum):
     def possible_values() -> list[str]:
         """The names of all similarity functions."""
         return [member.value for member in SimilarityFunction]
+
+
+def is_sparse(embeddings: Any) -> bool:
+    """Whether these are COO embeddings: a tensor, or a list of them."""
+    if not isinstance(embeddings, Tensor) and not isinstance(embeddings, np.ndarray) and len(embeddings):
+        embeddings = embeddings[0]
+    return isinstance(embeddings, Tensor) and embeddings.is_sparse
+
+
+def to_scipy_csr(embeddings: Any) -> Any:
+    """(N, V) embeddings, COO or dense, as a float32 CSR matrix of scipy."""
+    from scipy.sparse import csr_matrix
+
+    tensor = to_tensor(embeddings).detach().cpu()
+    tensor = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
+    if not tensor.is_sparse:
+        return csr_matrix(tensor.float().numpy())
+    tensor = tensor.coalesce()
+    row, column = tensor.indices().numpy()
+    ends = np.cumsum(np.bincount(row, minlength=tensor.shape[0]))
+    values = tensor.values().float().numpy()
+    return csr_matrix((values, column, np.concatenate([[0], ends])), shape=tuple(tensor.shape))
+
+
+def _sparse_scores(a: Any, b: Any, name: str) -> Tensor:
+    """(N, V), (M, V) -> (N, M), on the first side's device."""
+    device, first, second = to_tensor(a).device, to_scipy_csr(a), to_scipy_csr(b)
+    if name == "manhattan":  # no product of matrices gives it
+        whole = torch.from_numpy(second.toarray())
+        parts = [-torch.cdist(torch.from_numpy(row.toarray()), whole, p=1.0) for row in first]
+        return (torch.cat(parts) if parts else torch.empty(0, len(whole))).to(device)
+    scores = torch.from_numpy((first @ second.T).toarray())
+    if name != "dot":
+        squares = [
+            torch.from_numpy(np.asarray(x.multiply(x).sum(axis=1))).float().view(-1) for x in (first, second)
+        ]
+        if name == "cosine":
+            lengths = [square.sqrt().clamp(min=1e-12) for square in squares]
+            scores = scores / lengths[0].unsqueeze(1) / lengths[1]
+        else:
+            scores = -(squares[0].unsqueeze(1) + squares[1] - 2 * scores).clamp(min=0).sqrt()
+    return scores.to(device)
+
+
+def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
+    """(N, V), (N, V) -> (N,), on the first side's device; of one with one, ()."""
+    tensor = to_tensor(a)
+    first, second = to_scipy_csr(a), to_scipy_csr(b)
+
+    def total(matrix: Any) -> Tensor:
+        return torch.from_numpy(np.asarray(matrix.sum(axis=1))).float().view(-1)
+
+    if name in ("cosine", "dot"):
+        scores = total(first.multiply(second))
+        if name == "cosine":
+            for side in (first, second):
+                scores = scores / total(side.multiply(side)).sqrt().clamp(min=1e-12)
+    else:
+        apart = first - second
+        scores = -(total(apart.multiply(apart)).sqrt() if name == "euclidean" else total(abs(apart)))
+    return (scores if tensor.ndim > 1 else scores.squeeze(0)).to(tensor.device)
 
 
 def _member(name: str | SimilarityFunction) -> SimilarityFunction:

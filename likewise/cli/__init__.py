@@ -64,7 +64,7 @@ def _options(
         typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
     ] = False,
 ) -> None:
-    """Train, evaluate and use text embedding models and cross-encoders.
+    """Train, evaluate and use text embedding models, dense and sparse, and cross-encoders.
 
     New here? `likewise quickstart` trains a model on this machine in a few minutes.
     """

@@ -51,7 +51,7 @@ def check(
 
         likewise check triplets.parquet --columns anchor,positive,negative --eval dev.parquet --model all-MiniLM-L6-v2 --all
     """
-    from likewise.cli.model_names import load_model
+    from likewise.cli.model_names import family_of
     from likewise.cross_encoder.data_checks import holds_lists
     from likewise.cross_encoder.family import PAIRS
     from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
@@ -69,9 +69,14 @@ def check(
     for column in texts:
         checks.check_texts(rows, column, name)
     console.say(f"{name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
+    counted = None if model is None else family_of(model)
     if label is not None:
+        for start, chunk in checks.chunks(rows, label, name):
+            checks.refuse_missing(chunk, start, label, name, "no label")
         _show_labels(rows, label)
-    found = symptoms(rows, texts, label, name, None if model is None else load_model(model))
+    # Of pairs nothing is counted: what is cut of one depends on the other.
+    counts = counted is not None and counted.trainer_class.family.output == "sentence_embedding"
+    found = symptoms(rows, texts, label, name, counted.model_class(model) if counted and counts else None)
     if evaluation is not None:
         others = Source(evaluation, columns=split_names(columns)).load()
         found += overlaps(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
-from likewise.cli.model_names import family_of, load_cross_encoder, load_model
+from likewise.cli.model_names import family_of
 from likewise.cli.read_texts import split_names
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def report(
     from likewise.training.run.reporting import describe, facts_of
 
     page.check_installed()
+    if not folder.is_dir():
+        raise ValueError(f"There is no folder {folder}. Name that of a trained model, or of its training.")
     model_folder = folder / "final" if (folder / "final").is_dir() else folder
     told: dict[str, Any] = _run_of(folder)
     if data is None and not told:
@@ -49,7 +51,7 @@ def report(
             f"{folder} has no checkpoint to draw curves from. Name a table to compare the models on with `--data`."
         )
     family = family_of(str(model_folder))
-    load = load_model if family.trainer_class.family.output == "sentence_embedding" else load_cross_encoder
+    load = family.model_class
     model: Any = load(str(model_folder))
     if data is not None:
         earlier = load(before or _base_model(model_folder))
@@ -61,12 +63,16 @@ def report(
 
 
 def _compared(family: Any, before: Any, after: Any, data: str, columns: list[str] | None) -> dict[str, Any]:
+    from likewise.training.data import checks
     from likewise.training.data.sample import sample_of
     from likewise.training.data.sources import Source
     from likewise.training.run.comparison import compared
 
     rows = Source(data, columns=columns).load()
-    sample = sample_of(rows, _plan(rows.column_names), Path(data).name, not family.keeps_tokens)
+    plan = _plan(rows.column_names)
+    for start, chunk in checks.chunks(rows, plan.label, data) if plan.label is not None else ():
+        checks.refuse_missing(chunk, start, str(plan.label), data, "no label")
+    sample = sample_of(rows, plan, Path(data).name, not family.keeps_tokens)
     if sample is None:
         raise ValueError(f"{data} has no rows of texts to compare the models on. Choose `--columns`.")
     return compared(sample, family.answers(before, sample), family.answers(after, sample))

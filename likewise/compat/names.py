@@ -264,14 +264,6 @@ def by_path(table: str) -> dict[str, list[str]]:
 
 
 MISSING = by_path(NOT_HERE)
-TOP_LEVEL = frozenset(
-    name
-    for path, names in MISSING.items()
-    for name in names
-    if path.partition(".")[2] in ("model", "trainer", "training_args", "model_card")
-    and "Callback" not in name
-)
-"""What the reference's package itself has of the families that are not here."""
 
 
 def reference_path(name: str, module: str) -> str | None:

@@ -15,6 +15,7 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 METHODS = ("platt", "temperature")
@@ -135,7 +136,8 @@ def found_on(
         slope, intercept = inverse_temperature(logits, right), 0.0
     threshold = recall = None
     if precision is not None:
-        found = 1 / (1 + np.exp(-(slope * logits + intercept)))
+        # In float32, as `predict` gives them: a threshold is compared with what a pair gets, to the last bit.
+        found = torch.sigmoid(slope * torch.from_numpy(scores.astype(np.float32)) + intercept).numpy()
         threshold, recall = threshold_for(precision, found, right)
     return Calibration(
         method,

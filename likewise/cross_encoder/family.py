@@ -65,7 +65,13 @@ class Pairs(Family):
         pairs = [(sample.queries[query], sample.documents[document]) for query, document in sample.pairs]
         scores = model.predict(pairs, prompt=sample.prompts[0] or None, apply_softmax=model.num_labels > 1)
         if scores.ndim > 1:
-            scores = scores[np.arange(len(pairs)), sample.labels.astype(np.int64)]
+            classes = sample.labels.astype(np.int64)
+            if classes.min() < 0 or classes.max() >= scores.shape[1]:
+                raise ValueError(
+                    f"The labels go from {classes.min()} to {classes.max()}, but the model has {scores.shape[1]} classes. Choose "
+                    "other data, or another label column."
+                )
+            scores = scores[np.arange(len(pairs)), classes]
         return scores, None
 
     def check_prompts(self, prompts: Any, data: dict[str, Any]) -> None:

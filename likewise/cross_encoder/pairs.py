@@ -163,11 +163,12 @@ class PairTokenization:
             np.int64,
             2 * len(pairs),
         ).reshape(-1, 2)
-        if self.texts is None:
+        of_before = self.texts  # once: another thread may put it away meanwhile
+        if of_before is None:
             texts = TokenSequences.from_lists(self._encoded(list(number)))
         else:
             self._own_backend()  # made anew where what it does has changed
-            texts = self.texts.get(self._own, list(number), self._encoded)
+            texts = of_before.get(self._own, list(number), self._encoded)
         whole = texts.lengths[rows]  # (N, 2)
         kept = whole
         if self.max_length is not None:

@@ -55,7 +55,14 @@ def pooled_logits(
     """
     size = chunk_tokens or CHUNK_TOKENS.get(logits.hidden.device.type, 1024)
     rows: Tensor = _Pooled.apply(
-        logits.hidden, logits.weight, logits.bias, tokens.lengths.tolist(), pooling == "sum", twice, size
+        logits.hidden,
+        logits.weight,
+        logits.bias,
+        tokens.lengths.tolist(),
+        pooling == "sum",
+        twice,
+        size,
+        torch.is_grad_enabled(),
     )  # type: ignore[no-untyped-call]
     return rows
 
@@ -78,10 +85,10 @@ def _chunks(lengths: list[int], size: int) -> Iterator[tuple[slice, slice, list[
 
 class _Pooled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, lengths: list[int], is_sum: bool, twice: bool, size: int) -> Tensor:  # fmt: skip
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, lengths: list[int], is_sum: bool, twice: bool, size: int, trains: bool) -> Tensor:  # fmt: skip
         """Pool chunk by chunk; of a maximum, which token gave it is kept for the backward pass."""
         rows = hidden.new_zeros(len(lengths), len(weight))
-        needs_winners = not is_sum and any(ctx.needs_input_grad)
+        needs_winners = trains and not is_sum and any(ctx.needs_input_grad)
         winners = rows.new_zeros(rows.shape, dtype=torch.int32) if needs_winners else None
         for run, _, spans in _chunks(lengths, size):
             logits = linear(hidden[run], weight, bias)
@@ -124,7 +131,7 @@ class _Pooled(torch.autograd.Function):
             of_hidden[run] = by_logit @ weight[used]
             of_weight.index_add_(0, used, (by_logit.T @ hidden[run]).to(of_weight.dtype))
             of_bias.index_add_(0, used, by_logit.sum(dim=0, dtype=of_bias.dtype))
-        given = (None if bias is None else of_bias.to(bias.dtype), *[None] * 4)
+        given = (None if bias is None else of_bias.to(bias.dtype), *[None] * 5)
         return of_hidden, of_weight.to(weight.dtype), *given
 
 

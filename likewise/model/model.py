@@ -480,8 +480,7 @@ class Model(nn.Sequential):
         """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same."""
         adapters.merge_adapters(self._adaptable())
 
-    # Save, publish
-
+    # Merge, save, publish
     merge = classmethod(merging.merge)
 
     def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from likewise.engine import TokenBatch
 from likewise.engine.expansion import expanded
@@ -15,6 +15,15 @@ from likewise.engine.features import Padding
 from likewise.modules.processing import ProcessingKwargs
 
 QUERY, DOCUMENT = "query", "document"
+
+
+class QueryExpansionConfig(TypedDict, total=False):
+    """The dict of which a QueryExpansion is made, by its attributes."""
+
+    strategy: Literal["fixed", "min"]
+    attend: bool
+    token: str | None
+    length: int
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,10 @@ class QueryExpansion:
         Raises:
             ValueError: A key is unknown or lacking, or a value is not of its kind.
         """
+        if not isinstance(given, Mapping):
+            raise ValueError(
+                f"`query_expansion` must be a dict, e.g. {{'strategy': 'fixed', 'length': 32}}, but is {given!r}."
+            )
         fits = {
             "strategy": given.get("strategy") in ("fixed", "min"),
             "attend": isinstance(given.get("attend", False), bool),

@@ -158,3 +158,22 @@ def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str,
     saved = read_settings(folder, there[0]) if there else {}
     kinds = ("model", "tokenizer", "config")
     return saved, source, {kind: saved_arguments(saved, kind, source, trusted) for kind in kinds}
+
+
+def refuse_others(saved: Mapping[str, Any], folder: str | Path, source: str, task: str) -> None:
+    """Refuse settings of a Transformer that takes something else than texts, or has another head.
+
+    Raises:
+        ValueError: They are such.
+    """
+    kinds = saved.get("modality_config") or {"text": {}}
+    if "text" not in kinds or "message" in kinds:
+        raise ValueError(
+            f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
+            "(and images by a CLIP): neither messages in a chat template, nor audio or video."
+        )
+    if saved.get("transformer_task") not in (None, task):
+        raise ValueError(
+            f"{source} has `transformer_task={saved['transformer_task']!r}`, which belongs to a model of another family, not "
+            "to an embedding model of texts."
+        )

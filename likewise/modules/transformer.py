@@ -33,13 +33,17 @@ from likewise.modules.processing import (
     kept_tokenization,
     merged,
 )
-from likewise.modules.query_expansion import ByTask, QueryExpansion
-from likewise.modules.saved_arguments import CONFIG_FILES, LAST_LAYER, output_of, read_config
+from likewise.modules.query_expansion import ByTask, QueryExpansion, QueryExpansionConfig  # noqa: F401
+from likewise.modules.saved_arguments import CONFIG_FILES, LAST_LAYER, output_of, read_config, refuse_others
 from likewise.modules.text import Text, Tokenization
 
 BACKENDS = ("torch", "onnx", "openvino")
 BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
+SAVED = (
+    "max_seq_length", "processing_kwargs", "modality_config", "module_output_name", "unpad_inputs", "query_length",
+    "document_length", "query_expansion",
+)  # fmt: skip
 
 
 class Transformer(InputModule):
@@ -106,7 +110,8 @@ class Transformer(InputModule):
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if transformer_task != self.task:
             raise ValueError(
-                f"`transformer_task` must be {self.task!r}, but is {transformer_task!r}: a Transformer here has no head. Drop it."
+                f"`transformer_task` must be {self.task!r}, but is {transformer_task!r}. Drop it; a masked language model's head has "
+                "`likewise.sparse_encoder.modules.MLMTransformer`."
             )
         check_processing_kwargs(processing_kwargs or {})
         self.processing_kwargs: ProcessingKwargs = processing_kwargs or {}
@@ -420,32 +425,16 @@ class Transformer(InputModule):
         saved, source, asked = read_config(folder, trust_remote_code)
         if backend != "torch":
             asked["model"] = {}  # it is for AutoModel; a graph takes nothing of it
-        kinds = saved.get("modality_config") or {"text": {}}
-        if "text" not in kinds or "message" in kinds:
-            raise ValueError(
-                f"The model in {folder} was saved to take inputs of the kinds {', '.join(kinds)}. Only texts are taken here "
-                "(and images by a CLIP): neither messages in a chat template, nor audio or video."
-            )
-        if saved.get("transformer_task") not in (None, cls.task):
-            raise ValueError(
-                f"{source} has `transformer_task={saved['transformer_task']!r}`, which belongs to a model of another family, not "
-                "to an embedding model of texts."
-            )
+        refuse_others(saved, folder, source, cls.task)
+        kept: dict[str, Any] = {name: saved.get(name) for name in SAVED}
         return cls(
             str(folder),
-            max_seq_length=saved.get("max_seq_length"),
             do_lower_case=bool(saved.get("do_lower_case", False)),
             model_args={**asked["model"], **(model_kwargs or {})},
             tokenizer_args={**asked["tokenizer"], **(tokenizer_kwargs or {})},
             config_args={**asked["config"], **(config_kwargs or {})},
             backend=backend,
-            processing_kwargs=saved.get("processing_kwargs"),
-            modality_config=saved.get("modality_config"),
-            module_output_name=saved.get("module_output_name"),
-            unpad_inputs=saved.get("unpad_inputs"),
-            query_length=saved.get("query_length"),
-            document_length=saved.get("document_length"),
-            query_expansion=saved.get("query_expansion"),
+            **kept,
         )
 
     def __repr__(self) -> str:

@@ -55,6 +55,7 @@ def maxsim(
     if not queries or not documents:
         return torch.zeros(len(queries), len(documents), device=home)
     size = documents[0].vectors.shape[1]
+    _check_sizes(queries, documents)
     # As many tokens of either side as fit, with their products.
     most = math.isqrt((chunk_elements or NUMBERS_AT_A_TIME) + size * size) - size
     rows = []
@@ -126,6 +127,14 @@ def mean_maxsim_pairwise(
     return maxsim_pairwise(a, b, a_mask, b_mask, chunk_elements, length_normalize, device)
 
 
+def _check_sizes(queries: Sequence[_Item], documents: Sequence[_Item]) -> None:
+    sizes = [{item.vectors.shape[1] for item in side} for side in (queries, documents)]
+    if len(sizes[0] | sizes[1]) > 1:
+        raise ValueError(
+            f"The tokens of queries have sizes {sorted(sizes[0])}, those of documents {sorted(sizes[1])}. Embed both with one model."
+        )
+
+
 @dataclass(frozen=True)
 class _Item:
     """The tokens of a text that count: their embeddings (T, D) and weights (T,)."""
@@ -137,6 +146,11 @@ class _Item:
     def of(cls, vectors: Any, weights: Any, zeros_are_padding: bool) -> _Item:
         vectors = _tensor(vectors)
         vectors = vectors if vectors.is_floating_point() else vectors.float()
+        if vectors.ndim != 2:
+            raise ValueError(
+                f"The embeddings of a text must be (tokens, size), but are {tuple(vectors.shape)}. Pass those of several texts as a "
+                "list, `[embeddings]` for one."
+            )
         if weights is None:
             weights = vectors.any(dim=1) if zeros_are_padding else torch.ones(len(vectors))
         weights = _tensor(weights).to(vectors.device, torch.float32)

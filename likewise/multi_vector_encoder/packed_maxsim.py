@@ -58,6 +58,7 @@ def packed_maxsim(
             list(document_lengths),
             list(groups or everything),
             tile_entries or TILE_ENTRIES.get(queries.device.type, CPU_TILE_ENTRIES),
+            torch.is_grad_enabled(),
         )
     return scores
 
@@ -73,8 +74,9 @@ class _PackedMaxSim(torch.autograd.Function):
         document_lengths: list[int],
         groups: list[tuple[slice, slice]],
         tile_entries: int,
+        trains: bool,
     ) -> Tensor:
-        keeps = any(ctx.needs_input_grad[:2])
+        keeps = trains and any(ctx.needs_input_grad[:2])
         starts, ends = _borders(query_lengths), _borders(document_lengths)
         width = max((part.stop - part.start for _, part in groups), default=0)
         scores = torch.zeros(len(query_lengths), width, device=queries.device)
@@ -127,7 +129,7 @@ class _PackedMaxSim(torch.autograd.Function):
                     of_queries[tokens].addcmul_(documents.index_select(0, rows), factor)
                 if of_documents is not None:
                     of_documents.index_add_(0, rows, own * factor)
-        return of_queries, of_documents, None, None, None, None, None
+        return of_queries, of_documents, *[None] * 6
 
 
 def _borders(lengths: Sequence[int]) -> list[int]:

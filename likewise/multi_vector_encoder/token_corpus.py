@@ -59,12 +59,21 @@ class TokenCorpus:
             **encode_kwargs: For `encode_document`, e.g. `token_pooling`.
 
         Raises:
-            ValueError: There are no documents, or the precision is unknown.
+            TypeError: The model is of another family, or the documents are one text.
+            ValueError: There are no documents, none has a token that is scored, or the precision is unknown.
             FileExistsError: The folder holds a corpus.
         """
         folder = Path(folder)
         if precision not in ("float32", "float16"):
             raise ValueError(f"`precision` must be 'float32' or 'float16', but is {precision!r}.")
+        if isinstance(documents, str):
+            raise TypeError(
+                f"`documents` must be a list of texts, but is a text: {documents!r:.60}. Pass `[text]`."
+            )
+        if getattr(model, "family_name", None) != "MultiVectorEncoder":
+            raise TypeError(
+                f"A corpus of token embeddings takes a MultiVectorEncoder, but got {type(model).__name__}."
+            )
         if not len(documents):
             raise ValueError("`documents` is empty. Pass at least one text.")
         if (folder / SETTINGS).exists():
@@ -75,10 +84,14 @@ class TokenCorpus:
         with (folder / VECTORS).open("wb") as file:
             for start in range(0, len(documents), WINDOW):
                 texts = list(documents[start : start + WINDOW])
-                for embeddings in model.encode_document(texts, convert_to_numpy=True, **encode_kwargs):
+                for embeddings in model.encode_document(texts, **{**encode_kwargs, "convert_to_numpy": True}):
                     lengths.append(len(embeddings))
                     size = embeddings.shape[1]
                     file.write(np.ascontiguousarray(embeddings, dtype=precision).tobytes())
+        if not sum(lengths):
+            raise ValueError(
+                "No token of any document is scored. Look at the skiplist, or at `token_pooling`."
+            )
         np.save(folder / LENGTHS, np.asarray(lengths, np.int64))
         settings = {"size": size, "precision": precision, "similarity_fn_name": model.similarity_fn_name}
         (folder / SETTINGS).write_text(

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from likewise.retrieval.topk import QUERIES_PER_TILE, Ranking, top_k
-from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
+from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor, to_tensor
+
+SPARSE_CHUNK = (
+    10_000  # sparse documents that are scored together: each score is kept until the best are chosen
+)
 
 
 def semantic_search(
@@ -19,7 +25,7 @@ def semantic_search(
     """The best documents of each query, exactly; computed where the corpus is.
 
     Args:
-        query_embeddings: (Q, D), or (D,) for a single query.
+        query_embeddings: (Q, D), or (D,) for a single query. COO, as sparse models give them, on both sides too.
         corpus_embeddings: (M, D), or (D,) for a single document. A numpy array may be a memory map.
         query_chunk_size: At most this many queries at a time.
         corpus_chunk_size: At most this many documents at a time. Lower both if memory is short.
@@ -33,6 +39,9 @@ def semantic_search(
         >>> semantic_search([[0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], top_k=1)
         [[{'corpus_id': 1, 'score': 1.0}]]
     """
+    if is_sparse(query_embeddings) or is_sparse(corpus_embeddings):
+        sizes = query_chunk_size, min(corpus_chunk_size, SPARSE_CHUNK)
+        return as_hits(_sparse_top_k(query_embeddings, corpus_embeddings, top_k, score_function, *sizes))
     queries = to_float_tensor(query_embeddings)
     queries = queries.unsqueeze(0) if queries.dim() == 1 else queries
     if getattr(corpus_embeddings, "ndim", 2) == 1:
@@ -40,6 +49,36 @@ def semantic_search(
     return as_hits(
         _top_k(queries, corpus_embeddings, top_k, score_function, None, query_chunk_size, corpus_chunk_size)
     )
+
+
+def _sparse_top_k(
+    queries: Any, documents: Any, k: int, score_function: Similarity, query_step: int, document_step: int
+) -> Ranking:
+    """The ranking of COO embeddings, so many queries and documents at a time."""
+    queries, documents = (
+        side if side.ndim > 1 else side.unsqueeze(0) for side in (to_tensor(queries), to_tensor(documents))
+    )
+    scores, ids = (
+        [torch.empty(0, min(k, len(documents)))],
+        [torch.empty(0, min(k, len(documents)), dtype=torch.long)],
+    )
+    for first in range(0, len(queries), query_step):
+        some = _rows(queries, first, query_step)
+        best, numbers = torch.empty(len(some), 0), torch.empty(len(some), 0, dtype=torch.long)
+        for start in range(0, len(documents), document_step):
+            found = score_function(some, _rows(documents, start, document_step)).float().cpu()
+            own = torch.arange(start, start + found.shape[1]).expand(len(some), -1)
+            best, order = torch.cat([best, found], dim=1).sort(dim=1, descending=True, stable=True)
+            numbers = torch.cat([numbers, own], dim=1).gather(1, order)[:, :k]
+            best = best[:, :k]
+        scores.append(best)
+        ids.append(numbers)
+    return Ranking(torch.cat(scores), torch.cat(ids))
+
+
+def _rows(embeddings: torch.Tensor, start: int, step: int) -> torch.Tensor:
+    stop = min(start + step, len(embeddings))  # COO tensors have no slices
+    return embeddings.index_select(0, torch.arange(start, stop, device=embeddings.device))
 
 
 _top_k = top_k  # the argument of `semantic_search` has the same name

@@ -122,6 +122,7 @@ class SparseEncoder(Model):
             for_tokenizer = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
             stored = storage.load(folder, trust_remote_code, model_kwargs, for_tokenizer, config_kwargs)
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
+        storage.check_modules(self)
         settings = stored.settings
         self.similarity_fn_name = similarity_fn_name or settings.get("similarity_fn_name")
         k = next((module.k for module in self if isinstance(module, SparseAutoEncoder)), None)
@@ -260,7 +261,7 @@ class SparseEncoder(Model):
                     else self._embed([], request, dims, convert_to_sparse_tensor, progress)
                 )
                 found = found.coalesce() if found.is_sparse else found
-        return found[0] if single else found if convert_to_tensor else list(found)
+        return found[0] if single else found if convert_to_tensor else sparse_tensors.rows_of(found)
 
     def _embed(
         self,
@@ -355,12 +356,12 @@ class SparseEncoder(Model):
     @property
     def similarity(self) -> Similarity:
         """Scores of all pairs: `similarity(a, b)`, (N, V), (M, V) -> (N, M), dense, of COO or dense embeddings."""
-        return sparse_tensors.similarity_of(self.similarity_fn_name)
+        return SimilarityFunction.to_similarity_fn(self.similarity_fn_name)
 
     @property
     def similarity_pairwise(self) -> Similarity:
         """Scores row by row: `similarity_pairwise(a, b)`, (N, V), (N, V) -> (N,)."""
-        return sparse_tensors.pairwise_similarity_of(self.similarity_fn_name)
+        return SimilarityFunction.to_similarity_pairwise_fn(self.similarity_fn_name)
 
     @staticmethod
     def sparsity(embeddings: Tensor) -> dict[str, float]:
@@ -394,7 +395,7 @@ class SparseEncoder(Model):
         first: Any = self[0]
         tokenizer = (first.first_module() if isinstance(first, Router) else first).tokenizer
         is_one = embeddings.ndim == 1 and embeddings.numel() > 0
-        rows = [embeddings] if is_one else embeddings if embeddings.numel() else ()
+        rows = [embeddings] if is_one else sparse_tensors.rows_of(embeddings) if embeddings.numel() else []
         found = [sparse_tensors.decoded_row(row, tokenizer, top_k) for row in rows]
         return found[0] if is_one else found
 

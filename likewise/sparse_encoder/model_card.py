@@ -123,3 +123,11 @@ def _similarities(model: Any) -> Any:
     except Exception as error:
         logger.warning("The model card shows no similarities: %r.", error)
         return None
+
+
+def __getattr__(name: str) -> Any:
+    if name != "SparseEncoderModelCardCallback":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from likewise.sparse_encoder.trainer import SparseEncoderModelCardCallback
+
+    return SparseEncoderModelCardCallback

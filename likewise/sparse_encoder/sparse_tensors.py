@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from likewise.similarity import Similarity, SimilarityFunction, to_tensor
 
 
 def select_max_active_dims(embeddings: Tensor, max_active_dims: int) -> Tensor:
@@ -54,65 +51,19 @@ class SparseRows:
         )
 
 
-def to_scipy_csr(embeddings: Any) -> Any:
-    """(N, V) embeddings, COO or dense, as a float32 CSR matrix of scipy."""
-    from scipy.sparse import csr_matrix
-
-    tensor = to_tensor(embeddings).detach().cpu()
-    tensor = tensor.unsqueeze(0) if tensor.ndim == 1 else tensor
-    if not tensor.is_sparse:
-        return csr_matrix(tensor.float().numpy())
-    tensor = tensor.coalesce()
-    row, column = tensor.indices().numpy()
-    ends = np.cumsum(np.bincount(row, minlength=tensor.shape[0]))
-    matrix = csr_matrix(
-        (tensor.values().float().numpy(), column, np.concatenate([[0], ends])), shape=tuple(tensor.shape)
-    )
-    return matrix
-
-
-def similarity_of(name: str) -> Similarity:
-    """The all-pairs similarity of this name, (N, V), (M, V) -> (N, M) dense, of COO or dense embeddings."""
-    dense = SimilarityFunction.to_similarity_fn(name)
-
-    def compare(first: Any, second: Any) -> Tensor:
-        first, second = to_tensor(first), to_tensor(second)
-        if not (first.is_sparse or second.is_sparse):
-            return dense(first, second)
-        device = first.device
-        if name == "manhattan":  # no product of matrices gives it
-            return torch.cat(
-                [dense(row.to_dense(), second.to_dense()) for row in (first if first.ndim > 1 else [first])]
-            )
-        a, b = to_scipy_csr(first), to_scipy_csr(second)
-        scores = torch.from_numpy((a @ b.T).toarray())
-        if name == "dot":
-            return scores.to(device)
-        squares = [torch.from_numpy(np.asarray(x.multiply(x).sum(axis=1))).float().view(-1) for x in (a, b)]
-        if name == "cosine":
-            lengths = [square.sqrt().clamp(min=1e-12) for square in squares]
-            return (scores / lengths[0].unsqueeze(1) / lengths[1]).to(device)
-        distance = (squares[0].unsqueeze(1) + squares[1] - 2 * scores).clamp(min=0).sqrt()
-        return -distance.to(device)
-
-    return compare
-
-
-def pairwise_similarity_of(name: str) -> Similarity:
-    """The row-by-row similarity of this name, (N, V), (N, V) -> (N,), of COO or dense embeddings."""
-    dense = SimilarityFunction.to_similarity_pairwise_fn(name)
-
-    def compare(first: Any, second: Any) -> Tensor:
-        first, second = to_tensor(first), to_tensor(second)
-        if not (first.is_sparse or second.is_sparse):
-            return dense(first, second)
-        if first.ndim == 1:
-            return dense(first.to_dense(), second.to_dense())
-        rows = zip(first, second, strict=True)
-        found = [dense(a.to_dense(), b.to_dense()).reshape(1) for a, b in rows]
-        return torch.cat(found) if found else torch.empty(0)
-
-    return compare
+def rows_of(embeddings: Tensor) -> list[Tensor]:
+    """The N rows of (N, V) embeddings, each (V,); of COO all at once, since taking one looks at the entries of all."""
+    if not embeddings.is_sparse or embeddings.ndim < 2:
+        return list(embeddings)
+    embeddings = embeddings.coalesce()
+    (row, column), values = embeddings.indices(), embeddings.values()
+    counts = torch.bincount(row, minlength=embeddings.shape[0]).tolist()
+    return [
+        torch.sparse_coo_tensor(
+            places.unsqueeze(0), part, (embeddings.shape[1],), is_coalesced=True, check_invariants=False
+        )
+        for places, part in zip(column.split(counts), values.split(counts), strict=True)
+    ]
 
 
 def sparsity(embeddings: Any) -> dict[str, float]:

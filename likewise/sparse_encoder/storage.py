@@ -132,3 +132,17 @@ def _checked(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             )
         found["max_active_dims"] = dims
     return found
+
+
+def check_modules(model: nn.Module) -> None:
+    """Refuse SpladePooling behind a plain Transformer, whose entries would stand for no words.
+
+    Raises:
+        ValueError: It is so.
+    """
+    kinds = {type(module) for module in model.modules()}
+    if SpladePooling in kinds and Transformer in kinds:
+        raise ValueError(
+            "SpladePooling pools the logits of a vocabulary, but a Transformer gives token embeddings. Put "
+            "`likewise.sparse_encoder.modules.MLMTransformer(name)` in its place."
+        )

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from small import sentences
+from small import sentences, small_model_folder
 from sparse_common import apart, small_csr, small_splade
 
+from likewise.modules import Transformer
 from likewise.sparse_encoder import SparseEncoder
+from likewise.sparse_encoder.modules import SpladePooling
 
 reference = pytest.importorskip("sentence_transformers")
 TEXTS = sentences(15, seed=8)
@@ -175,3 +177,13 @@ def test_the_card_says_what_the_model_is(folder: Path) -> None:
     text = (folder / "csr" / "README.md").read_text()
     assert "CSR Sparse Encoder" in text
     assert "at most 8 active ones" in text
+
+
+def test_splade_pooling_behind_a_plain_transformer_is_refused(tmp_path: Path) -> None:
+    folder = small_model_folder(tmp_path / "plain")
+    with pytest.raises(
+        ValueError, match=r"a Transformer gives token embeddings\. Put `likewise.*MLMTransformer"
+    ):
+        SparseEncoder(modules=[Transformer(folder), SpladePooling("max")], device="cpu")
+    with pytest.raises(ValueError, match=r"is 'fill-mask'\. Drop it; a masked language model's head has"):
+        Transformer(folder, transformer_task="fill-mask")

@@ -11,14 +11,18 @@ __all__ = ["Loss", "refuse_alone"]
 FAMILY = "SparseEncoder"
 
 
+class UsedAlone(AttributeError, ValueError):
+    """A loss that is a part of others was used by itself: the reference's kind of error, and that of a wrong argument."""
+
+
 def refuse_alone(loss: Any, *args: Any, **kwargs: Any) -> NoReturn:
     """The `forward` of a loss that leaves embeddings as dense as they are, and so is no loss by itself.
 
     Raises:
-        AttributeError: Always.
+        UsedAlone: Always.
     """
     name = type(loss).__name__
-    raise AttributeError(
+    raise UsedAlone(
         f"{name} should not be used alone: nothing in it makes embeddings sparse. Put it into SpladeLoss or CSRLoss, e.g. "
         f"SpladeLoss(model, {name}(model), document_regularizer_weight=3e-5)."
     )

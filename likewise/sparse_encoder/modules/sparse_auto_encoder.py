@@ -183,6 +183,6 @@ class SparseAutoEncoder(Module):
 
 
 def largest(scores: Tensor, k: int) -> Tensor:
-    """(N, H) -> (N, H): the k largest of each row, where they are positive; else 0."""
-    values, places = scores.topk(k, dim=-1)
+    """(N, H) -> (N, H): the k largest of each row (or all), where they are positive; else 0."""
+    values, places = scores.topk(min(k, scores.shape[-1]), dim=-1)
     return torch.zeros_like(scores).scatter(-1, places, values).relu()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from likewise import hub
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.features import Padding
-from likewise.modules.base import MODULES, Features, InputModule, load_weights, mask_of, read_json
+from likewise.modules.base import MODULES, Features, InputModule, mask_of, read_json, read_weights
 from likewise.modules.pretrained import NO_LIMIT, load_tokenizer
 from likewise.modules.text import Text, prepared
 
@@ -156,9 +156,7 @@ class SparseStaticEmbedding(InputModule):
                     "followed: move the file there."
                 )
             return cls.from_json(str(inside), tokenizer, **settings)
-        module = cls(tokenizer, **settings)
-        load_weights(module, folder)
-        return module
+        return cls(tokenizer, read_weights(folder)["weight"], **settings)
 
     def __repr__(self) -> str:
         return f"SparseStaticEmbedding({self.get_config_dict() | {'dim': self.num_dimensions}})"

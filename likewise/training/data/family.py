@@ -90,7 +90,9 @@ class Family(ABC):
                 (sample.queries, sample.documents), sample.prompts, sample.routes or (None, None), strict=True
             )
         ]
-        queries, documents = (to_float_tensor(each) for each in embeddings)
+        queries, documents = (
+            each.to_dense() if each.is_sparse else each for each in map(to_float_tensor, embeddings)
+        )
         scores = model.similarity(queries, documents).float().cpu().numpy()
         return scores[tuple(sample.pairs.T)], torch.cat([queries, documents]).float().cpu().numpy()
 

@@ -15,6 +15,7 @@ from likewise.training.data import checks
 from likewise.training.data.columns import LABEL_COLUMNS, column_names
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family
+from likewise.training.data.reader import seeded
 from likewise.training.data.symptoms import symptoms
 from likewise.training.data.texts import TEXTS, routes_of, usual_tasks
 from likewise.training.run.arguments import BatchSamplers
@@ -199,9 +200,9 @@ def _with_symptoms(plan: DataSetPlan, dataset: Any, split: str, model: Any, fami
         return plan
     label = plan.label if plan.uses_label else None
     counted = model if split == "training" and family.keeps_tokens else None
-    return replace(
-        plan, warnings=tuple(symptoms(dataset, plan.texts, label, _named(plan.name, split), counted))
-    )
+    with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
+        found = symptoms(dataset, plan.texts, label, _named(plan.name, split), counted)
+    return replace(plan, warnings=tuple(found))
 
 
 def _named(name: str, split: str) -> str:

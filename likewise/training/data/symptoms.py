@@ -54,7 +54,7 @@ def symptoms(
     for one in range(len(columns)):
         for other in range(one + 1, len(columns)):
             share = float((ids[:, one] == ids[:, other]).mean())
-            if share >= FEW:
+            if FEW <= share < 1:  # columns that are alike throughout are meant so, as for SimCSE
                 a, b = columns[one], columns[other]
                 found.append(
                     f"Columns {a!r} and {b!r} of {told} say the same in {share:.1%} of the rows, case and white space aside: "

@@ -18,6 +18,7 @@ from likewise.processes import get_rank
 from likewise.report import page
 from likewise.training.data.data_set_plan import TrainingPlan
 from likewise.training.data.loading import by_name
+from likewise.training.data.reader import seeded
 from likewise.training.data.sample import Sample, sample_of
 from likewise.training.run.comparison import compared
 
@@ -53,9 +54,15 @@ class RunReport(logging.Handler):
         self.trainer = trainer
         self.told: dict[str, Any] = {"plan": [line for line in plan.lines if line[0] != "warning"]}
         self.told["warnings"] = [text for title, text in plan.lines if title == "warning"]
-        self._sample, self._before = self._sampled(), None
-        if self._sample is not None:
-            self._before = self._answers(self._sample)
+        self._sample: Sample | None = None
+        self._before: Any = None
+        try:
+            with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
+                self._sample = self._sampled()
+            if self._sample is not None:
+                self._before = self._answers(self._sample)
+        except Exception as error:
+            logger.warning("The report will compare nothing before and after (%r).", error)
         logging.getLogger("likewise").addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -74,13 +81,20 @@ class RunReport(logging.Handler):
             state = self.trainer.state
             self.told |= {"history": state.log_history, "facts": facts_of(state.log_history) + memory()}
             self.told["best_step"] = self.trainer.model.model_card_data.best_model_step
-            if self._sample is not None and self._before is not None:
-                is_trained_on = not by_name(self.trainer.eval_dataset)
-                sample = compared(self._sample, self._before, self._answers(self._sample))
-                self.told["sample"] = sample | {"is_trained_on": is_trained_on}
+            self._compare()
             self.write()
         except Exception as error:
             logger.warning("The report could not be written (%r); the model is trained all the same.", error)
+
+    def _compare(self) -> None:
+        if self._sample is None or self._before is None:
+            return
+        try:
+            sample = compared(self._sample, self._before, self._answers(self._sample))
+        except Exception as error:  # a model that diverged, say
+            logger.warning("The report compares nothing before and after (%r).", error)
+            return
+        self.told["sample"] = sample | {"is_trained_on": not by_name(self.trainer.eval_dataset)}
 
     def write(self, measured: Sequence[Mapping[str, Any]] = (), folder: str | None = None) -> Path:
         """Write `report.html` to the output folder, and return its path.
