@@ -131,8 +131,9 @@ class PackedEncoder:
 
     def _bare_model(self) -> BareModel | None:
         """The model without its modules, where that gives the same numbers and no gradient is wanted; else None."""
-        device = self.model.device.type
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(device) or self.reason or not self._tried:
+        device = self.model.device.type  # "meta" where accelerate keeps the weights on the disk
+        cannot = device == "meta" or torch.is_autocast_enabled(device) or torch.compiler.is_compiling()
+        if cannot or torch.is_grad_enabled() or self.reason or not self._tried:
             return None
         if not self._bare:
             self._bare = (BareModel.of(self.model, self.position_offset),)

@@ -97,9 +97,8 @@ class PostNormLayer:
         attended = packed_attention(query, key, value, tokens, causal=self.causal, bias=bias)
         hidden = _norm(self.norm, _linear(self.out, attended.flatten(1)).add_(hidden))
         is_gelu = isinstance(self.activation, FastGELU) or type(self.activation).__name__ == "GELUActivation"
-        activation = (
-            torch.ops.aten.gelu_ if is_gelu else self.activation
-        )  # nobody else sees what it overwrites
+        # In place: nobody else sees what it overwrites.
+        activation = torch.ops.aten.gelu_ if is_gelu else self.activation
         return _norm(self.last_norm, _linear(self.down, activation(_linear(self.up, hidden))).add_(hidden))
 
 
