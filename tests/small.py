@@ -110,16 +110,19 @@ def small_tokenizer(**kwargs: Any) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(names | kwargs))
 
 
-def small_model_folder(path: str | Path, architecture: str = "bert", seed: int = 0, **config: Any) -> str:
+def small_model_folder(
+    path: str | Path, architecture: str = "bert", seed: int = 0, head: str = "", **config: Any
+) -> str:
     """A folder with a two-layer random transformers model and its tokenizer.
 
     Args:
         path: Where; made if it does not exist.
         architecture: transformers' name of the architecture.
         seed: Of the weights.
+        head: What stands behind "AutoModel" in the name of its class; nothing for a model without a head.
         **config: Settings that replace the small ones.
     """
-    from transformers import AutoConfig, AutoModel
+    import transformers
 
     tokenizer = small_tokenizer(model_max_length=64)
     settings = {
@@ -133,7 +136,8 @@ def small_model_folder(path: str | Path, architecture: str = "bert", seed: int =
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModel.from_config(AutoConfig.for_model(architecture, **settings | config))
+        made = transformers.AutoConfig.for_model(architecture, **settings | config)
+        model = getattr(transformers, f"AutoModel{head}").from_config(made)
     model.save_pretrained(path)
     tokenizer.save_pretrained(path)
     return str(path)

@@ -254,8 +254,7 @@ APART = {"compat", "cross_encoder", "multi_vector_encoder", "recipes", "report",
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,
-    "sentence_transformer/model.py": 540,
-    "cross_encoder/model.py": 650,
+    "cross_encoder/model.py": 610,
 }
 MOST_LINES_OF_A_BODY = 60
 

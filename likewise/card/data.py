@@ -65,6 +65,15 @@ def harmless(method: Method) -> Method:
     return guarded  # type: ignore[return-value]
 
 
+SIMILARITIES = {
+    "cosine": "Cosine Similarity",
+    "dot": "Dot Product",
+    "euclidean": "Euclidean Distance",
+    "manhattan": "Manhattan Distance",
+}
+"""What cards call the similarities of embeddings of whole texts."""
+
+
 @dataclass
 class BaseModelCardData(ABC):
     """What is known of a model beside its weights. The Hub is never asked for anything.

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
 from likewise.card.data_sets import texts_of_rows
+from likewise.processes import is_dist_initialized
+
+logger = logging.getLogger(__name__)
 
 ROWS_LOOKED_AT = 200  # of each data set
 EXAMPLES = 5
@@ -57,3 +63,41 @@ def usage_texts(widget: Sequence[Mapping[str, Any]], is_search: bool) -> list[st
     general = SEARCH if is_search else GENERAL
     texts = [widget[0]["source_sentence"], *widget[0]["sentences"]] if widget else list(general)
     return texts[: len(general)]
+
+
+def similarities(
+    model: Any, texts: Sequence[str], is_search: bool, **encode_kwargs: Any
+) -> torch.Tensor | None:
+    """How similar the texts are to the model; None where it cannot tell now.
+
+    Args:
+        model: A model that embeds texts.
+        texts: The texts; of a search the query first.
+        is_search: Whether the first is compared with the others, rather than all with all.
+        **encode_kwargs: For `encode`.
+    """
+    if is_dist_initialized():
+        return None  # the weights may be spread over processes that do not come here
+    encode_kwargs = {"show_progress_bar": False, **encode_kwargs}
+    try:
+        if is_search:
+            first = model.encode_query(list(texts[:1]), **encode_kwargs)
+            second = model.encode_document(list(texts[1:]), **encode_kwargs)
+        else:
+            first = second = model.encode(list(texts), **encode_kwargs)
+        scores: torch.Tensor = model.similarity(first, second).float().cpu()
+        return scores
+    except Exception as error:
+        logger.warning("The model card shows no similarities: %r.", error)
+        return None
+
+
+def printed(tensor: torch.Tensor) -> list[str]:
+    """What `print(tensor)` shows, as lines of comment."""
+    with torch._tensor_str.printoptions(precision=4, sci_mode=False):
+        return [f"# {line}" for line in str(tensor).splitlines()]
+
+
+def listed(name: str, texts: Sequence[str]) -> str:
+    """Code that gives a list of texts a name."""
+    return "\n".join([f"{name} = [", *(f"    {text!r}," for text in texts), "]"])

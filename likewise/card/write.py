@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ NO_MODEL_ID = "sentence_transformers_model_id"
 
 def write_model_card(
     model: Model,
-    folder: Path,
+    folder: str | os.PathLike[str],
     model_name: str | None = None,
     train_datasets: list[str] | None = None,
 ) -> None:
@@ -36,6 +37,7 @@ def write_model_card(
         model_name: Its name on the Hub (`owner/name`), for the card's code; or a title. What the card's data says wins.
         train_datasets: Names of what it was trained on, where the card does not know any.
     """
+    folder = Path(folder)
     data = model.model_card_data
     try:
         if model_name and not Path(model_name).exists():

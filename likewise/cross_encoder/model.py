@@ -33,7 +33,7 @@ from likewise.engine.modes import leave_training
 from likewise.model import fingerprint, inference
 from likewise.model.encoding import progress_of
 from likewise.model.model import Model, named_modules
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model.pool import WorkerPool
 from likewise.model.storage import SETTINGS_FILE, StoredModel
 from likewise.modules import Dense
 from likewise.modules.base import Features
@@ -434,22 +434,6 @@ class CrossEncoder(Model):
                 result["text"] = documents[result["corpus_id"]]
         return results
 
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Start processes for `predict(pool=...)`, each with a copy of the model.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-
-        Returns:
-            The pool; stop it with `stop_multi_process_pool`, or use it in a `with` statement.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
-
     # Calibrate
 
     @property
@@ -592,28 +576,8 @@ class CrossEncoder(Model):
 
     # Save
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Write the model to a folder, so that every release of the reference reads it.
-
-        Args:
-            path: The folder; made if it does not exist.
-            model_name: What the model card calls the model.
-            create_model_card: Whether to write README.md.
-            train_datasets: Data sets that the model card names.
-            safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
-        """
-        settings: dict[str, Any] = {
-            "activation_fn": name_of_activation(self.activation_fn),
-            "default_prompt_name": self.default_prompt_name,
-            "prompts": self.prompts,
-        }
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings() | {"activation_fn": name_of_activation(self.activation_fn)}
         if isinstance(self[0], Transformer) and self.truncation != "longest_first":
             settings["truncation"] = self.truncation
         if self.calibration is not None:
@@ -623,17 +587,12 @@ class CrossEncoder(Model):
                     "The model has changed since it was calibrated, and `predict(calibrated=True)` gives probabilities of what it "
                     "was. Calibrate it again, or set `model.calibration = None`."
                 )
-        storage.save(dict(self.named_children()), settings, Path(path), safe_serialization)
-        if create_model_card:
-            self._create_model_card(path, model_name, train_datasets)
+        return settings
 
-    def _create_model_card(
-        self,
-        folder: str | os.PathLike[str],
-        model_name: str | None = None,
-        train_datasets: list[str] | None = None,
-    ) -> None:
-        write_model_card(self, Path(folder), model_name, train_datasets)
+    def _write(self, folder: Path, settings: Mapping[str, Any], safe_serialization: bool) -> None:
+        storage.save(dict(self.named_children()), settings, folder, safe_serialization)
+
+    _create_model_card = write_model_card
 
     def _new_card_data(self) -> CrossEncoderModelCardData:
         return CrossEncoderModelCardData()

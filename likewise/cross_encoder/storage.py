@@ -14,9 +14,10 @@ from typing import Any
 from torch import nn
 
 from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.model import storage
 from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
-from likewise.modules.base import read_json, read_settings, write_json
-from likewise.modules.classes import OWN_PACKAGES, ModuleReader, checked_name, save_module
+from likewise.modules.base import read_settings, write_json
+from likewise.modules.classes import OWN_PACKAGES, ModuleReader
 
 logger = logging.getLogger(__name__)
 
@@ -59,22 +60,15 @@ def load(
         FileNotFoundError: The folder holds no model, or a file is missing.
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
     """
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options = {
-        "model_kwargs": {**trust, **(model_kwargs or {})},
-        "tokenizer_kwargs": {**trust, **(processor_kwargs or {})},
-        "config_kwargs": {**trust, **(config_kwargs or {})},
-        "backend": backend,
-    }
-    readme = folder / "README.md"
-    card = readme.read_text(encoding="utf8", errors="replace") if readme.is_file() else None
+    options = storage.options_of(trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend)
+    card = storage.text_of(folder / "README.md")
     listing = folder / MODULES_FILE
     if listing.exists():
-        settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+        settings = storage.settings_in(folder)
         if settings.get("model_type") == MODEL_TYPE:
             _check_settings(settings, folder)
             reader = PairModuleReader(folder, listing, trust_remote_code, options)
-            return StoredModel(_listed(reader), settings=settings, card=card)
+            return StoredModel(storage.listed_modules(reader)[0], settings=settings, card=card)
         kind = settings.get("model_type") or "SentenceTransformer"
         logger.warning(
             "%s holds a %s, which does not score pairs: its encoder is taken, and gets a head where it has none. Train it "
@@ -82,53 +76,20 @@ def load(
             folder,
             kind,
         )
-    if not ((folder / "config.json").exists() or (folder / "adapter_config.json").exists()):
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
-        raise FileNotFoundError(
-            f"{folder} holds no model that could score pairs: expected config.json (a transformers model) or a saved "
-            f"CrossEncoder, found {found}. Check the path."
-        )
+    storage.refuse_no_transformers(folder, "a saved CrossEncoder", "model that could score pairs")
     return StoredModel(_default_modules(folder, options), card=card)
 
 
 def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:
-    prompts = settings.get("prompts")
-    fits = {
-        "prompts": isinstance(prompts, dict)
-        and all(isinstance(text, str | None) for text in prompts.values()),
-        "default_prompt_name": isinstance(settings.get("default_prompt_name"), str),
-        "activation_fn": isinstance(settings.get("activation_fn"), str),
-    }
-    for name, is_right in fits.items():
-        if settings.get(name) is not None and not is_right:
-            raise ValueError(
-                f"`{name}` in {folder / SETTINGS_FILE} should be {'an object of texts' if name == 'prompts' else 'a text'}, "
-                f"but is {settings[name]!r}. Correct it there."
-            )
-
+    storage.read_model_settings(
+        folder, settings, others={"activation_fn": ("a text", isinstance(settings.get("activation_fn"), str))}
+    )
     if settings.get("keep_in_fp32_modules"):
         logger.warning(
             "%s asks for layers that compute in float32 (%s), which is not done here: they compute in the model's own type.",
             folder / SETTINGS_FILE,
             ", ".join(map(str, settings["keep_in_fp32_modules"])),
         )
-
-
-def _listed(reader: PairModuleReader) -> dict[str, nn.Module]:
-    listing = read_json(reader.named_in)
-    if not (
-        isinstance(listing, list)
-        and listing
-        and all(isinstance(entry, dict) and isinstance(entry.get("type"), str) for entry in listing)
-    ):
-        raise ValueError(
-            f"{reader.named_in} should list the model's modules, one JSON object with a `type` each. Save the model again."
-        )
-    modules: dict[str, nn.Module] = {}
-    for index, entry in enumerate(listing):
-        name = checked_name(str(entry.get("name", index)), modules, reader.named_in)
-        modules[name] = reader.read(entry["type"], str(entry.get("path", "")))
-    return modules
 
 
 def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:
@@ -139,7 +100,7 @@ def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.M
         "config_kwargs": options["config_kwargs"],
         "backend": options["backend"],
     }
-    config = read_settings(folder, "config.json") if (folder / "config.json").exists() else {}
+    config = storage.settings_in(folder, "config.json")
     if not str((config.get("architectures") or [""])[0]).endswith("ForCausalLM"):
         return {"0": Transformer(str(folder), transformer_task="sequence-classification", **kwargs)}
     transformer = Transformer(str(folder), transformer_task="text-generation", **kwargs)
@@ -166,25 +127,7 @@ def save(
         folder: Made if it does not exist.
         safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
     """
-    import transformers
-
-    from likewise.version import __version__
-
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {
-        "likewise": __version__,
-        "sentence_transformers": READABLE_SINCE["modules"],
-        "transformers": transformers.__version__,
-    }
-    write_json(folder / SETTINGS_FILE, {"__version__": versions, "model_type": MODEL_TYPE, **settings})
-    listing = []
-    for index, (name, module) in enumerate(modules.items()):
-        in_root = index == 0 and getattr(module, "save_in_root", False)
-        path = "" if in_root else f"{index}_{type(module).__name__}"
-        type_name = save_module(module, folder / path, safe_serialization)
-        type_name = TYPE_NAMES.get(type(module), type_name)
-        listing.append({"idx": index, "name": name, "path": path, "type": type_name})
-    write_json(folder / MODULES_FILE, listing)
+    storage.save(modules, {}, settings, folder, safe_serialization, TYPE_NAMES, READABLE_SINCE["modules"])
     if (folder / "config.json").exists():  # an adapter has none
         _write_activation(folder, settings["activation_fn"])
 

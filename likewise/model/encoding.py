@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
+# By task, the prompts it may have; the first that the model has is used.
+TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
@@ -134,3 +137,37 @@ def encode_to_file(
     for start in range(output.done, len(texts), window):
         output.write(converted(embed(texts[start : start + window]), precision, True, False))
     return output.result()
+
+
+def encode_for(encode: Callable[..., Any], model: Any, task: str, *args: Any, **kwargs: Any) -> Any:
+    """Embed for a task, with the first of its prompts that the model has unless another is asked for.
+
+    The family's own `encode` gives positional arguments their names; called is the model's, which may be somebody's own.
+    """
+    given = signature(encode).bind(model, *args, **kwargs).arguments
+    del given["self"]
+    given = {"task": task, **given.pop("kwargs", {}), **given}
+    given["prompt_name"] = task_prompt_name(model, task, given.get("prompt_name"), given.get("prompt"))
+    return model.encode(**given)
+
+
+def task_prompt_name(model: Any, task: str | None, prompt_name: str | None, prompt: str | None) -> str | None:
+    """The name of the prompt for a task, where neither a name nor a prompt is given; None for the model's default."""
+    if prompt_name is not None or prompt is not None:
+        return prompt_name
+    return next((name for name in TASK_PROMPT_NAMES.get(task or "", ()) if name in model.prompts), None)
+
+
+def way_of_embedding(
+    model: Any, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None
+) -> tuple[str, str | None]:
+    """What decides how a text is embedded: the prompt in front of it, and the task, if a module asks for one.
+
+    Args:
+        model: The model.
+        task: "query" for `encode_query`, "document" for `encode_document`, None for `encode`.
+        prompt_name: As given to it.
+        prompt: As given to it.
+    """
+    prompt = model._resolve_prompt(prompt, task_prompt_name(model, task, prompt_name, prompt))
+    return prompt or "", task if "task" in model.get_model_kwargs() else None

@@ -24,7 +24,6 @@ FILES_OF_NEW = {".gitattributes"}  # which the Hub puts into a new repository
 def push(
     model: Any,
     repo_id: str,
-    *,
     token: str | None = None,
     private: bool | None = None,
     safe_serialization: bool = True,
@@ -36,7 +35,30 @@ def push(
     revision: str | None = None,
     create_pr: bool = False,
 ) -> str:
-    """Upload a model, or a folder in its place; see `SentenceTransformer.push_to_hub`."""
+    """Upload a model to the Hub. A lost connection is tried again; the model here is not touched.
+
+    Args:
+        model: The model.
+        repo_id: `name` or `organisation/name`.
+        token: Access token; None for the one that is logged in.
+        private: Whether a new repository is private; None for the owner's usual choice.
+        safe_serialization: Whether weights are written as safetensors.
+        commit_message: Of the upload.
+        local_model_path: A folder to upload instead of this model, as it is.
+        exist_ok: Whether the repository may exist already.
+        replace_model_card: Whether a README.md that the repository has is replaced.
+        train_datasets: Names of the training data, for the card, where it does not know any.
+        revision: The branch to upload to; made if it does not exist.
+        create_pr: Whether to open a pull request instead of a commit.
+
+    Returns:
+        The address of the commit or pull request.
+
+    Raises:
+        ConnectionError: The Hub could not be reached, at several attempts.
+        huggingface_hub.errors.HfHubHTTPError: The Hub refused: the repository exists, or the token has no access.
+        ValueError: `create_pr` goes with `revision`.
+    """
     from huggingface_hub import HfApi
 
     if create_pr and revision not in (None, "main"):

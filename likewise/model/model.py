@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, merging, placement, storage
+from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
@@ -51,6 +52,10 @@ class Model(nn.Sequential):
     """The method that runs the model over a list of inputs, which evaluators call."""
     default_prompts: ClassVar[Mapping[str, str]] = {}
     """The prompts that every model of the family has."""
+    type_names: ClassVar[Mapping[type, str]] = {}
+    """The names by which the family's folders list classes that others list otherwise."""
+    readable_since: ClassVar[str] = storage.FORMAT_VERSION
+    """The oldest release of the reference that reads the family's folders."""
 
     def __init__(
         self,
@@ -63,11 +68,8 @@ class Model(nn.Sequential):
         super().__init__(OrderedDict(stored.modules))
         settings = stored.settings
         self.module_kwargs = stored.module_kwargs
-        named = {**(settings.get("prompts") or {}), **(prompts or {})}
-        self.prompts: dict[str, str] = {
-            **self.default_prompts,
-            **{name: text or "" for name, text in named.items()},
-        }
+        named = {**self.default_prompts, **(settings.get("prompts") or {}), **(prompts or {})}
+        self.prompts: dict[str, str] = {name: text or "" for name, text in named.items()}
         self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
         if self.default_prompt_name is not None:
             self._prompt_named(self.default_prompt_name)
@@ -87,10 +89,6 @@ class Model(nn.Sequential):
                 module.on_model_ready(self)
 
     # What a family writes
-
-    @abstractmethod
-    def save(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
-        """Write the model to a folder."""
 
     @abstractmethod
     def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -480,14 +478,64 @@ class Model(nn.Sequential):
         """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same."""
         adapters.merge_adapters(self._adaptable())
 
-    # Merge, save, publish
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
+        """Processes for `encode(pool=...)` or `predict(pool=...)`, each with a copy of the model.
+
+        Args:
+            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
+
+        Stop the pool with `stop_multi_process_pool`, or use it in a `with` statement.
+        """
+        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool."""
+        pool.stop()
+
     merge = classmethod(merging.merge)
+    """`likewise.model.merging.merge`, of this class."""
 
     def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
         """Run an evaluator on this model; csv files go to `output_path`."""
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        model_name: str | None = None,
+        create_model_card: bool = True,
+        train_datasets: list[str] | None = None,
+        safe_serialization: bool = True,
+    ) -> None:
+        """Write the model to a folder, from which this library and the reference load it.
+
+        Args:
+            path: The folder; made if it does not exist.
+            model_name: The model's name in the card.
+            create_model_card: Whether to write README.md.
+            train_datasets: Names of the training data, for the card.
+            safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
+        """
+        self._write(Path(path), self._settings(), safe_serialization)
+        if create_model_card:
+            self._create_model_card(path, model_name, train_datasets)
+
+    def _settings(self) -> dict[str, Any]:
+        """What config_sentence_transformers.json says, beside the versions."""
+        return {
+            "model_type": self.family_name,
+            "prompts": self.prompts,
+            "default_prompt_name": self.default_prompt_name,
+        }
+
+    def _write(self, folder: Path, settings: Mapping[str, Any], safe_serialization: bool) -> None:
+        storage.save(
+            dict(self.named_children()), self.module_kwargs, settings, folder, safe_serialization,
+            self.type_names, self.readable_since,
+        )  # fmt: skip
 
     def save_pretrained(
         self,
@@ -500,57 +548,8 @@ class Model(nn.Sequential):
         """`save`, under the name that transformers has for it."""
         self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
 
-    def push_to_hub(
-        self,
-        repo_id: str,
-        token: str | None = None,
-        private: bool | None = None,
-        safe_serialization: bool = True,
-        commit_message: str | None = None,
-        local_model_path: str | None = None,
-        exist_ok: bool = False,
-        replace_model_card: bool = False,
-        train_datasets: list[str] | None = None,
-        revision: str | None = None,
-        create_pr: bool = False,
-    ) -> str:
-        """Upload the model to the Hub. A lost connection is tried again; the model here is not touched.
-
-        Args:
-            repo_id: `name` or `organisation/name`.
-            token: Access token; None for the one that is logged in.
-            private: Whether a new repository is private; None for the owner's usual choice.
-            safe_serialization: Whether weights are written as safetensors.
-            commit_message: Of the upload.
-            local_model_path: A folder to upload instead of this model, as it is.
-            exist_ok: Whether the repository may exist already.
-            replace_model_card: Whether a README.md that the repository has is replaced.
-            train_datasets: Names of the training data, for the card, where it does not know any.
-            revision: The branch to upload to; made if it does not exist.
-            create_pr: Whether to open a pull request instead of a commit.
-
-        Returns:
-            The address of the commit or pull request.
-
-        Raises:
-            ConnectionError: The Hub could not be reached, at several attempts.
-            huggingface_hub.errors.HfHubHTTPError: The Hub refused: the repository exists, or the token has no access.
-            ValueError: `create_pr` goes with `revision`.
-        """
-        return hub.push(
-            self,
-            repo_id,
-            token=token,
-            private=private,
-            safe_serialization=safe_serialization,
-            commit_message=commit_message,
-            local_model_path=local_model_path,
-            exist_ok=exist_ok,
-            replace_model_card=replace_model_card,
-            train_datasets=train_datasets,
-            revision=revision,
-            create_pr=create_pr,
-        )
+    push_to_hub = hub.push
+    """`likewise.model.hub.push`, of this model."""
 
     def save_to_hub(self, repo_id: str, organization: str | None = None, *args: Any, **kwargs: Any) -> str:
         """The older name of `push_to_hub`.

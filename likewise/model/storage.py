@@ -30,7 +30,7 @@ MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 RERANKER, MULTI_VECTOR = "CrossEncoder", "MultiVectorEncoder"
 OTHER_FAMILIES = ("SparseEncoder", MULTI_VECTOR)
-FORMAT_VERSION = "3.0.0"  # the oldest release of the reference that reads what is written here
+FORMAT_VERSION = "3.0.0"  # the oldest release of the reference that reads what is written of embedding models
 
 
 @dataclass
@@ -75,31 +75,64 @@ def load(
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
         ImportError: The model needs other versions of packages.
     """
+    options = options_of(trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend)
+    reader = ModuleReader(folder, folder / MODULES_FILE, trust_remote_code, options)
+    card = text_of(folder / "README.md"), text_of(folder / "training_log.svg")
+    with aliased() if trust_remote_code else nullcontext():  # the folder's code imports the reference by name
+        if (folder / MODULES_FILE).exists():
+            saved = settings_in(folder)
+            if _is_reranker(saved, folder):
+                return StoredModel(_with_pooling(Transformer(str(folder), **options)))
+            whole = {"truncate_dim": ("a whole number", isinstance(saved.get("truncate_dim"), int))}
+            settings = read_model_settings(folder, saved, others=whole)
+            return StoredModel(*listed_modules(reader), settings, *card)
+        refuse_no_transformers(folder, f"{MODULES_FILE} (a saved SentenceTransformer)")
+        return StoredModel(_with_pooling(reader.load(Transformer, folder)), {}, {}, *card)
+
+
+def options_of(
+    trust_remote_code: bool,
+    model_kwargs: Mapping[str, Any] | None,
+    tokenizer_kwargs: Mapping[str, Any] | None,
+    config_kwargs: Mapping[str, Any] | None,
+    backend: str,
+) -> dict[str, Any]:
+    """What the modules of a folder are loaded with, by what takes it; arguments as of `load`."""
     trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options: dict[str, Any] = {
+    return {
         "model_kwargs": {**trust, **(model_kwargs or {})},
         "tokenizer_kwargs": {**trust, **(tokenizer_kwargs or {})},
         "config_kwargs": {**trust, **(config_kwargs or {})},
         "backend": backend,
     }
-    reader = ModuleReader(folder, folder / MODULES_FILE, trust_remote_code, options)
-    card = _text(folder / "README.md"), _text(folder / "training_log.svg")
-    with aliased() if trust_remote_code else nullcontext():  # the folder's code imports the reference by name
-        if (folder / MODULES_FILE).exists():
-            saved = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
-            if _is_reranker(saved, folder):
-                return StoredModel(_with_pooling(Transformer(str(folder), **options)))
-            return StoredModel(*listed_modules(reader), read_model_settings(folder, saved), *card)
-        if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
-            return StoredModel(_with_pooling(reader.load(Transformer, folder)), {}, {}, *card)
+
+
+def settings_in(folder: Path, file: str = SETTINGS_FILE) -> dict[str, Any]:
+    """What config_sentence_transformers.json, or another file, says; empty where there is none."""
+    return read_settings(folder, file) if (folder / file).exists() else {}
+
+
+def refuse_no_transformers(folder: Path, or_else: str, what: str = "model") -> None:
+    """Raise unless a folder holds a transformers model, or an adapter of one.
+
+    Args:
+        folder: The folder.
+        or_else: What else it might have held.
+        what: What it should hold.
+
+    Raises:
+        FileNotFoundError: It holds neither.
+    """
+    if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
+        return
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
     raise FileNotFoundError(
-        f"{folder} holds no model: expected {MODULES_FILE} (a saved SentenceTransformer) or config.json (a transformers "
-        f"model), found {found}. Check the path."
+        f"{folder} holds no {what}: expected {or_else} or config.json (a transformers model), found {found}. Check the path."
     )
 
 
-def _text(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
+    """The text of a file, if there is one."""
     return path.read_text(encoding="utf8", errors="replace") if path.is_file() else None
 
 
@@ -127,12 +160,17 @@ def _is_reranker(saved: Mapping[str, Any], folder: Path) -> bool:
     return False
 
 
-def read_model_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def read_model_settings(
+    folder: Path,
+    settings: Mapping[str, Any],
+    others: Mapping[str, tuple[str, bool]] | None = None,
+) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as far as it is known here.
 
     Args:
         folder: The model's folder.
         settings: The file's content.
+        others: Settings that the family has besides, or otherwise: what each should be, in words, and whether it is.
 
     Raises:
         ValueError: A setting is not of its type.
@@ -150,7 +188,7 @@ def read_model_settings(folder: Path, settings: Mapping[str, Any]) -> dict[str, 
             f"one of {', '.join(SimilarityFunction.possible_values())}",
             settings.get("similarity_fn_name") in SimilarityFunction.possible_values(),
         ),
-        "truncate_dim": ("a whole number", isinstance(settings.get("truncate_dim"), int)),
+        **(others or {}),
     }
     for name, (expected, fits) in kinds.items():
         if settings.get(name) is not None and not fits:
@@ -199,6 +237,8 @@ def save(
     settings: Mapping[str, Any],
     folder: Path,
     safe_serialization: bool = True,
+    type_names: Mapping[type, str] | None = None,
+    readable_since: str = FORMAT_VERSION,
 ) -> None:
     """Write a model's modules and settings to a folder, in the form that every reader understands.
 
@@ -208,14 +248,17 @@ def save(
         settings: Prompts, similarity function and so on.
         folder: Made if it does not exist.
         safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
+        type_names: The names of classes that the family lists otherwise.
+        readable_since: The oldest release of the reference that reads such a folder.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS_FILE, {"__version__": _versions(), **settings})
+    write_json(folder / SETTINGS_FILE, {"__version__": _versions(readable_since), **settings})
     listing = []
     for index, (name, module) in enumerate(modules.items()):
         in_root = index == 0 and getattr(module, "save_in_root", False)
         path = "" if in_root else f"{index}_{type(module).__name__}"
         type_name = save_module(module, folder / path, safe_serialization)
+        type_name = (type_names or {}).get(type(module), type_name)
         entry: dict[str, Any] = {"idx": index, "name": name, "path": path, "type": type_name}
         if module_kwargs.get(name):
             entry["kwargs"] = module_kwargs[name]
@@ -223,13 +266,13 @@ def save(
     write_json(folder / MODULES_FILE, listing)
 
 
-def _versions() -> dict[str, str]:
+def _versions(readable_since: str) -> dict[str, str]:
     import transformers
 
     from likewise.version import __version__
 
     return {
-        "sentence_transformers": FORMAT_VERSION,
+        "sentence_transformers": readable_since,
         "likewise": __version__,
         "transformers": transformers.__version__,
         "pytorch": torch.__version__,

@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,7 +18,7 @@ from likewise.card import write_model_card
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
 from likewise.model.model import Model, named_modules
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model.pool import WorkerPool
 from likewise.model.storage import StoredModel
 from likewise.modules import Router, Transformer
 from likewise.modules.base import Features
@@ -35,8 +34,6 @@ from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 
 logger = logging.getLogger(__name__)
 
-# By task, the prompts it may have; the first that the model has is used.
-TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 SIMILARITIES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
     "maxsim": (maxsim.maxsim, maxsim.maxsim_pairwise),
     "meanmaxsim": (maxsim.mean_maxsim, maxsim.mean_maxsim_pairwise),
@@ -313,32 +310,11 @@ class MultiVectorEncoder(Model):
 
     def encode_query(self, inputs: str | Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         """`encode`, and its arguments, for the task "query", with the prompt of that name unless another is asked for."""
-        return self._encode_for("query", inputs, *args, **kwargs)
+        return encoding.encode_for(MultiVectorEncoder.encode, self, "query", inputs, *args, **kwargs)
 
     def encode_document(self, inputs: str | Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         """`encode`, and its arguments, for the task "document", with the first of the prompts document, passage, corpus."""
-        return self._encode_for("document", inputs, *args, **kwargs)
-
-    def _encode_for(self, task: str, *args: Any, **kwargs: Any) -> Any:
-        named = signature(MultiVectorEncoder.encode).bind(self, *args, **kwargs).arguments
-        given = {"task": task, **named.pop("kwargs", {}), **{k: v for k, v in named.items() if k != "self"}}
-        if given.get("prompt_name") is None and given.get("prompt") is None:
-            names = TASK_PROMPT_NAMES[task]
-            given["prompt_name"] = next((name for name in names if name in self.prompts), None)
-        return self.encode(**given)
-
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Start processes for `encode(pool=...)`, each with a copy of the model.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
+        return encoding.encode_for(MultiVectorEncoder.encode, self, "document", inputs, *args, **kwargs)
 
     # Similarity
 
@@ -412,37 +388,10 @@ class MultiVectorEncoder(Model):
 
     # Save
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Write the model to a folder, from which this library and the reference load it.
+    type_names = storage.TYPE_NAMES
+    readable_since = storage.READABLE_SINCE
 
-        Args:
-            path: The folder; made if it does not exist.
-            model_name: The model's name in the card.
-            create_model_card: Whether to write README.md.
-            train_datasets: Names of the training data, for the card.
-            safe_serialization: Whether weights are written as safetensors.
-        """
-        settings: dict[str, Any] = {
-            "prompts": self.prompts,
-            "default_prompt_name": self.default_prompt_name,
-            "similarity_fn_name": self.similarity_fn_name,
-        }
-        modules = dict(self.named_children())
-        storage.save(modules, self.module_kwargs, settings, Path(path), safe_serialization)
-        if create_model_card:
-            self._create_model_card(path, model_name, train_datasets)
+    def _settings(self) -> dict[str, Any]:
+        return super()._settings() | {"similarity_fn_name": self.similarity_fn_name}
 
-    def _create_model_card(
-        self,
-        folder: str | os.PathLike[str],
-        model_name: str | None = None,
-        train_datasets: list[str] | None = None,
-    ) -> None:
-        write_model_card(self, Path(folder), model_name, train_datasets)
+    _create_model_card = write_model_card

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
-
 from likewise.card import BaseModelCardData
-from likewise.card.examples import usage_texts
+from likewise.card.examples import listed, printed, similarities, usage_texts
 from likewise.card.write import NO_MODEL_ID
 from likewise.modules import Transformer
 from likewise.multi_vector_encoder.modules.multi_vector_mask import MultiVectorMask
-from likewise.processes import is_dist_initialized
-
-logger = logging.getLogger(__name__)
 
 TAGS = ("sentence-transformers", "multi-vector", "colbert", "late-interaction")
 TASK = "semantic search with late interaction"
@@ -85,17 +79,16 @@ class MultiVectorEncoderModelCardData(BaseModelCardData):
             "from likewise import MultiVectorEncoder  # or: from sentence_transformers import MultiVectorEncoder",
             "",
             f'model = MultiVectorEncoder("{self.model_id or NO_MODEL_ID}")',
-            f"queries = [\n    {query!r},\n]",
-            "\n".join(["documents = [", *(f"    {text!r}," for text in documents), "]"]),
+            listed("queries", [query]),
+            listed("documents", documents),
             "query_embeddings = model.encode_query(queries)  # a list with a tensor (tokens, size) for each",
             "document_embeddings = model.encode_document(documents)",
             "",
             "similarities = model.similarity(query_embeddings, document_embeddings)",
             "print(similarities)",
         ]
-        if self.generate_widget_examples and not is_dist_initialized():
-            lines += [f"# {line}" for line in _similarities(model, query, documents).splitlines()]
-        return "\n".join(lines)
+        found = similarities(model, [query, *documents], True) if self.generate_widget_examples else None
+        return "\n".join(lines if found is None else [*lines, *printed(found)])
 
     @property
     def first_sentence_of_usage(self) -> str:
@@ -106,18 +99,6 @@ class MultiVectorEncoderModelCardData(BaseModelCardData):
     def resources(self) -> Mapping[str, str]:
         """Pages of the reference's blog worth reading, by title."""
         return {"Training and Finetuning Embedding Models": "train-sentence-transformers"}
-
-
-def _similarities(model: Any, query: str, documents: list[str]) -> str:
-    """What the example prints; nothing where the model cannot tell now."""
-    try:
-        queries = model.encode_query([query], show_progress_bar=False)
-        scores = model.similarity(queries, model.encode_document(documents, show_progress_bar=False))
-    except Exception as error:
-        logger.warning("The model card shows no similarities: %r.", error)
-        return ""
-    with torch._tensor_str.printoptions(precision=4, sci_mode=False):
-        return str(scores.cpu())
 
 
 def __getattr__(name: str) -> Any:

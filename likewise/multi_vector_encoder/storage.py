@@ -12,13 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel, listed_modules
+from likewise.model.storage import (
+    MODULES_FILE,
+    StoredModel,
+    listed_modules,
+    options_of,
+    read_model_settings,
+    refuse_no_transformers,
+    settings_in,
+    text_of,
+)
 from likewise.modules import Dense, Normalize, Pooling, Transformer
-from likewise.modules.base import read_settings, read_weights, write_json
-from likewise.modules.classes import OWN_PACKAGES, ModuleReader, save_module
+from likewise.modules.base import read_settings, read_weights
+from likewise.modules.classes import OWN_PACKAGES, ModuleReader
 from likewise.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 
 logger = logging.getLogger(__name__)
@@ -163,18 +171,12 @@ def load(
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder; or nothing in it
             embeds tokens.
     """
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options: dict[str, Any] = {
-        "model_kwargs": {**trust, **(model_kwargs or {})},
-        "tokenizer_kwargs": {**trust, **(processor_kwargs or {})},
-        "config_kwargs": {**trust, **(config_kwargs or {})},
-        "backend": backend,
-    }
-    listing = folder / MODULES_FILE
-    saved = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+    options = options_of(trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend)
+    listing, saved = folder / MODULES_FILE, settings_in(folder)
     kind = saved.get("model_type") or "SentenceTransformer"
     if listing.exists() and kind in (MODEL_TYPE, PYLATE_TYPE, "SentenceTransformer"):
-        settings, older = _checked(saved, folder), Older.of_pylate(saved)
+        known = {"similarity_fn_name": ("a text", isinstance(saved.get("similarity_fn_name"), str))}
+        settings, older = read_model_settings(folder, saved, others=known), Older.of_pylate(saved)
         reader = TokenModuleReader(folder, listing, trust_remote_code, options)
         modules, kwargs = listed_modules(reader)
         if kind == PYLATE_TYPE:
@@ -182,7 +184,9 @@ def load(
         elif kind != MODEL_TYPE:
             modules = _converted(modules, older.skiplist, folder)
         older.apply(modules, settings)
-        return StoredModel(modules, kwargs, settings, _card(folder) if kind == MODEL_TYPE else None)
+        return StoredModel(
+            modules, kwargs, settings, text_of(folder / "README.md") if kind == MODEL_TYPE else None
+        )
     if listing.exists():
         logger.warning(
             "%s holds a %s, which has no embedding for each token: its transformers model is taken, and gets a new projection.",
@@ -192,38 +196,10 @@ def load(
     return _from_transformers(folder, options)
 
 
-def _card(folder: Path) -> str | None:
-    path = folder / "README.md"
-    return path.read_text(encoding="utf8", errors="replace") if path.is_file() else None
-
-
-def _checked(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings that count, each of its type."""
-    prompts = saved.get("prompts")
-    fits = {
-        "prompts": isinstance(prompts, dict)
-        and all(isinstance(text, str | None) for text in prompts.values()),
-        "default_prompt_name": isinstance(saved.get("default_prompt_name"), str),
-        "similarity_fn_name": isinstance(saved.get("similarity_fn_name"), str),
-    }
-    for name, is_right in fits.items():
-        if saved.get(name) is not None and not is_right:
-            expected = "an object of texts" if name == "prompts" else "a text"
-            raise ValueError(
-                f"`{name}` in {folder / SETTINGS_FILE} should be {expected}, but is {saved[name]!r}. Correct it there."
-            )
-    return {name: saved[name] for name in fits if saved.get(name) is not None}
-
-
 def _from_transformers(folder: Path, options: Mapping[str, Any]) -> StoredModel:
     """A folder without a listing of modules: Stanford's ColBERT, or a plain transformers model."""
-    if not ((folder / "config.json").exists() or (folder / "adapter_config.json").exists()):
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
-        raise FileNotFoundError(
-            f"{folder} holds no model: expected {MODULES_FILE} (a saved MultiVectorEncoder) or config.json (a transformers model), "
-            f"found {found}. Check the path."
-        )
-    config = read_settings(folder, "config.json") if (folder / "config.json").exists() else {}
+    refuse_no_transformers(folder, f"{MODULES_FILE} (a saved MultiVectorEncoder)")
+    config = settings_in(folder, "config.json")
     architectures = [str(name) for name in config.get("architectures") or []]
     if any(name.endswith("ForRetrieval") for name in architectures):
         raise ValueError(
@@ -287,41 +263,3 @@ def _converted(modules: Mapping[str, nn.Module], skiplist: list[str], folder: Pa
         kept.append(_new_projection(transformer, folder))
     kept += _ending(0, skiplist).values()
     return {str(number): module for number, module in enumerate(kept)}
-
-
-def save(
-    modules: Mapping[str, nn.Module],
-    module_kwargs: Mapping[str, list[str]],
-    settings: Mapping[str, Any],
-    folder: Path,
-    safe_serialization: bool = True,
-) -> None:
-    """Write a model's modules and settings to a folder, in the reference's form.
-
-    Args:
-        modules: The modules by name, in order.
-        module_kwargs: For each module, the names of keyword arguments of `encode` that it takes.
-        settings: Prompts and similarity.
-        folder: Made if it does not exist.
-        safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
-    """
-    import transformers
-
-    from likewise.version import __version__
-
-    folder.mkdir(parents=True, exist_ok=True)
-    versions = {
-        "sentence_transformers": READABLE_SINCE,
-        "likewise": __version__,
-        "transformers": transformers.__version__,
-        "pytorch": torch.__version__,
-    }
-    write_json(folder / SETTINGS_FILE, {"__version__": versions, "model_type": MODEL_TYPE, **settings})
-    listing = []
-    for index, (name, module) in enumerate(modules.items()):
-        in_root = index == 0 and getattr(module, "save_in_root", False)
-        path = "" if in_root else f"{index}_{type(module).__name__}"
-        type_name = save_module(module, folder / path, safe_serialization)
-        entry = {"idx": index, "name": name, "path": path, "type": TYPE_NAMES.get(type(module), type_name)}
-        listing.append(entry | ({"kwargs": module_kwargs[name]} if module_kwargs.get(name) else {}))
-    write_json(folder / MODULES_FILE, listing)

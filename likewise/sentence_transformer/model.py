@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -20,7 +19,7 @@ from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.model import Model, named_modules
 from likewise.model.output_file import OutputFile
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model.pool import WorkerPool
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
 from likewise.modules.device import best_device as best_device
@@ -31,9 +30,6 @@ from likewise.sentence_transformer.model_card import SentenceTransformerModelCar
 from likewise.similarity import Similarity, SimilarityFunction
 
 logger = logging.getLogger(__name__)
-
-# By task, the prompts it may have; the first that the model has is used.
-TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class SentenceTransformer(Model):
@@ -264,22 +260,6 @@ class SentenceTransformer(Model):
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
         return found[0] if single else found
 
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Start processes for `encode(pool=...)`, each with a copy of the model.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-
-        Returns:
-            The pool; stop it with `stop_multi_process_pool`, or use it in a `with` statement.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
-
     def encode_multi_process(
         self,
         sentences: Sequence[Text],
@@ -316,7 +296,9 @@ class SentenceTransformer(Model):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the prompt named `query` unless another is asked for."""
-        return self._encode_for("query", inputs, prompt_name, prompt, *args, **kwargs)
+        return encoding.encode_for(
+            SentenceTransformer.encode, self, "query", inputs, prompt_name, prompt, *args, **kwargs
+        )
 
     def encode_document(
         self,
@@ -327,33 +309,11 @@ class SentenceTransformer(Model):
         **kwargs: Any,
     ) -> Any:
         """`encode`, and its arguments, with the first of the prompts document, passage, corpus unless another is asked for."""
-        return self._encode_for("document", inputs, prompt_name, prompt, *args, **kwargs)
-
-    def _encode_for(self, task: str, *args: Any, **kwargs: Any) -> Any:
-        named = signature(SentenceTransformer.encode).bind(self, *args, **kwargs).arguments
-        kwargs = {"task": task, **named.pop("kwargs", {})}
-        kwargs["prompt_name"] = self._task_prompt_name(
-            task, named.pop("prompt_name", None), named.get("prompt")
+        return encoding.encode_for(
+            SentenceTransformer.encode, self, "document", inputs, prompt_name, prompt, *args, **kwargs
         )
-        return self.encode(**{name: value for name, value in named.items() if name != "self"}, **kwargs)
 
-    def way_of_embedding(
-        self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None
-    ) -> tuple[str, str | None]:
-        """What decides how a text is embedded: the prompt in front of it, and the task, if a module asks for one.
-
-        Args:
-            task: "query" for `encode_query`, "document" for `encode_document`, None for `encode`.
-            prompt_name: As given to it.
-            prompt: As given to it.
-        """
-        prompt = self._resolve_prompt(prompt, self._task_prompt_name(task, prompt_name, prompt))
-        return prompt or "", task if "task" in self.get_model_kwargs() else None
-
-    def _task_prompt_name(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str | None:
-        if prompt_name is not None or prompt is not None:
-            return prompt_name
-        return next((name for name in TASK_PROMPT_NAMES.get(task or "", ()) if name in self.prompts), None)
+    way_of_embedding = encoding.way_of_embedding
 
     def _check_truncate_dim(self, dimension: int | None) -> None:
         if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
@@ -455,40 +415,8 @@ class SentenceTransformer(Model):
 
         return smart_batching_collate(self, batch)
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Write the model to a folder, from which this library and the reference load it.
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings() | {"similarity_fn_name": self.similarity_fn_name}
+        return settings | ({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim})
 
-        Args:
-            path: The folder; made if it does not exist.
-            model_name: The model's name in the card.
-            create_model_card: Whether to write README.md.
-            train_datasets: Names of the training data, for the card.
-            safe_serialization: Whether weights are written as safetensors.
-        """
-        folder = Path(path)
-        settings: dict[str, Any] = {
-            "model_type": "SentenceTransformer",
-            "prompts": self.prompts,
-            "default_prompt_name": self.default_prompt_name,
-            "similarity_fn_name": self.similarity_fn_name,
-        }
-        if self.truncate_dim is not None:
-            settings["truncate_dim"] = self.truncate_dim
-        storage.save(dict(self.named_children()), self.module_kwargs, settings, folder, safe_serialization)
-        if create_model_card:
-            self._create_model_card(folder, model_name, train_datasets)
-
-    def _create_model_card(
-        self,
-        folder: str | os.PathLike[str],
-        model_name: str | None = None,
-        train_datasets: list[str] | None = None,
-    ) -> None:
-        write_model_card(self, Path(folder), model_name, train_datasets)
+    _create_model_card = write_model_card

@@ -7,16 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
+from likewise.card.data import SIMILARITIES
 from likewise.sentence_transformer import usage
 
 TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "dense")
 TASK = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
-SIMILARITIES = {
-    "cosine": "Cosine Similarity",
-    "dot": "Dot Product",
-    "euclidean": "Euclidean Distance",
-    "manhattan": "Manhattan Distance",
-}
 
 
 @dataclass

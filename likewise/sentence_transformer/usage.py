@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from likewise.card.examples import usage_texts
+from likewise.card.examples import listed, printed, similarities, usage_texts
 from likewise.card.write import NO_MODEL_ID
-from likewise.processes import is_dist_initialized
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from likewise.card import BaseModelCardData
-
-logger = logging.getLogger(__name__)
 
 
 def code(model: Any, data: BaseModelCardData) -> str:
@@ -34,7 +26,7 @@ def code(model: Any, data: BaseModelCardData) -> str:
         ]
     size = model.get_embedding_dimension()
     if is_search:
-        lines += [f"queries = [\n    {texts[0]!r},\n]", _list("documents", texts[1:])]
+        lines += [f"queries = [\n    {texts[0]!r},\n]", listed("documents", texts[1:])]
         lines += ["query_embeddings = model.encode_query(queries)"]
         lines += ["document_embeddings = model.encode_document(documents)"]
         lines += [
@@ -43,10 +35,14 @@ def code(model: Any, data: BaseModelCardData) -> str:
         ]
         lines += ["", "similarities = model.similarity(query_embeddings, document_embeddings)"]
     else:
-        lines += [_list("sentences", texts), "embeddings = model.encode(sentences)"]
+        lines += [listed("sentences", texts), "embeddings = model.encode(sentences)"]
         lines += ["print(embeddings.shape)", f"# ({len(texts)}, {size})"]
         lines += ["", "similarities = model.similarity(embeddings, embeddings)"]
-    found = similarities(model, texts, is_search) if data.generate_widget_examples else None
+    found = (
+        similarities(model, texts, is_search, convert_to_tensor=True)
+        if data.generate_widget_examples
+        else None
+    )
     if found is None:
         lines += ["print(similarities.shape)"]
         lines += [
@@ -55,27 +51,5 @@ def code(model: Any, data: BaseModelCardData) -> str:
             else f"# torch.Size([{len(texts)}, {len(texts)}])"
         ]
     else:
-        with torch._tensor_str.printoptions(precision=4, sci_mode=False):
-            lines += ["print(similarities)", *(f"# {line}" for line in str(found).splitlines())]
+        lines += ["print(similarities)", *printed(found)]
     return "\n".join(lines)
-
-
-def _list(name: str, texts: list[str]) -> str:
-    return "\n".join([f"{name} = [", *(f"    {text!r}," for text in texts), "]"])
-
-
-def similarities(model: Any, texts: list[str], is_search: bool) -> Tensor | None:
-    """How similar the texts are to the model; None where it cannot tell now."""
-    if is_dist_initialized():
-        return None  # the weights may be spread over processes that do not come here
-    try:
-        if is_search:
-            first = model.encode_query(texts[:1], convert_to_tensor=True, show_progress_bar=False)
-            second = model.encode_document(texts[1:], convert_to_tensor=True, show_progress_bar=False)
-        else:
-            first = second = model.encode(texts, convert_to_tensor=True, show_progress_bar=False)
-        scores: Tensor = model.similarity(first, second).float().cpu()
-        return scores
-    except Exception as error:
-        logger.warning("The model card shows no similarities: %r.", error)
-        return None

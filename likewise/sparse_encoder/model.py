@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -19,7 +18,7 @@ from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
 from likewise.model import storage as model_storage
 from likewise.model.model import Model, named_modules
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model.pool import WorkerPool
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
 from likewise.modules.find_folder import find_folder
@@ -31,9 +30,6 @@ from likewise.sparse_encoder.model_card import SparseEncoderModelCardData, kind_
 from likewise.sparse_encoder.modules import SparseAutoEncoder, SpladePooling
 
 logger = logging.getLogger(__name__)
-
-# By task, the prompts it may have; the first that the model has is used.
-TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
 class SparseEncoder(Model):
@@ -291,52 +287,15 @@ class SparseEncoder(Model):
             progress(len(numbers))
         return rows.result() if to_sparse else dense
 
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Start processes for `encode(pool=...)`, each with a copy of the model.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
-
     def encode_query(self, *args: Any, **kwargs: Any) -> Any:
         """`encode`, and its arguments, with the prompt named `query` unless another is asked for."""
-        return self._encode_for("query", *args, **kwargs)
+        return encoding.encode_for(SparseEncoder.encode, self, "query", *args, **kwargs)
 
     def encode_document(self, *args: Any, **kwargs: Any) -> Any:
         """`encode`, and its arguments, with the first of the prompts document, passage, corpus unless another is asked for."""
-        return self._encode_for("document", *args, **kwargs)
+        return encoding.encode_for(SparseEncoder.encode, self, "document", *args, **kwargs)
 
-    def _encode_for(self, task: str, *args: Any, **kwargs: Any) -> Any:
-        named = signature(SparseEncoder.encode).bind(self, *args, **kwargs).arguments
-        kwargs = {"task": task, **named.pop("kwargs", {})}
-        kwargs["prompt_name"] = self._task_prompt_name(
-            task, named.pop("prompt_name", None), named.get("prompt")
-        )
-        return self.encode(**{name: value for name, value in named.items() if name != "self"}, **kwargs)
-
-    def way_of_embedding(
-        self, task: str | None = None, prompt_name: str | None = None, prompt: str | None = None
-    ) -> tuple[str, str | None]:
-        """What decides how a text is embedded: the prompt in front of it, and the task, if a module asks for one.
-
-        Args:
-            task: "query" for `encode_query`, "document" for `encode_document`, None for `encode`.
-            prompt_name: As given to it.
-            prompt: As given to it.
-        """
-        prompt = self._resolve_prompt(prompt, self._task_prompt_name(task, prompt_name, prompt))
-        return prompt or "", task if "task" in self.get_model_kwargs() else None
-
-    def _task_prompt_name(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str | None:
-        if prompt_name is not None or prompt is not None:
-            return prompt_name
-        return next((name for name in TASK_PROMPT_NAMES.get(task or "", ()) if name in self.prompts), None)
+    way_of_embedding = encoding.way_of_embedding
 
     # Embeddings
 
@@ -401,36 +360,11 @@ class SparseEncoder(Model):
 
     # Save
 
-    def save(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """Write the model to a folder, from which this library and the reference load it.
+    readable_since = storage.READABLE_SINCE
 
-        Args:
-            path: The folder; made if it does not exist.
-            model_name: The model's name in the card.
-            create_model_card: Whether to write README.md.
-            train_datasets: Names of the training data, for the card.
-            safe_serialization: Whether weights are safetensors.
-        """
-        folder = Path(path)
-        settings: dict[str, Any] = {
-            "model_type": storage.MODEL_TYPE,
-            "prompts": self.prompts,
-            "default_prompt_name": self.default_prompt_name,
-            "similarity_fn_name": self.similarity_fn_name,
-        }
-        if self.max_active_dims is not None:
-            settings["max_active_dims"] = self.max_active_dims
-        modules = dict(self.named_children())
-        model_storage.save(modules, self.module_kwargs, settings, folder, safe_serialization)
-        if create_model_card:
-            self._create_model_card(folder, model_name, train_datasets)
+    def _settings(self) -> dict[str, Any]:
+        settings = super()._settings() | {"similarity_fn_name": self.similarity_fn_name}
+        return settings | ({} if self.max_active_dims is None else {"max_active_dims": self.max_active_dims})
 
     def _create_model_card(
         self,

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
+from likewise.card.data import SIMILARITIES
+from likewise.card.examples import listed, printed, similarities, usage_texts
 from likewise.card.write import NO_MODEL_ID
 from likewise.modules import Router
-from likewise.processes import is_dist_initialized
 from likewise.sparse_encoder.modules import SparseAutoEncoder, SparseStaticEmbedding, SpladePooling
-
-logger = logging.getLogger(__name__)
 
 TAGS = ("sentence-transformers", "sparse-encoder", "sparse")
 TASK = "semantic search and sparse retrieval"
-TEXTS = (
-    "which planet is known as the red planet",
-    "Mars is called the Red Planet for its reddish look.",
-    "Jupiter is the largest planet.",
-)
-SIMILARITIES = {
-    "cosine": "Cosine Similarity",
-    "dot": "Dot Product",
-    "euclidean": "Euclidean Distance",
-    "manhattan": "Manhattan Distance",
-}
 
 
 @dataclass
@@ -44,7 +31,7 @@ class SparseEncoderModelCardData(BaseModelCardData):
         task_name: What the model is for.
         tags: Tags on the Hub.
         local_files_only: Kept for compatibility: the Hub is not asked either way.
-        generate_widget_examples: Kept for compatibility: the example is always the same.
+        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
     """
 
     kind: ClassVar[str] = "SparseEncoder"
@@ -73,23 +60,24 @@ class SparseEncoderModelCardData(BaseModelCardData):
 
     def usage(self, model: Any) -> str:
         """A runnable example, with the similarities that the model really gives."""
+        query, *documents = usage_texts(self.widget if self.generate_widget_examples else (), True)
         size = model.get_embedding_dimension()
         lines = [
             "from likewise import SparseEncoder  # or: from sentence_transformers import SparseEncoder",
             "",
             f'model = SparseEncoder("{self.model_id or NO_MODEL_ID}")',
-            f"queries = [{TEXTS[0]!r}]",
-            *("documents = [", *(f"    {text!r}," for text in TEXTS[1:]), "]"),
+            listed("queries", [query]),
+            listed("documents", documents),
             "query_embeddings = model.encode_query(queries)",
             "document_embeddings = model.encode_document(documents)",
             "print(query_embeddings.shape, document_embeddings.shape)",
-            f"# torch.Size([1, {size}]) torch.Size([{len(TEXTS) - 1}, {size}])",
+            f"# torch.Size([1, {size}]) torch.Size([{len(documents)}, {size}])",
             "",
             "similarities = model.similarity(query_embeddings, document_embeddings)",
             "print(similarities)",
         ]
-        found = _similarities(model)
-        return "\n".join([*lines, *(f"# {line}" for line in str(found).splitlines() if found is not None)])
+        found = similarities(model, [query, *documents], True) if self.generate_widget_examples else None
+        return "\n".join(lines if found is None else [*lines, *printed(found)])
 
     @property
     def first_sentence_of_usage(self) -> str:
@@ -111,18 +99,6 @@ def kind_of(model: Any) -> str:
     if is_splade:
         return "SPLADE"
     return "CSR" if any(isinstance(module, SparseAutoEncoder) for module in modules) else ""
-
-
-def _similarities(model: Any) -> Any:
-    if is_dist_initialized():
-        return None  # the weights may be spread over processes that do not come here
-    try:
-        query = model.encode_query([TEXTS[0]], show_progress_bar=False)
-        documents = model.encode_document(list(TEXTS[1:]), show_progress_bar=False)
-        return model.similarity(query, documents).float().cpu()
-    except Exception as error:
-        logger.warning("The model card shows no similarities: %r.", error)
-        return None
 
 
 def __getattr__(name: str) -> Any:

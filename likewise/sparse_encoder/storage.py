@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from likewise.model import storage
-from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
+from likewise.model.storage import MODULES_FILE, StoredModel
 from likewise.modules import Pooling, Transformer
 from likewise.modules.base import read_settings
 from likewise.modules.classes import ModuleReader
@@ -21,6 +21,7 @@ from likewise.sparse_encoder.modules import MLMTransformer, SparseAutoEncoder, S
 logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "SparseEncoder"
+READABLE_SINCE = "5.0.0"  # the oldest release of the reference that reads such a folder
 ORGANISATION = "sparse-encoder"  # where a bare name is looked for too
 OTHER_FAMILIES = ("CrossEncoder", "MultiVectorEncoder")
 
@@ -52,22 +53,14 @@ def load(
         FileNotFoundError: The folder holds no model, or a file is missing.
         ValueError: A file is damaged, names a class that is not trusted, or a path outside of the folder.
     """
-    trust = {"trust_remote_code": True} if trust_remote_code else {}
-    options: dict[str, Any] = {
-        "model_kwargs": {**trust, **(model_kwargs or {})},
-        "tokenizer_kwargs": {**trust, **(processor_kwargs or {})},
-        "config_kwargs": {**trust, **(config_kwargs or {})},
-        "backend": backend,
-    }
-    readme = folder / "README.md"
-    card = readme.read_text(encoding="utf8", errors="replace") if readme.is_file() else None
-    listing = folder / MODULES_FILE
-    settings = read_settings(folder, SETTINGS_FILE) if (folder / SETTINGS_FILE).exists() else {}
+    options = storage.options_of(trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend)
+    card, listing = storage.text_of(folder / "README.md"), folder / MODULES_FILE
+    settings = storage.settings_in(folder)
     kind = settings.get("model_type")
     if listing.exists() and (kind == MODEL_TYPE or ".sparse_encoder." in listing.read_text(encoding="utf8")):
         reader = SparseModuleReader(folder, listing, trust_remote_code, options)
         modules, kwargs = storage.listed_modules(reader)
-        return StoredModel(modules, kwargs, _checked(settings, folder), card)
+        return StoredModel(modules, kwargs, read_settings_of(folder, settings), card)
     if listing.exists() and kind not in OTHER_FAMILIES:
         dense = storage.load(
             folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
@@ -84,12 +77,7 @@ def load(
         )
         dense.card = None  # it tells of the dense model
         return dense
-    if not ((folder / "config.json").exists() or (folder / "adapter_config.json").exists()):
-        found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
-        raise FileNotFoundError(
-            f"{folder} holds no model: expected {MODULES_FILE} (a saved SparseEncoder or SentenceTransformer) or config.json (a "
-            f"transformers model), found {found}. Check the path."
-        )
+    storage.refuse_no_transformers(folder, f"{MODULES_FILE} (a saved SparseEncoder or SentenceTransformer)")
     return StoredModel(_default_modules(folder, options), card=None if listing.exists() else card)
 
 
@@ -104,7 +92,7 @@ def _warn_of_new(folder: Path, kind: str) -> None:
 
 def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:
     """A transformers folder: a masked language model with SpladePooling, or mean pooling and a new SparseAutoEncoder."""
-    config = read_settings(folder, "config.json") if (folder / "config.json").exists() else {}
+    config = storage.settings_in(folder, "config.json")
     if str((config.get("architectures") or [""])[0]).endswith("ForMaskedLM"):
         mlm = MLMTransformer(str(folder), **options)
         return {"0": mlm, "1": SpladePooling("max", embedding_dimension=mlm.get_word_embedding_dimension())}
@@ -116,22 +104,16 @@ def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.M
     return {"0": transformer, "1": Pooling(size, "mean"), "2": encoder}
 
 
-def _checked(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def read_settings_of(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as far as it is known here.
 
     Raises:
         ValueError: A setting is not of its type.
     """
-    found = storage.read_model_settings(folder, settings)
     dims = settings.get("max_active_dims")
-    if dims is not None:
-        if not isinstance(dims, int) or isinstance(dims, bool) or dims < 1:
-            raise ValueError(
-                f"`max_active_dims` in {folder / SETTINGS_FILE} should be a whole number of at least 1, but is {dims!r}. "
-                "Correct it there."
-            )
-        found["max_active_dims"] = dims
-    return found
+    fits = isinstance(dims, int) and not isinstance(dims, bool) and dims >= 1
+    others = {"max_active_dims": ("a whole number of at least 1", fits)}
+    return storage.read_model_settings(folder, settings, others=others)
 
 
 def check_modules(model: nn.Module) -> None:

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from cross_common import pairs_of_texts, reranker_folder
-from hub_server import TOKEN, Hub, running_hub
-from huggingface_hub import constants
+from hub_server import TOKEN, Hub
 
 from likewise import CrossEncoder
 
 # huggingface_hub's own use of its HTTP client.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub, which huggingface_hub takes for the only one."""
-    with running_hub() as running:
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        yield running
 
 
 def test_what_is_uploaded_scores_the_same(hub: Hub, tmp_path: Path) -> None:

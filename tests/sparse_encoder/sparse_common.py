@@ -6,32 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from small import small_model, small_tokenizer
+from small import small_model, small_model_folder
 
 
 def small_mlm_folder(path: str | Path, architecture: str = "bert", seed: int = 0, **config: Any) -> str:
     """A folder with a two-layer random masked language model and its tokenizer."""
-    from transformers import AutoConfig, AutoModelForMaskedLM
-
-    tokenizer = small_tokenizer(model_max_length=64)
-    settings = {
-        "vocab_size": len(tokenizer),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 48,
-        "max_position_embeddings": 70,
-        "pad_token_id": 0,
-        "initializer_range": 0.3,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-    }
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(architecture, **settings | config))
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
+    settings = {"initializer_range": 0.3, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return small_model_folder(path, architecture, seed, "ForMaskedLM", **settings | config)
 
 
 def small_splade(path: str | Path, **kwargs: Any) -> Any:

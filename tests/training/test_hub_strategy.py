@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import transformers.utils.hub
 from datasets import Dataset
-from hub_server import TOKEN, Hub, digests, running_hub
-from huggingface_hub import constants
+from hub_server import TOKEN, Hub, digests
 from small import sentences, small_model_folder
 
 from likewise import (
@@ -30,17 +29,10 @@ STATE_FILES = {"optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.j
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    """A Hub, which huggingface_hub and transformers take for the only one."""
-    with running_hub() as running:
-        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, running.url)
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
-        monkeypatch.setattr(uploads, "WAITS_S", (0.01, 0.02))
-        yield running
+def hub(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A Hub, which transformers takes for the only one too."""
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+    return hub
 
 
 @pytest.fixture

@@ -122,21 +122,16 @@ def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
     lengths = np.concatenate(
         [pc.utf8_length(pc.utf8_trim_whitespace(chunk)).to_numpy(zero_copy_only=False) for chunk in chunks]
     )
+    if len(lengths) < FEWEST_ROWS:
+        return []
+    row = f"row[{column!r}]"
     found = []
-    for what, wrong, kept in (
-        ("empty", lengths == 0, f"row[{column!r}].strip()"),
-        (
-            f"of at most {SHORT} characters",
-            (lengths > 0) & (lengths <= SHORT),
-            f"len(row[{column!r}]) > {SHORT}",
-        ),
-        (f"of more than {LONG:,} characters", lengths > LONG, f"len(row[{column!r}]) <= {LONG}"),
-    ):
-        number = int(wrong.sum())
-        if (
-            number >= max(1, FEW * len(lengths) if kept.startswith("len") else 1)
-            and len(lengths) >= FEWEST_ROWS
-        ):
+    for what, wrong, kept, least in (
+        ("empty", lengths == 0, f"{row}.strip()", 1),
+        (f"of at most {SHORT} characters", (lengths > 0) & (lengths <= SHORT), f"len({row}) > {SHORT}", FEW * len(lengths)),
+        (f"of more than {LONG:,} characters", lengths > LONG, f"len({row}) <= {LONG}", FEW * len(lengths)),
+    ):  # fmt: skip
+        if (number := int(wrong.sum())) >= max(1, least):
             found.append(
                 f"Column {column!r} of {where} has {number:,} texts {what}, the first in row {int(wrong.argmax())}. If they "
                 f"should not be there: `dataset.filter(lambda row: {kept})`."
@@ -159,10 +154,10 @@ def _of_limit(rows: Dataset, columns: Sequence[str], where: str, model: Any) -> 
     limit, tokenizer = model.get_max_seq_length(), getattr(model, "tokenizer", None)
     if not isinstance(limit, int) or not callable(tokenizer):
         return []
-    step = max(1, len(rows) // COUNTED_TEXTS)
+    sample = rows.select(range(0, len(rows), max(1, len(rows) // COUNTED_TEXTS)))[:]
     found = []
     for column in columns:
-        texts = [text for text in rows[column][::step] if isinstance(text, str)]
+        texts = [text for text in sample[column] if isinstance(text, str)]
         if not texts:
             continue
         lengths = np.array(
