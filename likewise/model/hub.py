@@ -22,7 +22,7 @@ FILES_OF_NEW = {".gitattributes"}  # which the Hub puts into a new repository
 
 
 def push(
-    model: Any,
+    self: Any,
     repo_id: str,
     token: str | None = None,
     private: bool | None = None,
@@ -38,7 +38,7 @@ def push(
     """Upload a model to the Hub. A lost connection is tried again; the model here is not touched.
 
     Args:
-        model: The model.
+        self: The model; this is its method `push_to_hub`.
         repo_id: `name` or `organisation/name`.
         token: Access token; None for the one that is logged in.
         private: Whether a new repository is private; None for the owner's usual choice.
@@ -77,10 +77,10 @@ def push(
             f"creating the branch {revision}",
         )
     keeps_card = not replace_model_card and _has_card(api, repo_id, revision)
-    kind = type(model).__name__
+    kind = type(self).__name__
     with TemporaryDirectory() as temporary:
         if local_model_path is None:
-            _save(model, temporary, repo_id, not keeps_card, train_datasets, safe_serialization)
+            _save(self, temporary, repo_id, not keeps_card, train_datasets, safe_serialization)
         commit = upload(
             api,
             repo_id,
@@ -89,7 +89,7 @@ def push(
             ignore=[CARD_FILE] if keeps_card else (),
             revision=revision,
             create_pr=create_pr,
-            commit_description=f"A {kind}, saved by Likewise:\n```\n{model}\n```" if create_pr else None,
+            commit_description=f"A {kind}, saved by Likewise:\n```\n{self}\n```" if create_pr else None,
         )
     return str(commit.pr_url if create_pr else commit.commit_url)
 
