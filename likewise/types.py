@@ -93,3 +93,30 @@ class Encoder(Protocol):
     @property
     def similarity_pairwise(self) -> Any:
         """Scores of aligned rows, (N, D), (N, D) -> (N,)."""
+
+
+ROOMS = {
+    "SentenceTransformer": "likewise",
+    "CrossEncoder": "likewise.cross_encoder",
+    "SparseEncoder": "likewise.sparse_encoder",
+    "MultiVectorEncoder": "likewise.multi_vector_encoder",
+}
+
+
+def check_family(part: Any, model: Any, room: str) -> None:
+    """Refuse a model of another family than a loss or an evaluator is for; stand-ins, of no family, are taken.
+
+    Args:
+        part: The loss or evaluator, whose `family_name` says it; None for any.
+        model: The model.
+        room: Where its like are: "losses" or "evaluation".
+
+    Raises:
+        TypeError: The model is of another family.
+    """
+    family = getattr(model, "family_name", None)
+    if part.family_name is not None and family is not None and family != part.family_name:
+        instead = f" Use one of `{ROOMS[family]}.{room}`." if family in ROOMS else ""
+        raise TypeError(
+            f"{type(part).__name__} is for a {part.family_name}, but the model is a {family}.{instead}"
+        )

@@ -14,9 +14,10 @@ from torch import Tensor
 from likewise.evaluation.embedding import Task, checked_embeddings, embed
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.modules.base import is_own
+from likewise.types import check_family
 
 if TYPE_CHECKING:
-    from likewise.types import Encoder
+    from likewise.types import Encoder, check_family
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +118,7 @@ class SentenceEvaluator:
         Raises:
             TypeError: The model is of another family than the evaluator is for.
         """
-        family = getattr(model, "family_name", None)
-        if self.family_name is not None and family is not None and family != self.family_name:
-            rooms = {"CrossEncoder": "cross_encoder.", "MultiVectorEncoder": "multi_vector_encoder."}
-            raise TypeError(
-                f"{type(self).__name__} measures a {self.family_name}, but the model is a {family}. Use an evaluator of "
-                f"`likewise.{rooms.get(family, '')}evaluation`."
-            )
+        check_family(self, model, "evaluation")
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)
 

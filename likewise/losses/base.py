@@ -20,7 +20,7 @@ from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
 from likewise.modules.base import is_own
-from likewise.types import Encoder
+from likewise.types import Encoder, check_family
 
 LossValue: TypeAlias = Tensor | dict[str, Tensor]
 
@@ -129,6 +129,7 @@ class Loss(nn.Module, ABC):
 
     def __init__(self, model: Encoder) -> None:
         super().__init__()
+        check_family(self, model, "losses")
         self.model = model
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -66,10 +66,18 @@ def test_a_loss_of_the_other_family_is_refused(
     dense: SentenceTransformer, cross: CrossEncoder, tmp_path: Path
 ) -> None:
     with pytest.raises(
+        TypeError, match=r"but the model is a CrossEncoder. Use one of `likewise\.cross_encoder\.losses`"
+    ):
+        losses.CoSENTLoss(cross)
+    with pytest.raises(
+        TypeError, match=r"but the model is a SentenceTransformer. Use one of `likewise\.losses`"
+    ):
+        cross_losses.BinaryCrossEntropyLoss(dense)
+    with pytest.raises(
         TypeError, match="loss CoSENTLoss is for a SentenceTransformer, but CrossEncoderTrainer"
     ):
-        trainer("cross", cross, tmp_path, loss=losses.CoSENTLoss(cross))
-    with pytest.raises(TypeError, match="loss CoSENTLoss is for a SentenceTransformer"):
+        trainer("cross", cross, tmp_path, loss=losses.CoSENTLoss(dense))
+    with pytest.raises(TypeError, match="CoSENTLoss is for a SentenceTransformer"):
         trainer("cross", cross, tmp_path, loss={"": lambda model: losses.CoSENTLoss(model)})
     with pytest.raises(TypeError, match="loss MSELoss is for a CrossEncoder, but SentenceTransformerTrainer"):
         trainer("dense", dense, tmp_path, loss=cross_losses.MSELoss)
@@ -78,9 +86,9 @@ def test_a_loss_of_the_other_family_is_refused(
 def test_an_evaluator_of_the_other_family_is_refused(
     dense: SentenceTransformer, cross: CrossEncoder, tmp_path: Path
 ) -> None:
-    with pytest.raises(TypeError, match=r"Use an evaluator of `likewise\.cross_encoder\.evaluation`"):
+    with pytest.raises(TypeError, match=r"Use one of `likewise\.cross_encoder\.evaluation`"):
         cross.evaluate(DENSE_EVALUATOR)
-    with pytest.raises(TypeError, match="measures a CrossEncoder, but the model is a SentenceTransformer"):
+    with pytest.raises(TypeError, match="is for a CrossEncoder, but the model is a SentenceTransformer"):
         SequentialEvaluator([CROSS_EVALUATOR])(dense)
     with pytest.raises(
         TypeError, match="evaluator EmbeddingSimilarityEvaluator is for a SentenceTransformer"

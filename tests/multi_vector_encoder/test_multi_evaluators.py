@@ -115,6 +115,6 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="A temperature must be positive and finite, but is 0"):
         evaluation.MultiVectorDistillationEvaluator(["a"], ["b"], [1.0], temperature=0)
     with pytest.raises(
-        TypeError, match="measures a SentenceTransformer, but the model is a MultiVectorEncoder"
+        TypeError, match="is for a SentenceTransformer, but the model is a MultiVectorEncoder"
     ):
         TripletEvaluator(*TRIPLETS)(small_encoder(tmp_path))  # type: ignore[arg-type]

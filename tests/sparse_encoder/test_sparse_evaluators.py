@@ -161,5 +161,5 @@ def test_what_does_not_belong_together_is_refused_in_words(pair: Any, tmp_path: 
         evaluation.SparseTripletEvaluator(A, B, C, max_active_dims=0)
     with pytest.raises(TypeError, match="truncate_dim"):
         evaluation.SparseTripletEvaluator(A, B, C, truncate_dim=3)
-    with pytest.raises(TypeError, match="measures a SparseEncoder, but the model is a SentenceTransformer"):
+    with pytest.raises(TypeError, match="is for a SparseEncoder, but the model is a SentenceTransformer"):
         evaluation.SparseTripletEvaluator(A, B, C)(small_model(tmp_path))

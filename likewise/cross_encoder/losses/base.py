@@ -20,6 +20,7 @@ from likewise.engine.pair_batch import PairBatch
 from likewise.losses.base import Columns, Label
 from likewise.losses.citations import bibtex
 from likewise.modules.base import is_own
+from likewise.types import check_family
 
 Labels: TypeAlias = Tensor | Sequence[Any] | None
 
@@ -63,6 +64,7 @@ class Loss(nn.Module, ABC):
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None) -> None:
         super().__init__()
+        check_family(self, model, "losses")
         if self.num_labels is not None and model.num_labels != self.num_labels:
             raise ValueError(
                 f"{type(self).__name__} takes a model with {self.num_labels} score a pair, but this one gives "
