@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +13,7 @@ from threading import Lock
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from likewise.engine import attention
 from likewise.engine.bare_model import BareModel
@@ -78,12 +79,16 @@ class PackedEncoder:
         Returns:
             The last layer's (T, D) in packed order; with `output_hidden_states` those of all layers, the input
             embeddings first.
+
+        Raises:
+            ValueError: A sequence is longer than the model has positions for.
         """
         if not tokens.num_tokens:  # a model needs one token at least
             one = TokenBatch(
                 tokens.input_ids.new_ones(1), torch.ones(1, dtype=torch.long), torch.zeros(1).long()
             )
             return tuple(layer[:0] for layer in self(one, output_hidden_states))
+        self._check_length(tokens)
         bare = None if output_hidden_states else self._bare_model()
         if bare is not None:
             return (bare(tokens),)
@@ -104,6 +109,7 @@ class PackedEncoder:
             (N, D), in packed order.
         """
         if tokens.num_tokens and tokens.lengths[0] and self.packs() and self._can_read():
+            self._check_length(tokens)
             bare = self._bare_model()
             return self._packed(tokens, rows=rows)[0] if bare is None else bare(tokens, rows)
         return self(tokens)[0].index_select(0, rows)
@@ -215,6 +221,23 @@ class PackedEncoder:
             if hasattr(module, "create_position_ids_from_inputs_embeds") and hasattr(module, "padding_idx"):
                 return int(module.padding_idx) + 1
         return 0
+
+    @cached_property
+    def _num_positions(self) -> float:
+        """How long a sequence may be for the table of positions; without one, as long as one likes."""
+        tables = [
+            module.num_embeddings
+            for name, module in self.model.named_modules()
+            if isinstance(module, nn.Embedding) and name.endswith(("position_embeddings", "wpe"))
+        ]
+        return min(tables, default=math.inf) - self.position_offset
+
+    def _check_length(self, tokens: TokenBatch) -> None:
+        if tokens.longest > self._num_positions:
+            raise ValueError(
+                f"A text has {tokens.longest} tokens, but {type(self.model).__name__} has positions for "
+                f"{self._num_positions}. Set the model's maximum length to {self._num_positions} or less."
+            )
 
     def _try_packing(self) -> str:
         """Pack and pad three short sequences; why packing cannot be used, or an empty string."""

@@ -7,6 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -318,6 +319,9 @@ class SentenceTransformer(Model):
     def _check_truncate_dim(self, dimension: int | None) -> None:
         if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
             raise ValueError(f"`truncate_dim` must be a whole number of at least 1, but is {dimension!r}.")
+        size = output_dimension(list(self))
+        if dimension is not None and size is not None and dimension > size:
+            _say_whole(dimension, size)
 
     # Similarity
 
@@ -420,3 +424,8 @@ class SentenceTransformer(Model):
         return settings | ({} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim})
 
     _create_model_card = write_model_card
+
+
+@lru_cache  # once
+def _say_whole(dimension: int, size: int) -> None:
+    logger.warning("`truncate_dim` is %d, but embeddings have %d entries: they stay whole.", dimension, size)

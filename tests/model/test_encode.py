@@ -190,6 +190,27 @@ def test_truncation_can_be_set_for_a_while(model: SentenceTransformer) -> None:
     assert model.encode("a cat").shape == (32,)
 
 
+def test_a_truncation_that_cuts_nothing_is_told_once(
+    model: SentenceTransformer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert model.encode("a cat", truncate_dim=1000).shape == (32,)
+    (record,) = caplog.records
+    assert record.getMessage() == "`truncate_dim` is 1000, but embeddings have 32 entries: they stay whole."
+
+
+def test_texts_beyond_the_models_positions_are_refused_in_words(model: SentenceTransformer) -> None:
+    model.max_seq_length = 300
+    message = (
+        "has 300 tokens, but BertModel has positions for 70. Set the model's maximum length to 70 or less"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.encode([words(400), "a cat"])
+    with pytest.raises(ValueError, match=message):
+        model(model.tokenize([words(400)]))
+
+
 def test_cut_texts_are_reported_once(model: SentenceTransformer, caplog: pytest.LogCaptureFixture) -> None:
     model.max_seq_length = 8
     with caplog.at_level(logging.WARNING):
