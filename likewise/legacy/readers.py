@@ -6,6 +6,7 @@ import csv
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -28,6 +29,7 @@ def _first(examples: Iterable[InputExample], max_examples: int) -> list[InputExa
     return list(islice(examples, max_examples) if max_examples > 0 else examples)
 
 
+@dataclass(eq=False)
 class LabelSentenceReader:
     """Lines of a label and a sentence, for losses that compare texts of the same label. Labels become numbers from 0.
 
@@ -38,14 +40,11 @@ class LabelSentenceReader:
         separator: What stands between columns.
     """
 
-    def __init__(
-        self, folder: str, label_col_idx: int = 0, sentence_col_idx: int = 1, separator: str = "\t"
-    ) -> None:
-        self.folder = folder
-        self.label_map: dict[str, int] = {}
-        self.label_col_idx = label_col_idx
-        self.sentence_col_idx = sentence_col_idx
-        self.separator = separator
+    folder: str
+    label_col_idx: int = 0
+    sentence_col_idx: int = 1
+    separator: str = "\t"
+    label_map: dict[str, int] = field(default_factory=dict, init=False)
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The rows of a file, at most so many (0: all)."""
@@ -59,6 +58,7 @@ class LabelSentenceReader:
             yield InputExample(f"{filename}-{number}", [cells[self.sentence_col_idx]], label)
 
 
+@dataclass(eq=False)
 class NLIDataReader:
     """Pairs with an inference label, from the three files `s1.{name}`, `s2.{name}` and `labels.{name}`, packed with gzip.
 
@@ -66,8 +66,7 @@ class NLIDataReader:
         dataset_folder: Where the files are.
     """
 
-    def __init__(self, dataset_folder: str) -> None:
-        self.dataset_folder = dataset_folder
+    dataset_folder: str
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The pairs of a split, e.g. `train.gz`, at most so many (0: all)."""
@@ -101,6 +100,7 @@ class NLIDataReader:
         return self.get_labels()[label.strip().lower()]
 
 
+@dataclass(eq=False)
 class PairedFilesReader:
     """Rows of which each text comes from a file of its own, line by line.
 
@@ -108,8 +108,7 @@ class PairedFilesReader:
         filepaths: The files.
     """
 
-    def __init__(self, filepaths: Sequence[str]) -> None:
-        self.filepaths = filepaths
+    filepaths: Sequence[str]
 
     def get_examples(self, max_examples: int = 0) -> list[InputExample]:
         """The rows, as many as the shortest file has lines, at most so many (0: all)."""
@@ -119,6 +118,7 @@ class PairedFilesReader:
             return _first((InputExample(str(n), list(texts), 1) for n, texts in rows), max_examples)
 
 
+@dataclass(eq=False)
 class STSDataReader:
     """Pairs with a score, from a file with columns.
 
@@ -134,27 +134,15 @@ class STSDataReader:
         max_score: The highest score.
     """
 
-    def __init__(
-        self,
-        dataset_folder: str,
-        s1_col_idx: int = 0,
-        s2_col_idx: int = 1,
-        score_col_idx: int = 2,
-        delimiter: str = "\t",
-        quoting: int = csv.QUOTE_NONE,
-        normalize_scores: bool = True,
-        min_score: float = 0,
-        max_score: float = 5,
-    ) -> None:
-        self.dataset_folder = dataset_folder
-        self.s1_col_idx = s1_col_idx
-        self.s2_col_idx = s2_col_idx
-        self.score_col_idx = score_col_idx
-        self.delimiter = delimiter
-        self.quoting = quoting
-        self.normalize_scores = normalize_scores
-        self.min_score = min_score
-        self.max_score = max_score
+    dataset_folder: str
+    s1_col_idx: int = 0
+    s2_col_idx: int = 1
+    score_col_idx: int = 2
+    delimiter: str = "\t"
+    quoting: int = csv.QUOTE_NONE
+    normalize_scores: bool = True
+    min_score: float = 0
+    max_score: float = 5
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The pairs of a file, at most so many (0: all)."""
@@ -176,27 +164,16 @@ class STSDataReader:
         return (score - self.min_score) / (self.max_score - self.min_score)
 
 
+@dataclass(eq=False)
 class STSBenchmarkDataReader(STSDataReader):
     """The STS benchmark's own files: texts in columns 5 and 6, the score in column 4. Arguments as for STSDataReader."""
 
-    def __init__(
-        self,
-        dataset_folder: str,
-        s1_col_idx: int = 5,
-        s2_col_idx: int = 6,
-        score_col_idx: int = 4,
-        delimiter: str = "\t",
-        quoting: int = csv.QUOTE_NONE,
-        normalize_scores: bool = True,
-        min_score: float = 0,
-        max_score: float = 5,
-    ) -> None:
-        super().__init__(
-            dataset_folder, s1_col_idx, s2_col_idx, score_col_idx, delimiter, quoting,
-            normalize_scores, min_score, max_score,
-        )  # fmt: skip
+    s1_col_idx: int = 5
+    s2_col_idx: int = 6
+    score_col_idx: int = 4
 
 
+@dataclass(eq=False)
 class TripletReader:
     """Triplets, from a file with columns.
 
@@ -210,21 +187,13 @@ class TripletReader:
         quoting: One of csv's constants.
     """
 
-    def __init__(
-        self,
-        dataset_folder: str,
-        s1_col_idx: int = 0,
-        s2_col_idx: int = 1,
-        s3_col_idx: int = 2,
-        has_header: bool = False,
-        delimiter: str = "\t",
-        quoting: int = csv.QUOTE_NONE,
-    ) -> None:
-        self.dataset_folder = dataset_folder
-        self.columns = (s1_col_idx, s2_col_idx, s3_col_idx)
-        self.has_header = has_header
-        self.delimiter = delimiter
-        self.quoting = quoting
+    dataset_folder: str
+    s1_col_idx: int = 0
+    s2_col_idx: int = 1
+    s3_col_idx: int = 2
+    has_header: bool = False
+    delimiter: str = "\t"
+    quoting: int = csv.QUOTE_NONE
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The triplets of a file, at most so many (0: all)."""
@@ -232,6 +201,7 @@ class TripletReader:
             rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
             if self.has_header:
                 next(rows)
+            columns = (self.s1_col_idx, self.s2_col_idx, self.s3_col_idx)
             return _first(
-                (InputExample(texts=[row[column] for column in self.columns]) for row in rows), max_examples
+                (InputExample(texts=[row[column] for column in columns]) for row in rows), max_examples
             )

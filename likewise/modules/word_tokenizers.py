@@ -17,13 +17,14 @@ class WordTokenizer(ABC):
 
     config_file_name: ClassVar[str]
 
-    @abstractmethod
     def get_vocab(self) -> Sequence[str]:
         """The words by id."""
+        return self.vocab
 
-    @abstractmethod
     def set_vocab(self, vocab: Iterable[str]) -> None:
         """Take other words."""
+        self.vocab = list(vocab)
+        self.word2idx = {word: number for number, word in enumerate(self.vocab)}
 
     @abstractmethod
     def tokenize(self, text: str) -> list[int]:
@@ -68,15 +69,6 @@ class WhitespaceTokenizer(WordTokenizer):
         self.stop_words = set(stop_words)
         self.do_lower_case = do_lower_case
         self.set_vocab(vocab)
-
-    def get_vocab(self) -> Sequence[str]:
-        """The words by id."""
-        return self.vocab
-
-    def set_vocab(self, vocab: Iterable[str]) -> None:
-        """Take other words."""
-        self.vocab = list(vocab)
-        self.word2idx = {word: number for number, word in enumerate(self.vocab)}
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text's words."""
@@ -132,14 +124,9 @@ class PhraseTokenizer(WordTokenizer):
         self.max_ngram_length = max_ngram_length
         self.set_vocab(vocab)
 
-    def get_vocab(self) -> Sequence[str]:
-        """The words and phrases by id."""
-        return self.vocab
-
     def set_vocab(self, vocab: Iterable[str]) -> None:
-        """Take other words."""
-        self.vocab = list(vocab)
-        self.word2idx = {word: number for number, word in enumerate(self.vocab)}
+        """Take other words and phrases."""
+        super().set_vocab(vocab)
         separator = self.ngram_separator
         phrases = {
             word for word in self.vocab if separator and separator in word and separator * 2 not in word
