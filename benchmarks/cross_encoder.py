@@ -5,12 +5,13 @@
 Both libraries work in turn in one process, with the same weights: the packaged encoder with a random head, unless `--model` says
 otherwise. `--data` is the folder of the data sets: candidates of questions (reranking/trec-qa), and for training also questions
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512 tokens. Times are of the processor, ratios the reference's
-over ours, median and range over the rounds. Beside them: the largest difference of scores; of training, with dropout off, that of
-the losses of `--steps` steps.
+over ours, median and range over the rounds. Beside them: what one call needs at most beyond what is held before it, each in a
+process of its own; the largest difference of scores; of training, with dropout off, that of the losses of `--steps` steps.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import tempfile
@@ -20,8 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import alternate, arguments, column, model_folder, ratio, report
+from peak import in_process, measured
 
 Lists = tuple[list[str], list[list[str]], list[list[float]]]
 
@@ -144,12 +147,18 @@ def stepper(
     return step
 
 
+def peak(side: int, name: str) -> float:
+    """The bytes that one call needs at most, in a process of its own, which gets this one's options."""
+    return float(in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([side, name]))["bytes"])
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(rounds=5)
     parser.add_argument("--rows", type=int, default=200, help="pairs of a call of predict")
     parser.add_argument("--steps", type=int, default=3, help="training steps whose losses are compared")
     parser.add_argument("--only", default="", help="only the lines with this in their names, such as predict")
+    parser.add_argument("--peak-of", default=None, help="for the benchmark itself")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
@@ -163,13 +172,35 @@ def main() -> None:
     libraries = (likewise, sentence_transformers)
     folder = reranker(model_folder(options.model))
     lists = read_lists(options.data / "reranking" / "trec-qa")
-    models = [library.CrossEncoder(folder, device="cpu") for library in libraries]
-    rows: list[dict[str, object]] = []
+    scored = predictions(lists, options.rows)
+    trained = training(lists, options.data / "pairs" / "medquad")
 
-    def add(name: str, times: list[list[float]], difference: float) -> None:
-        own, other = times
+    def work(library: Any, name: str, dropout: bool = True) -> Callable[[], Any]:
+        """What a line times: a call of `predict`, or a training step."""
+        if name in trained:
+            return stepper(library, folder, *trained[name], dropout)
+        model = library.CrossEncoder(folder, device="cpu")
+        return lambda: model.predict(scored[name], show_progress_bar=False)
+
+    if options.peak_of is not None:
+        side, name = json.loads(options.peak_of)
+        once = work(libraries[side], name)
+        once()
+        print(json.dumps({"bytes": measured(once)["bytes"]}))
+        return
+    rows: list[dict[str, object]] = []
+    for name in filter(lambda name: options.only in name, [*scored, *trained]):
+        found = []
+        for library in libraries:
+            once = work(library, name, dropout=False)
+            found.append([once() for _ in range(options.steps if name in trained else 1)])
+        difference = max(float(abs(a - b).max()) for a, b in zip(*map(np.asarray, found), strict=True))
+        own, other = alternate(
+            [work(library, name) for library in libraries], options.rounds, time.process_time
+        )
         median, low, high = ratio(own, other)
         print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
+        needs = [peak(side, name) for side in (0, 1)]
         rows.append(
             {
                 "what": name,
@@ -177,28 +208,11 @@ def main() -> None:
                 "reference": round(1000 * sorted(other)[len(other) // 2]),
                 "ratio": round(median, 2),
                 "range": f"{low:.2f}-{high:.2f}",
+                "peak MB": round(needs[0] / 1e6),
+                "reference MB": round(needs[1] / 1e6),
                 "difference": f"{difference:.0e}",
             }
         )
-
-    for name, pairs in predictions(lists, options.rows).items():
-        if options.only not in name:
-            continue
-        scores = [model.predict(pairs, show_progress_bar=False) for model in models]
-        sides = [lambda m=model, p=pairs: m.predict(p, show_progress_bar=False) for model in models]
-        add(
-            name, alternate(sides, options.rounds, time.process_time), float(abs(scores[0] - scores[1]).max())
-        )
-    for name, (loss, settings, batch) in training(lists, options.data / "pairs" / "medquad").items():
-        if options.only not in name:
-            continue
-        curves = []
-        for library in libraries:
-            step = stepper(library, folder, loss, settings, batch, dropout=False)
-            curves.append([step() for _ in range(options.steps)])
-        sides = [stepper(library, folder, loss, settings, batch, dropout=True) for library in libraries]
-        difference = max(abs(a - b) for a, b in zip(*curves, strict=True))
-        add(name, alternate(sides, options.rounds, time.process_time), difference)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model_folder(options.model)}")
     if not rows:
         parser.error(f"No line has {options.only!r} in its name. Try predict, train, BCE, MNRL or Lambda.")
