@@ -246,8 +246,6 @@ BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
 NOT_HERE = """
 multi_vector_encoder.interpretability: real_query_token_slice get_n_patches maxsim_similarity_map
     render_similarity_map_on_image maxsim_heatmap
-sparse_encoder.search_engines: semantic_search_qdrant semantic_search_elasticsearch semantic_search_seismic
-    semantic_search_opensearch
 """
 
 
