@@ -49,7 +49,7 @@ FILES = {
         SparseDistillKLDivLoss SparseMSELoss SparseMarginMSELoss SparseMultipleNegativesRankingLoss SparseTripletLoss
         SpladeLoss cached_splade sparse_angle sparse_cosent sparse_cosine_similarity sparse_distill_kl_div sparse_margin_mse
         sparse_mse sparse_multiple_negatives_ranking sparse_triplet""",
-    "util": "dataset file_io hard_negatives quantization retrieval similarity",
+    "util": "dataset file_io hard_negatives quantization retrieval similarity tensor",
 }
 HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for file in files.split()} | {
     "LoggingHandler": "util",
