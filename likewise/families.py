@@ -186,8 +186,24 @@ SPARSE_ENCODER = replace(
     table_evaluators={f"Sparse{name}": form for name, form in SENTENCE_TRANSFORMER.table_evaluators.items()},
     folder_evaluator="SparseInformationRetrievalEvaluator",
 )
+MULTI_VECTOR_ENCODER = replace(
+    SENTENCE_TRANSFORMER,
+    name="multi-vector-encoder",
+    model_name="MultiVectorEncoder",
+    room="likewise.multi_vector_encoder",
+    losses="likewise.multi_vector_encoder.losses",
+    evaluation="likewise.multi_vector_encoder.evaluation",
+    settings={key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
+    table_evaluators={
+        "MultiVectorDistillationEvaluator": TableEvaluator(("queries", "documents", "scores"), as_they_are),
+        "MultiVectorRerankingEvaluator": CROSS_ENCODER.table_evaluators["CrossEncoderRerankingEvaluator"],
+        "MultiVectorTripletEvaluator": SENTENCE_TRANSFORMER.table_evaluators["TripletEvaluator"],
+    },
+    folder_evaluator="MultiVectorInformationRetrievalEvaluator",
+)
 FAMILIES: Mapping[str, ModelFamily] = {
-    family.name: family for family in (SENTENCE_TRANSFORMER, CROSS_ENCODER, SPARSE_ENCODER)
+    family.name: family
+    for family in (SENTENCE_TRANSFORMER, CROSS_ENCODER, SPARSE_ENCODER, MULTI_VECTOR_ENCODER)
 }
 
 
@@ -202,7 +218,7 @@ def family_in(folder: Path) -> ModelFamily:
 
 
 def family_on_hub(name: str) -> ModelFamily:
-    """The family of a model on the Hub, by what its name begins with: `cross-encoder/`, `sparse-encoder/`."""
+    """The family of a model on the Hub, by what its name begins with: `cross-encoder/`, `sparse-encoder/` ..."""
     return next((one for one in FAMILIES.values() if name.startswith(f"{one.name}/")), SENTENCE_TRANSFORMER)
 
 

@@ -1,6 +1,6 @@
 """Recipe: a training run written down as YAML, checked as a whole before anything is loaded.
 
-family: sentence-transformer         # or cross-encoder, or sparse-encoder; where it is left out, what the model's folder holds
+family: sentence-transformer         # or cross-, sparse- or multi-vector-encoder; left out, what the model's folder holds
 model: all-MiniLM-L6-v2              # a folder or a name on the Hub; or a mapping with `name` and settings
 train:                               # data sets by name, each with its loss
   stsb:
@@ -360,11 +360,12 @@ def _named_parts(key: str) -> dict[str, Any]:
             if inspect.isclass(each) and issubclass(each, base) and not inspect.isabstract(each)
         }
     from likewise import similarity
-    from likewise.losses import TripletDistanceMetric
+    from likewise.losses import TripletDistanceMetric as Metric
+    from likewise.multi_vector_encoder import scoring
 
-    home = {"similarity_fct": similarity, "distance_metric": TripletDistanceMetric}.get(key)
-    names = [name for name in vars(home) if not name.startswith("_")] if home is not None else []
-    return {name: getattr(home, name) for name in names if callable(getattr(home, name))}
+    homes = {"similarity_fct": (similarity, scoring), "distance_metric": (Metric,)}.get(key, ())
+    named = {name: getattr(one, name) for one in homes for name in getattr(one, "__all__", vars(one))}  # type: ignore[attr-defined]
+    return {name: part for name, part in named.items() if callable(part) and not name.startswith("_")}
 
 
 def _training_kinds(family: ModelFamily) -> dict[str, tuple[type, ...]]:

@@ -159,15 +159,13 @@ def test_what_was_kept_without_the_alias_is_found_with_it(tmp_path: Path) -> Non
 def test_names_that_are_not_here_import_and_refuse_when_they_are_used(root: str) -> None:
     run(
         (INSTALL if root != "likewise" else "") + f"import {root}\n"
-        f"from {root}.sparse_encoder.search_engines import semantic_search_qdrant\n"
         f"from {root}.multi_vector_encoder import interpretability\n"
         f"from {root}.multi_vector_encoder.interpretability import maxsim_heatmap\n"
         "assert maxsim_heatmap is interpretability.maxsim_heatmap\n"
         "assert not isinstance(1, maxsim_heatmap) and issubclass(maxsim_heatmap, object)\n"
         "class Mine(maxsim_heatmap):\n"
         "    pass\n"
-        "for name, use in {'maxsim_heatmap': maxsim_heatmap, 'Mine': Mine,\n"
-        "                  'semantic_search_qdrant': semantic_search_qdrant}.items():\n"
+        "for name, use in {'maxsim_heatmap': maxsim_heatmap, 'Mine': Mine}.items():\n"
         "    try:\n"
         "        use()\n"
         "    except NotImplementedError as error:\n"

@@ -70,7 +70,7 @@ PUBLIC = (
     "likewise.multi_vector_encoder.scoring", "likewise.quantization", "likewise.readers", "likewise.retrieval", "likewise.sampler",
     "likewise.similarity_functions", "likewise.sparse_encoder", "likewise.sparse_encoder.callbacks",
     "likewise.sparse_encoder.evaluation", "likewise.sparse_encoder.losses", "likewise.sparse_encoder.modules",
-    "likewise.trainer", "likewise.training_args", "likewise.util",
+    "likewise.sparse_encoder.search_engines", "likewise.trainer", "likewise.training_args", "likewise.util",
 )  # fmt: skip
 OF_TORCH = {"SubsetRandomSampler"}
 NAMES = {

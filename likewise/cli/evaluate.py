@@ -33,6 +33,14 @@ PAIR_SHAPES = (  # for cross-encoders
     "and a negative)"
 )
 
+TOKEN_SHAPES = (
+    "two texts and a number from a range (a teacher's score), or a ranking: " + PAIR_SHAPES.split(", ", 2)[2]
+)
+OF_TOKENS = {
+    "CrossEncoderCorrelationEvaluator": "MultiVectorDistillationEvaluator",
+    "CrossEncoderRerankingEvaluator": "MultiVectorRerankingEvaluator",
+}
+
 
 def evaluate(
     data: Annotated[
@@ -61,10 +69,10 @@ def evaluate(
         Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
     ] = None,
 ) -> None:
-    """Measure models, all embedding models, all sparse ones or all cross-encoders.
+    """Measure models, all of one family: embedding models, sparse ones, multi-vector ones or cross-encoders.
 
     A table's columns decide what is measured: two texts and a number, two texts and 0 or 1, three texts, or two texts. For
-    cross-encoders also: several rows with the same first text and 0 or 1, which is a ranking.
+    cross-encoders and multi-vector models also: several rows with the same first text and 0 or 1, which is a ranking.
 
     Examples:
 
@@ -167,15 +175,8 @@ def _show_comparison(
     first_keys = [key for key in (evaluator.primary_metric,) if key in found]
     rows = []
     for key in dict.fromkeys([*first_keys, *found]):
-        one = found[key]
-        numbers = (
-            one.first,
-            one.second,
-            one.difference.value,
-            one.difference.low,
-            one.difference.high,
-            one.p_value,
-        )
+        one, ends = found[key], found[key].difference
+        numbers = one.first, one.second, ends.value, ends.low, ends.high, one.p_value
         signs = ("", "", "+", "+", "+", "")
         cells = [f"{number:{sign}.4f}" for number, sign in zip(numbers, signs, strict=True)]
         rows.append((key.removeprefix(f"{name}_"), *cells))
@@ -206,7 +207,7 @@ def _evaluators(
     models: Callable[[], Sequence[Any]],
 ) -> dict[str, tuple[EvaluatorRecipe, str]]:
     """The evaluators by name, and for each in words why it is this one."""
-    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
+    from likewise.families import CROSS_ENCODER, MULTI_VECTOR_ENCODER, SENTENCE_TRANSFORMER
     from likewise.recipe import EvaluatorRecipe, read_recipe
     from likewise.training.data.sources import Source
 
@@ -226,8 +227,13 @@ def _evaluators(
         return {data.name: (of_folder, f"{data.name} is a folder of queries, documents and judgements")}
     source = Source(str(data), columns=split_names(columns))
     rows, label, texts = _read(source)
-    if family is CROSS_ENCODER:
-        kind, reason = _evaluator_of_pairs(rows, label, texts, source, models)
+    if family is MULTI_VECTOR_ENCODER:
+        kind, reason = _evaluator_of_pairs(rows, label, texts, source, lambda: (), TOKEN_SHAPES)
+        if kind not in OF_TOKENS:
+            raise _no_shape(source, rows, TOKEN_SHAPES)
+        kind = OF_TOKENS[kind]
+    elif family is CROSS_ENCODER:
+        kind, reason = _evaluator_of_pairs(rows, label, texts, source, models, PAIR_SHAPES)
     else:
         kind, reason = _evaluator_of_embeddings(rows, label, texts, source)
         kind = kind if family is SENTENCE_TRANSFORMER else f"Sparse{kind}"
@@ -271,13 +277,14 @@ def _evaluator_of_pairs(
     texts: Sequence[str],
     source: Source,
     models: Callable[[], Sequence[Any]],
+    shapes: str,
 ) -> tuple[str, str]:
     """The evaluator of cross-encoders for a table, by its columns and by how many scores the models give, and why."""
     listed = ", ".join(texts)
     if label is None and len(texts) == 3:
         return "CrossEncoderRerankingEvaluator", f"{listed} are a query, a positive and a negative"
     if label is None or len(texts) != 2:
-        raise _no_shape(source, rows, PAIR_SHAPES)
+        raise _no_shape(source, rows, shapes)
     values = set(rows.unique(label))
     if any(model.num_labels > 1 for model in models()):
         return (

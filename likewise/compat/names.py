@@ -49,7 +49,7 @@ FILES = {
         SparseDistillKLDivLoss SparseMSELoss SparseMarginMSELoss SparseMultipleNegativesRankingLoss SparseTripletLoss
         SpladeLoss cached_splade sparse_angle sparse_cosent sparse_cosine_similarity sparse_distill_kl_div sparse_margin_mse
         sparse_mse sparse_multiple_negatives_ranking sparse_triplet""",
-    "util": "dataset file_io hard_negatives quantization retrieval similarity",
+    "util": "dataset file_io hard_negatives quantization retrieval similarity tensor",
 }
 HOMES = {f"{room}.{file}".lstrip("."): room for room, files in FILES.items() for file in files.split()} | {
     "LoggingHandler": "util",
@@ -246,8 +246,6 @@ BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
 NOT_HERE = """
 multi_vector_encoder.interpretability: real_query_token_slice get_n_patches maxsim_similarity_map
     render_similarity_map_on_image maxsim_heatmap
-sparse_encoder.search_engines: semantic_search_qdrant semantic_search_elasticsearch semantic_search_seismic
-    semantic_search_opensearch
 """
 
 

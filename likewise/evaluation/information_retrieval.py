@@ -18,6 +18,7 @@ from likewise.evaluation.embedding import Task, checked_embeddings
 from likewise.evaluation.inputs import check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
+from likewise.retrieval.semantic_search import as_hits
 from likewise.retrieval.topk import Ranking, StreamingTopK
 from likewise.similarity import Similarity
 
@@ -198,14 +199,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def _results(self, ranking: Ranking) -> list[list[dict[str, Any]]]:
         """What was found for each query, best first, as `compute_metrics` takes it."""
-        return [
-            [
-                {"corpus_id": self._judgements.sorted_ids[place], "score": score}
-                for place, score in zip(places, scores, strict=True)
-                if place >= 0
-            ]
-            for places, scores in zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True)
-        ]
+        ids = self._judgements.sorted_ids
+        return [[{**hit, "corpus_id": ids[hit["corpus_id"]]} for hit in hits] for hits in as_hits(ranking)]
 
     def _search(
         self, model: Encoder, corpus_model: Encoder, corpus_embeddings: Tensor | None

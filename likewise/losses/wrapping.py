@@ -67,15 +67,15 @@ class _Foreign(Loss):
 
     def __init__(self, model: Encoder, loss: nn.Module) -> None:
         super().__init__(model)
-        if not callable(getattr(loss, "compute_loss_from_embeddings", None)):
+        kind = "class" if isinstance(loss, type) else type(loss).__name__
+        if kind == "class" or not callable(getattr(loss, "compute_loss_from_embeddings", None)):
             raise TypeError(
-                f"`loss` must be a loss that computes from embeddings, but is a {type(loss).__name__}. Derive it from "
+                f"`loss` must be a loss that computes from embeddings, but is a {kind}. Derive it from "
                 "`likewise.losses.base.Loss`, and write `takes` and `compute(embeddings, labels)`."
             )
         self.loss: Any = loss
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> LossValue:
-        """As the loss does."""
         value: LossValue = self.loss.compute_loss_from_embeddings(list(embeddings), labels)
         return value
 

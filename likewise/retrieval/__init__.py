@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from likewise.precision import quantize_embeddings
 from likewise.retrieval.community_detection import community_detection
+from likewise.retrieval.fusion import reciprocal_rank_fusion, weighted_fusion
 from likewise.retrieval.hard_negatives import mine_hard_negatives
 from likewise.retrieval.paraphrase_mining import paraphrase_mining, paraphrase_mining_embeddings
 from likewise.retrieval.quantized_search import semantic_search_faiss, semantic_search_usearch
@@ -19,8 +20,10 @@ __all__ = [
     "paraphrase_mining",
     "paraphrase_mining_embeddings",
     "quantize_embeddings",
+    "reciprocal_rank_fusion",
     "semantic_search",
     "semantic_search_faiss",
     "semantic_search_usearch",
     "top_k",
+    "weighted_fusion",
 ]

@@ -19,6 +19,8 @@ from likewise.precision import (
     quantize_embeddings,
 )
 from likewise.retrieval.finite import refuse_not_finite
+from likewise.retrieval.semantic_search import as_hits
+from likewise.retrieval.topk import Ranking
 
 logger = logging.getLogger(__name__)
 
@@ -111,14 +113,7 @@ class SearchLibrary:
             documents = dequantize_embeddings(found, precision, queries.shape[1], ranges)
             scores, ids = rescored(queries, documents.reshape(*ids.shape, -1), ids, top_k)
         seconds = time.perf_counter() - start
-        hits = [
-            [
-                {"corpus_id": int(i), "score": float(s)}
-                for i, s in zip(row_ids, row_scores, strict=True)
-                if i >= 0
-            ]
-            for row_ids, row_scores in zip(ids, scores, strict=True)
-        ]
+        hits = as_hits(Ranking(torch.from_numpy(scores).float(), torch.from_numpy(ids)))
         return (hits, seconds, index) if output_index else (hits, seconds)
 
     def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from likewise.retrieval.ranking_keys import NO_KEY, largest, pack, unpack
 from likewise.retrieval.topk import QUERIES_PER_TILE, Ranking, top_k
 from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor, to_tensor
 
@@ -58,22 +59,14 @@ def _sparse_top_k(
     queries, documents = (
         side if side.ndim > 1 else side.unsqueeze(0) for side in (to_tensor(queries), to_tensor(documents))
     )
-    scores, ids = (
-        [torch.empty(0, min(k, len(documents)))],
-        [torch.empty(0, min(k, len(documents)), dtype=torch.long)],
-    )
+    best = torch.full((len(queries), min(k, len(documents))), NO_KEY)
     for first in range(0, len(queries), query_step):
-        some = _rows(queries, first, query_step)
-        best, numbers = torch.empty(len(some), 0), torch.empty(len(some), 0, dtype=torch.long)
+        some, own = _rows(queries, first, query_step), slice(first, first + query_step)
         for start in range(0, len(documents), document_step):
             found = score_function(some, _rows(documents, start, document_step)).float().cpu()
-            own = torch.arange(start, start + found.shape[1]).expand(len(some), -1)
-            best, order = torch.cat([best, found], dim=1).sort(dim=1, descending=True, stable=True)
-            numbers = torch.cat([numbers, own], dim=1).gather(1, order)[:, :k]
-            best = best[:, :k]
-        scores.append(best)
-        ids.append(numbers)
-    return Ranking(torch.cat(scores), torch.cat(ids))
+            keys = pack(found, torch.arange(start, start + found.shape[1]))
+            best[own] = largest(torch.cat([best[own], keys], dim=1), best.shape[1])
+    return Ranking(*unpack(best))
 
 
 def _rows(embeddings: torch.Tensor, start: int, step: int) -> torch.Tensor:

@@ -27,7 +27,7 @@ _HOMES = {
     "SparseEncoderTrainer": "likewise.sparse_encoder.trainer",
     "SparseEncoderTrainingArguments": "likewise.sparse_encoder.training_args",
 }
-_SUBMODULES = ("callbacks", "evaluation", "losses", "modules")
+_SUBMODULES = ("callbacks", "evaluation", "losses", "modules", "search_engines")
 
 
 def __getattr__(name: str) -> Any:

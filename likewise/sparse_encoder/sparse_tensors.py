@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from scipy.sparse import coo_matrix
 
-def select_max_active_dims(embeddings: Tensor, max_active_dims: int) -> Tensor:
-    """(N, V) with no more than `max_active_dims` entries a row, those of the largest absolute value; the others 0."""
-    if max_active_dims >= embeddings.shape[-1]:
+
+def select_max_active_dims(embeddings: Any, max_active_dims: int | None) -> Any:
+    """(..., D) with the entries of the largest size kept, and zeros elsewhere, as a new tensor.
+
+    Args:
+        embeddings: A tensor, an array or a list.
+        max_active_dims: How many entries to keep; None hands the embeddings back as they are.
+
+    Raises:
+        ValueError: It is below 1.
+    """
+    if max_active_dims is None:
         return embeddings
-    places = embeddings.abs().topk(max_active_dims, dim=-1).indices
-    return torch.zeros_like(embeddings).scatter(-1, places, embeddings.gather(-1, places))
+    if max_active_dims < 1:
+        raise ValueError(f"`max_active_dims` must be at least 1, but is {max_active_dims}. None keeps all.")
+    tensor = torch.as_tensor(embeddings)
+    kept = tensor.abs().topk(min(max_active_dims, tensor.shape[-1]), dim=-1).indices
+    return torch.zeros_like(tensor).scatter(-1, kept, tensor.gather(-1, kept))
+
+
+def to_scipy_coo(x: Tensor) -> coo_matrix:
+    """A sparse tensor (N, D) as scipy's coo_matrix; bfloat16 becomes float32."""
+    from scipy.sparse import coo_matrix
+
+    x = x.coalesce()
+    values = x.values().float() if x.dtype == torch.bfloat16 else x.values()
+    return coo_matrix((values.cpu().numpy(), x.indices().cpu().numpy()), shape=x.shape)
+
+
+def compute_count_vector(embeddings: Tensor) -> Tensor:
+    """How many rows of (N, D) or (D,), dense or sparse, have something else than 0 in each dimension: (D,) int32.
+
+    As in the reference, a 0 that a sparse tensor stores counts as an entry.
+
+    Raises:
+        ValueError: There are more dimensions.
+    """
+    if embeddings.dim() not in (1, 2):
+        raise ValueError(f"Expected embeddings (N, D) or (D,), but got {embeddings.dim()} dimensions.")
+    sparse = embeddings if embeddings.is_sparse else embeddings.to_sparse()
+    column = sparse.coalesce().indices()[-1]
+    return torch.bincount(column, minlength=embeddings.shape[-1]).int()
 
 
 class SparseRows:

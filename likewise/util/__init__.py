@@ -20,6 +20,11 @@ if TYPE_CHECKING:
         mean_maxsim,
         mean_maxsim_pairwise,
     )
+    from likewise.multi_vector_encoder.padded_tokens import (
+        cat_padded_token_embeddings,
+        repad_flattened_features,
+        stack_padded_token_embeddings,
+    )
     from likewise.precision import quantize_embeddings
     from likewise.processes import get_rank, get_world_size, is_dist_initialized
     from likewise.retrieval.community_detection import community_detection
@@ -40,12 +45,22 @@ if TYPE_CHECKING:
         pairwise_manhattan_sim,
         pytorch_cos_sim,
     )
+    from likewise.sparse_encoder.sparse_tensors import (
+        compute_count_vector,
+        select_max_active_dims,
+        to_scipy_coo,
+    )
     from likewise.training.data.resolve_ids import resolve_ids
     from likewise.util.distributed import (
         all_gather,
         all_gather_padded,
         all_gather_with_grad,
         distributed_evaluation,
+    )
+    from likewise.util.embeddings import (
+        batch_to_device,
+        normalize_embeddings,
+        truncate_embeddings,
     )
     from likewise.util.environment import (
         check_package_availability,
@@ -62,17 +77,6 @@ if TYPE_CHECKING:
         import_from_string,
         import_module_class,
     )
-    from likewise.util.tensor import (
-        batch_to_device,
-        cat_padded_token_embeddings,
-        compute_count_vector,
-        normalize_embeddings,
-        repad_flattened_features,
-        select_max_active_dims,
-        stack_padded_token_embeddings,
-        to_scipy_coo,
-        truncate_embeddings,
-    )
 
 # Where each lives, and under which name where that is another one.
 _HOMES = {
@@ -82,13 +86,13 @@ _HOMES = {
     "all_gather_padded": "likewise.util.distributed",
     "all_gather_with_grad": "likewise.util.distributed",
     "append_to_last_row": "likewise.util.misc",
-    "batch_to_device": "likewise.util.tensor",
-    "cat_padded_token_embeddings": "likewise.util.tensor",
+    "batch_to_device": "likewise.util.embeddings",
+    "cat_padded_token_embeddings": "likewise.multi_vector_encoder.padded_tokens",
     "check_package_availability": "likewise.util.environment",
     "check_teacher_targets": "likewise.losses.teacher_targets",
     "check_version_requirements": "likewise.model.requirements",
     "community_detection": "likewise.retrieval",
-    "compute_count_vector": "likewise.util.tensor",
+    "compute_count_vector": "likewise.sparse_encoder.sparse_tensors",
     "cos_sim": "likewise.similarity",
     "deprecated_kwargs": "likewise.util.misc",
     "disable_datasets_caching": "likewise.util.misc",
@@ -118,7 +122,7 @@ _HOMES = {
     "mean_maxsim": "likewise.multi_vector_encoder.maxsim",
     "mean_maxsim_pairwise": "likewise.multi_vector_encoder.maxsim",
     "mine_hard_negatives": "likewise.retrieval",
-    "normalize_embeddings": "likewise.util.tensor",
+    "normalize_embeddings": "likewise.util.embeddings",
     "pairwise_angle_sim": "likewise.similarity",
     "pairwise_cos_sim": "likewise.similarity",
     "pairwise_dot_score": "likewise.similarity",
@@ -128,16 +132,16 @@ _HOMES = {
     "paraphrase_mining_embeddings": "likewise.retrieval",
     "pytorch_cos_sim": "likewise.similarity",
     "quantize_embeddings": "likewise.retrieval",
-    "repad_flattened_features": "likewise.util.tensor",
+    "repad_flattened_features": "likewise.multi_vector_encoder.padded_tokens",
     "resolve_ids": "likewise.training.data.resolve_ids",
-    "select_max_active_dims": "likewise.util.tensor",
+    "select_max_active_dims": "likewise.sparse_encoder.sparse_tensors",
     "semantic_search": "likewise.retrieval",
     "semantic_search_faiss": "likewise.retrieval",
     "semantic_search_usearch": "likewise.retrieval",
     "similarity_fct_name": "likewise.losses.base:function_name",
-    "stack_padded_token_embeddings": "likewise.util.tensor",
-    "to_scipy_coo": "likewise.util.tensor",
-    "truncate_embeddings": "likewise.util.tensor",
+    "stack_padded_token_embeddings": "likewise.multi_vector_encoder.padded_tokens",
+    "to_scipy_coo": "likewise.sparse_encoder.sparse_tensors",
+    "truncate_embeddings": "likewise.util.embeddings",
 }
 
 __all__ = [

@@ -12,10 +12,12 @@ import pytest
 import torch
 from peft import LoraConfig
 from sentence_transformers import CrossEncoder as ReferenceReranker
+from sentence_transformers import MultiVectorEncoder as ReferenceTokens
 from sentence_transformers import SentenceTransformer as Reference
+from sentence_transformers import SparseEncoder as ReferenceSparse
 from small import sentences, small_model_folder
 
-from likewise import CrossEncoder, SentenceTransformer, models
+from likewise import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder, models
 
 needs_mergekit = pytest.mark.skipif(find_spec("mergekit") is None, reason="needs mergekit")
 
@@ -146,6 +148,28 @@ def test_rerankers_are_merged_as_the_references_are(tmp_path: Path, method: str)
     assert np.abs(ours.predict(pairs) - CrossEncoder(folders[0], device="cpu").predict(pairs)).max() > 1e-4
     with pytest.raises(TypeError, match="should be a CrossEncoder"):
         CrossEncoder.merge([ours, SentenceTransformer(plain, device="cpu")])
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp"])
+@pytest.mark.parametrize(
+    ("family", "theirs", "head"),
+    [(SparseEncoder, ReferenceSparse, "ForMaskedLM"), (MultiVectorEncoder, ReferenceTokens, "")],
+)
+def test_models_of_the_other_families_are_merged_as_the_references_are(
+    tmp_path: Path, method: str, family: Any, theirs: Any, head: str
+) -> None:
+    folders = [str(tmp_path / name) for name in "ab"]
+    for number, folder in enumerate(folders):
+        plain = small_model_folder(tmp_path / f"plain {number}", seed=number, head=head)
+        family(plain, device="cpu").save_pretrained(folder)
+    models = [library.merge(folders, method) for library in (family, theirs)]
+    own, expected, first = (
+        [text.to_dense() for text in model.encode(sentences(5))]
+        for model in (*models, family(folders[0], device="cpu"))
+    )
+    for found, wanted, other in zip(own, expected, first, strict=True):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
+        assert not torch.allclose(found, other, atol=1e-3)
 
 
 def test_a_buffer_that_is_trained_stays_so(folders: list[str]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small import sentences, small_model_folder
 
-from likewise import CrossEncoder, SentenceTransformer
+from likewise import CrossEncoder, SentenceTransformer, SparseEncoder
 from likewise.recipes.catalogue import FOLDER as RECIPES
 
 
@@ -89,6 +89,23 @@ def test_what_the_dense_model_finds_is_ranked_anew_with_an_interval_of_the_diffe
     best = script.ndcg(found, task).rows[0]  # query i is about document i, which stands at place i - 10
     assert best[0] == 0
     assert script.ndcg({query: [f"c{query[1:]}"] for query in found}, task).value == 1
+
+
+@pytest.mark.slow
+def test_three_searches_are_measured_alone_and_fused(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = run("fused_search", "--depth", "12", "--epochs", "1", "--batch-size", "8", flag="--model")
+    lines = capsys.readouterr().out.partition("nDCG@10 of")[2].splitlines()[1:]
+    names = [re.split(r"  +", line)[0] for line in lines]
+    assert names == [
+        "words, each counts 1", "words by rarity", "sparse", "dense", "late", "dense + sparse, by ranks",
+        "all three, by ranks", "all three, by scores",
+    ]  # fmt: skip
+    for line in lines:
+        assert re.search(r"  [01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\)  [+-]", line), line
+    assert "  +0.0000 (+0.0000 to +0.0000)" in lines[names.index("dense")]
+    assert SparseEncoder(str(out), device="cpu").encode("a cat").is_sparse
 
 
 def test_of_what_is_found_only_the_first_documents_change_places(

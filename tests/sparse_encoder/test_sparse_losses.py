@@ -10,6 +10,7 @@ import torch
 from small import sentences
 from sparse_common import small_csr, small_splade
 
+from likewise import similarity
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Embed
 from likewise.sparse_encoder import SparseEncoder, losses
@@ -176,8 +177,55 @@ def test_bad_losses_are_refused_in_words(folder: Path) -> None:
         losses.FlopsLoss(model, -2)
     with pytest.raises(TypeError, match="must be a loss that computes from embeddings, but is a Identity"):
         losses.SpladeLoss(model, torch.nn.Identity(), 0.1, 0.1)
-    with pytest.raises(ValueError, match="but Identity has none"):
-        losses.SpladeLoss(model, inner, 0.1, 0.1, document_regularizer=torch.nn.Identity())
+    for none, shown in ((torch.nn.Identity(), r"Identity\(\)"), (losses.FlopsLoss, "<class '.*FlopsLoss'>")):
+        with pytest.raises(
+            ValueError, match=rf"`compute_loss_from_embeddings\(embeddings\)`, but is {shown}"
+        ):
+            losses.SpladeLoss(model, inner, 0.1, 0.1, document_regularizer=none)
+    for weight in (None, "3e-5"):
+        with pytest.raises(ValueError, match=f"must be at least 0, but is {weight!r}. Pass a number"):
+            losses.SpladeLoss(model, inner, weight)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="computes from embeddings, but is a class"):
+        losses.SpladeLoss(model, losses.SparseMultipleNegativesRankingLoss, 0.1)  # type: ignore[arg-type]
     for loss in (losses.FlopsLoss(model), losses.CSRReconstructionLoss(model)):
         with pytest.raises(NotImplementedError, match="should not be used alone"):
             loss([])
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "wrong", "fix"),
+    [
+        ("SparseMultipleNegativesRankingLoss", "similarity_fct", similarity.pairwise_dot_score, "dot_score"),
+        ("SparseMarginMSELoss", "similarity_fct", similarity.dot_score, "pairwise_dot_score"),
+        ("SparseDistillKLDivLoss", "similarity_fct", similarity.euclidean_sim, "pairwise_euclidean_sim"),
+        ("SparseCoSENTLoss", "similarity_fct", similarity.cos_sim, "pairwise_cos_sim"),
+        ("SparseTripletLoss", "distance_metric", similarity.manhattan_sim, "pairwise_manhattan_sim"),
+    ],
+)
+def test_a_similarity_of_the_other_shape_is_refused_with_the_one_that_fits(
+    folder: Path, name: str, argument: str, wrong: Any, fix: str
+) -> None:
+    model, _ = pair(folder, "splade")
+    loss = getattr(losses, name)
+    with pytest.raises(
+        ValueError, match=rf"`{argument}` must score .*, which {wrong.__name__} does not. Pass {fix}\."
+    ):
+        loss(model, **{argument: wrong})
+    with pytest.raises(TypeError, match=f"`{argument}` must be a function, but is 'dot'"):
+        loss(model, **{argument: "dot"})
+    assert loss(model, **{argument: getattr(similarity, fix)})
+
+
+def test_one_column_is_regularised_as_documents_or_refused_in_words(folder: Path) -> None:
+    model, _ = pair(folder, "splade")
+    inner = losses.SparseMSELoss(model)
+    columns, wanted = [torch.rand(3, 5)], torch.rand(3, 5)
+    with pytest.raises(
+        ValueError, match=r"SparseMSELoss got one column\. Pass `use_document_regularizer_only=True`"
+    ):
+        losses.SpladeLoss(model, inner, 0.1, 0.1).compute(columns, wanted)
+    found = losses.SpladeLoss(model, inner, 0.1, use_document_regularizer_only=True).compute(columns, wanted)
+    assert found["base_loss"] == inner.compute(columns, wanted)
+    assert float(found["document_regularizer_loss"]) == pytest.approx(
+        0.1 * float(columns[0].mean(dim=0).square().sum())
+    )

@@ -153,6 +153,18 @@ def test_an_inference_free_model_trains_its_weights_at_a_rate_of_their_own(tmp_p
     assert not torch.equal(static.weight, before)
 
 
+def test_weights_of_words_train_without_a_transformer(tmp_path: Path) -> None:
+    model = SparseEncoder(modules=[SparseStaticEmbedding(small_tokenizer())], device="cpu")
+    loss = SpladeLoss(model, SparseMultipleNegativesRankingLoss(model), 0.0, 0.0)
+    rows = Dataset.from_dict({"anchor": sentences(24, 1), "positive": sentences(24, 1)})
+    args = arguments(tmp_path, learning_rate=0.1)
+    SparseEncoderTrainer(model=model, args=args, train_dataset=rows, loss=loss).train()
+    model.save_pretrained(str(tmp_path / "words"))
+    weight = SparseEncoder(str(tmp_path / "words"), device="cpu")[0].weight
+    assert torch.equal(weight, model[0].weight)
+    assert (weight != 1).any()
+
+
 def test_half_precision_computes_finite_losses(tmp_path: Path) -> None:
     trainer = trained(tmp_path, small_splade(tmp_path), splade_loss, bf16=True, max_steps=2)
     assert all(torch.isfinite(torch.tensor(log["loss"])) for log in trainer.state.log_history[:2])

@@ -25,18 +25,32 @@ from likewise import (
     CrossEncoder,
     CrossEncoderTrainer,
     CrossEncoderTrainingArguments,
+    MultiVectorEncoder,
+    MultiVectorEncoderTrainer,
+    MultiVectorEncoderTrainingArguments,
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
+    SparseEncoder,
+    SparseEncoderTrainer,
+    SparseEncoderTrainingArguments,
     losses,
 )
 from likewise.cross_encoder import losses as cross_losses
 from likewise.cross_encoder.evaluation import CrossEncoderCorrelationEvaluator
 from likewise.evaluation import EmbeddingSimilarityEvaluator
+from likewise.multi_vector_encoder import losses as multi_losses
+from likewise.sparse_encoder import losses as sparse_losses
 from likewise.training.run.evaluating import over_processes, run_evaluator
 
 CROSS = ("pairs", "lists", "evaluator of pairs")
 """Kinds of runs that train a CrossEncoder."""
+FAMILIES: dict[str, tuple[Any, Any, Any]] = {
+    **dict.fromkeys(CROSS, (CrossEncoder, CrossEncoderTrainer, CrossEncoderTrainingArguments)),
+    "splade": (SparseEncoder, SparseEncoderTrainer, SparseEncoderTrainingArguments),
+    "tokens": (MultiVectorEncoder, MultiVectorEncoderTrainer, MultiVectorEncoderTrainingArguments),
+}
+"""Model, trainer and arguments of the kinds that train no SentenceTransformer."""
 
 
 class KillAt(TrainerCallback):
@@ -73,6 +87,11 @@ class Parts(losses.CosineSimilarityLoss):
 
 def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, Any]:
     """Training data and losses."""
+    if kind == "splade":
+        inner = sparse_losses.SparseMultipleNegativesRankingLoss(model, **loss_options)
+        return triplets(48), sparse_losses.SpladeLoss(model, inner, 0.1, 0.2)
+    if kind == "tokens":
+        return triplets(48), multi_losses.MultiVectorMultipleNegativesRankingLoss(model, **loss_options)
     ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
     if kind in ("pairs", "evaluator of pairs"):
         return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
@@ -139,17 +158,15 @@ def _evaluate_shared(model_folder: str, folder: Path, is_cross: bool) -> dict[st
 def main(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    model: Any = CrossEncoder if settings["kind"] in CROSS else SentenceTransformer
-    model = model(settings["model"], device="cpu")
+    dense = SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    model_class, trainer_class, arguments = FAMILIES.get(settings["kind"], dense)
+    model: Any = model_class(settings["model"], device="cpu")
     if settings["kind"] == "lora":
         from peft import LoraConfig, get_peft_model
 
         config = LoraConfig(r=4, target_modules=["query", "value"], lora_dropout=0.1)
         model[0].auto_model = get_peft_model(model[0].auto_model, config)
     data, loss = run_of(settings["kind"], model, settings.get("loss", {}))
-    is_cross = settings["kind"] in CROSS
-    arguments: Any = CrossEncoderTrainingArguments if is_cross else SentenceTransformerTrainingArguments
-    trainer_class: Any = CrossEncoderTrainer if is_cross else SentenceTransformerTrainer
     args = arguments(
         logging_steps=1, report_to="none", disable_tqdm=True, use_cpu=True, **settings["arguments"]
     )
@@ -173,7 +190,7 @@ def main(settings: dict[str, Any]) -> None:
         trainer._save_optimizer_and_scheduler = save_and_die  # type: ignore[method-assign]
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     shared = (
-        _evaluate_shared(settings["model"], folder_of(settings), is_cross)
+        _evaluate_shared(settings["model"], folder_of(settings), settings["kind"] in CROSS)
         if settings["kind"].startswith("evaluator")
         else {}
     )

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import torch
 from apart import run_apart
+from small import small_model_folder
 
-from likewise import CrossEncoder
+from likewise import CrossEncoder, MultiVectorEncoder
 
 RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "gathered negatives": ("triplets", {"gather_across_devices": True}, {}),
@@ -24,16 +25,18 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "a loss with weights": ("softmax", {}, {}),
     "a CrossEncoder on pairs": ("pairs", {}, {}),
     "a CrossEncoder on lists": ("lists", {}, {}),
+    "a SparseEncoder": ("splade", {"gather_across_devices": True}, {}),
+    "a MultiVectorEncoder": ("tokens", {"gather_across_devices": True}, {}),
     "recomputed chunks": ("triplets", {"gather_across_devices": True}, {"micro_batch_tokens": 60}),
 }
 
 TORCHRUN = "gathered negatives"  # started as a user would; the others by forking, which is faster
 
 
-def reranker(folder: str, tmp_path: Path) -> str:
-    """A CrossEncoder around the encoder in a folder."""
+def with_head(model_class: Any, folder: str, tmp_path: Path) -> str:
+    """A CrossEncoder or MultiVectorEncoder around the encoder in a folder."""
     torch.manual_seed(0)  # of the new head
-    CrossEncoder(folder, device="cpu").save(tmp_path / "model")
+    model_class(folder, device="cpu").save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
 
 
@@ -41,8 +44,11 @@ def reranker(folder: str, tmp_path: Path) -> str:
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str, tmp_path: Path) -> None:
     kind, loss, arguments = RUNS[name]
-    if "CrossEncoder" in name:
-        folder = reranker(folder, tmp_path)
+    if kind == "splade":
+        plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        folder = small_model_folder(tmp_path / "model", head="ForMaskedLM", **plain)
+    elif name.startswith("a CrossEncoder") or kind == "tokens":
+        folder = with_head(CrossEncoder if kind != "tokens" else MultiVectorEncoder, folder, tmp_path)
     shared = {
         "max_steps": 5, "save_strategy": "no", "dataloader_drop_last": True, "learning_rate": 1e-3,
         "per_device_eval_batch_size": 4,
@@ -67,7 +73,7 @@ def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["evaluator", "evaluator of pairs"])
 def test_evaluators_share_their_texts_over_the_processes(kind: str, folder: str, tmp_path: Path) -> None:
-    folder = reranker(folder, tmp_path) if "pairs" in kind else folder
+    folder = with_head(CrossEncoder, folder, tmp_path) if "pairs" in kind else folder
     settings = {"max_steps": 1, "save_strategy": "no", "dataloader_drop_last": True}
     two = run_apart(tmp_path, "two", folder, kind, processes=2, arguments=settings)
     one = run_apart(tmp_path, "one", folder, kind, arguments=settings)

@@ -17,6 +17,7 @@ import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator, append_csv_row
 from likewise.evaluation.metrics import discounts
+from likewise.retrieval.fusion import reciprocal_rank_fusion
 
 logger = logging.getLogger(__name__)
 
@@ -116,12 +117,9 @@ class ReciprocalRankFusionEvaluator(SentenceEvaluator):
 
     def fuse(self, *rankings: Iterable[str]) -> list[str]:
         """Rankings, best first -> one; of documents with equal scores the one that comes first in the first ranking."""
-        scores: dict[str, float] = {}
-        for ranking in rankings:
-            places = {document: rank for rank, document in enumerate(ranking, 1)}
-            for document, rank in places.items():
-                scores[document] = scores.get(document, 0.0) + 1 / (self.rrf_k + rank)
-        return sorted(scores, key=scores.__getitem__, reverse=True)
+        found = [[[{"corpus_id": document} for document in ranking]] for ranking in rankings]
+        (fused,) = reciprocal_rank_fusion(found, None, rrf_k=self.rrf_k)
+        return [hit["corpus_id"] for hit in fused]
 
     def _measured(self, ranking: Sequence[str], positive: Sequence[str]) -> tuple[float, float, float]:
         """Average precision, reciprocal rank and nDCG; positives that were not found come last, if any was found."""

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from likewise.losses.citations import bibtex
+from likewise.losses.gather import join_processes
 from likewise.sparse_encoder.losses.base import FAMILY
 
 
@@ -21,6 +22,8 @@ class FlopsLoss(nn.Module):
     Args:
         model: The model to train.
         threshold: Rows with this many active entries or fewer count as empty; None for all rows as they are.
+        gather_across_devices: Whether the means are over the rows of all processes, as those of one with the joined batch;
+            SpladeLoss does as its inner loss.
 
     Raises:
         ValueError: `threshold` is below 0.
@@ -28,12 +31,15 @@ class FlopsLoss(nn.Module):
 
     family_name = FAMILY
 
-    def __init__(self, model: Any, threshold: float | None = None) -> None:
+    def __init__(
+        self, model: Any, threshold: float | None = None, gather_across_devices: bool = False
+    ) -> None:
         super().__init__()
         if threshold is not None and threshold < 0:
             raise ValueError(f"`threshold` must be a number of entries of at least 0, but is {threshold!r}.")
         self.model = model
         self.threshold = threshold
+        self.gather_across_devices = gather_across_devices
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Refuse.
@@ -48,7 +54,9 @@ class FlopsLoss(nn.Module):
         if self.threshold is not None:
             is_wide = (embeddings != 0).sum(dim=1, keepdim=True) > self.threshold
             embeddings = embeddings * is_wide.to(embeddings.dtype)
-        return embeddings.mean(dim=0).square().sum()
+        sums, rows = embeddings.sum(dim=0, keepdim=True), embeddings.new_full((1, 1), len(embeddings))
+        sums, rows = join_processes([sums, rows], self.gather_across_devices).tensors
+        return (sums.sum(dim=0) / rows.sum()).square().sum()
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments, for the model card."""

@@ -21,7 +21,7 @@ from likewise.losses import (
 from likewise.losses.multiple_negatives_ranking import DirectionName, HardnessMode, PartitionMode
 from likewise.losses.triplet import Distance
 from likewise.similarity import Similarity, dot_score, pairwise_cos_sim, pairwise_dot_score
-from likewise.sparse_encoder.losses.base import FAMILY, refuse_alone
+from likewise.sparse_encoder.losses.base import FAMILY, check_similarity, refuse_alone
 
 
 class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
@@ -55,6 +55,7 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         *,
         mask_duplicates: bool = False,
     ) -> None:
+        check_similarity("similarity_fct", similarity_fct, of_pairs=False)
         super().__init__(
             model,
             scale,
@@ -69,10 +70,19 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
 
 
 class SparseMarginMSELoss(MarginMSELoss):
-    """MarginMSELoss: a query, a positive and negatives, with what a teacher scores them, or the differences."""
+    """MarginMSELoss: a query, a positive and negatives, with what a teacher scores them, or the differences.
+
+    Args:
+        model: The student.
+        similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
+    """
 
     family_name = FAMILY
     forward = refuse_alone
+
+    def __init__(self, model: Any, similarity_fct: Similarity = pairwise_dot_score) -> None:
+        check_similarity("similarity_fct", similarity_fct, of_pairs=True)
+        super().__init__(model, similarity_fct)
 
 
 class SparseDistillKLDivLoss(DistillKLDivLoss):
@@ -97,6 +107,7 @@ class SparseDistillKLDivLoss(DistillKLDivLoss):
         student_temperature: float | None = None,
         teacher_temperature: float | None = None,
     ) -> None:
+        check_similarity("similarity_fct", similarity_fct, of_pairs=True)
         super().__init__(model, similarity_fct, temperature, student_temperature, teacher_temperature)
 
 
@@ -118,6 +129,7 @@ class SparseTripletLoss(TripletLoss):
         distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN,
         triplet_margin: float = 5,
     ) -> None:
+        check_similarity("distance_metric", distance_metric, of_pairs=True)
         super().__init__(model, distance_metric, triplet_margin)
 
 
@@ -158,6 +170,7 @@ class SparseCoSENTLoss(CoSENTLoss):
     def __init__(
         self, model: Any, scale: float = 20.0, similarity_fct: Similarity = pairwise_cos_sim
     ) -> None:
+        check_similarity("similarity_fct", similarity_fct, of_pairs=True)
         model.similarity_fn_name = "cosine"
         super().__init__(model, scale, similarity_fct)
 

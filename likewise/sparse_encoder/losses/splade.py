@@ -42,7 +42,8 @@ class SpladeLoss(LossAround):
 
     Raises:
         TypeError: The inner loss does not compute from embeddings.
-        ValueError: A weight is below 0, or a regulariser lacks its method.
+        ValueError: A weight is no number or below 0, or a regulariser lacks its method; or, with the first batch, there is one
+            text column, and `use_document_regularizer_only` is False.
     """
 
     family_name = FAMILY
@@ -77,19 +78,30 @@ class SpladeLoss(LossAround):
             ("document_regularizer_weight", document_regularizer_weight),
             ("query_regularizer_weight", query_regularizer_weight),
         ):
-            if weight is not None and not weight >= 0:
-                raise ValueError(f"`{name}` must be at least 0, but is {weight!r}.")
+            is_number = isinstance(weight, int | float) and weight >= 0
+            if not is_number and (weight is not None or name.startswith("document")):
+                raise ValueError(
+                    f"`{name}` must be at least 0, but is {weight!r}. Pass a number, such as 3e-5."
+                )
         self.document_regularizer_weight = document_regularizer_weight
         self.query_regularizer_weight = query_regularizer_weight
         self.use_document_regularizer_only = use_document_regularizer_only
-        self.document_regularizer = document_regularizer or FlopsLoss(model, document_regularizer_threshold)
+        gather = bool(getattr(loss, "gather_across_devices", False))
+        self.document_regularizer = document_regularizer or FlopsLoss(
+            model, document_regularizer_threshold, gather
+        )
         if query_regularizer is not None or not use_document_regularizer_only:
-            self.query_regularizer = query_regularizer or FlopsLoss(model, query_regularizer_threshold)
+            self.query_regularizer = query_regularizer or FlopsLoss(
+                model, query_regularizer_threshold, gather
+            )
         for regularizer in (document_regularizer, query_regularizer):
-            if regularizer is not None and not hasattr(regularizer, "compute_loss_from_embeddings"):
+            is_class = isinstance(regularizer, type)
+            if regularizer is not None and (
+                is_class or not hasattr(regularizer, "compute_loss_from_embeddings")
+            ):
                 raise ValueError(
-                    f"A regulariser must have a method `compute_loss_from_embeddings(embeddings)`, but "
-                    f"{type(regularizer).__name__} has none."
+                    f"A regulariser must be an object with a method `compute_loss_from_embeddings(embeddings)`, but is "
+                    f"{regularizer!r}. Pass FlopsLoss(model), say."
                 )
 
     def compute(
@@ -98,6 +110,11 @@ class SpladeLoss(LossAround):
         """(B, V) of each column, and labels -> `base_loss` (or the inner loss's parts) and what the regularisers say."""
         parts = named(self.loss.compute(list(embeddings), labels, **context))
         first = 0 if self.use_document_regularizer_only else 1
+        if len(embeddings) <= first:
+            raise ValueError(
+                f"SpladeLoss takes the first text column for queries and the others for documents, but {self.inner_name} got one "
+                "column. Pass `use_document_regularizer_only=True`, without a `query_regularizer_weight`."
+            )
         documents: Any = self.document_regularizer
         parts["document_regularizer_loss"] = (
             documents.compute_loss_from_embeddings(torch.cat(list(embeddings)[first:]))

@@ -135,7 +135,6 @@ class BaseTrainer(Trainer):
             self.model_init: Any = model_init
             torch.manual_seed(args.seed)
             model = self.call_model_init()
-        assert model is not None
         self.evaluator, self.eval_dataset = evaluator, eval_dataset
         best_metric.settle(args, self._evaluator, self._evaluation_names, model)
         processing_class = processing_class or tokenizer or getattr(model, "tokenizer", None)
@@ -146,7 +145,8 @@ class BaseTrainer(Trainer):
             args=args,
             eval_dataset=eval_dataset if eval_dataset is not None or evaluator is None else {},
             data_collator=data_collator,
-            processing_class=processing_class,
+            # transformers holds it against the configuration, which a model of static embeddings has not.
+            processing_class=None if getattr(model, "config", True) is None else processing_class,
             model_init=model_init,  # type: ignore[arg-type]
             callbacks=callbacks,
             optimizers=optimizers,
