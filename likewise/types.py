@@ -8,6 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+MODEL_TYPES = {
+    "SentenceTransformer": "", "CrossEncoder": "cross_encoder.", "SparseEncoder": "sparse_encoder.", "MultiVectorEncoder": "multi_vector_encoder."
+}  # fmt: skip
+"""The families by the name that models, losses and evaluators have as `model_type`, and where in the package each is."""
+
 
 class Encoder(Protocol):
     """A model that embeds texts. Whatever has the members that are used is taken, a SentenceTransformer or a stand-in.

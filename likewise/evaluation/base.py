@@ -7,16 +7,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from likewise.evaluation.embedding import Task, checked_embeddings, embed
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.modules.base import is_own
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import MODEL_TYPES, Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ class SentenceEvaluator:
         show_progress_bar: For `encode`.
     """
 
-    family_name: ClassVar[str | None] = None
+    model_type: ClassVar[str | None] = None
     """The family of models it is for; None for any."""
     name: str = ""
     primary_metric: str | None = None
@@ -117,12 +115,11 @@ class SentenceEvaluator:
         Raises:
             TypeError: The model is of another family than the evaluator is for.
         """
-        family = getattr(model, "family_name", None)
-        if self.family_name is not None and family is not None and family != self.family_name:
-            rooms = {"CrossEncoder": "cross_encoder.", "MultiVectorEncoder": "multi_vector_encoder."}
+        family = getattr(model, "model_type", None)
+        if self.model_type is not None and family in MODEL_TYPES and family != self.model_type:
             raise TypeError(
-                f"{type(self).__name__} measures a {self.family_name}, but the model is a {family}. Use an evaluator of "
-                f"`likewise.{rooms.get(family, '')}evaluation`."
+                f"{type(self).__name__} measures a {self.model_type}, but the model is a {family}. Use an evaluator of "
+                f"`likewise.{MODEL_TYPES[family]}evaluation`."
             )
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)

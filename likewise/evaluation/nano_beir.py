@@ -75,7 +75,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         write_predictions: Whether to write what was found to files.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     dataset_names: Sequence[str] | None = None
     dataset_id: str = "sentence-transformers/NanoBEIR-en"
     mrr_at_k: Sequence[int] = (10,)

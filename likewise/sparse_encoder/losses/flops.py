@@ -26,7 +26,7 @@ class FlopsLoss(nn.Module):
         ValueError: `threshold` is below 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
 
     def __init__(self, model: Any, threshold: float | None = None) -> None:
         super().__init__()

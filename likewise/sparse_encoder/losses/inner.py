@@ -39,7 +39,7 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: As there.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -71,7 +71,7 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
 class SparseMarginMSELoss(MarginMSELoss):
     """MarginMSELoss: a query, a positive and negatives, with what a teacher scores them, or the differences."""
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
 
@@ -86,7 +86,7 @@ class SparseDistillKLDivLoss(DistillKLDivLoss):
         teacher_temperature: Another one for the teacher; None for `temperature`.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -109,7 +109,7 @@ class SparseTripletLoss(TripletLoss):
         triplet_margin: How much farther the negative should be, > 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -130,7 +130,7 @@ class SparseCosineSimilarityLoss(CosineSimilarityLoss):
         cos_score_transformation: Applied to the cosines, (B,) -> (B,). Default: none.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -152,7 +152,7 @@ class SparseCoSENTLoss(CoSENTLoss):
         similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -170,7 +170,7 @@ class SparseAnglELoss(AnglELoss):
         scale: Multiplies the scores, > 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(self, model: Any, scale: float = 20.0) -> None:
@@ -181,7 +181,7 @@ class SparseAnglELoss(AnglELoss):
 class SparseMSELoss(MSELoss):
     """MSELoss: texts with the embeddings that they should have; it stands alone."""
 
-    family_name = FAMILY
+    model_type = FAMILY
 
 
 ONLY_INNER = (

@@ -45,7 +45,7 @@ class SpladeLoss(LossAround):
         ValueError: A weight is below 0, or a regulariser lacks its method.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     cites = "formal2022distillationhardnegativesampling"
 
     def __init__(
