@@ -272,7 +272,7 @@ def _graph_of(model: Model, kind: type[Graph]) -> Graph:
     graph = model.transformers_model
     if not isinstance(graph, kind):
         raise ValueError(
-            f'The model must be loaded with `{model.family_name}(name, backend="{kind.backend}")`.'
+            f'The model must be loaded with `{model.model_type}(name, backend="{kind.backend}")`.'
         )
     return graph
 
@@ -357,7 +357,7 @@ def _deliver(
 
 def _description(model: Model, file_name: str, config: Any, name: str) -> str:
     """What a pull request says: what the file is, and how to try it."""
-    backend, family = model.transformers_model.backend, model.family_name
+    backend, family = model.transformers_model.backend, model.model_type
     scores = model.over_inputs == "predict"
     use = 'predict(("Is it raining?", "Wet weather today."))' if scores else 'encode("It is raining.").shape'
     return f"""This adds `{backend}/{file_name}`, written by Likewise with

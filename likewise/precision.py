@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
 import torch
@@ -17,12 +17,22 @@ MIN_CALIBRATION = 100  # embeddings below which the ranges they give are not to 
 logger = logging.getLogger(__name__)
 
 
+@overload
+def quantize_embeddings(
+    embeddings: Tensor | Array, precision: Precision, ranges: Array | None = None,
+    calibration_embeddings: Tensor | Array | None = None,
+) -> Array: ...  # fmt: skip
+@overload
+def quantize_embeddings(
+    embeddings: Sequence[Tensor] | Sequence[Array], precision: Precision, ranges: Array | None = None,
+    calibration_embeddings: Tensor | Array | None = None,
+) -> Array | list[Array]: ...  # fmt: skip
 def quantize_embeddings(
     embeddings: Tensor | Array | Sequence[Tensor] | Sequence[Array],
     precision: Precision,
     ranges: Array | None = None,
     calibration_embeddings: Tensor | Array | None = None,
-) -> Array:
+) -> Array | list[Array]:
     """Embeddings in a smaller type.
 
     - int8, uint8: each dimension's range is cut into 256 equal steps; a value becomes the number of its step, minus
@@ -30,7 +40,7 @@ def quantize_embeddings(
     - binary, ubinary: a bit for each dimension, 1 for values above 0; 8 dimensions to a byte, minus 128 for binary.
 
     Args:
-        embeddings: (N, D) or (D,), floating point.
+        embeddings: (N, D) or (D,), floating point; or a list of (tokens, D), as a MultiVectorEncoder gives them.
         precision: float32, int8, uint8, binary or ubinary.
         ranges: (2, D), for int8 and uint8: the smallest and the largest value of each dimension. Queries and documents
             need the same ranges to be comparable.
@@ -38,12 +48,19 @@ def quantize_embeddings(
             embeddings themselves, which should then be at least some hundreds.
 
     Returns:
-        (N, D) float32, int8 or uint8; or (N, ceil(D / 8)) int8 for binary, uint8 for ubinary.
+        (N, D) float32, int8 or uint8; or (N, ceil(D / 8)) int8 for binary, uint8 for ubinary. Of a list of (tokens, D) a list
+        of such, with the same ranges for all tokens; of an empty list an empty one.
 
     Raises:
         ValueError: The precision is unknown, the ranges are of another shape or would come from a single embedding.
         TypeError: The embeddings are quantised already.
     """
+    if isinstance(embeddings, list) and all(np.ndim(one) == 2 for one in embeddings):
+        if not embeddings:
+            return []
+        tokens = np.concatenate([_array(one) for one in embeddings])
+        joined = quantize_embeddings(tokens, precision, ranges, calibration_embeddings)
+        return np.split(joined, np.cumsum([len(one) for one in embeddings])[:-1])
     values = _array(embeddings)
     if values.dtype.kind != "f":
         raise TypeError(
@@ -129,8 +146,6 @@ def _array(embeddings: Tensor | Array | Sequence[Tensor] | Sequence[Array]) -> A
     if isinstance(embeddings, np.ndarray):
         return embeddings
     if not isinstance(embeddings, Tensor):
-        if not len(embeddings):
-            return np.empty((0, 0), dtype=np.float32)
         embeddings = torch.stack([torch.as_tensor(row) for row in embeddings])
     embeddings = embeddings.detach()
     return (embeddings.float() if embeddings.dtype == torch.bfloat16 else embeddings).cpu().numpy()

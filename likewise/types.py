@@ -8,6 +8,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+MODEL_TYPES = {
+    "SentenceTransformer": "", "CrossEncoder": "cross_encoder.", "SparseEncoder": "sparse_encoder.", "MultiVectorEncoder": "multi_vector_encoder."
+}  # fmt: skip
+"""The families by the name that models, losses and evaluators have as `model_type`, and where in the package each is."""
+
 
 class Encoder(Protocol):
     """A model that embeds texts. Whatever has the members that are used is taken, a SentenceTransformer or a stand-in.
@@ -95,28 +100,20 @@ class Encoder(Protocol):
         """Scores of aligned rows, (N, D), (N, D) -> (N,)."""
 
 
-ROOMS = {
-    "SentenceTransformer": "likewise",
-    "CrossEncoder": "likewise.cross_encoder",
-    "SparseEncoder": "likewise.sparse_encoder",
-    "MultiVectorEncoder": "likewise.multi_vector_encoder",
-}
-
-
 def check_family(part: Any, model: Any, room: str) -> None:
     """Refuse a model of another family than a loss or an evaluator is for; stand-ins, of no family, are taken.
 
     Args:
-        part: The loss or evaluator, whose `family_name` says it; None for any.
+        part: The loss or evaluator, whose `model_type` says it; None for any.
         model: The model.
         room: Where its like are: "losses" or "evaluation".
 
     Raises:
         TypeError: The model is of another family.
     """
-    family = getattr(model, "family_name", None)
-    if part.family_name is not None and family is not None and family != part.family_name:
-        instead = f" Use one of `{ROOMS[family]}.{room}`." if family in ROOMS else ""
+    family = getattr(model, "model_type", None)
+    if part.model_type is not None and family in MODEL_TYPES and family != part.model_type:
         raise TypeError(
-            f"{type(part).__name__} is for a {part.family_name}, but the model is a {family}.{instead}"
+            f"{type(part).__name__} is for a {part.model_type}, but the model is a {family}. Use one of "
+            f"`likewise.{MODEL_TYPES[family]}{room}`."
         )

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 from small import small_model_folder
 
 import likewise
@@ -19,8 +20,8 @@ from likewise.compat.names import MISSING
 INSTALL = "import likewise.compat; likewise.compat.install()\n"
 
 
-def run(script: str, *arguments: str, env: dict[str, str] | None = None) -> str:
-    done = subprocess.run([sys.executable, "-c", script, *arguments], capture_output=True, text=True, env=env)
+def run(script: str, *arguments: str | Path) -> str:
+    done = warm.run(script, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -114,6 +115,12 @@ def test_the_alias_is_found_measured_and_read_as_a_package_is() -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model's folder."""
+    return small_model_folder(tmp_path_factory.mktemp("alias") / "model")
+
+
 PICKLED = """
 import pickle, sys
 from {library} import SentenceTransformer, SimilarityFunction, losses
@@ -135,23 +142,21 @@ else:
 """
 
 
-@pytest.mark.parametrize(("writes", "reads"), [("alias", "plain"), ("plain", "alias"), ("alias", "alias")])
-def test_a_pickle_is_read_with_the_alias_and_without(tmp_path: Path, writes: str, reads: str) -> None:
-    folder = small_model_folder(tmp_path / "model")
+def test_a_pickle_is_read_with_the_alias_and_without(tmp_path: Path, folder: str) -> None:
     scripts = {
         "alias": INSTALL + PICKLED.format(library="sentence_transformers"),
         "plain": PICKLED.format(library="likewise"),
     }
-    file = str(tmp_path / "pickle")
-    run(scripts[writes], str(folder), "write", file)
-    run(scripts[reads], str(folder), "read", file)
+    for kind, script in scripts.items():
+        run(script, folder, "write", tmp_path / kind)
+    for writes, reads in (("alias", "plain"), ("plain", "alias"), ("alias", "alias")):
+        run(scripts[reads], folder, "read", tmp_path / writes)
 
 
-def test_what_was_kept_without_the_alias_is_found_with_it(tmp_path: Path) -> None:
-    folder = small_model_folder(tmp_path / "model")
+def test_what_was_kept_without_the_alias_is_found_with_it(folder: str) -> None:
     script = "import sys\nfrom {} import SentenceTransformer\nprint(SentenceTransformer(sys.argv[1], device='cpu').fingerprint())\n"
-    plain = run(script.format("likewise"), str(folder))
-    assert run(INSTALL + script.format("sentence_transformers"), str(folder)) == plain
+    plain = run(script.format("likewise"), folder)
+    assert run(INSTALL + script.format("sentence_transformers"), folder) == plain
     assert len(plain.strip()) == 32
 
 
@@ -212,14 +217,19 @@ STARTS = """
 import subprocess, sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 def where(_):
     import sentence_transformers
-    return sentence_transformers.SentenceTransformer.__init__.__globals__["__name__"].partition(".")[0]
+    return Path(sentence_transformers.__file__).parent.name
 if __name__ == "__main__":
     assert where(0) == "likewise"
-    for method in ("spawn", "forkserver", "fork"):
-        with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
-            assert list(pool.map(where, range(2))) == ["likewise"] * 2, method
+    if "--all" in sys.argv:
+        from joblib import Parallel, delayed
+        for method in ("loky", "multiprocessing"):
+            assert Parallel(2, backend=method)(delayed(where)(i) for i in range(4)) == ["likewise"] * 4, method
+        for method in ("spawn", "forkserver", "fork"):
+            with ProcessPoolExecutor(1, mp_context=get_context(method)) as pool:
+                assert list(pool.map(where, range(2))) == ["likewise"] * 2, method
     code = "import sentence_transformers as s; print(s.__file__.replace(chr(92), '/').split('/')[-2])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "likewise"
     print(*sys.argv[1:])
@@ -230,23 +240,22 @@ if __name__ == "__main__":
 def test_a_script_that_is_run_has_the_alias_in_all_that_it_starts(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(STARTS)
-    for command in (["run", str(script)], ["run", "-m", "script"]):
+    for command, more in (([str(script)], "x"), (["-m", "script"], "--all")):
         done = subprocess.run(
-            [sys.executable, "-m", "likewise", *command, "--help", "-m", "x"],
+            [sys.executable, "-m", "likewise", "run", *command, "--help", "-m", more],
             capture_output=True, text=True, cwd=tmp_path,
         )  # fmt: skip
         assert done.returncode == 3, done.stderr
-        assert done.stdout.split() == ["--help", "-m", "x"]
+        assert done.stdout.split() == ["--help", "-m", more]
 
 
 def test_a_sitecustomize_of_ones_own_still_runs(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.mine = True\n")
     root = str(Path(likewise.__file__).parents[1])
     env = with_alias({**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), root])})
-    assert (
-        run("import sys, sentence_transformers as s; print(sys.mine, s.__name__ in sys.modules)", env=env)
-        == "True True\n"
-    )
+    script = "import sys, sentence_transformers as s; print(sys.mine, s.__name__ in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=env)
+    assert done.stdout == "True True\n", done.stderr
 
 
 def test_a_line_in_a_pth_file_gives_a_whole_environment_the_alias(tmp_path: Path) -> None:
@@ -256,7 +265,7 @@ def test_a_line_in_a_pth_file_gives_a_whole_environment_the_alias(tmp_path: Path
     found = run(
         "import site, sys; site.addsitedir(sys.argv[1])\n"
         "import sentence_transformers as s; print(s.SentenceTransformer.__init__.__globals__['__name__'])",
-        str(tmp_path),
+        tmp_path,
     )
     assert found.startswith("likewise.")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -96,14 +97,19 @@ def public_methods(kind: type) -> list[str]:
 # Scenes. Each takes a library, a recorder's function that makes a subclass of one of its classes, and a folder.
 
 
-def transformer_model(lib: Any, folder: Path, kind: type | None = None, **kwargs: Any) -> Any:
-    name = small_model_folder(folder / "raw")
-    return (kind or lib.top.SentenceTransformer)(name, device="cpu", **kwargs)
+@functools.cache
+def raw_folder() -> str:
+    """The transformers model of all scenes, written once."""
+    return small_model_folder(Path(tempfile.mkdtemp()) / "raw")
+
+
+def transformer_model(lib: Any, kind: type | None = None, **kwargs: Any) -> Any:
+    return (kind or lib.top.SentenceTransformer)(raw_folder(), device="cpu", **kwargs)
 
 
 def evaluator_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -> None:
     """Make an evaluator, call it, write a model card."""
-    model = transformer_model(lib, folder)
+    model = transformer_model(lib)
     corpus = {f"d{i}": text for i, text in enumerate([*SECOND, *FIRST])}
     queries, relevant = {"q": FIRST[0], "r": FIRST[1]}, {"q": {"d0"}, "r": {"d1", "d2"}}
     examples = [
@@ -149,11 +155,11 @@ def classifier(features: Any, labels: None) -> Any:
     return None, torch.tensor([[0.0, 1.0]] * len(features[0]["input_ids"]))
 
 
-def own_modules(lib: Any, name: str, kind: type, folder: Path) -> list[Any]:
+def own_modules(lib: Any, name: str, kind: type) -> list[Any]:
     """Modules of a model in which one of this name is of this kind."""
     m = lib.modules
     words = lib.WhitespaceTokenizer(["a", "the", "cat", "dog", *sentences(1)[0].split()])
-    raw = small_model_folder(folder / "raw")
+    raw = raw_folder()
     made: dict[str, Callable[[], list[Any]]] = {
         "Transformer": lambda: [kind(raw), m.Pooling(32)],
         "Pooling": lambda: [m.Transformer(raw), kind(32)],
@@ -191,7 +197,7 @@ def own_modules(lib: Any, name: str, kind: type, folder: Path) -> list[Any]:
 def module_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -> None:
     """Build a model with a module, embed, ask its sizes, save it, and load the module again."""
     own = kind(name)
-    model = lib.top.SentenceTransformer(modules=own_modules(lib, name, own, folder), device="cpu")
+    model = lib.top.SentenceTransformer(modules=own_modules(lib, name, own), device="cpu")
     model.encode(FIRST)
     model.encode_query(FIRST)
     model.get_embedding_dimension()
@@ -207,7 +213,7 @@ def sampler_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path
     is_labelled = name == "GroupByLabelBatchSampler"
     data = Dataset.from_dict(columns | ({"label": LABELS} if is_labelled else {}))
     is_multi = "Multi" in name or "Robin" in name or "Proportional" in name
-    model = transformer_model(lib, folder)
+    model = transformer_model(lib)
     arguments = lib.top.SentenceTransformerTrainingArguments(
         output_dir=str(folder / "out"), num_train_epochs=2, per_device_train_batch_size=4, report_to=[],
         save_strategy="no", disable_tqdm=True, use_cpu=True,
@@ -221,7 +227,7 @@ def sampler_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path
 
 def model_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -> None:
     """Embed, compare, evaluate, train, save."""
-    model = transformer_model(lib, folder, kind(name))
+    model = transformer_model(lib, kind(name))
     embeddings = model.encode(FIRST)
     model.encode("a cat")
     model.encode_query(FIRST)
@@ -243,7 +249,7 @@ def model_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) 
 
 def card_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -> None:
     """Train with a card of one's own, and save."""
-    model = transformer_model(lib, folder, model_card_data=kind(name)(language="en", license="mit"))
+    model = transformer_model(lib, model_card_data=kind(name)(language="en", license="mit"))
     evaluator = lib.evaluation.TripletEvaluator(FIRST, SECOND, THIRD)
     train(
         lib,
@@ -272,7 +278,7 @@ def train(
 
 def loss_scene(lib: Any, kind: Callable[[str], type], name: str, folder: Path) -> None:
     """Train with a loss, which writes the model card's part about it."""
-    model = transformer_model(lib, folder)
+    model = transformer_model(lib)
     size = {"label": LABELS}
     pairs, triplets = {"a": FIRST, "b": SECOND}, {"a": FIRST, "b": SECOND, "c": THIRD}
     numbers = {"label": [i / 8 for i in range(8)]}

@@ -110,16 +110,21 @@ class OldPaths:
             module.__path__ = [str(file.parent)]
         parent, _, name = module.__name__.rpartition(".")
         above = sys.modules.get(parent)
-        if isinstance(getattr(above, name, None), type) and not isinstance(above, _KeepsClasses):
-            sys.modules[parent].__class__ = _KeepsClasses
+        if above is not None and not isinstance(above, _KeepsClasses) and _has_class(above, name):
+            above.__class__ = _KeepsClasses
 
 
 class _KeepsClasses(ModuleType):
     """A module whose class stays when a file of the same name is imported: `likewise.losses.CoSENTLoss`."""
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not (isinstance(value, PassedOn) and isinstance(getattr(self, name, None), type)):
+        if not (isinstance(value, PassedOn) and _has_class(self, name)):
             super().__setattr__(name, value)
+
+
+def _has_class(module: ModuleType, name: str) -> bool:
+    """Whether a module has a class of this name. Only names in capitals are asked for, since asking imports what has them."""
+    return name[:1].isupper() and isinstance(getattr(module, name, None), type)
 
 
 class PassedOn(_KeepsClasses):

@@ -32,7 +32,7 @@ from likewise.cross_encoder.prediction import Way, check_pairs, scores_in_file, 
 from likewise.engine.modes import leave_training
 from likewise.model import fingerprint, inference
 from likewise.model.encoding import progress_of
-from likewise.model.model import Model, named_modules
+from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
 from likewise.model.storage import SETTINGS_FILE, StoredModel
 from likewise.modules import Dense
@@ -82,7 +82,9 @@ class CrossEncoder(Model):
         >>> model.rank("How many people live in Berlin?", ["3.5 million.", "It rains."])  # doctest: +SKIP
     """
 
-    family_name = "CrossEncoder"
+    model_type = "CrossEncoder"
+    model_card_data_class = CrossEncoderModelCardData
+    stored_in = staticmethod(storage.load)
     over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
 
@@ -124,7 +126,7 @@ class CrossEncoder(Model):
         if model_name_or_path is None:
             if not modules:
                 raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
-            stored = StoredModel(named_modules(modules))
+            stored = StoredModel.of(modules)
         else:
             if modules is not None:
                 logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
@@ -136,7 +138,7 @@ class CrossEncoder(Model):
                 token,
                 backend,
                 model_kwargs,
-                organisation=storage.ORGANISATION,
+                organisation=self.default_huggingface_organization,
             )
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
@@ -145,8 +147,10 @@ class CrossEncoder(Model):
         settings = stored.settings
         saved = settings.get("calibration")
         self._calibration = None if saved is None else Calibration.of_settings(saved, SETTINGS_FILE)
+        if activation_fn is None:
+            activation_fn = self._activation_named(settings.get("activation_fn"))
         self.activation_fn: Activation = (
-            activation_fn if activation_fn is not None else self._saved_activation(settings)
+            self.get_default_activation_fn() if activation_fn is None else activation_fn
         )
         if isinstance(self[0], Transformer):
             self[0].tokenization.truncation = truncation or settings.get("truncation") or "longest_first"
@@ -163,19 +167,18 @@ class CrossEncoder(Model):
         else:
             super().__setattr__(name, value)
 
-    def _saved_activation(self, settings: Mapping[str, Any]) -> Activation:
-        config = self.config
-        section = getattr(config, "sentence_transformers", None) or {}
-        names = (
-            settings.get("activation_fn"),
-            section.get("activation_fn"),
-            getattr(config, storage.OLD_ACTIVATION, None),
-        )
-        if hasattr(config, storage.OLD_ACTIVATION):
-            delattr(config, storage.OLD_ACTIVATION)
-        name = next((name for name in names if name is not None), None)
-        found = None if name is None else named_activation(name, self.trust_remote_code)
+    def get_default_activation_fn(self) -> Activation:
+        """The activation that config.json names, or else Sigmoid for one label and Identity for several."""
+        section = getattr(self.config, "sentence_transformers", None) or {}
+        older = getattr(self.config, storage.OLD_ACTIVATION, None)
+        if hasattr(self.config, storage.OLD_ACTIVATION):
+            delattr(self.config, storage.OLD_ACTIVATION)
+        name = section.get("activation_fn")
+        found = self._activation_named(older if name is None else name)
         return default_activation(self.num_labels) if found is None else found
+
+    def _activation_named(self, name: str | None) -> Activation | None:
+        return None if name is None else named_activation(name, self.trust_remote_code)
 
     # Settings
 
@@ -593,9 +596,6 @@ class CrossEncoder(Model):
         storage.save(dict(self.named_children()), settings, folder, safe_serialization)
 
     _create_model_card = write_model_card
-
-    def _new_card_data(self) -> CrossEncoderModelCardData:
-        return CrossEncoderModelCardData()
 
     def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
         """The weights of a CrossEncoder that was saved to a folder, on the CPU, by their names here."""

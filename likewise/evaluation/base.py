@@ -7,17 +7,14 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor
 
 from likewise.evaluation.embedding import Task, checked_embeddings, embed
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.modules.base import is_own
-from likewise.types import check_family
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder, check_family
+from likewise.types import Encoder, check_family
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +40,7 @@ class SentenceEvaluator:
         show_progress_bar: For `encode`.
     """
 
-    family_name: ClassVar[str | None] = None
+    model_type: ClassVar[str | None] = None
     """The family of models it is for; None for any."""
     name: str = ""
     primary_metric: str | None = None

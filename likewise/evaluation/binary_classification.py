@@ -43,7 +43,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         similarity_fn_names: The similarity functions; by default the model's.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     sentences1: Sequence[str]
     sentences2: Sequence[str]
     labels: Sequence[int]

@@ -50,7 +50,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     sentences1: Sequence[str]
     sentences2: Sequence[str]
     scores: Sequence[float]

@@ -63,7 +63,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         write_predictions: Whether to write what was found to a file, one JSON object per query and line.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     queries: Any
     corpus: Any
     relevant_docs: Mapping[Any, Collection[Any]]

@@ -34,7 +34,7 @@ class MSEEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for each model's own setting.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     source_sentences: InitVar[Sequence[str]]
     target_sentences: Sequence[str]
     teacher_model: InitVar[Encoder | None] = None

@@ -35,7 +35,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for each model's own setting.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     dataframe: InitVar[Sequence[Mapping[str, str]]]
     teacher_model: InitVar[Encoder]
     combinations: Sequence[tuple[str, str]]

@@ -19,24 +19,11 @@ from likewise.similarity import Similarity, SimilarityFunction
 if TYPE_CHECKING:
     from likewise.types import Encoder
 
-TITLES = {
-    title.lower(): title
-    for title in (
-        "ClimateFEVER",
-        "DBPedia",
-        "FEVER",
-        "FiQA2018",
-        "HotpotQA",
-        "MSMARCO",
-        "NFCorpus",
-        "NQ",
-        "QuoraRetrieval",
-        "SCIDOCS",
-        "ArguAna",
-        "SciFact",
-        "Touche2020",
-    )
-}
+_TITLES = (
+    "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval", "SCIDOCS",
+    "ArguAna", "SciFact", "Touche2020",
+)  # fmt: skip
+TITLES = {title.lower(): title for title in _TITLES}
 _SHARED_SETTINGS = (
     *("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k"),
     *("show_progress_bar", "batch_size", "write_csv", "truncate_dim"),
@@ -75,7 +62,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         write_predictions: Whether to write what was found to files.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     dataset_names: Sequence[str] | None = None
     dataset_id: str = "sentence-transformers/NanoBEIR-en"
     mrr_at_k: Sequence[int] = (10,)

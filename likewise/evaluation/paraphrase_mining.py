@@ -40,7 +40,7 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     primary = "average_precision"
 
     def __init__(

@@ -48,7 +48,7 @@ class RerankingEvaluator(SentenceEvaluator):
         mrr_at_k: The older name of `at_k`.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     samples: Sequence[Mapping[str, Any]] | Mapping[Any, Mapping[str, Any]]
     at_k: int = 10
     name: str = ""

@@ -37,7 +37,7 @@ class TranslationEvaluator(SentenceEvaluator):
         truncate_dim: Cut embeddings to this many entries; None for the model's own setting.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     source_sentences: Sequence[str]
     target_sentences: Sequence[str]
     show_progress_bar: bool | None = False

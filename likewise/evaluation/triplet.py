@@ -52,7 +52,7 @@ class TripletEvaluator(SentenceEvaluator):
         main_distance_function: The older name of `main_similarity_function`.
     """
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
     anchors: Sequence[str]
     positives: Sequence[str]
     negatives: Sequence[str]

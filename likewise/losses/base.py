@@ -96,7 +96,7 @@ class Loss(nn.Module, ABC):
     model: Encoder
     config_keys: ClassVar[tuple[str, ...]] = ()
     """The attributes that the model card shows as this loss's arguments."""
-    family_name: ClassVar[str] = "SentenceTransformer"
+    model_type: ClassVar[str] = "SentenceTransformer"
     """The family of models it is for."""
     cites: ClassVar[str] = ""
     """The key of its paper in citations.bib."""

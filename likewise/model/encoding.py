@@ -116,7 +116,7 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
     elif precision != "float32" and len(embeddings):
         from likewise.precision import quantize_embeddings
 
-        found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[arg-type]
+        found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[call-overload]
     if to_tensor:
         return torch.as_tensor(found)
     if to_numpy:

@@ -6,7 +6,7 @@ import logging
 import os
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -46,8 +46,12 @@ class Model(nn.Sequential):
         ValueError: There is no prompt of that name.
     """
 
-    family_name: ClassVar[str]
-    """The class that stands for the family, for messages; losses, evaluators and trainers say which they are for."""
+    model_type: ClassVar[str]
+    """The class that stands for the family, in messages and folders; losses and evaluators say which they are for."""
+    model_card_data_class: ClassVar[Any]
+    """What the model card says is an object of this class."""
+    default_huggingface_organization: ClassVar[str | None] = None
+    """Where on the Hub a bare name is looked for first."""
     over_inputs: ClassVar[str] = "encode"
     """The method that runs the model over a list of inputs, which evaluators call."""
     default_prompts: ClassVar[Mapping[str, str]] = {}
@@ -90,13 +94,8 @@ class Model(nn.Sequential):
 
     # What a family writes
 
-    @abstractmethod
-    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-        """The weights of a model of this family that was saved to a folder, on the CPU, by their names here."""
-
-    @abstractmethod
-    def _new_card_data(self) -> Any:
-        """What the card of a model says of which nothing was said."""
+    stored_in: ClassVar[Callable[..., storage.StoredModel]]
+    """What a folder holds, by its path and whether its code is trusted."""
 
     @abstractmethod
     def _create_model_card(
@@ -113,12 +112,17 @@ class Model(nn.Sequential):
     def model_card_data(self) -> Any:
         """What the model card says about this model."""
         if self._model_card_data is None:
-            self._model_card_data = self._new_card_data()
+            self._model_card_data = self.model_card_data_class()
         return self._model_card_data
 
     @model_card_data.setter
     def model_card_data(self, value: Any) -> None:
         self._model_card_data = value
+
+    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
+        """The weights of a model of this family that was saved to a folder, on the CPU, by their names here."""
+        modules = self.stored_in(Path(folder), self.trust_remote_code).modules
+        return nn.Sequential(OrderedDict(modules)).state_dict()
 
     @classmethod
     def load(cls, input_path: str | os.PathLike[str]) -> Self:
@@ -177,6 +181,10 @@ class Model(nn.Sequential):
             logger.warning("`device=%r` is ignored: `device_map` says where the model goes.", str(device))
         for module in list(self)[1:]:
             module.to(self.device)
+
+    def clear_placement_cache(self) -> None:
+        """Put the modules behind the first beside it again, after hooks of accelerate, or modules, were added."""
+        self._place_behind_map(None)
 
     def _unify_dtype(self) -> None:
         """Modules behind the first take its dtype: a half-precision encoder has no use for a float32 head."""
@@ -526,7 +534,7 @@ class Model(nn.Sequential):
     def _settings(self) -> dict[str, Any]:
         """What config_sentence_transformers.json says, beside the versions."""
         return {
-            "model_type": self.family_name,
+            "model_type": self.model_type,
             "prompts": self.prompts,
             "default_prompt_name": self.default_prompt_name,
         }
@@ -565,15 +573,3 @@ class Model(nn.Sequential):
         """
         logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
         return self.push_to_hub(hub.with_organization(repo_id, organization), *args, **kwargs)
-
-
-def named_modules(modules: Sequence[nn.Module] | OrderedDict[str, nn.Module]) -> dict[str, nn.Module]:
-    """Modules by their names, which are their numbers where they have none.
-
-    Raises:
-        ValueError: There are none.
-    """
-    named = dict(modules) if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)}
-    if not named:
-        raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
-    return named

@@ -7,7 +7,7 @@ Nothing in a folder is run or followed outside of it: classes from elsewhere and
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,19 @@ class StoredModel:
     settings: dict[str, Any] = field(default_factory=dict)
     card: str | None = None
     card_plot: str | None = None
+
+    @classmethod
+    def of(cls, modules: Sequence[nn.Module] | Mapping[str, nn.Module] | None) -> StoredModel:
+        """A model made of modules, by their names, which are their numbers where they have none.
+
+        Raises:
+            ValueError: There are none.
+        """
+        if not modules:
+            raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
+        return cls(
+            dict(modules if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)})
+        )
 
 
 def load(

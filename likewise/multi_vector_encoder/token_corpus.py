@@ -70,7 +70,7 @@ class TokenCorpus:
             raise TypeError(
                 f"`documents` must be a list of texts, but is a text: {documents!r:.60}. Pass `[text]`."
             )
-        if getattr(model, "family_name", None) != "MultiVectorEncoder":
+        if getattr(model, "model_type", None) != "MultiVectorEncoder":
             raise TypeError(
                 f"A corpus of token embeddings takes a MultiVectorEncoder, but got {type(model).__name__}."
             )

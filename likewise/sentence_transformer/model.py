@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -18,12 +17,13 @@ from likewise.card import write_model_card
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
-from likewise.model.model import Model, named_modules
+from likewise.model.model import Model
 from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
 from likewise.modules.device import best_device as best_device
+from likewise.modules.find_folder import HUB_ORGANISATION
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
@@ -69,7 +69,10 @@ class SentenceTransformer(Model):
 
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
 
-    family_name = "SentenceTransformer"
+    model_type = "SentenceTransformer"
+    model_card_data_class = SentenceTransformerModelCardData
+    stored_in = staticmethod(storage.load)
+    default_huggingface_organization = HUB_ORGANISATION
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
 
     def __init__(
@@ -109,11 +112,12 @@ class SentenceTransformer(Model):
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         token = use_auth_token if token is None else token
         if model_name_or_path is None:
-            stored, folder = storage.StoredModel(named_modules(modules or [])), None
+            stored, folder = storage.StoredModel.of(modules), None
         else:
             folder = storage.find_folder(
-                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs
-            )
+                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs,
+                self.default_huggingface_organization,
+            )  # fmt: skip
             stored = storage.load(
                 folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend
             )
@@ -128,15 +132,6 @@ class SentenceTransformer(Model):
         self.model_card_data.register_model(self)
         self._unify_dtype()
         self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
-
-    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-        """The weights of a SentenceTransformer that was saved to a folder, on the CPU, by their names here."""
-        return nn.Sequential(
-            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
-        ).state_dict()
-
-    def _new_card_data(self) -> SentenceTransformerModelCardData:
-        return SentenceTransformerModelCardData()
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of what `encode` returns; None where no module says."""

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from likewise.card import write_model_card
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
-from likewise.model import storage as model_storage
-from likewise.model.model import Model, named_modules
+from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
+from likewise.model.storage import StoredModel
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
 from likewise.modules.find_folder import find_folder
@@ -69,7 +69,9 @@ class SparseEncoder(Model):
 
     SUPPORTED_SIMILARITY_FN_NAMES: ClassVar[tuple[str, ...]] = ("cosine", "dot", "euclidean", "manhattan")
 
-    family_name = "SparseEncoder"
+    model_type = "SparseEncoder"
+    model_card_data_class = SparseEncoderModelCardData
+    stored_in = staticmethod(storage.load)
     default_prompts: ClassVar[Mapping[str, str]] = {"query": "", "document": ""}
     default_huggingface_organization = storage.ORGANISATION
     _similarity_fn_name: str | None = None
@@ -103,7 +105,7 @@ class SparseEncoder(Model):
         if model_name_or_path is None:
             if not modules:
                 raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
-            stored = model_storage.StoredModel(named_modules(modules))
+            stored = StoredModel.of(modules)
         else:
             if modules is not None:
                 logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
@@ -113,7 +115,7 @@ class SparseEncoder(Model):
                 revision,
                 local_files_only,
                 token,
-                organisation=storage.ORGANISATION,
+                organisation=self.default_huggingface_organization,
             )
             for_tokenizer = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
             stored = storage.load(folder, trust_remote_code, model_kwargs, for_tokenizer, config_kwargs)
@@ -129,15 +131,6 @@ class SparseEncoder(Model):
         self.model_card_data.register_model(self)
         self._unify_dtype()
         self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
-
-    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-        """The weights of a SparseEncoder that was saved to a folder, on the CPU, by their names here."""
-        return nn.Sequential(
-            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
-        ).state_dict()
-
-    def _new_card_data(self) -> SparseEncoderModelCardData:
-        return SparseEncoderModelCardData()
 
     def get_embedding_dimension(self) -> int | None:
         """V, the size of what `encode` returns; None where no module says."""

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentence_transformers
+import torch
 from cross_common import reranker_folder
 from datasets import Dataset
 from sentence_transformers import CrossEncoder as Reference
 from small import small_model
 
+import likewise
 from likewise import (
     CrossEncoder,
     CrossEncoderTrainer,
@@ -96,6 +99,58 @@ def test_an_evaluator_of_the_other_family_is_refused(
         trainer("cross", cross, tmp_path, evaluator=DENSE_EVALUATOR)
     with pytest.raises(TypeError, match="evaluator CrossEncoderCorrelationEvaluator is for a CrossEncoder"):
         trainer("dense", dense, tmp_path, evaluator=[CROSS_EVALUATOR])
+
+
+def test_a_model_that_calls_itself_otherwise_is_measured_and_trained(
+    dense: SentenceTransformer, tmp_path: Path
+) -> None:
+    class Mine(SentenceTransformer):
+        model_type = "Mine"
+
+    mine = Mine(modules=list(dense), device="cpu")
+    assert DENSE_EVALUATOR(mine) == DENSE_EVALUATOR(dense)
+    assert trainer("dense", mine, tmp_path, evaluator=DENSE_EVALUATOR).model is mine
+    mine.save_pretrained(str(tmp_path / "mine"), create_model_card=False)
+    settings = (tmp_path / "mine" / "config_sentence_transformers.json").read_text(encoding="utf-8")
+    assert '"model_type": "Mine"' in settings
+
+
+@pytest.mark.parametrize(
+    "name", ["SentenceTransformer", "CrossEncoder", "SparseEncoder", "MultiVectorEncoder"]
+)
+def test_a_family_says_of_itself_what_the_references_does(name: str) -> None:
+    ours, theirs = (getattr(library, name) for library in (likewise, sentence_transformers))
+    assert ours.model_type == theirs.model_type == name
+    assert ours.default_huggingface_organization == theirs.default_huggingface_organization
+    assert ours.model_card_data_class.__name__ == theirs.model_card_data_class.__name__
+
+    class Mine(ours):  # type: ignore[misc, valid-type]
+        default_huggingface_organization = "mine"
+
+    for kind, places in (
+        (Mine, ["mine/none", "none"]),
+        (ours, [f"{ours.default_huggingface_organization}/none", "none"]),
+    ):
+        with pytest.raises(FileNotFoundError) as found:
+            kind("none")
+        looked_for = [place for place in (*places, "None/none") if f"{place}: " in str(found.value)]
+        assert looked_for == [place for place in places if place != "None/none"]
+
+
+def test_the_activation_that_nothing_was_said_of_is_the_references(
+    cross: CrossEncoder, tmp_path: Path
+) -> None:
+    for labels in (1, 3):
+        folder = reranker_folder(tmp_path / str(labels), num_labels=labels)
+        found = [kind(folder, device="cpu").get_default_activation_fn() for kind in (CrossEncoder, Reference)]
+        assert type(found[0]) is type(found[1])
+
+
+def test_modules_that_were_added_are_put_beside_the_first(dense: SentenceTransformer) -> None:
+    dense.append(torch.nn.Linear(2, 2, device="meta"))
+    with pytest.raises(NotImplementedError, match="meta"):  # torch's: it has no values to move
+        dense.clear_placement_cache()
+    del dense[-1]
 
 
 def test_each_trainer_says_what_it_is_for() -> None:

@@ -129,4 +129,4 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
         kl(batch(model, 2), TEACHER[:, :1])
     with pytest.raises(ValueError, match="either 2 margins or 3 scores, the positive's first; but got none"):
         losses.MultiVectorMarginMSELoss(model)(batch(model, 4))
-    assert CoSENTLoss.family_name != losses.MultiVectorMarginMSELoss.family_name
+    assert CoSENTLoss.model_type != losses.MultiVectorMarginMSELoss.model_type

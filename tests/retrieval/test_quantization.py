@@ -160,3 +160,22 @@ def test_ranges_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_arguments_have_the_references_names_order_and_defaults() -> None:
     assert parameters(quantize_embeddings) == parameters(util.quantize_embeddings)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "options", [{}, {"ranges": calibration_ranges(0.5 * ROWS)}, {"calibration_embeddings": 2 * ROWS}]
+)
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+@pytest.mark.filterwarnings("ignore:invalid value")  # the reference's
+def test_token_embeddings_of_texts_are_quantised_with_the_same_ranges(
+    precision: Any, options: dict[str, Any], kind: Any
+) -> None:
+    texts = [kind(ROWS[start:end]) for start, end in ((0, 60), (60, 60), (60, 61), (61, 150))]
+    found, expected = (
+        f(texts, precision, **options) for f in (quantize_embeddings, util.quantize_embeddings)
+    )
+    assert isinstance(found, list)
+    for one, other in zip(found, expected, strict=True):
+        assert_identical(one, other)
+    assert quantize_embeddings([], precision, **options) == []

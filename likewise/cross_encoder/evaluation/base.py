@@ -24,7 +24,7 @@ class PairEvaluator(SentenceEvaluator):
         show_progress_bar: For `predict`.
     """
 
-    family_name = "CrossEncoder"
+    model_type = "CrossEncoder"
     prompt_name: str | None = None
 
     def predict(self, model: CrossEncoder, pairs: Sequence[Any]) -> Array:

@@ -53,7 +53,7 @@ class Loss(nn.Module, ABC):
 
     takes: tuple[Columns, ...]
     """The shapes of data this loss takes, the usual one first."""
-    family_name: ClassVar[str] = "CrossEncoder"
+    model_type: ClassVar[str] = "CrossEncoder"
     """The family of models it is for."""
     cites: ClassVar[str] = ""
     """The key of its paper in citations.bib."""

@@ -30,7 +30,7 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
         ValueError: `truncate_dim` is given, or a score that depends on what is scored together.
     """
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
     corpus_chunk_size: int = 5000
     chunk_elements: int | None = None
 

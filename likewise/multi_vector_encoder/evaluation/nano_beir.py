@@ -20,7 +20,7 @@ class MultiVectorNanoBEIREvaluator(NanoBEIREvaluator):
         chunk_elements: About how many products of tokens to hold at a time; None for the usual number.
     """
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
     corpus_chunk_size: int = 5000
     chunk_elements: int | None = None
 

@@ -22,7 +22,7 @@ class MultiVectorRerankingEvaluator(RerankingEvaluator):
             model's own.
     """
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
     similarity_fct: Callable[..., Tensor] | None = None  # type: ignore[assignment]
     batch_size: int = 16
 

@@ -44,7 +44,7 @@ class MultiVectorDistillationEvaluator(SentenceEvaluator):
         ValueError: Numbers of texts and scores do not fit each other, or a temperature is not positive and finite.
     """
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
     primary = "spearman"
     queries: Sequence[Any]
     documents: Sequence[Any]

@@ -21,7 +21,7 @@ from likewise.multi_vector_encoder.model import SIMILARITIES
 class MultiVectorTripletEvaluator(TripletEvaluator):
     """TripletEvaluator by tokens, with the similarity functions maxsim and meanmaxsim; its arguments."""
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
 
     def __post_init__(self, main_distance_function: Any) -> None:
         refuse_truncate_dim(self.truncate_dim)

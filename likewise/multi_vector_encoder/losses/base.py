@@ -34,7 +34,7 @@ class Loss(AnyLoss):
         ValueError: The size is less than 1.
     """
 
-    family_name = "MultiVectorEncoder"
+    model_type = "MultiVectorEncoder"
 
     def __init__(self, model: Any, similarity_fct: Score, mini_batch_size: int | None = None) -> None:
         super().__init__(cast(Encoder, model))

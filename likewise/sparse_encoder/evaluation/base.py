@@ -62,7 +62,7 @@ class SparseEvaluator(SentenceEvaluator):
     It embeds with at most `max_active_dims` entries, and adds how sparse the embeddings were to the metrics and the csv file.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     max_active_dims: int | None = None
     in_place_of: ClassVar[str] = "truncate_dim"
     """The argument of the dense evaluator whose place `max_active_dims` has."""

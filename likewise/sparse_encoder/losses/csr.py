@@ -32,7 +32,7 @@ class CSRReconstructionLoss(nn.Module):
         beta: The weight of what dead latents rebuild.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
 
     def __init__(self, model: Any, beta: float = 1.0) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class CSRLoss(LossAround):
         ValueError: The model does not end with a SparseAutoEncoder.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
 
     def __init__(
         self, model: Any, loss: nn.Module | None = None, beta: float = 0.1, gamma: float = 1.0

@@ -29,7 +29,7 @@ class FlopsLoss(nn.Module):
         ValueError: `threshold` is below 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
 
     def __init__(
         self, model: Any, threshold: float | None = None, gather_across_devices: bool = False

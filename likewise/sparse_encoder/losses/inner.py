@@ -39,7 +39,7 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: As there.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -77,7 +77,7 @@ class SparseMarginMSELoss(MarginMSELoss):
         similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(self, model: Any, similarity_fct: Similarity = pairwise_dot_score) -> None:
@@ -96,7 +96,7 @@ class SparseDistillKLDivLoss(DistillKLDivLoss):
         teacher_temperature: Another one for the teacher; None for `temperature`.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -120,7 +120,7 @@ class SparseTripletLoss(TripletLoss):
         triplet_margin: How much farther the negative should be, > 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -142,7 +142,7 @@ class SparseCosineSimilarityLoss(CosineSimilarityLoss):
         cos_score_transformation: Applied to the cosines, (B,) -> (B,). Default: none.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -164,7 +164,7 @@ class SparseCoSENTLoss(CoSENTLoss):
         similarity_fct: Score of two aligned batches, (B, V), (B, V) -> (B,).
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(
@@ -183,7 +183,7 @@ class SparseAnglELoss(AnglELoss):
         scale: Multiplies the scores, > 0.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     forward = refuse_alone
 
     def __init__(self, model: Any, scale: float = 20.0) -> None:
@@ -194,7 +194,7 @@ class SparseAnglELoss(AnglELoss):
 class SparseMSELoss(MSELoss):
     """MSELoss: texts with the embeddings that they should have; it stands alone."""
 
-    family_name = FAMILY
+    model_type = FAMILY
 
 
 ONLY_INNER = (

@@ -46,7 +46,7 @@ class SpladeLoss(LossAround):
             text column, and `use_document_regularizer_only` is False.
     """
 
-    family_name = FAMILY
+    model_type = FAMILY
     cites = "formal2022distillationhardnegativesampling"
 
     def __init__(

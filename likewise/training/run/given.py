@@ -9,6 +9,7 @@ from torch import nn
 
 from likewise.model.placement import refuse_spread
 from likewise.training.run.arguments import BaseTrainingArguments
+from likewise.types import MODEL_TYPES
 
 
 def check_given(
@@ -44,8 +45,8 @@ def check_family(trainer: Any, given: Any, argument: str) -> None:
         TypeError: It is.
     """
     wanted = trainer.family.model_name
-    family = getattr(given, "family_name", None)
-    if family is not None and family != wanted:
+    family = getattr(given, "model_type", None)
+    if family in MODEL_TYPES and family != wanted:
         what = given.__name__ if isinstance(given, type) else type(given).__name__
         instead = f"load it as a {wanted}" if argument == "model" else f"choose one for a {wanted}"
         raise TypeError(
