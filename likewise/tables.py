@@ -121,9 +121,11 @@ def load_table(files: Sequence[Path]) -> Dataset:
         options = {"sep": "\t" if form == ".tsv" else ",", "keep_default_na": False, "na_values": [""]}
     try:
         return load_dataset(FORMATS[form], data_files=[*map(str, files)], split="train", **options)
-    except (DatasetGenerationError, ArrowInvalid) as error:
-        reason = str(error.__cause__ or error).splitlines()[0]
+    except (DatasetGenerationError, ArrowInvalid, ValueError, StopIteration) as error:
         name = files[0] if len(files) == 1 else files[0].parent
+        if isinstance(error, StopIteration) or "corresponds to no data" in str(error):
+            raise ValueError(f"{name} has no rows.") from error
+        reason = str(error.__cause__ or error).splitlines()[0]
         raise ValueError(f"{name} cannot be read: {reason}. Is it complete?") from error
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from likewise.card import environment, markdown, results, training_log
+from likewise.report.facts import duration
 
 if TYPE_CHECKING:
     from likewise.card.data import BaseModelCardData
@@ -199,7 +200,7 @@ def _resources(data: BaseModelCardData) -> list[str]:
     times = {"Training": seconds - data.evaluation_seconds}
     if data.evaluation_seconds:
         times |= {"Evaluation": data.evaluation_seconds, "Total": seconds}
-    lines = [f"- **{name}**: {environment.duration(value)}" for name, value in times.items()]
+    lines = [f"- **{name}**: {duration(value)}" for name, value in times.items()]
     return [*parts, "### Training Time\n" + "\n".join(lines)]
 
 

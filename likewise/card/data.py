@@ -106,6 +106,9 @@ class BaseModelCardData(ABC):
     # Found out by the library.
     base_model: str | None = field(default=None, init=False)
     base_model_revision: str | None = field(default=None, init=False)
+    start_folder: str | None = field(
+        default=None, init=False
+    )  # where the model was loaded from, for the report
     ir_model: bool | None = field(default=None, init=False)
     results: list[Result] = field(default_factory=list, init=False, repr=False)
     citations: dict[str, str] = field(
@@ -214,6 +217,7 @@ class BaseModelCardData(ABC):
             self.base_model = cached["name"].replace("--", "/")
             self.base_model_revision = cached["revision"] if revision in (None, "main") else revision
         elif Path(model_id).exists() or not HUB_NAME.fullmatch(str(model_id)):
+            self.start_folder = str(model_id)
             return False
         else:
             self.base_model, self.base_model_revision = str(model_id), revision

@@ -82,11 +82,3 @@ def emissions(callback: Any) -> dict[str, Any] | None:
         "ram_total_size": measured.ram_total_size,
     }
     return found | ({"hardware_used": measured.gpu_model} if measured.gpu_model else {})
-
-
-def duration(seconds: float) -> str:
-    """A length of time in words: "23.4 minutes"."""
-    for unit, size, limit in (("seconds", 1, 60), ("minutes", 60, 3600), ("hours", 3600, 86_400)):
-        if seconds < limit:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds / 86_400:.1f} days"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from likewise.cli import console
+from likewise.cli.evaluate import FIX
 from likewise.cli.read_texts import split_names
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def check(
     from likewise.cross_encoder.data_checks import holds_lists
     from likewise.cross_encoder.family import PAIRS
     from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
+    from likewise.tables import FORMATS, is_table
     from likewise.training.data import checks
     from likewise.training.data.columns import LABEL_COLUMNS
     from likewise.training.data.sources import Source
@@ -64,49 +66,54 @@ def check(
     rows = Source(data, columns=split_names(columns)).load()
     name = Path(data).name
     label = next((column for column in LABEL_COLUMNS if column in rows.column_names), None)
+    rows = _texts_and_label(rows, label)
     lists = [column for column in rows.column_names if column != label and holds_lists(rows, column, name)]
     texts = [column for column in rows.column_names if column != label and column not in lists]
     for column in texts:
         checks.check_texts(rows, column, name)
     console.say(f"{name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
-    counted = None if model is None else family_of(model)
+    counted, words = None if model is None else family_of(model), []
     if label is not None:
         for start, chunk in checks.chunks(rows, label, name):
             checks.refuse_missing(chunk, start, label, name, "no label")
-        _show_labels(rows, label)
+        words = sorted(rows.unique(label)) if isinstance(rows[0][label], str) else []
+        _show_labels(rows, label, words)
+        if words:
+            rows = Source(data, columns=rows.column_names, classes={label: words}).load()
     # Of pairs nothing is counted: what is cut of one depends on the other.
     counts = counted is not None and counted.trainer_class.family.output == "sentence_embedding"
-    found = symptoms(rows, texts, label, name, counted.model_class(model) if counted and counts else None)
+    read_by = counted.model_class(model) if counted and counts else None
+    found = symptoms(rows, texts, label, name, read_by, FIX)
     if evaluation is not None:
         others = Source(evaluation, columns=split_names(columns)).load()
-        found += overlaps(
-            {"": rows},
-            {Path(evaluation).name: others},
-            dict.fromkeys(("train ", f"eval {Path(evaluation).name}"), texts),
-        )
+        other = Path(evaluation).name
+        found += overlaps({"": rows}, {other: others}, dict.fromkeys(("train ", f"eval {other}"), texts))
     for warning in found:
         console.say(warning, style="bold")
+    if any("`dataset." in warning or "dataset.to_pandas" in warning for warning in found):
+        known = is_table(Path(data))
+        file = f'"{FORMATS[Path(data).suffix]}", data_files="{data}"' if known else f'"{data}"'
+        console.say(f'`dataset` is `load_dataset({file}, split="train")`, of the library datasets.')
     fits, refusals = ([], {}) if lists else _verdicts(_declared(SENTENCE_TRANSFORMER), rows, TEXTS)
     for_pairs, refused_pairs = _verdicts(_declared(CROSS_ENCODER), rows, PAIRS)
     for title, some in (("start with", fits), ("start with, for a cross-encoder", for_pairs)):
-        if first := _to_start_with(some, rows, label):
+        if first := _to_start_with(some, rows, label, bool(words)):
             console.say(title, style="bold")
             console.table(first)
     if not every:
-        number = len(fits) + len(for_pairs)
-        console.say(f"{number} losses fit: `--all` lists them, and says why the others do not.")
-        return
+        told = "`--all` lists them, and says why the others do not."
+        return console.say(f"{len(fits) + len(for_pairs)} losses fit: {told}")
     for title, some in (("fits", fits), ("fits, for a cross-encoder", for_pairs)):
         if some:
             console.say(title, style="bold")
             console.table(some)
-    for reason, refused in (
-        refused_pairs if lists else refusals
-    ).items():  # none but those over pairs take lists
+    refusals = refused_pairs if lists else refusals  # none but those over pairs take lists
+    for reason, refused in refusals.items():
         console.say(f"does not fit: {reason}", style="bold")
         console.table(refused)
 
 
+NUMBERS = ("int", "uint", "float", "bool", "double", "date", "time", "duration")  # kinds of cells
 IN_BATCH = "batches of 64 or more (other rows are the negatives), batch_sampler: no_duplicates"
 START = {  # by use; of those that fit the first two, each with its reason and what batches it wants
     "MultipleNegativesRankingLoss": ("the usual one for texts that belong together", IN_BATCH),
@@ -125,7 +132,7 @@ START = {  # by use; of those that fit the first two, each with its reason and w
 }  # fmt: skip
 
 
-def _to_start_with(fits: Rows, rows: Dataset, label: str | None) -> list[tuple[str, str, str]]:
+def _to_start_with(fits: Rows, rows: Dataset, label: str | None, words: bool) -> list[tuple[str, str, str]]:
     """One or two of the losses that fit, each with the reason and its batches."""
     names = [name for name, _ in fits]
     values = set() if label is None else {str(value) for value in rows[label][:1000]}
@@ -133,12 +140,13 @@ def _to_start_with(fits: Rows, rows: Dataset, label: str | None) -> list[tuple[s
     wrong = set() if classes and len(values) > 2 else {"SoftmaxLoss", "CrossEntropyLoss"}
     if classes and len(values) > 2:
         wrong = {"OnlineContrastiveLoss", "BinaryCrossEntropyLoss"}
+    wrong |= {"CoSENTLoss", "CosineSimilarityLoss", "MSELoss"} if words else set()
     chosen = [name for name in START if name in names and name not in wrong]
     return [(name, *START[name]) for name in chosen or names][:2] if chosen else []
 
 
-def _show_labels(rows: Dataset, label: str) -> None:
-    """A bar for each label, or for each range of labels."""
+def _show_labels(rows: Dataset, label: str, words: Sequence[str]) -> None:
+    """A bar for each label, or for each range of labels; what to do where they are words."""
     from likewise.training.data.symptoms import MOST_ROWS, label_histogram
 
     counts = label_histogram(rows[label][:MOST_ROWS])
@@ -146,6 +154,24 @@ def _show_labels(rows: Dataset, label: str) -> None:
     console.table(
         [(f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts]
     )
+    if len(words) > len(counts):
+        console.say(f"  and {len(words) - len(counts)} others, each in fewer rows")
+    if words:
+        some = f"{', '.join(words[:4])}{', ...' if len(words) > 4 else ''}"
+        console.say(
+            f"Losses want numbers for words; in a recipe: `classes: {{{label}: [{some}]}}`", style="bold"
+        )
+
+
+def _texts_and_label(rows: Dataset, label: str | None) -> Dataset:
+    """The rows without columns of numbers, truths and times, of which it is told how to leave them out."""
+    kinds = {column: str(getattr(kind, "dtype", "list")) for column, kind in (rows.features or {}).items()}
+    others = [column for column, kind in kinds.items() if column != label and kind.startswith(NUMBERS)]
+    kept = [column for column in rows.column_names if column not in others]
+    if others:
+        fix = f"`--columns {','.join(kept)}`, in a recipe `columns`"
+        console.say(f"Left aside, for it is no text: {', '.join(others)}. For good: {fix}.", style="bold")
+    return rows.select_columns(kept)
 
 
 def _declared(family: ModelFamily) -> dict[str, Any]:

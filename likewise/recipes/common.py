@@ -103,16 +103,16 @@ def captions(data: Path | None, rows: int, names: Sequence[str] = ("caption1", "
     return read(data, "pairs/flickr30k-captions/en-train.parquet", hub, columns, where=where, rows=rows)
 
 
-def questions(data: Path | None, rows: int) -> Dataset:
-    """So many questions, each with the sentence that answers it, of articles that `question_search` does not know (SQuAD)."""
+def questions(data: Path | None, rows: int | None) -> Dataset:
+    """So many questions (None for all, in their order), each with the sentence that answers it, of articles that `question_search` does not know (SQuAD)."""
     hub = ("sentence-transformers/squad", "", "train[5000:]")
     columns = {"question": "question", "sentence": "sentence"}
     others = {"question": "question", "sentence": "answer"}
     return read(data, "pairs/squad-nqg/nqg-test.parquet", hub, columns, others, rows=rows)
 
 
-def question_search(data: Path | None, rows: int) -> InformationRetrievalEvaluator:
-    """So many held-out questions, each to find the sentence that answers it among those of all of them (SQuAD)."""
+def question_search(data: Path | None, rows: int | None) -> InformationRetrievalEvaluator:
+    """So many held-out questions (None for all), each to find the sentence that answers it among those of all of them (SQuAD)."""
     hub = ("sentence-transformers/squad", "", "train[:5000]")
     columns = {"question": "question", "sentence": "sentence"}
     others = {"question": "question", "sentence": "answer"}

@@ -1,9 +1,10 @@
 """TSDAE: a decoder restores a damaged sentence from nothing but its embedding. No labels, no pairs.
 
     command   likewise train tsdae --data ../data
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    hardware  2 cores (AVX-512), one thread, a dozen other processes beside it
+    minutes   3 of processor time, 7 on the clock there
+    score     STS benchmark's Spearman: 0.8203 before, 0.7874 after: -0.0329 (95 %: -0.0407 to -0.0255): it harms a model that has learnt
+              from pairs, and is for one that has not
 
 Of each sentence (captions of images) more than half of the words are left out; the model embeds what remains, and a decoder, which
 shares its weights, has to write the whole sentence from that.
@@ -24,7 +25,7 @@ from likewise.recipes.common import before_and_after, captions, measure, parser,
 
 def main() -> None:
     """Train, and print the score before and after."""
-    options_of = parser(__doc__, rows=480)
+    options_of = parser(__doc__, rows=960)
     options_of.add_argument("--learning-rate", type=float, default=3e-5)
     options = options_of.parse_args()
 

@@ -35,7 +35,7 @@ def page(told: Mapping[str, Any]) -> str:
     """The page; whatever is left out of `told` is left out of it.
 
     Args:
-        told: `title`; `facts` and `plan`, pairs of a title and what it says; `history`, the rows of the trainer's log;
+        told: `title`; `start`, the name or folder of the model that it was; `facts` and `plan`, pairs of a title and what it says; `history`, the rows of the trainer's log;
             `best_step`; `measured`, as rows of `name`, `metric`, `before`, `after`, `difference` and `p`; `sample`, what
             `compared` gives; `warnings`; `usage`, code.
     """

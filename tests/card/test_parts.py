@@ -20,6 +20,7 @@ from likewise.card import data_sets, environment, examples, markdown, training_l
 from likewise.card.body import body
 from likewise.card.results import result_of, sections
 from likewise.evaluation import InformationRetrievalEvaluator, TripletEvaluator
+from likewise.report.facts import duration
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,7 @@ def test_versions_and_hardware_are_named() -> None:
     ("seconds", "text"), [(5, "5.0 seconds"), (90, "1.5 minutes"), (5400, "1.5 hours"), (129_600, "1.5 days")]
 )
 def test_times_are_told_in_words(seconds: float, text: str) -> None:
-    assert environment.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize("is_over", [False, True], ids=["under way", "over"])

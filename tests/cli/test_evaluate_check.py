@@ -145,12 +145,56 @@ def test_check_looks_at_the_labels_too(run: Callable[..., Any]) -> None:
     assert re.search("CosineSimilarityLoss +takes one number per row: from -1 to 1", refusals)
 
 
-def test_check_says_how_labels_become_numbers_and_names_the_reason_once(run: Callable[..., Any]) -> None:
-    Path("named.csv").write_text("text,label\nx y,red\np q,blue\n")
-    output = run("check", "named.csv", "--all").stdout
-    assert output.count("not numbers (row 0: 'red')") == 1
-    assert "class_encode_column('label')" in output
-    assert re.search(r"BatchHardTripletLoss +takes one whole number \(the class\) per row", output)
+def test_check_takes_words_for_classes_and_says_how_they_become_numbers(run: Callable[..., Any]) -> None:
+    words = [f"class {n:02}" for n in range(12) for _ in range(n + 1)]
+    Path("named.csv").write_text("text,label\n" + "".join(f"x {i},{word}\n" for i, word in enumerate(words)))
+    lines = run("check", "named.csv", "--all").stdout.splitlines()
+    assert lines[1].split() == ["label", "class", "11", "12", "#" * 30]  # the most frequent first
+    assert lines[11] == "  and 2 others, each in fewer rows"
+    assert lines[12].endswith(
+        "in a recipe: `classes: {label: [class 00, class 01, class 02, class 03, ...]}`"
+    )
+    assert lines[13:15] == ["start with", lines[14]]
+    assert lines[14].startswith("  BatchAllTripletLoss")
+
+
+def test_grades_are_not_recommended_for_words(run: Callable[..., Any]) -> None:
+    rows = "".join(f"x {i},y {i},{('yes', 'no', 'maybe')[i % 3]}\n" for i in range(9))
+    Path("nli.csv").write_text(f"a,b,label\n{rows}")
+    output = run("check", "nli.csv").stdout
+    assert "`classes: {label: [maybe, no, yes]}`" in output
+    assert "  SoftmaxLoss  for classes of pairs" in output
+    assert "  CrossEntropyLoss  for classes of pairs" in output
+    assert "CoSENTLoss" not in output
+
+
+def test_check_leaves_numbers_aside_and_shows_what_to_type(run: Callable[..., Any]) -> None:
+    Path("ids.csv").write_text("id,question,answer,votes\n1,how is this?,so,0.5\n2,what?,that,1.5\n")
+    output = run("check", "ids.csv").stdout
+    assert output.startswith(
+        "Left aside, for it is no text: id, votes. For good: `--columns question,answer`"
+    )
+    assert "MultipleNegativesRankingLoss" in output
+    assert run("check", "ids.csv", "--columns", "question,answer").stdout.startswith("ids.csv: 2 rows")
+
+
+def test_check_says_what_the_dataset_of_its_fixes_is(run: Callable[..., Any]) -> None:
+    Path("twice.csv").write_text("a,b\n" + "".join(f"x {i % 20},y {i % 20}\n" for i in range(40)))
+    output = run("check", "twice.csv").stdout
+    assert "50.0% of the rows of twice.csv are there already" in output
+    assert '`dataset` is `load_dataset("csv", data_files="twice.csv", split="train")`' in output
+
+
+def test_what_holds_no_rows_is_refused_in_a_sentence(refused: Callable[..., str], model_folder: str) -> None:
+    message = refused("check", model_folder)
+    assert message.endswith("holds no rows that can be read: is it the folder of a model? Name a table.")
+    for name in ("header.csv", "header.tsv", "blank.jsonl"):
+        Path(name).write_text(
+            "\n" if name == "blank.jsonl" else "a,b\n".replace(",", "\t" if "tsv" in name else ",")
+        )
+        assert refused("check", name) == f"{name} has no rows."
+    Path("empty.jsonl").touch()
+    assert "empty.jsonl has no rows." in refused("check", "empty.jsonl")
 
 
 def test_check_numbers_columns_of_one_role(run: Callable[..., Any]) -> None:
@@ -167,7 +211,7 @@ def test_check_warns_of_a_column_that_is_metadata(run: Callable[..., Any]) -> No
     output = " ".join(result.output.split())
     assert output.count("Column 'source' of") == 1  # not once more for each loss
     assert output.count("Column 'source' of faq.csv has 2 different values in 30 rows ('wiki', 'mail')") == 1
-    assert "`dataset.remove_columns('source')`" in output
+    assert "leave it out: name the others with `--columns`." in output
     assert "Column 'answer'" not in output
 
 

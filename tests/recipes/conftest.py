@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import random
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import pytest
 from datasets import Dataset
 from small import sentences, small_model_folder
 
+from likewise import CrossEncoder
 from likewise.recipes.catalogue import FOLDER
 
 
@@ -22,10 +22,10 @@ def write(path: Path, **columns: list[Any]) -> None:
     Dataset.from_dict(columns).to_parquet(path)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that the recipes read, small."""
-    rng, folder = random.Random(0), tmp_path / "data"
+    rng, folder = random.Random(0), tmp_path_factory.mktemp("data")
     texts = sentences(400, seed=1)
     for language in ("en", "de", "fr", "zh"):
         path = folder / f"sts/stsb-multi/{language}-test.parquet"
@@ -71,35 +71,48 @@ def data(tmp_path: Path) -> Path:
         path = folder / f"reranking/trec-qa/{name}.parquet"
         queries = [part[row // 4] for row in range(32)]
         write(path, query=queries, answer=part[8:40], label=[int(row % 4 == 1) for row in range(32)])
-    beir(folder / "retrieval/scifact", documents=texts[:60], queries=texts[60:90], num_train=20)
     return folder
 
 
-def beir(folder: Path, documents: list[str], queries: list[str], num_train: int) -> None:
-    """A folder in BEIR layout, query i about document i; the first queries are for training."""
-    (folder / "qrels").mkdir(parents=True)
-    for name, part in (("corpus", documents), ("queries", queries)):
-        lines = [json.dumps({"_id": f"{name[0]}{i}", "text": text}) for i, text in enumerate(part)]
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    for split, rows in (("train", range(num_train)), ("test", range(num_train, len(queries)))):
-        lines = ["query-id\tcorpus-id\tscore", *(f"q{i}\tc{i}\t1" for i in rows)]
-        (folder / f"qrels/{split}.tsv").write_text("\n".join(lines) + "\n")
-
-
 @pytest.fixture
-def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a script with a small random teacher, and returns its module and where it saved the model."""
-    teacher = small_model_folder(tmp_path / "teacher")
+def script_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
+    """A recipe that is a script, as a module."""
 
-    monkeypatch.chdir(tmp_path)
-
-    def start(name: str, *options: str, saves: bool = True, flag: str | None = None) -> tuple[Any, Path]:
+    def loaded(name: str) -> Any:
         spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
         assert spec is not None
         assert spec.loader is not None
         script = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, script)
+        monkeypatch.setitem(sys.modules, name, script)  # where its dataclasses look for it
         spec.loader.exec_module(script)
+        return script
+
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small random model."""
+    return small_model_folder(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture(scope="session")
+def small_reranker(tmp_path_factory: pytest.TempPathFactory, teacher: str) -> str:
+    """A small random cross-encoder."""
+    folder = str(tmp_path_factory.mktemp("reranker"))
+    CrossEncoder(teacher, num_labels=1, device="cpu").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def run(
+    data: Path, teacher: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script_of: Callable[[str], Any]
+) -> Callable[..., Any]:
+    """Runs a script with a small random teacher, and returns its module and where it saved the model."""
+    monkeypatch.chdir(tmp_path)
+
+    def start(name: str, *options: str, saves: bool = True, flag: str | None = None) -> tuple[Any, Path]:
+        script = script_of(name)
         out = tmp_path / "out"
         out_option = ["--out", str(out)] if saves else []
         own = [*out_option, flag or ("--teacher" if saves else "--model"), teacher]

@@ -12,7 +12,7 @@ from small import small_model_folder
 from typer.testing import CliRunner
 
 from likewise.cli import app
-from likewise.recipes.catalogue import FOLDER, find_recipe, listed_recipes
+from likewise.recipes.catalogue import FOLDER, ListedRecipe, find_recipe, listed_recipes, page
 
 RECIPES = listed_recipes()
 YAML = [name for name, recipe in RECIPES.items() if recipe.path.suffix == ".yaml"]
@@ -37,6 +37,45 @@ def test_each_header_says_command_hardware_minutes_and_score(name: str) -> None:
     assert float(recipe.minutes) > 0 if recipe.minutes != "?" else UNMEASURED in header
     assert 10 < len(recipe.title) <= 120
     assert "TODO" not in recipe.text
+
+
+def test_the_page_of_the_documentation_says_what_the_headers_say() -> None:
+    written = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
+    assert written == page(), "write it anew: python -m likewise.recipes.catalogue > docs/recipes.md"
+    for name, recipe in RECIPES.items():
+        section = written.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert recipe.title in section
+        for run in recipe.runs:
+            assert f"`{run['command'].splitlines()[0]}`" in section
+            assert run["score"] in section
+
+
+def test_a_header_is_read_field_by_field(tmp_path: Path) -> None:
+    text = """# Two trainings, one after the other.
+#
+#   command   likewise train one --data ../data
+#             likewise train two --data ../data
+#   hardware  a core
+#   minutes   about 3 of processor time
+#   score     0.1 before,
+#             0.2 after
+#
+#   command   likewise train two
+#   score     0.3
+#
+# command, as a word of a sentence.
+"""
+    recipe = ListedRecipe("two", tmp_path / "two.yaml", text)
+    assert recipe.runs == [
+        {
+            "command": "likewise train one --data ../data\nlikewise train two --data ../data",
+            "hardware": "a core",
+            "minutes": "about 3 of processor time",
+            "score": "0.1 before, 0.2 after",
+        },
+        {"command": "likewise train two", "score": "0.3"},
+    ]
+    assert recipe.minutes == "3"
 
 
 def test_the_list_has_a_line_for_each_recipe_with_its_minutes(likewise: Callable[..., Any]) -> None:
@@ -85,13 +124,18 @@ def test_every_recipe_is_in_the_wheel() -> None:
     assert (FOLDER / "__init__.py").is_file()  # a package, so that its scripts come along
 
 
+@pytest.fixture(scope="session")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A small random model with as many entries as the recipes' losses ask for."""
+    return small_model_folder(tmp_path_factory.mktemp("wide"), hidden_size=384, intermediate_size=32)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", YAML)
 def test_each_recipe_in_yaml_runs_to_its_end(
-    name: str, data: Path, tmp_path: Path, likewise: Callable[..., Any]
+    name: str, data: Path, wide_model: str, tmp_path: Path, likewise: Callable[..., Any]
 ) -> None:
-    model = small_model_folder(tmp_path / "model", hidden_size=384, intermediate_size=32)
-    result = likewise("train", name, "--data", data, "--model", model)
+    result = likewise("train", name, "--data", data, "--model", wide_model)
     assert result.exit_code == 0, result.output
     table = result.stdout.partition("measured with")[2].splitlines()
     assert table[0].split()[:4] == ["metric", "before", "after", "change"]

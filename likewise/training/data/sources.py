@@ -104,6 +104,7 @@ class Source:
 
     def _read(self) -> Dataset:
         from datasets import load_dataset
+        from datasets.exceptions import DatasetGenerationError
 
         shards = sorted(Path(self.source).expanduser().glob("*.parquet"))
         if files := [self.file] if self.file is not None else shards:
@@ -114,6 +115,10 @@ class Source:
             raise FileNotFoundError(
                 f"There is no file {self.source}, and no such data set could be had from the Hub ({error}). Check the "
                 f"spelling; files end in {', '.join(FORMATS)}."
+            ) from error
+        except DatasetGenerationError as error:
+            raise ValueError(
+                f"{self.source} holds no rows that can be read: is it the folder of a model? Name a table."
             ) from error
 
     def _matching(self, rows: Dataset) -> Dataset:

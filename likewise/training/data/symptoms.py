@@ -179,6 +179,7 @@ def label_histogram(values: Sequence[Any]) -> list[tuple[str, int]]:
         return []
     different, counts = np.unique(np.asarray(values), return_counts=True)
     if len(different) <= 2 * BINS or different.dtype.kind not in "iuf":
-        return [(str(value), int(count)) for value, count in zip(different, counts, strict=True)][: 2 * BINS]
+        found = [(str(value), int(count)) for value, count in zip(different, counts, strict=True)]
+        return found if len(found) <= 2 * BINS else sorted(found, key=lambda row: -row[1])[: 2 * BINS]
     counts, edges = np.histogram(np.asarray(values), BINS)
     return [(f"{a:.3g} to {b:.3g}", int(n)) for a, b, n in zip(edges, edges[1:], counts, strict=False)]

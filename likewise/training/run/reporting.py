@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import torch
 
-from likewise.card.environment import duration
 from likewise.card.write import NO_MODEL_ID
 from likewise.engine.modes import eval_mode
 from likewise.processes import get_rank
 from likewise.report import page
+from likewise.report.facts import facts_of, memory
 from likewise.training.data.data_set_plan import TrainingPlan
 from likewise.training.data.loading import by_name
 from likewise.training.data.reader import seeded
@@ -80,7 +79,8 @@ class RunReport(logging.Handler):
         try:
             state = self.trainer.state
             self.told |= {"history": state.log_history, "facts": facts_of(state.log_history) + memory()}
-            self.told["best_step"] = self.trainer.model.model_card_data.best_model_step
+            card = self.trainer.model.model_card_data
+            self.told |= {"best_step": card.best_model_step, "start": card.base_model or card.start_folder}
             self._compare()
             self.write()
         except Exception as error:
@@ -134,33 +134,3 @@ def describe(model: Any, folder: str) -> dict[str, Any]:
     """What a report tells of a model: its title, and the code that loads it from a folder."""
     card = model.model_card_data
     return {"title": f"Report: {card.title()}", "usage": card.usage(model).replace(NO_MODEL_ID, folder)}
-
-
-def facts_of(history: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """Time, speed, padding and truncation, in words, from the trainer's log."""
-
-    def values(key: str) -> list[float]:
-        return [float(row[key]) for row in history if key in row]
-
-    facts = [("training time", duration(seconds)) for seconds in values("train_runtime")[-1:]]
-    facts += [("rows a second", f"{rate:,.1f}") for rate in values("train_samples_per_second")[-1:]]
-    if speeds := values("tokens_per_second"):
-        facts.append(("tokens a second", f"{sum(speeds) / len(speeds):,.0f}"))
-    if shares := values("padding_avoided"):
-        facts.append(("padding avoided", f"{sum(shares) / len(shares):.0%}"))
-    facts += [("texts cut at the limit", f"{share:.1%}") for share in values("truncated_share")[-1:]]
-    return facts
-
-
-def memory() -> list[tuple[str, str]]:
-    """The most memory that this process has had so far, and that of its GPU."""
-    found = []
-    if sys.platform != "win32":
-        import resource
-
-        unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        found.append(("most memory", f"{peak / 2**30:.1f} GiB"))
-    if torch.cuda.is_available():
-        found.append(("most GPU memory", f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"))
-    return found
