@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 import sys
 from collections.abc import Callable
@@ -71,7 +72,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = folder / f"reranking/trec-qa/{name}.parquet"
         queries = [part[row // 4] for row in range(32)]
         write(path, query=queries, answer=part[8:40], label=[int(row % 4 == 1) for row in range(32)])
+    beir(folder / "retrieval/scifact", documents=texts[:60], queries=texts[60:90], num_train=20)
     return folder
+
+
+def beir(folder: Path, documents: list[str], queries: list[str], num_train: int) -> None:
+    """A folder in BEIR layout, query i about document i; the first queries are for training."""
+    (folder / "qrels").mkdir(parents=True)
+    for name, part in (("corpus", documents), ("queries", queries)):
+        lines = [json.dumps({"_id": f"{name[0]}{i}", "text": text}) for i, text in enumerate(part)]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    for split, rows in (("train", range(num_train)), ("test", range(num_train, len(queries)))):
+        lines = ["query-id\tcorpus-id\tscore", *(f"q{i}\tc{i}\t1" for i in rows)]
+        (folder / f"qrels/{split}.tsv").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
