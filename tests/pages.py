@@ -14,14 +14,17 @@ import contextlib
 import doctest
 import io
 import logging
+import multiprocessing
 import os
 import re
 import runpy
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +33,7 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r'^( *)```(\w*)(?: title="([^"]+)")?\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
+BERT = "transformers.models.bert.modeling_bert"
 ANYTHING = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -122,6 +126,40 @@ def commands(session: str) -> Iterator[tuple[str, str]]:
         yield command, expected
 
 
+@cache
+def preloaded() -> Any:
+    """Where processes are forked from one that has imported all and done nothing, since imports take longer than what they run."""
+    context = multiprocessing.get_context("forkserver")
+    names = ("sentence_transformer.trainer", "sentence_transformer.model", "losses", "evaluation")
+    context.set_forkserver_preload([f"likewise.{name}" for name in names] + [BERT, "datasets"])
+    return context
+
+
+def in_processes(number: int, script: str) -> str:
+    """A script in so many processes, each with what torchrun says to it; what they print."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [
+        preloaded().Process(target=run_as_rank, args=(rank, number, port, script)) for rank in range(number)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join()
+    said = "".join(Path(f"{script}.{rank}").read_text(encoding="utf-8") for rank in range(number))
+    assert all(rank.exitcode == 0 for rank in ranks), said
+    return said
+
+
+def run_as_rank(rank: int, number: int, port: int, script: str) -> None:
+    """In one of them, run the script."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(number)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    with open(f"{script}.{rank}", "w", encoding="utf-8") as said, contextlib.redirect_stdout(said):
+        runpy.run_path(str(Path(script).resolve()), run_name="__main__")
+
+
 def run_command(command: str, where: str) -> str:
     """Do what a command does, as far as it can be done here, and return what it prints.
 
@@ -137,13 +175,16 @@ def run_command(command: str, where: str) -> str:
 
             result = CliRunner().invoke(app, rest)
             return str(result.output if result.exit_code else result.stdout)
+        if program == "torchrun":
+            return in_processes(int(rest[0].removeprefix("--nproc_per_node=")), rest[1])
         if program == "python" and rest[0].endswith(".py"):
-            with heard() as stream, patch.object(sys, "argv", rest):
+            of_pools = patch("torch.multiprocessing.get_context", lambda _: preloaded())
+            with heard() as stream, patch.object(sys, "argv", rest), of_pools:
                 runpy.run_path(str(Path(rest[0]).resolve()), run_name="__main__")
             return stream.getvalue()
         if "getsitepackages" in command:
             return ""  # it changes the environment that all tests run in; tests/test_alias.py does it in one of its own
-        if program in ("python", "torchrun"):
+        if program == "python":
             full = [str(Path(sys.executable).parent / program), *rest]
             return subprocess.run(full, check=True, capture_output=True, text=True).stdout
     if program == "pip":

@@ -236,9 +236,8 @@ def average_precision(scores: Array, labels: Array) -> float:
 
 def matthews_correlation(predicted: Array, labels: Array) -> float:
     """Correlation of (N,) predictions with (N,) labels, both 0 or 1: from -1 to 1; 0 if one of them is constant."""
-    from sklearn.metrics import matthews_corrcoef
-
-    return float(matthews_corrcoef(labels > 0, predicted > 0))
+    found = pearson((labels > 0).astype(float), (predicted > 0).astype(float))
+    return 0.0 if np.isnan(found) else found
 
 
 def pearson(x: Array, y: Array) -> float:

@@ -1,9 +1,10 @@
 """The blog's first script: one data set of triplets, one loss, an evaluator before and after.
 
-    command   likewise train blog_one_data_set --data ../data --rows 640
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    command   likewise train blog_one_data_set --data ../data --rows 960
+    hardware  2 cores (AVX-512), one thread, a dozen other processes beside it
+    minutes   1.3 of processor time, 4 on the clock there
+    score     triplet accuracy on the development part: 0.9353 before, 0.9353 after: 960 triplets change nothing for this model; on the
+              test part 0.9590 after
 
 As it is written there for the reference, with another import line; what was added is what reads files, so that it runs
 without the Hub too. Without `--data` it reads 100,000 triplets of AllNLI and starts from microsoft/mpnet-base, for which the blog

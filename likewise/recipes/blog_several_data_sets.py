@@ -1,9 +1,9 @@
 """The blog's second script: several data sets of four forms, a loss for each, in one training.
 
     command   likewise train blog_several_data_sets --data ../data --rows 96
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    hardware  2 cores (AVX-512), one thread, a dozen other processes beside it
+    minutes   1.2 of processor time, 3 on the clock there
+    score     STS benchmark's Spearman: 0.8203 before and after, -0.0000 (95 %: -0.0013 to +0.0012): 18 steps change nothing
 
 As it is written there for the reference, with another import line; what is read from files is the part that was added. Without
 `--data` it reads 10,000 rows of each of AllNLI (pairs, classes, scores, triplets), the STS benchmark, Quora and Natural Questions,

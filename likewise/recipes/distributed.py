@@ -1,9 +1,10 @@
 """Distributed training: two processes train one model, each on half of every batch, and see each other's negatives.
 
     command   likewise train distributed --data ../data
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    hardware  2 cores (AVX-512), one thread in each of two processes, a dozen others beside them
+    minutes   1.1 of processor time, 2 on the clock there
+    score     nDCG@10 of 300 held-out questions: 0.9416 before, 0.9400 after: -0.0017 (95 %: -0.0043 to +0.0003): captions teach nothing
+              about questions, and what is shown is that both processes train one model
 
 Nothing in the training says that there are several: `torchrun --nproc-per-node 2 SCRIPT` starts the script as often, and the trainer
 does the rest. Started by itself, as above, the script calls torchrun for itself. `gather_across_devices` lets each process take

@@ -137,11 +137,16 @@ def test_a_run_with_a_limit_of_time_ends_there(
     assert max(row["Step"] for row in logs) < 1500
 
 
+@pytest.fixture(scope="session")
+def few_functions() -> list[Any]:
+    """The first few functions of the standard library, all of which is read for them."""
+    return list(standard_library()[:40])
+
+
 @pytest.fixture
-def small_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_library(few_functions: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The first few functions of the standard library stand for all."""
-    few = standard_library()[:40]
-    monkeypatch.setattr("likewise.recipes.quickstart.harvest.standard_library", lambda: few)
+    monkeypatch.setattr("likewise.recipes.quickstart.harvest.standard_library", lambda: few_functions)
 
 
 def test_the_quickstart_leaves_nothing_of_the_held_out_library_in_training(
