@@ -160,6 +160,10 @@ class Model(nn.Sequential):
     def _target_device(self) -> torch.device:  # the older name, which other packages still use
         return self.device
 
+    @_target_device.setter
+    def _target_device(self, device: str | torch.device) -> None:
+        self.to(device)
+
     def to(self, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """Move the model to a device, or convert it to a type, as torch's method of this name does.
 

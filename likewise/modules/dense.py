@@ -30,14 +30,8 @@ class Dense(Module):
     """
 
     config_keys = (
-        "in_features",
-        "out_features",
-        "bias",
-        "activation_function",
-        "module_input_name",
-        "module_output_name",
-        "use_residual",
-    )
+        "in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name", "use_residual",
+    )  # fmt: skip
 
     def __init__(
         self,
