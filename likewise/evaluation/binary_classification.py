@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
@@ -111,8 +112,10 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
             first, second = self.embed_columns(model, self.sentences1, self.sentences2)
             return first, second
         (distinct,) = self.embed_columns(model, list(places))
-        rows = [[places[text] for text in column] for column in (self.sentences1, self.sentences2)]
-        return distinct[rows[0]], distinct[rows[1]]
+        rows = [
+            torch.tensor([places[text] for text in column]) for column in (self.sentences1, self.sentences2)
+        ]
+        return distinct.index_select(0, rows[0]), distinct.index_select(0, rows[1])
 
     def _of_scores(self, scores: Array, is_similarity: bool) -> dict[str, Measurement]:
         """One similarity function's metrics from (N,) similarities, or distances."""

@@ -90,7 +90,8 @@ class TripletEvaluator(SentenceEvaluator):
         positives, negatives = self.embed_columns(
             model, self.positives, self.negatives, encode_fn_name="document"
         )
-        columns = [column.cpu().numpy() for column in (anchors, positives, negatives)]
+        given = (anchors, positives, negatives)
+        columns: list[Any] = [one if one.is_sparse else one.cpu().numpy() for one in given]
         functions = self._get_similarity_functions()
         measured = {}
         for name in self.similarity_fn_names or [model.similarity_fn_name]:

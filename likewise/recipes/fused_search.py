@@ -2,8 +2,11 @@
 
     command   likewise train fused_search --data ../data
     hardware  2 CPU cores, one thread, a load of 8 other processes beside it
-    minutes   not measured at this size
-    score     not measured
+    minutes   44 there: 1 for the sparse search with its training, 20 for the dense one, 23 for late interaction
+    score     nDCG@10 of 300 test queries: dense 0.6239, sparse 0.6414, late interaction 0.6620; dense and sparse by ranks 0.6867, all
+              three by ranks 0.6885, by scores 0.7076: +0.0838 to dense (95 %: from +0.0563 to +0.1105)
+
+The sparse search comes from 0.5726 (each word counts 1) by 0.6225 (words by rarity) to 0.6414 (trained for 14 s).
 
 Claims and the abstracts of articles that support or refute them (SciFact, ${data}/retrieval/scifact, or any folder in BEIR layout
 with judgements for training and for testing).

@@ -13,6 +13,7 @@ from small import sentences, small_model
 from sparse_common import small_splade
 
 from likewise.sparse_encoder import SparseEncoder, evaluation
+from likewise.sparse_encoder.evaluation.sparse_texts import OfSparseRows
 
 reference = pytest.importorskip("sentence_transformers")
 theirs = pytest.importorskip("sentence_transformers.sparse_encoder.evaluation")
@@ -66,6 +67,40 @@ def test_metrics_names_and_csv_are_those_of_the_reference(
     ours, others = rows_of(tmp_path / "ours"), rows_of(tmp_path / "theirs")
     assert ours[0] == others[0]
     assert [float(x) for x in ours[1]] == pytest.approx([float(x) for x in others[1]], abs=1e-4)
+
+
+@pytest.mark.parametrize("case", ["similarity", "binary", "triplet", "reranking"])
+def test_embeddings_of_pairs_and_lists_stay_sparse(
+    pair: Any, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, given = CASES[case]
+    kind = getattr(evaluation, name)
+    seen: list[torch.Tensor] = []
+
+    def watched(self: Any, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, ...]:
+        found: tuple[torch.Tensor, ...] = OfSparseRows.embed_columns(self, *args, **kwargs)
+        seen.extend(found)
+        return found
+
+    monkeypatch.setattr(kind, "embed_columns", watched)
+    kind(*given)(pair[0])
+    assert seen
+    assert all(one.is_sparse for one in seen)
+
+
+def test_a_text_that_is_embedded_with_what_is_no_number_is_named(
+    pair: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = SparseEncoder.encode
+
+    def spoiled(self: Any, texts: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        found: torch.Tensor = encode(self, texts, *args, **kwargs).coalesce()
+        found.values()[found.indices()[0] == 3] = torch.inf
+        return found
+
+    monkeypatch.setattr(SparseEncoder, "encode", spoiled)
+    with pytest.raises(ValueError, match="NaN or infinite entries, first of all row 3"):
+        evaluation.SparseEmbeddingSimilarityEvaluator(A, B, [*range(12)])(pair[0])
 
 
 def test_the_distance_to_a_teacher_is_that_of_the_reference(pair: Any, tmp_path: Path) -> None:

@@ -34,8 +34,14 @@ class Seen:
 
     @classmethod
     def of(cls, embeddings: Tensor, task: str | None) -> Seen:
-        """That of (N, V) embeddings."""
-        return cls(task, len(embeddings), (embeddings != 0).sum(dim=0).cpu().numpy())
+        """That of (N, V) embeddings, COO or dense."""
+        if embeddings.is_sparse:
+            embeddings = embeddings.coalesce()
+            active = embeddings.indices()[1][embeddings.values() != 0]
+            counts = torch.bincount(active, minlength=embeddings.shape[1])
+        else:
+            counts = (embeddings != 0).sum(dim=0)
+        return cls(task, len(embeddings), counts.cpu().numpy())
 
     @property
     def active_dims(self) -> float:
@@ -89,7 +95,10 @@ class SparseEvaluator(SentenceEvaluator):
         super().__init__(**given)
 
     def embed(self, model: Any, texts: Any, task: Any = None, **kwargs: Any) -> Tensor:
-        """The embeddings of texts, (N, V), dense, on the CPU, or of one text, (V,); as queries or documents, if `task` says so."""
+        """The embeddings of texts, (N, V), on the CPU, or of one text, (V,); as queries or documents, if `task` says so.
+
+        They are dense, unless `convert_to_sparse_tensor=True` asks for COO.
+        """
         if isinstance(texts, str):
             return self.embed(model, [texts], task, **kwargs)[0]
         encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
@@ -98,9 +107,13 @@ class SparseEvaluator(SentenceEvaluator):
             "batch_size": self.batch_size,
             "show_progress_bar": self.show_progress_bar,
             "max_active_dims": self.max_active_dims,
+            "convert_to_sparse_tensor": False,
         } | kwargs
-        found = encode(list(places), convert_to_sparse_tensor=False, save_to_cpu=True, **options)
-        found = checked_embeddings(found, list(places))
+        found: Tensor = encode(list(places), save_to_cpu=True, **options)
+        if found.is_sparse:  # a row with an entry that is no finite number has such a sum
+            checked_embeddings(torch.sparse.sum(found, dim=1).to_dense().unsqueeze(1), list(places))
+        else:
+            found = checked_embeddings(found, list(places))
         return found.index_select(0, torch.tensor([places[text] for text in texts]))
 
     def embed_columns(self, model: Any, *columns: Sequence[Any], **kwargs: Any) -> tuple[Tensor, ...]:

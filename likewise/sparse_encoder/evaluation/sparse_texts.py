@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
 from likewise.evaluation import (
     BinaryClassificationEvaluator,
     EmbeddingSimilarityEvaluator,
@@ -10,18 +16,35 @@ from likewise.evaluation import (
     TranslationEvaluator,
     TripletEvaluator,
 )
-from likewise.sparse_encoder.evaluation.base import SparseEvaluator, figures_of
+from likewise.sparse_encoder.evaluation.base import Seen, SparseEvaluator, figures_of
+from likewise.sparse_encoder.sparse_tensors import rows_of
 
 
-class SparseEmbeddingSimilarityEvaluator(SparseEvaluator, EmbeddingSimilarityEvaluator):
+class OfSparseRows(SparseEvaluator):
+    """An evaluator whose embeddings stay COO, so that memory grows with their active entries."""
+
+    def embed_columns(self, model: Any, *columns: Sequence[Any], **kwargs: Any) -> tuple[Tensor, ...]:
+        """(N, V) COO for each column, of all in one pass; dense where `embed_inputs` was replaced."""
+        if self.is_replaced("embed_inputs"):
+            return super().embed_columns(model, *columns, **kwargs)
+        task = kwargs.pop("encode_fn_name", None)
+        texts = [text for column in columns for text in column]
+        whole = self.embed(model, texts, task, convert_to_sparse_tensor=True, **kwargs)
+        numbers = torch.arange(len(texts)).split([len(column) for column in columns])
+        found = tuple(whole.index_select(0, own).coalesce() for own in numbers)
+        self._seen += [Seen.of(one, task) for one in found]
+        return found
+
+
+class SparseEmbeddingSimilarityEvaluator(OfSparseRows, EmbeddingSimilarityEvaluator):
     """EmbeddingSimilarityEvaluator, with `active_dims` and `sparsity_ratio`, the mean over both sides."""
 
 
-class SparseBinaryClassificationEvaluator(SparseEvaluator, BinaryClassificationEvaluator):
+class SparseBinaryClassificationEvaluator(OfSparseRows, BinaryClassificationEvaluator):
     """BinaryClassificationEvaluator, with `active_dims` and `sparsity_ratio` of the distinct texts."""
 
 
-class SparseTripletEvaluator(SparseEvaluator, TripletEvaluator):
+class SparseTripletEvaluator(OfSparseRows, TripletEvaluator):
     """TripletEvaluator, with `active_dims` and `sparsity_ratio` of anchors, positives and negatives."""
 
     def figures(self) -> dict[str, float]:
@@ -40,8 +63,22 @@ class SparseMSEEvaluator(SparseEvaluator, MSEEvaluator):
     """MSEEvaluator, with the student's `active_dims` and `sparsity_ratio`; the teacher is a sparse model too."""
 
 
-class SparseRerankingEvaluator(SparseEvaluator, RerankingEvaluator):
+class SparseRerankingEvaluator(OfSparseRows, RerankingEvaluator):
     """RerankingEvaluator, with `active_dims` and `sparsity_ratio` of queries and documents (`corpus_`)."""
+
+    def _scores(self, model: Any, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+        if self.is_replaced("embed_inputs"):
+            return super()._scores(model, samples)
+        shown = {"show_progress_bar": self.show_progress_bar and self.use_batched_encoding}
+        lists = [[*sample["positive"], *sample["negative"]] for sample in samples]
+        texts = [sample["query"] for sample in samples], [text for some in lists for text in some]
+        (queries,) = self.embed_columns(model, texts[0], encode_fn_name="query", **shown)
+        (documents,) = self.embed_columns(model, texts[1], encode_fn_name="document", **shown)
+        rows = iter(rows_of(documents))
+        return [
+            self.similarity_fct(query.unsqueeze(0), torch.stack([next(rows) for _ in some])).reshape(-1)
+            for query, some in zip(rows_of(queries), lists, strict=True)
+        ]
 
     def figures(self) -> dict[str, float]:
         """By `query_` and `corpus_`."""
