@@ -43,8 +43,8 @@ def check(
 ) -> None:
     """Say what is wrong with a data set, and which loss to start with.
 
-    The label is the column called label, labels, score or scores; every other column, in order, is a text, or, for
-    cross-encoders, a list of documents. Of large data the first 100,000 rows are looked at.
+    The label is the column called label, labels, score or scores, of numbers or words; every other column but one of numbers is,
+    in order, a text, or, for cross-encoders, a list of documents. Of large data the first 100,000 rows are looked at.
 
     Examples:
 

@@ -68,7 +68,7 @@ class ListedRecipe:
 
     @property
     def minutes(self) -> str:
-        """How many minutes the first run took; "?" where its header says that nobody has measured."""
+        """How many minutes the first run took."""
         found = re.search(r"[\d.]+", self.runs[0]["minutes"])
         return found[0] if found else "?"
 

@@ -1,9 +1,11 @@
 """Domain adaptation: read the domain's texts without labels first (TSDAE), then train on labelled pairs of another domain.
 
     command   likewise train domain_adaptation --data ../data
-    hardware  2 cores (AVX-512), one thread
-    minutes   not measured at this size
-    score     not measured at this size; it runs to its end in the tests, on little data
+    hardware  2 cores (AVX-512), one thread, a dozen other processes beside it
+    minutes   2.4 of processor time, 7 on the clock there
+    score     nDCG@10 of 600 held-out questions: 0.9062 as it is; 0.9057 with labelled pairs, -0.0005 (95 %: -0.0021 to +0.0011); 0.9092 after
+              the domain's sentences alone, +0.0030 (+0.0007 to +0.0060); 0.9068 with both. Reading the domain first adds +0.0011
+              (-0.0004 to +0.0029) to the labelled pairs: a small gain, for a model that knows such sentences already
 
 The domain: sentences of encyclopedia articles, which questions are to find (SQuAD). The labelled pairs: captions of images. Two
 models are trained on the same pairs, one of them after it has read the domain's sentences. The other way to adapt, with queries
