@@ -56,7 +56,7 @@ def best(model: SentenceTransformer, index: Index, query: str, top_k: int) -> li
     from likewise.retrieval import semantic_search
 
     size = index.embeddings.shape[1]
-    embedding = model.encode_query(query, truncate_dim=size)  # those of the index may have been cut
+    embedding = model.encode_query(query)[:size]  # those of the index may have been cut
     if len(embedding) != size:
         raise ValueError(
             f"The index holds embeddings of {size} numbers, but {index.model} makes {len(embedding)}. Make the index "

@@ -96,8 +96,8 @@ class Loss(nn.Module, ABC):
     model: Encoder
     config_keys: ClassVar[tuple[str, ...]] = ()
     """The attributes that the model card shows as this loss's arguments."""
-    model_type: ClassVar[str] = "SentenceTransformer"
-    """The family of models it is for."""
+    model_type: ClassVar[str | None] = "SentenceTransformer"
+    """The family of models it is for; None for any."""
     cites: ClassVar[str] = ""
     """The key of its paper in citations.bib."""
     names_are_one: bool = True

@@ -64,6 +64,7 @@ class _Foreign(Loss):
     """A loss from elsewhere that computes from embeddings."""
 
     takes = ()
+    model_type = None
 
     def __init__(self, model: Encoder, loss: nn.Module) -> None:
         super().__init__(model)

@@ -134,7 +134,7 @@ def test_without_a_connection_what_was_downloaded_before_serves(
 def test_the_hub_comes_before_the_package(
     repository: Repository, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("likewise.modules.find_folder.HUB_ORGANISATION", "me")
+    monkeypatch.setattr(SentenceTransformer, "default_huggingface_organization", "me")
     hub.repositories["me/all-MiniLM-L6-v2"] = repository
     model = SentenceTransformer("all-MiniLM-L6-v2", device="cpu", cache_folder=str(tmp_path), token=TOKEN)
     assert model.get_embedding_dimension() == 32

@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path: Path) -> N
         MultiVectorEncoderTrainer(
             model, arguments(tmp_path), ROWS, loss=MultiVectorDistillKLDivLoss(model)
         ).train()
-    with pytest.raises(TypeError, match="is for a SentenceTransformer, but MultiVectorEncoderTrainer trains"):
+    with pytest.raises(TypeError, match="is for a SentenceTransformer, but the model is a MultiVectorE"):
         MultiVectorEncoderTrainer(model, arguments(tmp_path), ROWS, loss=CoSENTLoss(model)).train()
     with pytest.raises(TypeError, match="is for a MultiVectorEncoder"):
         SentenceTransformerTrainer(model, train_dataset=ROWS)

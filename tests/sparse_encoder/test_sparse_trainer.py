@@ -188,7 +188,7 @@ def test_what_does_not_belong_together_is_refused_in_words(tmp_path: Path) -> No
             train_dataset=ROWS,
             loss=SparseMultipleNegativesRankingLoss(model),
         )
-    with pytest.raises(TypeError, match="is for a SentenceTransformer, but SparseEncoderTrainer trains a Sp"):
+    with pytest.raises(TypeError, match="is for a SentenceTransformer, but the model is a SparseEncoder"):
         SparseEncoderTrainer(
             model=model,
             args=arguments(tmp_path),

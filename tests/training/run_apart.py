@@ -92,13 +92,13 @@ def run_of(kind: str, model: Any, loss_options: dict[str, Any]) -> tuple[Any, An
         return triplets(48), sparse_losses.SpladeLoss(model, inner, 0.1, 0.2)
     if kind == "tokens":
         return triplets(48), multi_losses.MultiVectorMultipleNegativesRankingLoss(model, **loss_options)
-    ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
     if kind in ("pairs", "evaluator of pairs"):
         return scored_pairs(48), cross_losses.BinaryCrossEntropyLoss(model)
     if kind == "lists":
         # Every list has the same loss whatever is added to its scores: the bias follows rounding alone.
         model[0].model.classifier.bias.requires_grad_(False)
         return lists(48), cross_losses.ListNetLoss(model)
+    ranking = losses.MultipleNegativesRankingLoss(model, **loss_options)
     if kind == "softmax":
         return labelled(48), losses.SoftmaxLoss(model, 32, 3)
     if kind == "parts":
