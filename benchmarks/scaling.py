@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/scaling.py
 
-The model is the packaged one with one layer, and texts are random words, so that what is not the model's shows. Each line is a
+The model is a random one of one narrow layer, and texts are random words, so that what is not the model's shows. Each line is a
 process of its own: seconds of the processor for one unit, and what is needed at most beyond what is held before, after one run of
 the smallest size. What grows as its size does keeps its time a unit; a memory that does not grow is held in blocks.
 """
@@ -32,9 +32,17 @@ def text(words: int, seed: int) -> str:
 
 
 def small(folder: str) -> Any:
+    """A random model of one narrow layer, with the tokenizer of the model in a folder."""
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
     from likewise import SentenceTransformer
 
-    return SentenceTransformer(folder, device="cpu", config_kwargs={"num_hidden_layers": 1})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    with tempfile.TemporaryDirectory() as saved:
+        BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(saved)
+        tokenizer.save_pretrained(saved)
+        return SentenceTransformer(saved, device="cpu")
 
 
 def training(folder: str, rows: int, batch: int, data_sets: int = 1, micro: int | None = None) -> None:
