@@ -106,9 +106,7 @@ class BaseModelCardData(ABC):
     # Found out by the library.
     base_model: str | None = field(default=None, init=False)
     base_model_revision: str | None = field(default=None, init=False)
-    start_folder: str | None = field(
-        default=None, init=False
-    )  # where the model was loaded from, for the report
+    start_folder: str | None = field(default=None, init=False)  # that it was loaded from, for the report
     ir_model: bool | None = field(default=None, init=False)
     results: list[Result] = field(default_factory=list, init=False, repr=False)
     citations: dict[str, str] = field(

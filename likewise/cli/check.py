@@ -102,7 +102,8 @@ def check(
             console.table(first)
     if not every:
         told = "`--all` lists them, and says why the others do not."
-        return console.say(f"{len(fits) + len(for_pairs)} losses fit: {told}")
+        console.say(f"{len(fits) + len(for_pairs)} losses fit: {told}")
+        return
     for title, some in (("fits", fits), ("fits, for a cross-encoder", for_pairs)):
         if some:
             console.say(title, style="bold")

@@ -13,7 +13,9 @@ scikit-learn takes half a millisecond for each, seconds for the ten thousand que
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -228,30 +230,36 @@ def _cuts(scores: Array, labels: Array) -> _Cuts:
 
 def average_precision(scores: Array, labels: Array) -> float:
     """Average precision of one list of (N,) scores with (N,) labels 0 or 1; 0 without a positive."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # scores that tie enter together
-    correct = (labels[order] > 0).cumsum()[ends]
-    return float((correct / (ends + 1) * np.diff(correct, prepend=0)).sum() / max(correct[-1], 1))
+    from sklearn.metrics import average_precision_score
+
+    return float(average_precision_score(labels > 0, scores)) if labels.any() else 0.0
 
 
 def matthews_correlation(predicted: Array, labels: Array) -> float:
     """Correlation of (N,) predictions with (N,) labels, both 0 or 1: from -1 to 1; 0 if one of them is constant."""
-    found = pearson((labels > 0).astype(float), (predicted > 0).astype(float))
-    return 0.0 if np.isnan(found) else found
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(labels > 0, predicted > 0))
 
 
 def pearson(x: Array, y: Array) -> float:
     """Linear correlation of two (N,) arrays, from -1 to 1; NaN if one of them is constant."""
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
-        return float("nan")
-    return float(np.corrcoef(x, y)[0, 1].clip(-1, 1))
+    from scipy.stats import pearsonr
+
+    return _correlation(pearsonr, x, y)
 
 
 def spearman(x: Array, y: Array) -> float:
     """Correlation of the ranks of two (N,) arrays, from -1 to 1; ties share their mean rank; NaN if one is constant."""
-    from scipy.stats import rankdata
+    from scipy.stats import spearmanr
 
-    return pearson(rankdata(x), rankdata(y))
+    return _correlation(spearmanr, x, y)
+
+
+def _correlation(function: Callable[..., Any], x: Array, y: Array) -> float:
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # scipy says so too, but warns at each of a thousand samples
+        return float("nan")
+    return float(function(x, y).statistic)
 
 
 # Mined pairs

@@ -549,16 +549,9 @@ class Model(nn.Sequential):
             self.type_names, self.readable_since,
         )  # fmt: skip
 
-    def save_pretrained(
-        self,
-        path: str | os.PathLike[str],
-        model_name: str | None = None,
-        create_model_card: bool = True,
-        train_datasets: list[str] | None = None,
-        safe_serialization: bool = True,
-    ) -> None:
-        """`save`, under the name that transformers has for it."""
-        self.save(path, model_name, create_model_card, train_datasets, safe_serialization)
+    def save_pretrained(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
+        """`save`, and its arguments, under the name that transformers has for it."""
+        self.save(path, *args, **kwargs)
 
     push_to_hub = hub.push
     """`likewise.model.hub.push`, of this model."""

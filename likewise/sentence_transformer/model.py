@@ -314,7 +314,7 @@ class SentenceTransformer(Model):
     def _check_truncate_dim(self, dimension: int | None) -> None:
         if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
             raise ValueError(f"`truncate_dim` must be a whole number of at least 1, but is {dimension!r}.")
-        size = output_dimension(list(self))
+        size = None if dimension is None else output_dimension(list(self))
         if dimension is not None and size is not None and dimension > size:
             _say_whole(dimension, size)
 
