@@ -103,7 +103,17 @@ def training(
         rows = [(4 * step + i) % len(long_questions) for i in range(4)]
         return [[long_questions[row] for row in rows], [long_answers[row] for row in rows]], None
 
+    def long_lists(step: int) -> tuple[Any, Any]:
+        rows = [(4 * step + i) % len(long_questions) for i in range(4)]
+        places = [
+            [(row + i) % len(long_questions) for i in range(8)] for row in rows
+        ]  # the right answer first
+        return [[long_questions[row] for row in rows], [[long_answers[i] for i in own] for own in places]], [
+            torch.tensor([1.0] + 7 * [0.0]) for _ in rows
+        ]
+
     return {
+        "train, 4 lists of 8, of all lengths (Lambda)": ("LambdaLoss", {}, long_lists),
         "train, 16 pairs, answers of all lengths (BCE)": ("BinaryCrossEntropyLoss", {}, long_pairs),
         "train, 4 rows, 4 negatives, of all lengths (MNRL)": (
             "MultipleNegativesRankingLoss",

@@ -53,35 +53,11 @@ def merged(keys: Tensor, rows: Tensor, more: Tensor) -> Tensor:
     return largest(torch.cat([keys, added], dim=1), keys.shape[1] + width)
 
 
-def kth_score(keys: Tensor, k: int) -> Tensor:
-    """(Q, 1): the K-th score of keys (Q, W), descending; -inf where there are fewer."""
-    enough = keys.shape[1] >= k
-    return unpack_scores(keys[:, k - 1 : k] if enough else keys.new_full((len(keys), 1), NO_KEY))
-
-
-def kth_at_least(scores: Tensor, k: int) -> Tensor:
-    """(Q, 1) float32: what the K-th best of scores (Q, M >= K) is at least.
-
-    The largest of each of some groups are K different scores, and tell nearly as much as all.
-    """
-    size = max(1, scores.shape[1] // (8 * k))
-    maxima = scores[:, : scores.shape[1] // size * size].view(len(scores), size, -1).amax(dim=1)
-    return maxima.topk(k, dim=1).values[:, -1:].float()
-
-
 def at_least(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and columns where scores (Q, M), float32 or bfloat16, reach thresholds (Q, 1); never where one is -inf."""
-    if scores.dtype == torch.bfloat16:
-        threshold = threshold - threshold.abs() * 2.0**-8  # stays below when it is rounded
-    threshold = threshold.clamp(min=torch.finfo(scores.dtype).min).to(scores.dtype)
-    if scores.device.type != "cpu":
+    """Rows and columns where scores (Q, M) reach thresholds (Q, 1) float32; never where one is -inf."""
+    threshold = threshold.clamp(min=LOWEST)
+    if scores.device.type == "cpu":  # NumPy compares, and finds few among many, much faster than torch
+        hits = torch.from_numpy(np.flatnonzero(scores.float().numpy() >= threshold.numpy()))
+    else:
         hits = (scores >= threshold).reshape(-1).nonzero().squeeze(1)
-        return hits // scores.shape[1], hits % scores.shape[1]
-    # NumPy compares, and finds few among many, much faster than torch. It has no bfloat16, but positive ones are in the order
-    # of the whole numbers of the same bits, and above all negative ones.
-    if scores.dtype == torch.bfloat16 and bool((threshold > 0).all()):
-        scores, threshold = scores.view(torch.int16), threshold.view(torch.int16)
-    elif scores.dtype == torch.bfloat16:
-        scores, threshold = scores.float(), threshold.float()
-    hits = torch.from_numpy(np.flatnonzero(scores.numpy() >= threshold.numpy()))
     return hits // scores.shape[1], hits % scores.shape[1]

@@ -2,9 +2,9 @@
 
 Documents arrive in chunks. A chunk is compared tile by tile (some queries x some documents), and only scores that can
 still reach a query's best K leave a tile. Similarities that a matrix product finds are found in two steps: products, of
-bfloat16 where the processor multiplies that faster, propose documents, and these are scored again, in float32. A product's
-error is bounded, so that every document that may be among the best is proposed. So the result is exact, and does not
-depend on how the documents were cut into chunks and tiles.
+bfloat16 where the processor multiplies that faster, propose documents, and these are scored again, in float32, since a
+product's last digits depend on the tile's shape. A product's error is bounded, so that every document that may be among the
+best is proposed: the result is exact, and does not depend on how the documents were cut into chunks and tiles.
 
 Ties are decided: of two documents with equal scores, the one with the smaller id comes first.
 """
@@ -14,38 +14,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from likewise.retrieval.finite import refuse_not_finite
-from likewise.retrieval.products import products_of
+from likewise.retrieval.products import bfloat16_is_faster, products_of
 from likewise.retrieval.ranking_keys import (
     LOWEST,
     NO_KEY,
     at_least,
-    kth_at_least,
-    kth_score,
-    largest,
     merged,
     pack,
     unpack,
     unpack_scores,
 )
-from likewise.retrieval.rounding import bfloat16_is_faster, product_error
 from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
 
-TILE_ELEMENTS = 2**20  # scores at a time: 4 MiB in float32, which a processor's cache keeps
+TILE_ELEMENTS = 2**21  # scores at a time: 8 MiB in float32, which a processor's last cache keeps
 TIMES_MORE_ON_DEVICES = 16  # as many times that elsewhere, where launching work takes longer
 CHUNK_BYTES = 2**27  # of documents that are prepared together, in float32
 QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
-
-Documents: TypeAlias = Tensor | np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -121,10 +115,10 @@ class StreamingTopK:
         self.products = products_of(score_function)
         self.queries = self.products.queries(self.products.prepare(queries))  # (Q, F)
         self.best = torch.full((len(queries), k), NO_KEY, device=self.device)
-        self.excluded = None
-        if exclude is not None:
-            rows, order = exclude[0].to(self.device).sort()
-            self.excluded = rows, exclude[1].to(self.device)[order]
+        self.excluded = torch.empty(0, dtype=torch.int64, device=self.device)
+        if exclude is not None and len(exclude[0]):
+            self.excluded = _pair(*exclude).unique().to(self.device)  # sorted
+        self.most_excluded = int((self.excluded >> 32).bincount().max()) if len(self.excluded) else 0
         is_cpu = self.device.type == "cpu"
         self.queries_per_tile = min(queries_per_tile, QUERIES_PER_TILE_ON_CPU) if is_cpu else queries_per_tile
         self.documents_per_tile = documents_per_tile
@@ -154,119 +148,87 @@ class StreamingTopK:
                 f"The queries have {self.size} dimensions, but the documents have {documents.shape[1]}. "
                 "Embed both with the same model and the same `truncate_dim`."
             )
-        ids = ids.to(self.device)
         for rows in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * self.size)):
             chunk = self.products.prepare(_float32(documents[rows]).to(self.device))
-            done = 0
-            while done < len(self.queries):
-                done = self._search(chunk, ids[rows], done)
+            self._search(chunk, ids[rows].to(self.device))
 
     def result(self) -> Ranking:
         """The best K of all documents so far."""
         return Ranking(*unpack(self.best))
 
-    def _factors(self, documents: Tensor, ids: Tensor) -> tuple[Tensor, float, float]:
-        """Documents as they are multiplied, the largest norm of one before it was rounded, and of what one lost."""
-        values = torch.empty(len(documents), self.queries.shape[1], dtype=self.dtype, device=self.device)
-        longest = residual = 0.0
-        for rows in _slices(len(documents), self.times_more * TILE_ELEMENTS // self.size):
-            factors = self.products.documents(documents[rows])
-            norm = float(factors.norm(dim=1).max())
-            if not math.isfinite(norm):
-                names = [f"The embedding of document {one}" for one in ids[rows].tolist()]
-                refuse_not_finite(documents[rows], names.__getitem__)
-            values[rows] = factors
-            longest = max(longest, norm)
-            if self.dtype != torch.float32:
-                residual = max(residual, float((factors - values[rows]).norm(dim=1).max()))
-        return values, longest, residual
+    def _search(self, documents: Tensor, ids: Tensor) -> None:
+        """Search one chunk of documents for all queries, some at a time."""
+        factors = self.products.documents(documents)
+        longest = float(factors.norm(dim=1).max())
+        if not math.isfinite(longest):
+            refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
+        for rows in _slices(len(self.queries), self.queries_per_tile):
+            if factors.dtype != self.dtype:
+                factors = self.products.documents(documents).to(self.dtype)
+            num_proposed = self._search_tiles(documents, ids, factors, longest, rows)
+            if num_proposed > (rows.stop - rows.start) * (4 * self.k + len(ids) * PROPOSED_SHARE):
+                self.dtype = torch.float32  # these documents are too close to each other for fewer bits
+            self.report((rows.stop - rows.start) * len(ids))
 
-    def _search(self, documents: Tensor, ids: Tensor, start: int) -> int:
-        """Search documents for the queries from `start` on, until products prove too coarse; returns where it stopped."""
-        factors, num_proposed, dtype = self._factors(documents, ids), 0, self.dtype
-        excluded = None if self.excluded is None else _among(*self.excluded, ids)
-        for rows in _slices(len(self.queries), self.queries_per_tile, start):
-            hidden = None
-            if excluded is not None:
-                low, high = torch.searchsorted(excluded[0], excluded[0].new_tensor([rows.start, rows.stop]))
-                hidden = excluded[0][low:high] - rows.start, excluded[1][low:high]
-            num_proposed += self._search_part(documents, ids, factors, rows, hidden)
-            self.report((rows.stop - rows.start) * len(documents))
-            too_many = (rows.stop - start) * (self.k + len(documents) * PROPOSED_SHARE)
-            if dtype != torch.float32 and num_proposed > too_many:
-                self.dtype = torch.float32  # these documents are too close to each other for so few bits
-                return int(rows.stop)
-        return len(self.queries)
-
-    def _search_part(
-        self,
-        documents: Tensor,
-        ids: Tensor,
-        factors: tuple[Tensor, float, float],
-        part: slice,
-        hidden: tuple[Tensor, Tensor] | None,
+    def _search_tiles(
+        self, documents: Tensor, ids: Tensor, factors: Tensor, longest: float, rows: slice
     ) -> int:
-        """Search documents for some queries; returns how many were scored again."""
-        queries, (values, longest, residual), num_proposed = self.queries[part], factors, 0
-        error = queries.new_zeros(len(queries), 1)
-        if self.products.function is None:
-            magnitude = self.products.magnitude(queries, longest)
-            error = product_error(queries, longest, residual, magnitude, values.dtype)
-        rounded, near = queries.to(values.dtype), self.best[part, :0]  # near: keys of products and columns
+        """Search a chunk for some queries, tile by tile; returns how many documents were proposed to them."""
+        queries, num_proposed = self.queries[rows], 0
+        rounded = queries.to(factors.dtype)
+        error = self.products.error(queries, longest, factors.dtype)
         step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
         for tile in _slices(len(ids), step):
-            tile_products = self.products.of_tile(rounded, values[tile])
-            if hidden is not None:
-                inside = (hidden[1] >= tile.start) & (hidden[1] < tile.stop)
-                tile_products[hidden[0][inside], hidden[1][inside] - tile.start] = -torch.inf
-            # Worth a look is what reaches the best so far, or the best of these documents, if errors were against it.
+            products = self.products.of_tile(rounded, factors[tile])
+            # Worth a look is what reaches the best so far, or the best of this tile, if errors were against it.
             # Of two products each may be off by `error`, one up and one down: between them the bound is twice that.
-            scores = kth_score(self.best[part], self.k).clamp(min=LOWEST)
-            floor = self.products.of_scores(scores, queries).clamp(min=LOWEST) - error
-            least = torch.maximum(floor, kth_score(near, self.k) - 2 * error)
-            if tile_products.shape[1] >= self.k and bool((least <= LOWEST).any()):
-                least = torch.maximum(least, kth_at_least(tile_products, self.k) - 2 * error)
-            row, column = at_least(tile_products, least)
-            near = merged(near, row, pack(tile_products[row, column].float(), tile.start + column))
-            least = torch.maximum(floor, kth_score(near, self.k) - 2 * error).clamp(min=LOWEST)
-            near = near.masked_fill(unpack_scores(near) < least, NO_KEY)
-            near = near[:, : int((near != NO_KEY).sum(dim=1).max())]
-            if tile.stop == len(ids) or near.shape[1] > 4 * self.k + 256:
-                scored = self._score_again(documents, ids, queries, near)
-                self.best[part] = largest(torch.cat([self.best[part], scored], dim=1), self.k)
-                num_proposed += int((near != NO_KEY).sum())
-                near = near[:, :0]
+            scores = unpack_scores(self.best[rows, -1:]).clamp(min=LOWEST)
+            least = self.products.of_scores(scores, queries).clamp(min=LOWEST) - error
+            enough = self.k + self.most_excluded
+            if products.shape[1] >= enough and bool((least <= LOWEST).any()):
+                kth = products.topk(enough, dim=1).values[:, -1:].float()
+                least = torch.maximum(least, kth - 2 * error)
+            row, column = at_least(products, least)
+            if len(self.excluded):
+                is_allowed = ~_is_in(_pair(rows.start + row, ids[tile.start + column]), self.excluded)
+                row, column = row[is_allowed], column[is_allowed]
+            found = self._scores(queries, documents[tile], products, row, column)
+            best = merged(self.best[rows], row, pack(found, ids[tile.start + column]))
+            self.best[rows] = best[:, : self.k]
+            num_proposed += len(row)
         return num_proposed
 
-    def _score_again(self, documents: Tensor, ids: Tensor, queries: Tensor, near: Tensor) -> Tensor:
-        """Keys of products and columns (Q, W), best first, as keys of scores and ids."""
-        products, columns = unpack(near)
+    def _scores(
+        self, queries: Tensor, documents: Tensor, products: Tensor, row: Tensor, column: Tensor
+    ) -> Tensor:
+        """The similarities (P,) of the queries in these rows and the documents in these columns of a tile."""
         if self.products.function is not None:
-            return pack(products, ids[columns]).masked_fill_(columns < 0, NO_KEY)
-        keys = torch.full_like(near, NO_KEY)
-        for rows in _slices(len(queries), self.times_more * TILE_ELEMENTS // (near.shape[1] * self.size + 1)):
-            proposed = columns[rows, : int((columns[rows] >= 0).sum(dim=1).max())]
-            vectors = documents[proposed.clamp(min=0)]  # (Q, K, D)
-            scores = self.products.scores(queries[rows].unsqueeze(1), vectors)
-            keys[rows, : proposed.shape[1]] = pack(scores, ids[proposed]).masked_fill_(proposed < 0, NO_KEY)
-        return keys
+            return products[row, column]
+        found = products.new_empty(len(row), dtype=torch.float32)
+        for pairs in _slices(len(row), self.times_more * TILE_ELEMENTS // (8 * self.size)):
+            found[pairs] = self.products.scores(
+                queries.index_select(0, row[pairs]), documents.index_select(0, column[pairs])
+            )
+        return found
 
 
-def _float32(documents: Documents) -> Tensor:
+def _float32(documents: Tensor | np.ndarray[Any, Any]) -> Tensor:
     """Documents as they are where they are float32 in memory that may be written to, else a copy."""
     if isinstance(documents, Tensor):
         return documents.detach().float()
     return torch.from_numpy(np.require(documents, np.float32, "W"))
 
 
-def _slices(total: int, step: int, start: int = 0) -> Iterator[slice]:
+def _slices(total: int, step: int) -> Iterator[slice]:
     step = max(1, step)
-    return (slice(first, min(first + step, total)) for first in range(start, total, step))
+    return (slice(first, min(first + step, total)) for first in range(0, total, step))
 
 
-def _among(rows: Tensor, ids: Tensor, of_chunk: Tensor) -> tuple[Tensor, Tensor]:
-    """Of pairs of a query and a document's id those in a chunk: queries, and places in the chunk."""
-    in_order = of_chunk.sort()
-    position = torch.searchsorted(in_order.values, ids).clamp(max=len(of_chunk) - 1)
-    hit = in_order.values[position] == ids
-    return rows[hit], in_order.indices[position[hit]]
+def _pair(rows: Tensor, ids: Tensor) -> Tensor:
+    """A query's row and a document's id in one int64."""
+    return (rows << 32) | ids
+
+
+def _is_in(values: Tensor, ascending: Tensor) -> Tensor:
+    """Which values are among others, which are sorted and not empty."""
+    return ascending[torch.searchsorted(ascending, values).clamp(max=len(ascending) - 1)] == values
