@@ -254,7 +254,7 @@ APART = {"compat", "cross_encoder", "multi_vector_encoder", "recipes", "report",
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,
-    "cross_encoder/model.py": 610,
+    "cross_encoder/model.py": 630,
 }
 MOST_LINES_OF_A_BODY = 60
 

@@ -27,6 +27,7 @@ from likewise.cross_encoder.given_pairs import TextsById, as_pairs, pairs_of
 from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
+from likewise.cross_encoder.modules.float32_linear import keep_in_float32
 from likewise.cross_encoder.older_arguments import older_predict_arguments, positive, renamed
 from likewise.cross_encoder.prediction import Way, check_pairs, scores_in_file, scores_of
 from likewise.engine.modes import leave_training
@@ -69,6 +70,7 @@ class CrossEncoder(Model):
             none yet; `model_kwargs` may name its file (`{"file_name": "model_O3.onnx"}`).
         truncation: What is cut of a pair that is too long: "longest_first" the longer text, then both; "only_second" the
             second alone, so that the query stays whole. None for the saved one, or else "longest_first".
+        keep_in_fp32_modules: See `set_keep_in_fp32_modules`; None for the saved ones.
         **older: The names that older releases of the reference gave to arguments (`automodel_args`, `tokenizer_args`,
             `default_activation_function`, `classifier_dropout`, ...).
 
@@ -110,6 +112,7 @@ class CrossEncoder(Model):
         model_card_data: Any = None,
         backend: str = "torch",
         truncation: str | None = None,
+        keep_in_fp32_modules: Sequence[str] | None = None,
         **older: Any,
     ) -> None:
         if older:
@@ -159,6 +162,9 @@ class CrossEncoder(Model):
         if model_name_or_path is not None:
             self.model_card_data.set_base_model(str(folder), revision=revision)
         self.model_card_data.register_model(self)
+        names = settings.get("keep_in_fp32_modules") if keep_in_fp32_modules is None else keep_in_fp32_modules
+        self.keep_in_fp32_modules: list[str] = []
+        self.set_keep_in_fp32_modules(names or [])
         self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -181,6 +187,20 @@ class CrossEncoder(Model):
         return None if name is None else named_activation(name, self.trust_remote_code)
 
     # Settings
+
+    def set_keep_in_fp32_modules(self, module_names: Sequence[str]) -> None:
+        """Let these linear layers compute in float32, also under autocast; weights keep their type, and all others compute in theirs.
+
+        In bfloat16, which has eight bits, many pairs get equal scores; a head in float32 tells them apart. The folder keeps the names.
+
+        Args:
+            module_names: Of `model.named_modules()`, such as `["0.model.classifier"]`; none for no layer.
+
+        Raises:
+            AttributeError: There is no such module.
+            ValueError: It is no plain linear layer, or the model computes with a graph.
+        """
+        keep_in_float32(self, module_names)
 
     @property
     def num_labels(self) -> int:
@@ -583,6 +603,8 @@ class CrossEncoder(Model):
         settings = super()._settings() | {"activation_fn": name_of_activation(self.activation_fn)}
         if isinstance(self[0], Transformer) and self.truncation != "longest_first":
             settings["truncation"] = self.truncation
+        if self.keep_in_fp32_modules:
+            settings["keep_in_fp32_modules"] = self.keep_in_fp32_modules
         if self.calibration is not None:
             settings["calibration"] = self.calibration.settings()
             if self.calibration.weights != fingerprint.embedding_parts(self)["weights"]:

@@ -15,7 +15,7 @@ from torch import nn
 
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.model import storage
-from likewise.model.storage import MODULES_FILE, SETTINGS_FILE, StoredModel
+from likewise.model.storage import MODULES_FILE, StoredModel
 from likewise.modules.base import read_settings, write_json
 from likewise.modules.classes import OWN_PACKAGES, ModuleReader
 
@@ -82,14 +82,13 @@ def load(
 
 def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:
     storage.read_model_settings(
-        folder, settings, others={"activation_fn": ("a text", isinstance(settings.get("activation_fn"), str))}
+        folder,
+        settings,
+        others={
+            "activation_fn": ("a text", isinstance(settings.get("activation_fn"), str)),
+            "keep_in_fp32_modules": ("a list", isinstance(settings.get("keep_in_fp32_modules"), list)),
+        },
     )
-    if settings.get("keep_in_fp32_modules"):
-        logger.warning(
-            "%s asks for layers that compute in float32 (%s), which is not done here: they compute in the model's own type.",
-            folder / SETTINGS_FILE,
-            ", ".join(map(str, settings["keep_in_fp32_modules"])),
-        )
 
 
 def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:
