@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import subprocess
 import sys
@@ -18,6 +20,8 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
 
     Of a graphics card that is in use, the bytes needed there are added.
     """
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed counts as held until it is given back
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten (Linux)
     before = _kibibytes("VmRSS")
     on_card = torch.cuda.is_initialized()
