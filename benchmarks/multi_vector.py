@@ -1,18 +1,21 @@
-"""How fast late interaction embeds and trains, beside the reference, on real claims and abstracts; and the memory of a step.
+"""How fast late interaction embeds and trains, beside the reference, on real texts, and in how much memory.
 
     OMP_NUM_THREADS=1 python benchmarks/multi_vector.py --data ../shared/data
 
 Both libraries work in turn in one process, with the same weights: the packaged encoder with a random projection to 128 numbers and
 queries that are filled up to 32 tokens, unless `--model` says otherwise. `--data` is the folder of the data sets: claims and
-abstracts (retrieval/scifact). Texts are cut at `--length` tokens. Times are of the processor, ratios the reference's over ours,
-median and range over the rounds; bytes are those that a step needs at most, of which the weights, gradients and the optimiser's
-state are no part. Beside them: the largest difference of embeddings, and of losses with dropout off.
+abstracts (retrieval/scifact), of which nearly all are cut at `--length` tokens, so that there is no padding to save; and questions
+with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512. Times are of the processor, ratios the reference's over ours,
+median and range over the rounds. Beside them: what one call needs at most beyond what is held before it, each in a process of its
+own; the largest difference of embeddings, and with dropout off of the losses of the first step.
 """
 
 from __future__ import annotations
 
 import gzip
 import json
+import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -21,8 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import alternate, arguments, model_folder, ratio, report
-from peak import measured
+from common import alternate, arguments, column, model_folder, ratio, report
+from peak import in_process, measured
+
+OF_ALL_LENGTHS = 512
+Columns = Callable[[int], list[list[str]]]
 
 
 def read_texts(data: Path) -> tuple[list[str], list[str]]:
@@ -46,19 +52,20 @@ def read_texts(data: Path) -> tuple[list[str], list[str]]:
 
 
 def encoder(folder: str, length: int) -> str:
-    """The folder of a model with the encoder in `folder` and a random projection."""
+    """The folder of a model with the encoder in `folder` and a random projection, which cuts documents at so many tokens."""
     from likewise import MultiVectorEncoder
 
     torch.manual_seed(0)
     saved = tempfile.mkdtemp()
     model = MultiVectorEncoder(folder, device="cpu")
+    model.max_seq_length = max(length, model.max_seq_length)
     model[0].query_expansion = {"strategy": "fixed", "length": 32}
     model[0].document_length = length
     model.save_pretrained(saved, create_model_card=False)
     return saved
 
 
-def stepper(library: Any, folder: str, columns: Callable[[int], list[list[str]]]) -> Callable[[], float]:
+def stepper(library: Any, folder: str, columns: Columns) -> Callable[[], float]:
     """A function that makes one training step and returns the loss."""
     model = library.MultiVectorEncoder(folder, device="cpu").train()
     for module in model.modules():
@@ -96,58 +103,110 @@ def packed(model: Any, texts: list[list[str]]) -> Any:
     return ColumnBatch(TokenSequences.concatenate(sequences).pack(), len(texts), tasks=tasks)
 
 
+def encoded(options: Any) -> dict[str, tuple[int, str, list[str]]]:
+    """By name: the tokens at which documents are cut, the method, and the texts."""
+    claims, abstracts = read_texts(options.data)
+    (answers,) = column(options.data / "pairs" / "medquad" / "train.parquet", "answer")
+    return {
+        "encode_document": (options.length, "encode_document", abstracts[: options.rows]),
+        "encode_query": (options.length, "encode_query", claims[: options.rows]),
+        "encode_document, answers of all lengths": (
+            OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
+        ),
+    }  # fmt: skip
+
+
+def trained(options: Any) -> dict[str, tuple[int, Columns]]:
+    """By name: the tokens at which documents are cut, and what makes the columns of a step."""
+    claims, abstracts = read_texts(options.data)
+    questions, answers = (
+        texts[::13]
+        for texts in column(options.data / "pairs" / "medquad" / "train.parquet", "question", "answer")
+    )
+
+    def of_abstracts(size: int, ways: int) -> Columns:
+        def columns(step: int) -> list[list[str]]:
+            first = step * size % (len(claims) - size)
+            documents = [abstracts[first + i * 500 : first + i * 500 + size] for i in range(ways - 1)]
+            return [claims[first : first + size], *documents]
+
+        return columns
+
+    def of_answers(step: int) -> list[list[str]]:
+        first = step * options.batch % (len(questions) - options.batch)
+        return [texts[first : first + options.batch] for texts in (questions, answers)]
+
+    return {
+        f"train, {options.batch} pairs": (options.length, of_abstracts(options.batch, 2)),
+        f"train, {options.batch // 2} triplets": (options.length, of_abstracts(options.batch // 2, 3)),
+        f"train, {options.batch} pairs, answers of all lengths": (OF_ALL_LENGTHS, of_answers),
+    }
+
+
 def main() -> None:
     """Time both libraries, and print the table."""
     parser = arguments(__doc__ or "")
     parser.set_defaults(rounds=3)
     parser.add_argument("--rows", type=int, default=64, help="documents of a call of encode")
     parser.add_argument("--batch", type=int, default=16, help="rows of a training step")
-    parser.add_argument("--length", type=int, default=180, help="tokens at which documents are cut")
+    parser.add_argument("--length", type=int, default=180, help="tokens at which abstracts are cut")
+    parser.add_argument("--only", default="", help="only the lines with this in their names, such as train")
+    parser.add_argument("--peak-of", default=None, help="for the benchmark itself")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
     import sentence_transformers
 
     import likewise
 
     libraries: list[Any] = [likewise, sentence_transformers]
-    folder = encoder(model_folder(options.model), options.length)
-    claims, abstracts = read_texts(options.data)
-    rows = []
-    models = [library.MultiVectorEncoder(folder, device="cpu") for library in libraries]
-    for name, method, texts in (
-        ("encode_document", "encode_document", abstracts[: options.rows]),
-        ("encode_query", "encode_query", claims[: options.rows]),
-    ):
-        found = [getattr(model, method)(texts) for model in models]
-        difference = max(float((a - b).abs().max()) for a, b in zip(*found, strict=True))
-        calls = [lambda m=model, w=method, t=texts: getattr(m, w)(t) for model in models]  # type: ignore[misc]
-        rows.append(row(name, calls, options.rounds, difference))
-    for name, size, ways in (
-        (f"train, {options.batch} pairs", options.batch, 2),
-        (f"train, {options.batch // 2} triplets", options.batch // 2, 3),
-    ):
+    embeds, trains = encoded(options), trained(options)
 
-        def columns(step: int, size: int = size, ways: int = ways) -> list[list[str]]:
-            first = step * size % (len(claims) - size)
-            documents = [abstracts[first + i * 500 : first + i * 500 + size] for i in range(ways - 1)]
-            return [claims[first : first + size], *documents]
+    def works(name: str, sides: list[Any]) -> list[Callable[[], Any]]:
+        """What a line times, for each side: a call of `encode`, or a training step."""
+        length, *what = (embeds | trains)[name]
+        folder = encoder(model_folder(options.model), length)
+        if name in trains:
+            return [stepper(library, folder, *what) for library in sides]
+        method, texts = what
+        models = [library.MultiVectorEncoder(folder, device="cpu") for library in sides]
+        return [lambda model=model: getattr(model, method)(texts) for model in models]  # type: ignore[misc]
 
-        steps = [stepper(library, folder, columns) for library in libraries]
-        losses = [step() for step in steps]
-        made = row(name, steps, options.rounds, abs(losses[0] - losses[1]))
-        needed = [measured(step)["bytes"] / 2**20 for step in steps]
-        rows.append(made | {"MiB": needed[0], "reference": needed[1], "memory": needed[1] / needed[0]})
-    report(rows, options.json)
+    if options.peak_of is not None:
+        side, name = json.loads(options.peak_of)
+        (once,) = works(name, [libraries[side]])
+        once()
+        print(json.dumps({"bytes": measured(once)["bytes"]}))
+        return
+    names = [name for name in (*embeds, *trains) if options.only in name]
+    if not names:
+        parser.error(f"No line has {options.only!r} in its name. Try encode, train or lengths.")
+    report([line(name, works(name, libraries), options.rounds) for name in names], options.json)
 
 
-def row(name: str, calls: list[Callable[[], Any]], rounds: int, difference: float) -> dict[str, object]:
+def line(name: str, calls: list[Callable[[], Any]], rounds: int) -> dict[str, object]:
     """A line of the table."""
-    ours, theirs = alternate(calls, rounds, time.process_time)
-    median, least, most = ratio(ours, theirs)
+    found = [call() for call in calls]
+    pairs = zip(*found, strict=True) if isinstance(found[0], list) else [map(torch.tensor, found)]
+    difference = max(float((a - b).abs().max()) for a, b in pairs)
+    own, other = alternate(calls, rounds, time.process_time)
+    median, low, high = ratio(own, other)
+    print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
+    needs = [
+        float(in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([side, name]))["bytes"])
+        for side in (0, 1)
+    ]
     return {
-        "what": name, "ours s": min(ours), "theirs s": min(theirs), "ratio": median, "least": least, "most": most,
-        "difference": difference, "MiB": "", "reference": "", "memory": "",
-    }  # fmt: skip
+        "what": name,
+        "ms": round(1000 * sorted(own)[len(own) // 2]),
+        "reference": round(1000 * sorted(other)[len(other) // 2]),
+        "ratio": round(median, 2),
+        "range": f"{low:.2f}-{high:.2f}",
+        "peak MB": round(needs[0] / 1e6),
+        "reference MB": round(needs[1] / 1e6),
+        "memory": round(needs[1] / needs[0], 2),
+        "difference": f"{difference:.0e}",
+    }
 
 
 if __name__ == "__main__":

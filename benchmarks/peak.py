@@ -21,9 +21,7 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
     Of a graphics card that is in use, the bytes needed there are added.
     """
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(
-        0
-    )  # what earlier work freed is no longer held, and cannot hide what this one needs
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed counts as held until it is given back
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten (Linux)
     before = _kibibytes("VmRSS")
     on_card = torch.cuda.is_initialized()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from likewise.cli import console
-from likewise.cli.model_names import DEFAULT_MODEL, load_cross_encoder, load_model
+from likewise.cli.model_names import DEFAULT_MODEL, embedding_family, load_cross_encoder
 from likewise.cli.read_texts import read_texts, split_names
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def mine(
         documents = None if corpus is None else read_texts(corpus)
         found = mine_hard_negatives(
             table,
-            load_model(model),
+            embedding_family(model).model_class(model),
             corpus=documents,
             cross_encoder=None if cross_encoder is None else load_cross_encoder(cross_encoder),
             range_min=range_min,

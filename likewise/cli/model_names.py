@@ -32,20 +32,31 @@ def family_of(name: str) -> ModelFamily:
 
 
 def load_model(name: str) -> SentenceTransformer:
-    """Load the embedding model of that name.
+    """Load the model of one vector a text of that name.
+
+    Raises:
+        ValueError: It is a cross-encoder, or gives no such vectors.
+    """
+    from likewise.sentence_transformer.model import SentenceTransformer
+
+    embedding_family(name)
+    return SentenceTransformer(name)
+
+
+def embedding_family(name: str) -> ModelFamily:
+    """The family of a model that embeds texts, in whatever form.
 
     Raises:
         ValueError: It is a cross-encoder.
     """
     from likewise.families import CROSS_ENCODER
-    from likewise.sentence_transformer.model import SentenceTransformer
 
-    if family_of(name) is CROSS_ENCODER:
+    if (family := family_of(name)) is CROSS_ENCODER:
         raise ValueError(
             f"{name} is a cross-encoder: it scores pairs of texts and embeds none. Rank texts with `likewise rerank`, or name "
             "an embedding model."
         )
-    return SentenceTransformer(name)
+    return family
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:

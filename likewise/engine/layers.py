@@ -1,9 +1,9 @@
 """Faster forms of a transformers model's linear, GELU and dropout layers on the CPU, in float32.
 
 On processors with AVX-512, linear layers of many rows go through oneDNN, which adds the bias while the product is in
-registers; torch's own path copies the bias into the output first, and is the faster one on others and for few rows. GELU works in place where no gradient is
-wanted. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and results
-stay as they are.
+registers; torch's own path copies the bias into the output first, and is the faster one on others and for few rows. GELU works in
+place where no gradient is wanted; where one is, its output, the largest of a layer, is not kept for the linear layer behind it, but made
+again. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and results stay as they are.
 """
 
 from __future__ import annotations
@@ -48,20 +48,19 @@ def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
 
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
     """What a linear layer makes of (..., in_features), by oneDNN: (..., out_features)."""
-    if (
-        input.numel() <= FEW_ROWS * input.shape[-1]
-        or not _is_fast(input)
-        or layer.weight.dtype != torch.float32
-    ):
+    is_float = input.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if not is_float or input.device.type != "cpu" or input.numel() <= FEW_ROWS * input.shape[-1]:
         return linear(input, layer.weight, layer.bias)
-    if torch.is_grad_enabled():
-        output: Tensor = _Linear.apply(input, layer.weight, layer.bias)  # type: ignore[no-untyped-call]
-        return output
-    return _one_dnn_linear(input, layer.weight, layer.bias)
+    if not torch.is_grad_enabled():
+        return _one_dnn_linear(input, layer.weight, layer.bias)
+    # Whoever wrote into a GELU's output since has another input.
+    before = None if input._version else getattr(input, "before_gelu", None)
+    output: Tensor = _Linear.apply(input, layer.weight, layer.bias, before)  # type: ignore[no-untyped-call]
+    return output
 
 
 class FastGELU(nn.Module):
-    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output.
+    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output; else its own tells of it.
 
     Args:
         block: The feed-forward block that it stands in; it overwrites nothing that a hook on the block's `dense` may keep.
@@ -74,7 +73,10 @@ class FastGELU(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() or input.device.type != "cpu" or self._is_kept():
-            return gelu(input)
+            output = gelu(input)
+            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+                output.before_gelu = input.detach()  # type: ignore[attr-defined]
+            return output
         overwritten: Tensor = torch.ops.aten.gelu_(input)
         return overwritten
 
@@ -97,27 +99,25 @@ class _Linear(torch.autograd.Function):
     """x W' + b. oneDNN is the faster one for the output and the input's gradient, torch's own for the weight's."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
-        ctx.save_for_backward(input, weight)
+    def forward(  # type: ignore[override]
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, before_gelu: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(input if before_gelu is None else before_gelu, weight)
+        ctx.is_before_gelu = before_gelu is not None
         return _one_dnn_linear(input, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias = ctx.needs_input_grad
+        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
         rows = grad_output.reshape(-1, weight.shape[0])
         grad_input = _one_dnn_linear(rows, weight.t(), None).view(input.shape) if needs_input else None
+        input = gelu(input) if ctx.is_before_gelu and needs_weight else input
         grad_weight = rows.t() @ input.reshape(-1, weight.shape[1]) if needs_weight else None
-        return grad_input, grad_weight, rows.sum(0) if needs_bias else None
+        return grad_input, grad_weight, rows.sum(0) if needs_bias else None, None
 
 
 def _one_dnn_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return output
-
-
-def _is_fast(input: Tensor) -> bool:
-    return (
-        input.dtype == torch.float32 and input.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    )

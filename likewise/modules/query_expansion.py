@@ -75,8 +75,8 @@ class QueryExpansion:
             ValueError: The tokenizer does not have it.
         """
         token = self.token or tokenizer.mask_token or tokenizer.eos_token
-        known: int | None = tokenizer.get_vocab().get(token)
-        if known is None:
+        known: int | None = tokenizer.convert_tokens_to_ids(token)  # not `get_vocab`, which copies all of it
+        if known is None or (known == tokenizer.unk_token_id and token != tokenizer.unk_token):
             raise ValueError(
                 f"`query_expansion` fills queries up with {token!r}, but the tokenizer has no such token. "
                 "Name one that it has: `query_expansion={..., 'token': ...}`."

@@ -8,7 +8,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from likewise.engine.embed import Embed
+from likewise.evaluation.measurement import Array
+from likewise.modules.query_expansion import DOCUMENT, QUERY
 from likewise.multi_vector_encoder.losses.base import OUTPUT
+from likewise.training.data.sample import Sample
 from likewise.training.data.texts import Texts
 
 
@@ -25,6 +28,20 @@ class TokenTexts(Texts):
     ) -> tuple[Any, Sequence[Tensor]]:
         """Embed the columns' tokens, and compute the loss from them; figures of health are of whole texts' embeddings alone."""
         return super().value(model, loss, columns, label, embed)[0], ()
+
+    def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
+        """The scores of a sample's pairs, (P,); None in place of embeddings, as no text has one of its own."""
+        queries, documents = (
+            model.encode(texts, prompt=prompt, task=task)
+            for texts, prompt, task in zip(
+                (sample.queries, sample.documents),
+                sample.prompts,
+                sample.routes or (QUERY, DOCUMENT),
+                strict=True,
+            )
+        )
+        scores: Array = model.similarity(queries, documents).cpu().numpy()
+        return scores[tuple(sample.pairs.T)], None
 
 
 TOKEN_TEXTS = TokenTexts()

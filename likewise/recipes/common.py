@@ -7,6 +7,7 @@ import copy
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +112,11 @@ def questions(data: Path | None, rows: int | None) -> Dataset:
     return read(data, "pairs/squad-nqg/nqg-test.parquet", hub, columns, others, rows=rows)
 
 
-def question_search(data: Path | None, rows: int | None) -> InformationRetrievalEvaluator:
-    """So many held-out questions (None for all), each to find the sentence that answers it among those of all of them (SQuAD)."""
+def question_search(data: Path | None, rows: int | None, build: Any = None) -> Any:
+    """So many held-out questions (None for all), each to find the sentence that answers it among those of all of them (SQuAD).
+
+    `build` makes the evaluator of queries, corpus and what is relevant; None for that of dense models.
+    """
     hub = ("sentence-transformers/squad", "", "train[:5000]")
     columns = {"question": "question", "sentence": "sentence"}
     others = {"question": "question", "sentence": "answer"}
@@ -121,7 +125,8 @@ def question_search(data: Path | None, rows: int | None) -> InformationRetrieval
     queries = {str(row): question for row, question in enumerate(found["question"])}
     relevant = {str(row): {sentences[sentence]} for row, sentence in enumerate(found["sentence"])}
     corpus = {number: text for text, number in sentences.items()}
-    return InformationRetrievalEvaluator(queries, corpus, relevant, main_score_function="cosine")
+    build = build or partial(InformationRetrievalEvaluator, main_score_function="cosine")
+    return build(queries, corpus, relevant)
 
 
 def num_layers(model: Any) -> int:

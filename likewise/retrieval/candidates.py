@@ -46,11 +46,6 @@ class Pairs:
         order = np.argsort(query, kind="stable")
         return cls(queries, documents, query[order], positive[order])
 
-    @property
-    def num_positives(self) -> Array:
-        """(Q,) how many positives each query has."""
-        return np.bincount(self.query, minlength=len(self.queries))
-
 
 @dataclass(frozen=True)
 class Candidates:
@@ -114,18 +109,11 @@ def find_candidates(
 
     with bar:
         kept = np.concatenate(blocks.compute(name, len(pairs.queries), search))
-    positive_scores = [
-        torch.as_tensor(
-            pairwise(
-                _rows(queries, pairs.query[rows], blocks.size).to(device),
-                _rows(documents, pairs.positive[rows], blocks.size).to(device),
-            )
-        )
-        .detach()
-        .float()
-        .cpu()
-        for rows in _parts(len(pairs.query))
-    ]
+    positive_scores = []
+    for rows in _parts(len(pairs.query)):
+        sides = (queries, pairs.query[rows]), (documents, pairs.positive[rows])
+        both = (_rows(side, numbers, blocks.size).to(device) for side, numbers in sides)
+        positive_scores.append(torch.as_tensor(pairwise(*both)).detach().float().cpu())
     return Candidates(
         kept[:, 0].astype(np.int64), kept[:, 1].astype(np.float32), torch.cat(positive_scores).numpy()
     )

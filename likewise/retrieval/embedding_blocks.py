@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -67,12 +67,7 @@ class StoredBlocks(Sequence[Array]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    @overload
-    def __getitem__(self, index: int) -> Array: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | list[Array]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [np.load(path, mmap_mode="r") for path in self.paths[index]]
-        found: Array = np.load(self.paths[index], mmap_mode="r")
-        return found
+        return np.load(self.paths[index], mmap_mode="r")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from likewise.retrieval.embedding_blocks import Array, Blocks
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.mined_columns import FORMATS, Mined
 from likewise.retrieval.negatives import Choice, Negatives, choose
+from likewise.retrieval.numbered import Numbered
 from likewise.retrieval.on_ray import each_on_ray
 from likewise.retrieval.products import is_known
 from likewise.similarity import to_float_tensor
@@ -82,7 +82,8 @@ def mine_hard_negatives(
     Args:
         dataset: Pairs of texts. All positives of equal queries count as positives of each.
         model: Embeds queries and documents, which are compared by its `similarity` and `similarity_pairwise`. Anything with
-            these, `encode_query`, `encode_document` and `device`; with a `cache_folder` also `fingerprint`.
+            these, `encode_query`, `encode_document` and `device`; with a `cache_folder` also `fingerprint`. What a SparseEncoder
+            or a MultiVectorEncoder gives is kept in memory, and compared as it is, not scaled to length 1.
         anchor_column_name: The column of queries; by default the first.
         positive_column_name: The column of positives; by default the second.
         corpus: More documents, besides all positives, to find negatives in.
@@ -138,6 +139,10 @@ def mine_hard_negatives(
             "`ray_workers` needs a `cache_folder` that all workers reach, and takes the place of `use_multi_process`. Pass "
             "the one and drop the other."
         )
+    if cache_folder is not None and _is_numbered(model):
+        raise ValueError(
+            f"`cache_folder` keeps one row of numbers for each text, but a {type(model).__name__} gives no such rows. Drop it."
+        )
     names = _column_names(dataset, anchor_column_name, positive_column_name)
     output_format, output_scores = _checked_format(
         output_format, output_scores, as_triplets, include_positives
@@ -166,19 +171,15 @@ def mine_hard_negatives(
             "`cross_encoder` has no effect without `max_score`, `min_score` or a margin. Set one of them."
         )
 
-    prompts = Prompts(query_prompt_name, query_prompt, corpus_prompt_name, corpus_prompt)
-    candidates = _mine(
-        model,
-        pairs,
-        prompts,
-        range_max + spare,
-        include_positives,
-        batch_size,
-        use_multi_process,
-        cache_folder,
-        verbose,
-        ray_workers,
-    )
+    prompts = {
+        "query": {"prompt_name": query_prompt_name, "prompt": query_prompt},
+        "corpus": {"prompt_name": corpus_prompt_name, "prompt": corpus_prompt},
+    }
+    run = None if ray_workers is None else partial(each_on_ray, num_workers=ray_workers)
+    blocks = Blocks(None if cache_folder is None else Path(cache_folder).resolve(), BLOCK_ROWS, run)
+    settings = {"batch_size": batch_size, "show_progress_bar": verbose and ray_workers is None}
+    options = prompts, range_max + spare, include_positives, settings, use_multi_process, blocks
+    candidates = _mine(model, pairs, *options)
     if cross_encoder is not None and filters:
         candidates = score_with_cross_encoder(
             pairs, candidates, lambda texts: cross_encoder.predict(texts, batch_size=batch_size)
@@ -190,79 +191,60 @@ def mine_hard_negatives(
     return Dataset.from_dict(mined.columns(output_format))
 
 
-@dataclass(frozen=True)
-class Prompts:
-    """What stands in front of queries and documents, or its name among the model's prompts."""
-
-    query_name: str | None
-    query: str | None
-    document_name: str | None
-    document: str | None
-
-
 def _mine(
-    model: Encoder,
+    model: Any,
     pairs: Pairs,
-    prompts: Prompts,
+    prompts: Mapping[str, Mapping[str, str | None]],
     k: int,
     include_positives: bool,
-    batch_size: int,
+    settings: dict[str, Any],
     use_multi_process: bool | Sequence[str],
-    cache_folder: str | None,
-    verbose: bool,
-    ray_workers: int | None,
+    blocks: Blocks,
 ) -> Candidates:
     """Embed queries and documents, and find each query's candidates."""
-    run = None if ray_workers is None else partial(each_on_ray, num_workers=ray_workers)
-    blocks = Blocks(None if cache_folder is None else Path(cache_folder).resolve(), BLOCK_ROWS, run)
-    settings: dict[str, Any] = {
-        "batch_size": batch_size,
-        "show_progress_bar": verbose and ray_workers is None,
-        "normalize_embeddings": True,
-    }
-    pools: Any = model
+    encoder: Any = Numbered(model) if _is_numbered(model) else model
+    shows = settings["show_progress_bar"]
+    settings = settings if encoder is not model else {**settings, "normalize_embeddings": True}
     if use_multi_process:
-        settings["pool"] = pools.start_multi_process_pool(
-            None if use_multi_process is True else list(use_multi_process)
-        )
+        devices = None if use_multi_process is True else list(use_multi_process)
+        settings = {**settings, "pool": model.start_multi_process_pool(devices)}
     # What results depend on is in the names of their files.
-    key = digest if cache_folder is not None else lambda *_: ""
-    fingerprint = _fingerprint(model) if cache_folder is not None else ""
-    query_name = key("query", fingerprint, prompts.query_name, prompts.query, pairs.queries)
-    document_name = key("document", fingerprint, prompts.document_name, prompts.document, pairs.documents)
-
-    def embed_queries(part: slice) -> Array:
-        return _embedded(model.encode_query, pairs.queries[part], prompts.query_name, prompts.query, settings)
-
-    def embed_documents(part: slice) -> Array:
-        return _embedded(
-            model.encode_document, pairs.documents[part], prompts.document_name, prompts.document, settings
-        )
-
+    key = digest if blocks.folder is not None else lambda *_: ""
+    fingerprint = _fingerprint(model) if blocks.folder is not None else ""
+    sides = (
+        ("query", encoder.encode_query, pairs.queries),
+        ("corpus", encoder.encode_document, pairs.documents),
+    )
+    names = [key(side, fingerprint, *prompts[side].values(), texts) for side, _, texts in sides]
+    embedded = []
     try:
-        queries = blocks.compute(f"query_embeddings_{query_name}", len(pairs.queries), embed_queries)
-        documents = blocks.compute(
-            f"corpus_embeddings_{document_name}", len(pairs.documents), embed_documents
-        )
+        for name, (side, encode, texts) in zip(names, sides, strict=True):
+            embed = partial(_embedded, encode, texts, {**settings, **prompts[side]})
+            embedded.append(blocks.compute(f"{side}_embeddings_{name}", len(texts), embed))
     finally:
         if use_multi_process:
-            pools.stop_multi_process_pool(settings["pool"])
-    name = key(query_name, document_name, k, include_positives, pairs.query.tolist(), pairs.positive.tolist())
-    if not is_known(model.similarity):
+            model.stop_multi_process_pool(settings["pool"])
+    queries, documents = embedded
+    name = key(*names, k, include_positives, pairs.query.tolist(), pairs.positive.tolist())
+    if not is_known(encoder.similarity):
         blocks = Blocks(None, BLOCK_ROWS, None)  # what decides its scores is not in the name
     found = find_candidates(
         pairs,
         queries,
         documents,
-        (model.similarity, model.similarity_pairwise),
+        (encoder.similarity, encoder.similarity_pairwise),
         k,
         not include_positives,
         model.device,
         blocks,
         f"candidates_{name}",
-        show_progress_bar=verbose and ray_workers is None,
+        show_progress_bar=shows,
     )
     return found if include_positives else within_rank(pairs, found, k)
+
+
+def _is_numbered(model: Any) -> bool:
+    return getattr(model, "model_type", None) in ("SparseEncoder", "MultiVectorEncoder")
 
 
 def _fingerprint(model: Any) -> str:
@@ -274,12 +256,10 @@ def _fingerprint(model: Any) -> str:
     return str(model.fingerprint())
 
 
-def _embedded(
-    encode: Callable[..., Any], texts: list[str], name: str | None, prompt: str | None, settings: Any
-) -> Array:
-    """The embeddings of texts, (N, D), whatever the encoder returns them in."""
-    found = to_float_tensor(encode(texts, prompt_name=name, prompt=prompt, **settings)).detach().cpu()
-    refuse_not_finite(found, lambda row: f"The embedding of the text {texts[row][:80]!r}")
+def _embedded(encode: Callable[..., Any], texts: list[str], settings: Any, part: slice) -> Array:
+    """The embeddings of some of the texts, (N, D), whatever the encoder returns them in."""
+    found = to_float_tensor(encode(texts[part], **settings)).detach().cpu()
+    refuse_not_finite(found, lambda row: f"The embedding of the text {texts[part][row][:80]!r}")
     return found.numpy()
 
 

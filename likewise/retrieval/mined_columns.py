@@ -36,47 +36,28 @@ class Mined:
 
     def columns(self, output_format: str) -> dict[str, list[Any]]:
         """The columns of a data set, in one of FORMATS."""
-        build = {
-            "triplet": self._triplets,
-            "n-tuple": self._tuples,
-            "labeled-pair": self._labeled_pairs,
-            "labeled-list": self._labeled_lists,
-        }
-        return build[output_format]()
+        build = self._triplets, self._tuples, self._labeled_pairs, self._labeled_lists
+        return build[FORMATS.index(output_format)]()
 
     def _triplets(self) -> dict[str, list[Any]]:
         """A row for each pair and each of its query's negatives."""
         ids, scores = self.negatives.ids[self.pairs.query], self.negatives.scores[self.pairs.query]
         pair, rank = np.nonzero(ids >= 0)
         documents = np.stack([self.pairs.positive[pair], ids[pair, rank]], axis=1)
-        columns = {
-            self.names[0]: _texts(self.pairs.queries, self.pairs.query[pair]),
-            self.names[1]: _texts(self.pairs.documents, documents[:, 0]),
-            "negative": _texts(self.pairs.documents, documents[:, 1]),
-        }
+        columns = self._first(pair) | {"negative": _texts(self.pairs.documents, documents[:, 1])}
         both = np.stack([self.positive_scores[pair], scores[pair, rank]], axis=1)
-        return columns | _extra(
-            "scores" if self.scored else None, both, "ids" if self.with_ids else None, documents
-        )
+        return columns | self._more(both.tolist(), documents.tolist())
 
     def _tuples(self) -> dict[str, list[Any]]:
         """A row for each pair whose query has all its negatives."""
         pair = np.flatnonzero((self.negatives.ids[self.pairs.query] >= 0).all(axis=1))
-        ids, scores = (
-            self.negatives.ids[self.pairs.query[pair]],
-            self.negatives.scores[self.pairs.query[pair]],
-        )
-        columns = {
-            self.names[0]: _texts(self.pairs.queries, self.pairs.query[pair]),
-            self.names[1]: _texts(self.pairs.documents, self.pairs.positive[pair]),
-        }
-        for rank, column in enumerate(ids.T, start=1):
+        query = self.pairs.query[pair]
+        documents = np.column_stack([self.pairs.positive[pair], self.negatives.ids[query]])
+        columns = self._first(pair)
+        for rank, column in enumerate(documents.T[1:], start=1):
             columns[f"negative_{rank}"] = _texts(self.pairs.documents, column)
-        documents = np.column_stack([self.pairs.positive[pair], ids])
-        both = np.column_stack([self.positive_scores[pair], scores])
-        return columns | _extra(
-            "scores" if self.scored else None, both, "ids" if self.with_ids else None, documents
-        )
+        both = np.column_stack([self.positive_scores[pair], self.negatives.scores[query]])
+        return columns | self._more(both.tolist(), documents.tolist())
 
     def _labeled_pairs(self) -> dict[str, list[Any]]:
         """A row for each positive, then for each negative, of each query."""
@@ -92,40 +73,34 @@ class Mined:
         }
         if not self.scored:
             columns["label"] = labels[order].tolist()
-        return columns | _extra(
-            "score" if self.scored else None, scores[order], "id" if self.with_ids else None, documents[order]
-        )
+        return columns | self._more(scores[order].tolist(), documents[order].tolist(), plural="")
 
     def _labeled_lists(self) -> dict[str, list[Any]]:
         """A row for each pair whose query has negatives: a list of the positive and the negatives."""
         has_negative = self.negatives.ids >= 0
         pair = np.flatnonzero(has_negative[self.pairs.query].any(axis=1))
-        rows = zip(pair.tolist(), self.pairs.query[pair].tolist(), strict=True)
-        kept = [
-            (
-                p,
-                self.negatives.ids[q][has_negative[q]].tolist(),
-                self.negatives.scores[q][has_negative[q]].tolist(),
-            )
-            for p, q in rows
-        ]
-        documents = [[int(self.pairs.positive[p]), *ids] for p, ids, _ in kept]
-        columns: dict[str, list[Any]] = {
+        documents, scores = [], []
+        for p, q in zip(pair.tolist(), self.pairs.query[pair].tolist(), strict=True):
+            some = has_negative[q]
+            documents.append([int(self.pairs.positive[p]), *self.negatives.ids[q][some].tolist()])
+            scores.append([float(self.positive_scores[p]), *self.negatives.scores[q][some].tolist()])
+        columns = self._first(pair)
+        columns[self.names[1]] = [[self.pairs.documents[i] for i in row] for row in documents]
+        labels = {} if self.scored else {"labels": [[1] + [0] * len(row[1:]) for row in documents]}
+        return columns | labels | self._more(scores, documents)
+
+    def _first(self, pair: Array) -> dict[str, list[Any]]:
+        """The columns of pairs."""
+        return {
             self.names[0]: _texts(self.pairs.queries, self.pairs.query[pair]),
-            self.names[1]: [[self.pairs.documents[i] for i in row] for row in documents],
+            self.names[1]: _texts(self.pairs.documents, self.pairs.positive[pair]),
         }
-        if self.scored:
-            columns["scores"] = [[float(self.positive_scores[p]), *scores] for p, _, scores in kept]
-        else:
-            columns["labels"] = [[1] + [0] * len(ids) for _, ids, _ in kept]
-        return columns | ({"ids": documents} if self.with_ids else {})
+
+    def _more(self, scores: list[Any], ids: list[Any], plural: str = "s") -> dict[str, list[Any]]:
+        """The columns of scores and ids that are asked for."""
+        columns = {f"score{plural}": scores} if self.scored else {}
+        return columns | ({f"id{plural}": ids} if self.with_ids else {})
 
 
 def _texts(texts: list[str], rows: Array) -> list[str]:
     return [texts[row] for row in rows.tolist()]
-
-
-def _extra(scores_name: str | None, scores: Array, ids_name: str | None, ids: Array) -> dict[str, list[Any]]:
-    """The columns of scores and ids that are asked for."""
-    columns = {} if scores_name is None else {scores_name: scores.tolist()}
-    return columns | ({} if ids_name is None else {ids_name: ids.tolist()})

@@ -10,9 +10,7 @@ from likewise.retrieval.ranking_keys import NO_KEY, largest, pack, unpack
 from likewise.retrieval.topk import QUERIES_PER_TILE, Ranking, top_k
 from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor, to_tensor
 
-SPARSE_CHUNK = (
-    10_000  # sparse documents that are scored together: each score is kept until the best are chosen
-)
+SPARSE_CHUNK = 10_000  # sparse documents scored together: each score is kept until the best are chosen
 
 
 def semantic_search(

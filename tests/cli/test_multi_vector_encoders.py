@@ -11,6 +11,7 @@ from small import sentences, small_model_folder
 
 from likewise import MultiVectorEncoder
 from likewise.families import MULTI_VECTOR_ENCODER, family_in
+from likewise.report.charts import is_installed
 
 RECIPE = """
 family: multi-vector-encoder
@@ -43,6 +44,13 @@ def test_a_recipe_trains_a_multi_vector_encoder_that_is_measured_and_not_taken_f
     result = run("train", path, "--data", ".")
     assert result.exit_code == 0, result.output
     final = tmp_path / "out" / "final"
+    if is_installed():
+        page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+        assert "8 of 8 rows of the training data" in page
+        assert "accuracy@1" in page
+        before = ("--before", tmp_path / "plain", "--data", "triplets.parquet")
+        assert run("report", final, *before).exit_code == 0
+        assert "nDCG@10" in (final / "report-triplets.html").read_text(encoding="utf-8")
     assert family_in(final) is MULTI_VECTOR_ENCODER
     assert MultiVectorEncoder(str(final), device="cpu").max_seq_length == 20
     for name, kind in (
@@ -61,3 +69,8 @@ def test_a_recipe_trains_a_multi_vector_encoder_that_is_measured_and_not_taken_f
     refused = run("encode", "texts.txt", "--model", final, "--out", "vectors.npy")
     assert refused.exit_code == 2
     assert "holds a MultiVectorEncoder" in refused.stderr
+    mined = run(
+        "mine", "triplets.parquet", "--columns", "anchor,positive", "--model", final, "--out", "mined.jsonl"
+    )
+    assert mined.exit_code == 0, mined.output
+    assert "8 pairs -> 24 rows (anchor, positive, negative)" in mined.output

@@ -176,6 +176,55 @@ def test_fast_layers_compute_what_torch_computes(one_dnn: bool) -> None:
     assert list(fast.state_dict()) == list(plain.state_dict())
 
 
+class Block(torch.nn.Module):
+    """A feed-forward block of BERT's kind, whose activation somebody may write into."""
+
+    def __init__(self, written: bool) -> None:
+        from transformers.activations import ACT2FN
+
+        super().__init__()
+        self.dense, self.down = torch.nn.Linear(6, 10), torch.nn.Linear(10, 4)
+        self.intermediate_act_fn = ACT2FN["gelu"]
+        self.written = written
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.intermediate_act_fn(self.dense(x))
+        if self.written:
+            with torch.no_grad():
+                inner.mul_(2)
+        return self.down(inner)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_gelus_output_is_made_again_for_the_layer_behind_it_unless_somebody_wrote_into_it(
+    written: bool,
+) -> None:
+    torch.manual_seed(0)
+    plain, fast = Block(written), Block(written)
+    fast.load_state_dict(plain.state_dict())
+    use_fast_layers(fast, one_dnn=True)
+    x, gradient = torch.randn(FEW_ROWS + 1, 6, requires_grad=True), torch.randn(FEW_ROWS + 1, 4)
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.detach())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = fast(x)
+    found = torch.autograd.grad(output, (x, *fast.parameters()), gradient)
+    expected = torch.autograd.grad(plain(x), (x, *plain.parameters()), gradient)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    before = fast.dense(x).detach()
+    of_activation = [one for one in kept if one.shape == before.shape]
+    storages = {one.untyped_storage().data_ptr() for one in of_activation}
+    assert (
+        len(storages) == 1 + written
+    )  # with what went into the GELU its output, where that is no longer one
+    assert any(torch.equal(one, before) for one in of_activation)
+
+
 def test_a_copy_of_a_fast_linear_layer_computes_with_its_own_weights() -> None:
     layer, x = torch.nn.Linear(4, 3), torch.randn(FEW_ROWS + 1, 4)
     use_fast_layers(torch.nn.Sequential(layer), one_dnn=True)

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from datasets import Dataset
 from small import sentences
 
-from likewise import CrossEncoder, SentenceTransformer, SparseEncoder
+from likewise import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
 
 SCORE = r"-?\d\.\d{4}"
 INTERVAL = rf"{SCORE} \({SCORE} to {SCORE}\)"
@@ -102,6 +104,47 @@ def test_three_searches_are_measured_alone_and_fused(
         assert re.search(r"  [01]\.\d{4} \([01]\.\d{4} to [01]\.\d{4}\)  [+-]", line), line
     assert "  +0.0000 (+0.0000 to +0.0000)" in lines[names.index("dense")]
     assert SparseEncoder(str(out), device="cpu").encode("a cat").is_sparse
+
+
+@pytest.mark.slow
+def test_a_dense_model_becomes_a_sparse_one_whose_head_names_the_tokens_that_are_there(
+    run: Callable[..., Any], data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--documents", "30", "--rows", "8", "--regressed", "60", "--batch-size", "8")
+    script, out = run("splade_from_dense", *sizes, "--threshold", "3", flag="--model")
+    printed = capsys.readouterr().out
+    assert int(re.search(r"names (\d+)% of the tokens", printed)[1]) > 90  # type: ignore[index]
+    assert (
+        len(re.findall(r"nDCG@10 0\.\d{4}; active entries \d+ of a query, \d+ of a document", printed)) == 2
+    )
+    assert re.search(rf"nDCG@10 {INTERVAL} -> {INTERVAL}: {DIFFERENCE}", printed)
+    model = SparseEncoder(str(out), device="cpu")
+    task = script.read_folder(data / "retrieval/scifact", "test")
+    assert len(script.search(task, 30).corpus) == 30
+    assert model.encode(["a cat"]).is_sparse
+    head = model[0].auto_model.cls.predictions
+    assert head.decoder.weight is model[0].auto_model.get_input_embeddings().weight
+    assert (head.decoder.bias < -1).all()  # the threshold is saved
+
+
+@pytest.mark.slow
+def test_late_interaction_starts_from_principal_components_and_is_measured_at_each_step(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sizes = ("--rows", "20", "--queries", "12", "--batch-size", "8")
+    script, out = run("late_interaction", *sizes, flag="--model")
+    printed = capsys.readouterr().out
+    for name in ("SQuAD", "TREC QA"):
+        rows = table_of(printed, f"nDCG@10, {name}")
+        assert [row[0] for row in rows] == ["a random projection", "principal components", "trained"]
+        assert rows[0][2] == rows[1][3] == "+0.0000 (+0.0000 to +0.0000)"
+        assert all(re.fullmatch(INTERVAL, row[1]) and re.fullmatch(DIFFERENCE, row[2]) for row in rows)
+    model = MultiVectorEncoder(str(out), device="cpu")
+    script.start_projection(model, Dataset.from_dict({"a": sentences(40, seed=5)}))
+    tokens = MultiVectorEncoder(modules=[model[0]], device="cpu").encode(sentences(40, seed=5))
+    directions = torch.nn.functional.normalize(torch.cat(tokens), dim=1)
+    kept = directions @ model[1].linear.weight.T
+    assert kept.norm() > 0.999 * directions.norm()  # all 32 of them
 
 
 def test_of_a_ranking_counts_where_the_right_one_stands_among_the_first_ten(

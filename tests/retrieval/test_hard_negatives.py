@@ -310,6 +310,49 @@ def test_a_model_mines_as_in_the_reference(model: Any, reference_model: Any) -> 
     assert_same_rows(found, util.mine_hard_negatives(pairs, reference_model, **options))
 
 
+@pytest.fixture(params=["late interaction", "sparse"])
+def other_family(request: pytest.FixtureRequest, model_folder: str, tmp_path: Path) -> Any:
+    """A small model whose embeddings are token by token, or COO."""
+    from likewise import MultiVectorEncoder, SparseEncoder
+
+    torch.manual_seed(0)
+    family = MultiVectorEncoder if request.param == "late interaction" else SparseEncoder
+    return family(model_folder, device="cpu")
+
+
+def test_models_of_tokens_and_of_words_mine_what_comparing_all_texts_finds(
+    other_family: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hard_negatives, "BLOCK_ROWS", 16)  # three blocks of documents, two of queries
+    texts = sentences(70, seed=1)
+    queries, positives, corpus = texts[:20], texts[20:40], texts[40:]
+    pairs = Dataset.from_dict({"a": [*queries, queries[0]], "b": [*positives, positives[1]]})
+    own: dict[str, set[str]] = {}
+    for query, positive in zip(pairs["a"], pairs["b"], strict=True):
+        own.setdefault(query, set()).add(positive)
+    options = {"corpus": corpus, "output_scores": True, "output_format": "n-tuple", "query_prompt": "the "}
+    found = mine_hard_negatives(pairs, other_family, num_negatives=4, verbose=False, **options)
+    assert len(found) == 21
+    documents = [*corpus, *positives]
+    scores = other_family.similarity(
+        other_family.encode_query(queries, prompt="the "), other_family.encode_document(documents)
+    )
+    for row in found:
+        by_document = dict(zip(documents, scores[queries.index(row["a"])].tolist(), strict=True))
+        wrong = sorted(set(documents) - own[row["a"]], key=lambda text: -by_document[text])
+        assert [row[f"negative_{rank}"] for rank in range(1, 5)] == wrong[:4]
+        expected = [by_document[text] for text in (row["b"], *wrong[:4])]
+        np.testing.assert_allclose(row["scores"], expected, rtol=1e-5)
+
+
+def test_models_of_tokens_and_of_words_keep_nothing_in_a_folder(other_family: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Encoder gives no such rows\. Drop it"):
+        mine_hard_negatives(PAIRS, other_family, cache_folder=str(tmp_path), verbose=False)
+    other_family.encode_document = lambda texts, **_: [torch.full((2, 3), torch.nan)] * len(texts)
+    with pytest.raises(ValueError, match="The embedding of the text '0 d0' holds NaN or infinity"):
+        mine_hard_negatives(PAIRS, other_family, verbose=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 200
 BLOCK_ROWS = 10  # neighbours that are taken together, since they often share a query
-MOST_OTHERS = (
-    8  # documents of other queries that a query is paired with, where each pair is a pass through the model
-)
+MOST_OTHERS = 8  # documents of other queries for each query, where a pair is a pass through the model
 Kind = Literal["ranking", "numbers", "classes", "texts"]
 
 
