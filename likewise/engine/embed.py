@@ -145,7 +145,9 @@ class Embed:
             return self.recompute_tokens
         if self.recompute_rows is not None:
             return max(1, self.recompute_rows * batch.longest)
-        in_one_pass = getattr(next(model.children(), None), "in_one_pass", False)
+        first = next(model.children(), None)
+        # Processes that gather each other's shards in every pass must go through as many.
+        in_one_pass = getattr(first, "in_one_pass", False) or getattr(first, "_is_fsdp_managed_module", False)
         is_small = batch.device.type != "cpu" or batch.num_tokens <= CACHED_TOKENS
         return None if in_one_pass or is_small else CACHED_TOKENS
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from torch.distributed.fsdp import FSDPModule
 from training_common import scored_pairs, triplets
 from transformers import TrainerCallback
 
@@ -62,6 +63,21 @@ class KillAt(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self.step:
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SeesShards(TrainerCallback):
+    """Notes which modules are gathered by themselves, and that a process has no more than its share."""
+
+    def __init__(self, trainer: Any, shards: dict[str, str]) -> None:
+        self.trainer, self.shards = trainer, shards
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        modules = self.trainer.trained.named_modules()
+        self.shards |= {
+            name: type(module).__name__ for name, module in modules if isinstance(module, FSDPModule)
+        }
+        for parameter in self.trainer.trained.parameters():
+            assert parameter.to_local().numel() <= (parameter.shape[0] + 1) // 2 * parameter[0].numel()
 
 
 def labelled(rows: int) -> Any:
@@ -155,6 +171,11 @@ def _evaluate_shared(model_folder: str, folder: Path, is_cross: bool) -> dict[st
     return {"evaluator": metrics, "encoded": over_processes(sum(counted))}
 
 
+def _evaluator() -> Any:
+    data = scored_pairs(7, seed=3)
+    return EmbeddingSimilarityEvaluator(list(data["sentence1"]), list(data["sentence2"]), data["score"])
+
+
 def main(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
@@ -176,6 +197,7 @@ def main(settings: dict[str, Any]) -> None:
         args=args,
         train_dataset=data,
         eval_dataset=labelled(21) if settings.get("evaluate") else None,
+        evaluator=_evaluator() if settings.get("save") else None,
         loss=loss,
         callbacks=[KillAt(kill)] if isinstance(kill, int) else None,
     )
@@ -188,7 +210,12 @@ def main(settings: dict[str, Any]) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         trainer._save_optimizer_and_scheduler = save_and_die  # type: ignore[method-assign]
+    shards: dict[str, str] = {}
+    if args.fsdp:
+        trainer.add_callback(SeesShards(trainer, shards))
     trainer.train(resume_from_checkpoint=settings.get("resume"))
+    if settings.get("save"):
+        trainer.save_model(str(folder_of(settings) / "final"))
     shared = (
         _evaluate_shared(settings["model"], folder_of(settings), settings["kind"] in CROSS)
         if settings["kind"].startswith("evaluator")
@@ -200,12 +227,19 @@ def main(settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             "weights": {name: p.detach() for name, p in trainer.trained.state_dict().items()},
-            "optimizer": trainer.optimizer.state_dict()["state"],
+            "optimizer": {} if args.fsdp else trainer.optimizer.state_dict()["state"],
             "schedule": trainer.lr_scheduler.state_dict(),
             "rng": torch.get_rng_state(),
             "losses": {e["step"]: e["loss"] for e in trainer.state.log_history if "loss" in e},
+            "measured": {
+                entry["step"]: value
+                for entry in trainer.state.log_history
+                for name, value in entry.items()
+                if name in ("eval_loss", "eval_spearman_cosine")
+            },
             "evaluated": evaluated.get("eval_loss"),
             **shared,
+            "shards": shards,
             "health": [e for e in trainer.state.log_history if "loss" in e][-1],
         }
         torch.save(state, folder / "result.pt")

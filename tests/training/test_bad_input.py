@@ -136,7 +136,7 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"router_mapping": {"anchor": "query"}},
         r"`router_mapping=.*no effect",
     ),
-    "a sharded model": ({"fsdp": "full_shard"}, r"`fsdp` is not supported.*`torchrun`.*DDP"),
+    "FSDP's first version": ({"fsdp": True, "fsdp_config": {"version": 1}}, r"FSDP.*`fsdp_version: 2`"),
     "DeepSpeed": (
         {"deepspeed": {"zero_optimization": {"stage": 2}}},
         r"`deepspeed` is not supported.*`torchrun`.*DDP",
@@ -244,12 +244,12 @@ def test_the_evaluation_data_is_checked_too(
         )
 
 
-@pytest.mark.parametrize("name", ["fsdp", "deepspeed"])
+@pytest.mark.parametrize(("name", "message"), [("fsdp", "second version"), ("deepspeed", "is not supported")])
 def test_sharding_that_accelerate_launch_asks_for_is_refused(
-    name: str, arguments: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    name: str, message: str, arguments: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"ACCELERATE_USE_{name.upper()}", "true")
-    with pytest.raises(ValueError, match=f"`{name}` is not supported"):
+    with pytest.raises(ValueError, match=message):
         arguments()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -113,6 +113,15 @@ def plan_data_set(
         routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
         has_classes=shape is not None and shape.label is Label.CLASS,
     )
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Plans, and what they were made of; the data sets are held so that no other one gets the id of one of them."""
+
+    asked: Any
+    plans: list[DataSetPlan]
+    data: list[Any]
 
 
 def losses_by_data_set(

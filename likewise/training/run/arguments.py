@@ -191,6 +191,16 @@ class BaseTrainingArguments(TrainingArguments):
         if (self.bf16 or is_one_of_several) and not torch.accelerator.is_available():
             self.use_cpu = True  # bfloat16 and gloo work there too, but transformers wants to be told so
         super().__post_init__()  # type: ignore[no-untyped-call]
+        if self.is_sharded:
+            plugin: Any = self.fsdp_plugin_args or {"fsdp_version": os.environ.get("FSDP_VERSION", 1)}
+            if int(plugin["fsdp_version"]) != 2 or (self.fsdp_config or {}).get("xla"):  # type: ignore[union-attr]
+                raise ValueError(
+                    "FSDP is supported in its second version. Set `fsdp_version: 2` in accelerate's configuration, or "
+                    "`fsdp_config={'version': 2}`."
+                )
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
+                "false"  # each process loads the model, then keeps its shard
+            )
         if isinstance(self.batch_sampler, str):
             self.batch_sampler = BatchSamplers(self.batch_sampler)
         if isinstance(self.multi_dataset_batch_sampler, str):
@@ -231,16 +241,17 @@ class BaseTrainingArguments(TrainingArguments):
                 "`load_best_model_at_end=True` needs evaluations, but `eval_strategy` is 'no'. Set it to 'steps' or 'epoch'."
             )
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether FSDP is asked for, by these arguments or by `accelerate launch`."""
+        return bool(self.fsdp) or _is_launched_with("fsdp")
+
     def _refuse_sharding(self) -> None:
-        launched = {
-            name: f"ACCELERATE_USE_{name.upper()}" for name in ("fsdp", "deepspeed")
-        }  # what `accelerate launch` sets
-        for name, variable in launched.items():
-            if getattr(self, name) or os.environ.get(variable, "false").lower() in ("1", "true"):
-                raise ValueError(
-                    f"`{name}` is not supported: a loss needs the whole model in one place. Drop it: `torchrun` trains on "
-                    "several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
-                )
+        if self.deepspeed or _is_launched_with("deepspeed"):
+            raise ValueError(
+                "`deepspeed` is not supported: its shards are not those of torch. Use `fsdp=True`, or drop it: `torchrun` trains "
+                "on several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
+            )
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
@@ -299,6 +310,10 @@ class BaseTrainingArguments(TrainingArguments):
         """All arguments, those left out that are functions or classes."""
         values: dict[str, Any] = super().to_dict()  # type: ignore[no-untyped-call]
         return {key: value for key, value in values.items() if not callable(value)}
+
+
+def _is_launched_with(name: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{name.upper()}", "false").lower() in ("1", "true")
 
 
 def _mapping(name: str, value: str | dict[str, Any] | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from likewise.engine.modes import eval_mode
 from likewise.training.data import loading
-from likewise.training.run import best_metric, evaluating
+from likewise.training.run import best_metric, evaluating, sharding
 from likewise.training.run.objective import half_precision
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,8 @@ def evaluation_loop(
     metric_key_prefix: str = "eval",
 ) -> EvalLoopOutput:
     """The mean loss over a data set, and what the evaluators measure (with the first data set only)."""
-    trainer.trained.to(trainer.args.device)
+    if not sharding.is_sharded(trainer.trained):
+        trainer.trained.to(trainer.args.device)
     trainer.callback_handler.eval_dataloader = dataloader
     if hasattr(trainer.optimizer, "eval") and callable(trainer.optimizer.eval):
         trainer.optimizer.eval()  # those without a schedule have other weights to measure
@@ -48,6 +49,7 @@ def evaluation_loop(
         return ({} if loss is None else {"loss": loss}) | parts
 
     with (
+        sharding.whole(trainer.trained),
         eval_mode(trainer.trained),
         torch.no_grad(),
         half_precision(trainer.model, None if trainer.is_in_train else trainer._half),

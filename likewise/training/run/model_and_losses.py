@@ -14,13 +14,19 @@ from transformers import Trainer
 
 from likewise.engine.embed import Embed
 from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
-from likewise.training.run import learning_rates
+from likewise.training.run import learning_rates, sharding
 from likewise.training.run.given import check_family
 from likewise.training.run.health import Health
 from likewise.training.run.objective import Objective, half_precision
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
+
+
+def create_accelerator_and_postprocess(trainer: Any) -> None:
+    """Make the accelerator."""
+    Trainer.create_accelerator_and_postprocess(trainer)
+    trainer._shards = sharding.settle(trainer)
 
 
 def prepare_loss(trainer: Any, loss: Any, model: Model) -> nn.Module:
@@ -73,29 +79,43 @@ def call_model_init(trainer: Any, trial: Any = None) -> Model:
 
 def wrap_model(trainer: Any, model: nn.Module, training: bool = True, dataloader: Any = None) -> nn.Module:
     """What is trained, ready for the run: also where a search has just made the model."""
-    trainer.trained.to(trainer.args.device)
+    is_sharded = sharding.is_sharded(trainer.trained)
+    if not is_sharded:
+        trainer.trained.to(trainer.args.device)
     trainer._hooks.close()
     trainer._hooks.enter_context(half_precision(trainer.model, trainer._half))
     trainer.health = Health(trainer.model)
     if trainer.args.save_prompts:
         save_prompts(trainer.plans["train"], trainer.model)
     warn_of_other_prompts(trainer.plans["train"], trainer.model)
-    wrapped: nn.Module = trainer.accelerator.prepare_model(trainer.trained) if training else trainer.trained
+    is_plain = is_sharded or not training
+    wrapped: nn.Module = trainer.trained if is_plain else trainer.accelerator.prepare_model(trainer.trained)
     return wrapped
 
 
 def create_optimizer(trainer: Any, model: nn.Module | None = None) -> torch.optim.Optimizer:
     """The optimiser over the model's weights and those of the losses."""
     before, made = trainer._optimizer_made
-    if made is not None and before is not trainer.trained and made is unwrapped(trainer.optimizer):
+    is_of_others = before is not trainer.trained or trainer._shards is not None
+    if made is not None and is_of_others and made is unwrapped(trainer.optimizer):
         trainer.optimizer = None  # it is for weights that were exchanged
     is_given = trainer.optimizer is not None
+    plugin = trainer._shards
+    if plugin is not None:
+        if is_given:
+            raise ValueError(
+                "`optimizers` has an optimiser of whole weights, but FSDP trains shards. Describe it by `optim` and the like, or "
+                "by `optimizer_cls_and_kwargs`."
+            )
+        sharding.shard(trainer.trained, plugin, trainer.args.device)
     if not is_given and trainer.args.learning_rate_mapping and trainer.optimizer_cls_and_kwargs is not None:
         kind, options = trainer.optimizer_cls_and_kwargs
         trainer.optimizer = kind(trainer._parameter_groups(), **options)
     optimizer: torch.optim.Optimizer = Trainer.create_optimizer(trainer, trainer.trained)
     if not is_given:
         trainer._optimizer_made = trainer.trained, optimizer
+    if plugin is not None:
+        optimizer.register_load_state_dict_pre_hook(sharding.share_states)
     return optimizer
 
 

@@ -16,7 +16,8 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy
 
 from likewise.model.hub import with_retries
-from likewise.training.run import checkpoints
+from likewise.training.run import checkpoints, sharding
+from likewise.training.run.model_and_losses import unwrapped
 from likewise.training.run.uploads import push_checkpoint
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,39 @@ def save_checkpoint(trainer: Any, model: nn.Module, trial: Any) -> None:
 
 
 def save(trainer: Any, output_dir: str | None = None, state_dict: Any = None) -> None:
-    """Write the model, the losses' own weights, fresh adapters and the arguments to a folder."""
+    """Write the model, the losses' own weights, fresh adapters and the arguments to a folder, in one process."""
+    if not trainer.args.should_save:
+        return
     folder = Path(output_dir or str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
     trainer.model.save_pretrained(folder, create_model_card=trainer._has_card(folder))
     trainer.trained.save_loss(folder)
     checkpoints.save_adapted(trainer.model, folder)
     torch.save(trainer.args, folder / "training_args.bin")
+
+
+def save_model(trainer: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    """Write the model as `_save` does, in the first process; where weights lie in shards, all processes must call it."""
+    with sharding.whole(trainer.trained, first=True):
+        Trainer.save_model(trainer, output_dir, _internal_call)
+
+
+def save_optimizer_and_scheduler(trainer: Any, output_dir: str) -> None:
+    """Write the states of optimiser and schedule, in the first process."""
+    if not sharding.is_sharded(trainer.trained):
+        Trainer._save_optimizer_and_scheduler(trainer, output_dir)
+        return
+    gathering = unwrapped(trainer.optimizer).register_state_dict_post_hook(sharding.gather_states)
+    if not trainer.args.should_save:
+        trainer.optimizer.state_dict()  # for the first process, which writes it
+    Trainer._save_optimizer_and_scheduler(trainer, output_dir)
+    gathering.remove()
+
+
+def finalize_training(trainer: Any, *args: Any, **kwargs: Any) -> Any:
+    """End the run: what comes now, the best model or a callback, finds whole weights on each process."""
+    sharding.join(trainer.trained)
+    return Trainer._finalize_training(trainer, *args, **kwargs)
 
 
 def push_from_checkpoint(trainer: Any, checkpoint_folder: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -22,7 +21,7 @@ from likewise.training.data.data_collator import agree, makes_batches
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
 from likewise.training.data.loading import by_name
-from likewise.training.data.plan import plan_data_sets
+from likewise.training.data.plan import Planned, plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
     batches,
@@ -163,7 +162,7 @@ class BaseTrainer(Trainer):
         self._kept: dict[str, Any] = {}
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
-        self._planned: dict[str, _Planned] = {}
+        self._planned: dict[str, Planned] = {}
         self._evaluated: Mapping[str, Any] = {}
         self.report: RunReport | None = None
         self._optimizer_made: tuple[Any, Any] = (None, None)
@@ -263,7 +262,7 @@ class BaseTrainer(Trainer):
                 data, self.loss, args, batch_size, "training" if is_training else "evaluation", trained.model,
                 self._label_columns, collator is not None, self.family,
             )  # fmt: skip
-            known = self._planned[split] = _Planned(asked, plans, list(data.values()))
+            known = self._planned[split] = Planned(asked, plans, list(data.values()))
         return known.plans
 
     def _check_run(self) -> None:
@@ -380,6 +379,7 @@ class BaseTrainer(Trainer):
     # The methods that are told of in files of their own, by what they are about.
 
     # What is trained
+    create_accelerator_and_postprocess = model_and_losses.create_accelerator_and_postprocess
     prepare_loss = model_and_losses.prepare_loss
     override_model_in_loss = model_and_losses.override_model_in_loss
     _prepared = model_and_losses.prepared
@@ -427,7 +427,10 @@ class BaseTrainer(Trainer):
     # Checkpoints, the model, the Hub
     _get_output_dir = saving.get_output_dir
     _save_checkpoint = saving.save_checkpoint
+    _finalize_training = saving.finalize_training
     _save = saving.save
+    save_model = saving.save_model
+    _save_optimizer_and_scheduler = saving.save_optimizer_and_scheduler
     _push_from_checkpoint = saving.push_from_checkpoint
     push_to_hub = saving.push_to_hub  # type: ignore[assignment]
     create_model_card = saving.create_model_card  # type: ignore[assignment]
@@ -439,12 +442,3 @@ class BaseTrainer(Trainer):
 def of_family(own: str | None) -> str:
     """The docstring of a family's trainer: what it says of itself, and the arguments of every trainer."""
     return f"{own or ''}\n{(BaseTrainer.__doc__ or '').partition(chr(10) * 2)[2]}"
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """Plans, and what they were made of; the data sets are held so that no other one gets the id of one of them."""
-
-    asked: Any
-    plans: list[DataSetPlan]
-    data: list[Any]
