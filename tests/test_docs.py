@@ -64,7 +64,7 @@ def test_what_a_page_shows_can_be_done(page: Path, request: pytest.FixtureReques
 
 PUBLIC = (
     "likewise", "likewise.backend", "likewise.compat", "likewise.cross_encoder", "likewise.cross_encoder.evaluation",
-    "likewise.cross_encoder.losses", "likewise.cross_encoder.modules", "likewise.datasets", "likewise.evaluation",
+    "likewise.cross_encoder.losses", "likewise.cross_encoder.modules", "likewise.datasets", "likewise.evaluation", "likewise.hybrid",
     "likewise.losses", "likewise.model_card", "likewise.modules", "likewise.multi_vector_encoder",
     "likewise.multi_vector_encoder.evaluation", "likewise.multi_vector_encoder.losses", "likewise.multi_vector_encoder.modules",
     "likewise.multi_vector_encoder.scoring", "likewise.quantization", "likewise.readers", "likewise.retrieval", "likewise.sampler",

@@ -45,7 +45,7 @@ FLOORS = (
     {"training"},
     {"legacy"},
     {"cross_encoder", "multi_vector_encoder", "sentence_transformer", "sparse_encoder"},
-    {"families"},
+    {"families", "hybrid"},
     {"recipe", "recipes"},
     {"cli"},
 )
@@ -248,9 +248,9 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 # How large the house is. Whoever makes something shorter lowers these numbers; only a feature raises the first.
 MOST_LINES = (
-    34_799  # of all files, the families beside the dense one, the alias, the recipes and the report aside
+    34_794  # of all files, the families beside the dense one, the alias, the recipes and the report aside
 )
-APART = {"compat", "cross_encoder", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
+APART = {"compat", "cross_encoder", "hybrid", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates
     "model/model.py": 580,

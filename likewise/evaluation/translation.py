@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import checked_texts, file_name
@@ -60,7 +59,7 @@ class TranslationEvaluator(SentenceEvaluator):
         """See the class."""
         sources, targets = self.embed_columns(model, self.source_sentences, self.target_sentences)
         if self.print_wrong_matches:
-            self._print_wrong(sources, targets, top_k(sources, targets, _NUM_PRINTED))
+            self._print_wrong(top_k(sources, targets, _NUM_PRINTED))
         forth = _is_match(top_k(sources, targets, 1), self.target_sentences)
         back = _is_match(top_k(targets, sources, 1), self.source_sentences)
         return {
@@ -73,7 +72,7 @@ class TranslationEvaluator(SentenceEvaluator):
         """As every evaluator's, but as a list of tensors."""
         return list(self.embed(model, sentences, **kwargs))
 
-    def _print_wrong(self, sources: Tensor, targets: Tensor, ranking: Ranking) -> None:
+    def _print_wrong(self, ranking: Ranking) -> None:
         found = zip(ranking.ids.tolist(), ranking.scores.tolist(), strict=True)
         for row, (ids, scores) in enumerate(found):
             if self.target_sentences[ids[0]] != self.target_sentences[row]:

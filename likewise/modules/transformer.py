@@ -132,11 +132,7 @@ class Transformer(InputModule):
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         self.backend = backend
-        self.auto_model: Any
-        if backend == "torch":
-            self.auto_model = self._load_model(base, config, for_model)
-        else:
-            self.auto_model = load_graph_model(backend, base, config, for_model)
+        self.auto_model: Any = self._load_model(base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
@@ -153,6 +149,8 @@ class Transformer(InputModule):
             expansion.token_id(tokenizer)  # refuses one that the tokenizer does not have
 
     def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
+        if self.backend != "torch":
+            return load_graph_model(self.backend, base, config, for_model)
         return load_model(base, config, for_model, needs_pooler=not self._gives_layer)
 
     @property

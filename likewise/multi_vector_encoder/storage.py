@@ -1,6 +1,7 @@
-"""MultiVectorEncoders in folders: those of this library and the reference, of PyLate and of Stanford's ColBERT, and models made into one.
+"""MultiVectorEncoders in folders: of this library and the reference, of PyLate, Stanford's ColBERT and BGE-M3, and models made into one.
 
 PyLate: Chaffin and Sourty, https://github.com/lightonai/pylate. Stanford's: https://github.com/stanford-futuredata/ColBERT.
+BGE-M3: Chen et al. 2024, https://arxiv.org/abs/2402.03216.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from likewise.model.storage import (
@@ -37,6 +39,7 @@ STANFORD, STANFORD_FILE = "HF_ColBERT", "artifact.metadata"
 READABLE_SINCE = "6.0.0"  # the oldest release of the reference that reads such a folder
 TOKENS, SENTENCE = "token_embeddings", "sentence_embedding"
 NEW_SIZE = 128
+BGE_M3_FILE = "colbert_linear.pt"
 QUERY_TOKENS = 32  # to which PyLate's and Stanford's queries are filled up where the folder does not say
 PYLATE_KEYS = (
     "query_prefix", "document_prefix", "query_length", "document_length", "query_expansion", "do_query_expansion",
@@ -181,6 +184,9 @@ def load(
         modules, kwargs = listed_modules(reader)
         if kind == PYLATE_TYPE:
             modules |= _ending(len(modules), older.skiplist)
+        elif kind != MODEL_TYPE and (folder / BGE_M3_FILE).exists():
+            modules = _of_bge_m3(modules, folder)
+            settings["similarity_fn_name"] = "meanmaxsim"
         elif kind != MODEL_TYPE:
             modules = _converted(modules, older.skiplist, folder)
         older.apply(modules, settings)
@@ -239,6 +245,18 @@ def _new_projection(transformer: Transformer, folder: Path) -> Dense:
 def _ending(first: int, skiplist: list[str]) -> dict[str, nn.Module]:
     """The two modules that come last."""
     return {str(first): MultiVectorMask(skiplist), str(first + 1): Normalize(TOKENS)}
+
+
+def _of_bge_m3(modules: Mapping[str, nn.Module], folder: Path) -> dict[str, nn.Module]:
+    """BGE-M3's Transformer, with the projection of tokens that lies beside it; the first token stands for the whole text."""
+    transformer: Any = next(iter(modules.values()))
+    weights = torch.load(folder / BGE_M3_FILE, map_location="cpu", weights_only=True)
+    size_out, size_in = weights["weight"].shape
+    dense = Dense(
+        size_in, size_out, True, nn.Identity(), weights["weight"].float(), weights["bias"].float(), TOKENS
+    )
+    mask = MultiVectorMask([transformer.tokenizer.cls_token], skiplist_tasks=["query", "document"])
+    return {"0": transformer, "1": dense, "2": mask, "3": Normalize(TOKENS)}
 
 
 def _converted(modules: Mapping[str, nn.Module], skiplist: list[str], folder: Path) -> dict[str, nn.Module]:

@@ -26,12 +26,13 @@ from likewise.retrieval.ranking_keys import (
     LOWEST,
     NO_KEY,
     at_least,
+    largest,
     merged,
     pack,
     unpack,
     unpack_scores,
 )
-from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
+from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor, to_tensor
 
 TILE_ELEMENTS = 2**21  # scores at a time: 8 MiB in float32, which a processor's last cache keeps
 TIMES_MORE_ON_DEVICES = 16  # as many times that elsewhere, where launching work takes longer
@@ -39,6 +40,9 @@ CHUNK_BYTES = 2**27  # of documents that are prepared together, in float32
 QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
+SPARSE_CHUNK = (
+    10_000  # sparse documents that are scored together: each score is kept until the best are chosen
+)
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 
 
@@ -67,20 +71,42 @@ def top_k(
     """The K best documents of each query, on the documents' device; a document's id is its row number.
 
     Args:
-        queries: (Q, D).
+        queries: (Q, D); COO, as sparse models give them, on both sides too.
         documents: (M, D). A numpy array may be a memory map: it is read chunk by chunk.
         k: How many documents per query. Where there are fewer, the rest is filled with -inf and -1.
         score_function: (A, D), (B, D) -> (A, B), larger is better. `cos_sim`, `dot_score` and `euclidean_sim` take the fast
             way.
-        exclude: Pairs that must not be found: their queries' rows and their documents' ids, two (P,) int64 tensors.
+        exclude: Pairs that must not be found: their queries' rows and their documents' ids, two (P,) int64 tensors; of COO none.
         queries_per_tile: At most this many queries at a time.
         documents_per_tile: At most this many documents at a time.
     """
+    if is_sparse(queries) or is_sparse(documents):
+        if exclude is not None:
+            raise ValueError("Pairs cannot be excluded from a search of COO embeddings. Drop `exclude`.")
+        return _sparse_top_k(queries, documents, k, score_function, queries_per_tile, documents_per_tile)
     device = documents.device if isinstance(documents, Tensor) else torch.device("cpu")
     queries = to_float_tensor(queries).to(device)
     search = StreamingTopK(queries, k, score_function, exclude, queries_per_tile, documents_per_tile)
     search.add(documents)
     return search.result()
+
+
+def _sparse_top_k(
+    queries: Any, documents: Any, k: int, score_function: Similarity, query_step: int, document_step: int
+) -> Ranking:
+    queries, documents = to_tensor(queries), to_tensor(documents)
+    best = torch.full((len(queries), min(k, len(documents))), NO_KEY)
+    for some in _slices(len(queries), query_step):
+        for others in _slices(len(documents), min(document_step, SPARSE_CHUNK)):
+            sides = (_rows(queries, some), _rows(documents, others))
+            found = score_function(*sides).float().cpu()
+            keys = pack(found, torch.arange(others.start, others.stop))
+            best[some] = largest(torch.cat([best[some], keys], dim=1), best.shape[1])
+    return Ranking(*unpack(best))
+
+
+def _rows(embeddings: Tensor, rows: slice) -> Tensor:
+    return embeddings.index_select(0, torch.arange(rows.start, rows.stop, device=embeddings.device))
 
 
 class StreamingTopK:

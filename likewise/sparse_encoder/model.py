@@ -24,6 +24,7 @@ from likewise.modules.base import is_own
 from likewise.modules.find_folder import find_folder
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, check_texts
+from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 from likewise.similarity import Similarity, SimilarityFunction
 from likewise.sparse_encoder import sparse_tensors, storage
 from likewise.sparse_encoder.model_card import SparseEncoderModelCardData, kind_of
@@ -52,7 +53,7 @@ class SparseEncoder(Model):
         processor_kwargs: For `AutoTokenizer.from_pretrained`.
         config_kwargs: For `AutoConfig.from_pretrained`.
         model_card_data: What the model card says.
-        backend: What computes; "torch".
+        backend: What computes the Transformer: "torch", "onnx" or "openvino".
         max_active_dims: Embeddings keep this many entries, those of the largest absolute value; None for all, or for the `k` of
             a SparseAutoEncoder.
         tokenizer_kwargs: The older name of `processor_kwargs`.
@@ -99,8 +100,8 @@ class SparseEncoder(Model):
         max_active_dims: int | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend != "torch":
-            raise ValueError(f"A SparseEncoder computes with torch, but `backend` is {backend!r}. Drop it.")
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         _check_dims(max_active_dims)
         if model_name_or_path is None:
             if not modules:
@@ -115,10 +116,14 @@ class SparseEncoder(Model):
                 revision,
                 local_files_only,
                 token,
+                backend,
+                model_kwargs,
                 organisation=self.default_huggingface_organization,
             )
             for_tokenizer = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
-            stored = storage.load(folder, trust_remote_code, model_kwargs, for_tokenizer, config_kwargs)
+            stored = storage.load(
+                folder, trust_remote_code, model_kwargs, for_tokenizer, config_kwargs, backend
+            )
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         storage.check_modules(self)
         settings = stored.settings

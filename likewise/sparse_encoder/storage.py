@@ -16,7 +16,8 @@ from likewise.modules.base import read_settings
 from likewise.modules.classes import ModuleReader
 from likewise.modules.router import output_dimension
 from likewise.modules.saved_arguments import CONFIG_FILES
-from likewise.sparse_encoder.modules import MLMTransformer, SparseAutoEncoder, SpladePooling
+from likewise.sparse_encoder.modules import LexicalWeights, MLMTransformer, SparseAutoEncoder, SpladePooling
+from likewise.sparse_encoder.modules.lexical_weights import BGE_M3_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ def load(
 ) -> StoredModel:
     """Load a SparseEncoder's modules from a folder, or make them of another model's.
 
-    A masked language model gets SpladePooling; every other one, and a SentenceTransformer, a SparseAutoEncoder that is new.
+    A masked language model gets SpladePooling; every other one, and a SentenceTransformer, a SparseAutoEncoder that is new. BGE-M3's
+    folder, which holds a layer of weights for tokens beside a SentenceTransformer, gets that.
 
     Raises:
         FileNotFoundError: The folder holds no model, or a file is missing.
@@ -65,6 +67,8 @@ def load(
         dense = storage.load(
             folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
         )
+        if (folder / BGE_M3_FILE).exists():
+            return _of_bge_m3(folder, dense)
         size = output_dimension([*dense.modules.values()])
         if size is None:
             raise ValueError(
@@ -79,6 +83,14 @@ def load(
         return dense
     storage.refuse_no_transformers(folder, f"{MODULES_FILE} (a saved SparseEncoder or SentenceTransformer)")
     return StoredModel(_default_modules(folder, options), card=None if listing.exists() else card)
+
+
+def _of_bge_m3(folder: Path, dense: StoredModel) -> StoredModel:
+    """The Transformer of BGE-M3's folder with the sparse layer that lies beside it, for dot products."""
+    transformer: Any = next(iter(dense.modules.values()))
+    settings = {name: value for name, value in dense.settings.items() if name != "similarity_fn_name"}
+    weights = LexicalWeights.of_bge_m3(folder, transformer.config.vocab_size)
+    return StoredModel({"0": transformer, "1": weights}, settings=settings)
 
 
 def _warn_of_new(folder: Path, kind: str) -> None:

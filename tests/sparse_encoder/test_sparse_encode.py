@@ -10,6 +10,7 @@ import torch
 from small import sentences, small_model_folder
 from sparse_common import apart, small_csr, small_splade
 
+from likewise import export_dynamic_quantized_onnx_model
 from likewise.modules import Transformer
 from likewise.sparse_encoder import SparseEncoder
 from likewise.sparse_encoder.modules import SpladePooling
@@ -138,12 +139,34 @@ def test_two_processes_encode_as_one(folder: Path) -> None:
         (lambda m: setattr(m, "similarity_fn_name", "maxsim"), "no similarity function 'maxsim'"),
         (lambda m: SparseEncoder(modules=list(m), max_active_dims=-1), "`max_active_dims` must be"),
         (lambda m: SparseEncoder(), "Pass `model_name_or_path`"),
-        (lambda m: SparseEncoder(modules=list(m), backend="onnx"), "`backend` is 'onnx'"),
+        (lambda m: SparseEncoder(modules=list(m), backend="jax"), "`backend` must be .* but is 'jax'"),
     ],
 )
 def test_bad_arguments_are_refused_in_words(folder: Path, call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(SparseEncoder(str(folder / "splade"), device="cpu"))
+
+
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_a_graph_of_logits_gives_the_models_embeddings(folder: Path, tmp_path: Path, backend: str) -> None:
+    for package in {"onnx": ("onnx", "onnxruntime"), "openvino": ("onnx", "openvino")}[backend]:
+        pytest.importorskip(package)
+    plain = SparseEncoder(str(folder / "splade"), device="cpu")
+    model = SparseEncoder(str(folder / "splade"), device="cpu", backend=backend)
+    assert model.backend == backend
+    assert apart(model.encode_query(TEXTS), plain.encode_query(TEXTS)) < 1e-4
+    padded = [one(dict(one.tokenize(TEXTS)))["sentence_embedding"] for one in (model, plain)]
+    assert apart(*padded) < 1e-4
+    model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
+    assert not list((tmp_path / "saved").glob("*.safetensors"))
+    loaded = {"backend": backend, "model_kwargs": {"export": False}, "device": "cpu"}
+    again = SparseEncoder(str(tmp_path / "saved"), **loaded)
+    assert apart(again.encode(TEXTS), model.encode(TEXTS)) == 0
+    if backend == "onnx":
+        export_dynamic_quantized_onnx_model(model, "avx512_vnni", str(tmp_path / "saved"))
+        assert (tmp_path / "saved" / "onnx" / "model_qint8_avx512_vnni.onnx").is_file()
+    with pytest.raises(ValueError, match=r"gives 'logits', but 'last_hidden_state' is needed"):
+        Transformer(str(tmp_path / "saved"), backend=backend, model_args={"export": False})
 
 
 def test_what_is_no_text_and_no_tensor_is_refused_by_its_type(folder: Path) -> None:

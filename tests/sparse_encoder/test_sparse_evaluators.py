@@ -69,11 +69,11 @@ def test_metrics_names_and_csv_are_those_of_the_reference(
     assert [float(x) for x in ours[1]] == pytest.approx([float(x) for x in others[1]], abs=1e-4)
 
 
-@pytest.mark.parametrize("case", ["similarity", "binary", "triplet", "reranking"])
+@pytest.mark.parametrize("case", ["similarity", "binary", "triplet", "reranking", "translation", "mse"])
 def test_embeddings_of_pairs_and_lists_stay_sparse(
     pair: Any, case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, given = CASES[case]
+    name, given = (CASES | {"mse": ("SparseMSEEvaluator", (A, B, pair[0]))})[case]
     kind = getattr(evaluation, name)
     seen: list[torch.Tensor] = []
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from likewise import similarity
 from likewise.retrieval import semantic_search
+from likewise.retrieval.topk import top_k
 from likewise.similarity import to_scipy_csr
 from likewise.sparse_encoder import sparse_tensors
 
@@ -74,3 +75,14 @@ def test_rows_are_taken_all_at_once() -> None:
     assert all(row.is_sparse and row.shape == (40,) for row in rows)
     torch.testing.assert_close(torch.stack([row.to_dense() for row in rows]), values)
     torch.testing.assert_close(torch.from_numpy(to_scipy_csr(values.to_sparse()).toarray()), values)
+
+
+def test_the_search_takes_coo_embeddings_and_says_what_it_cannot_do_with_them() -> None:
+    queries, documents = (torch.rand(n, 40).mul(torch.rand(n, 40) > 0.7) for n in (5, 30))
+    found = top_k(queries.to_sparse(), documents.to_sparse(), 3, queries_per_tile=2, documents_per_tile=7)
+    expected = top_k(queries, documents, 3)
+    assert torch.equal(found.ids, expected.ids)
+    torch.testing.assert_close(found.scores, expected.scores)
+    pairs = torch.tensor([0]), torch.tensor([1])
+    with pytest.raises(ValueError, match="cannot be excluded from a search of COO embeddings"):
+        top_k(queries.to_sparse(), documents.to_sparse(), 3, exclude=pairs)

@@ -17,7 +17,7 @@ from likewise.evaluation import (
     TripletEvaluator,
 )
 from likewise.sparse_encoder.evaluation.base import Seen, SparseEvaluator, figures_of
-from likewise.sparse_encoder.sparse_tensors import rows_of
+from likewise.sparse_encoder.sparse_tensors import rows_of, to_scipy_coo
 
 
 class OfSparseRows(SparseEvaluator):
@@ -55,12 +55,18 @@ class SparseTripletEvaluator(OfSparseRows, TripletEvaluator):
         return found
 
 
-class SparseTranslationEvaluator(SparseEvaluator, TranslationEvaluator):
+class SparseTranslationEvaluator(OfSparseRows, TranslationEvaluator):
     """TranslationEvaluator, with `active_dims` and `sparsity_ratio`, the mean over both languages."""
 
 
-class SparseMSEEvaluator(SparseEvaluator, MSEEvaluator):
+class SparseMSEEvaluator(OfSparseRows, MSEEvaluator):
     """MSEEvaluator, with the student's `active_dims` and `sparsity_ratio`; the teacher is a sparse model too."""
+
+    def _embedded(self, model: Any, texts: Sequence[str]) -> Any:
+        from scipy.sparse import csr_array
+
+        (found,) = self.embed_columns(model, texts)
+        return csr_array(to_scipy_coo(found)) if found.is_sparse else found.cpu().numpy()
 
 
 class SparseRerankingEvaluator(OfSparseRows, RerankingEvaluator):

@@ -2,6 +2,7 @@
 
 from likewise.modules import Dense, Pooling, Router, Transformer
 from likewise.modules.base import InputModule, Module
+from likewise.sparse_encoder.modules.lexical_weights import LexicalWeights
 from likewise.sparse_encoder.modules.mlm_transformer import MLMTransformer
 from likewise.sparse_encoder.modules.sparse_auto_encoder import SparseAutoEncoder
 from likewise.sparse_encoder.modules.sparse_static_embedding import IDF, SparseStaticEmbedding
@@ -11,6 +12,7 @@ __all__ = [
     "IDF",
     "Dense",
     "InputModule",
+    "LexicalWeights",
     "MLMTransformer",
     "Module",
     "Pooling",

@@ -16,8 +16,11 @@ from likewise.engine.features import Padding
 from likewise.engine.modes import eval_mode, is_watched_inside
 from likewise.engine.vocabulary import TokenLogits
 from likewise.modules.base import Features
+from likewise.modules.graph_model import GraphModel
+from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
 from likewise.modules.named_output import TOKENS
 from likewise.modules.pretrained import read_pretrained
+from likewise.modules.saved_arguments import output_of
 from likewise.modules.transformer import Transformer
 
 logger = logging.getLogger(__name__)
@@ -72,11 +75,43 @@ BEFORE_VOCABULARY: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
 """By transformers' name of the architecture, what comes between the encoder and the layer that gives the logits."""
 
 
+def load_with_head(base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
+    """A transformers model with its masked language model head.
+
+    Raises:
+        ValueError: The weights do not fit the configuration.
+    """
+    from transformers import AutoModelForMaskedLM
+
+    model, loading = read_pretrained(AutoModelForMaskedLM, base, config, for_model)
+    missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
+    own = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
+    if own or loading["mismatched_keys"]:
+        wrong = own or sorted(str(key) for key in loading["mismatched_keys"])
+        raise ValueError(
+            f"The weights in {base} do not fit its config.json: {len(wrong)} are missing or of another shape, "
+            f"e.g. {wrong[0]}. Copy or download the folder again."
+        )
+    if missing:
+        logger.warning(
+            "%s has no weights for %s of the masked language model's head: they start at random. Train the model before you "
+            "trust it.",
+            base,
+            ", ".join(missing),
+        )
+    return model
+
+
+GRAPH = GraphPart(load_with_head, FirstOutput, "logits", by_token=True)
+"""Logits of the vocabulary."""
+
+
 class MLMTransformer(Transformer):
     """A transformers model with its masked language model head; SpladePooling follows.
 
     Its logits of all tokens never exist: the encoder runs packed, and SpladePooling goes over the vocabulary a few tokens at a
-    time. Architectures whose head is not known, or whose numbers differ in a trial on the first batch, run padded and whole.
+    time. Architectures whose head is not known, or whose numbers differ in a trial on the first batch, run padded and whole, and so
+    does a graph (`backend="onnx"` or `"openvino"`).
 
     Args:
         model_name_or_path: A folder, or a name on the Hub. A model without such a head gets a new one, over its own input
@@ -93,37 +128,18 @@ class MLMTransformer(Transformer):
 
     def __init__(self, model_name_or_path: str, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("transformer_task", self.task)
-        if kwargs.get("backend", "torch") != "torch":
-            raise ValueError(
-                f"Logits of a vocabulary are computed with torch, but `backend` is {kwargs['backend']!r}. Drop it."
-            )
         if kwargs.get("modality_config") not in (None, LOGITS):
             raise ValueError(
                 f"An MLMTransformer gives the model's logits, but `modality_config` is {kwargs['modality_config']!r}. Drop it."
             )
-        kwargs["modality_config"] = LOGITS
+        kwargs["modality_config"] = None  # a graph has one output, whatever that is
         super().__init__(model_name_or_path, *args, **kwargs)
+        self._output = output_of(LOGITS)
 
     def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
-        from transformers import AutoModelForMaskedLM
-
-        model, loading = read_pretrained(AutoModelForMaskedLM, base, config, for_model)
-        missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-        own = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
-        if own or loading["mismatched_keys"]:
-            wrong = own or sorted(str(key) for key in loading["mismatched_keys"])
-            raise ValueError(
-                f"The weights in {base} do not fit its config.json: {len(wrong)} are missing or of another shape, "
-                f"e.g. {wrong[0]}. Copy or download the folder again."
-            )
-        if missing:
-            logger.warning(
-                "%s has no weights for %s of the masked language model's head: they start at random. Train the model before you "
-                "trust it.",
-                base,
-                ", ".join(missing),
-            )
-        return model
+        if self.backend != "torch":
+            return load_graph_model(self.backend, base, config, for_model, GRAPH)
+        return load_with_head(base, config, for_model)
 
     @property
     def encoded(self) -> Any:
@@ -139,7 +155,11 @@ class MLMTransformer(Transformer):
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `token_embeddings`, the tokens' logits: TokenLogits for packed features, (N, L, V) for padded ones."""
-        tokens = features.get("tokens")
+        tokens, encoder = features.get("tokens"), self.encoder
+        if isinstance(encoder, GraphModel):
+            layers = self._forward_padded(features, encoder, False) if tokens is None else encoder(tokens)
+            features[TOKENS] = layers[-1]
+            return features
         if tokens is None or not self.packs():
             return super().forward(features, **kwargs)
         features[TOKENS] = self._logits(tokens)
