@@ -12,7 +12,7 @@ DISTILLATION := model2vec==0.10.0 skeletoken==0.6.1
 # What is imported is compiled once, and not again in each process that is started, whatever the environment says.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint types docs bench conformance test-clients clean
+.PHONY: demo test lint types docs bench bench-gpu conformance test-clients clean
 
 # Threads that wait without spinning: on two cores that others use too, the model runs 1.7 times as fast.
 demo: $(STAMP)
@@ -41,6 +41,20 @@ bench: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/large_batch.py --pairs 4096
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/no_duplicates.py --rows 1000000
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/input_side.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/latency.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/startup.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/scaling.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/cross_encoder.py --rounds 3
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/sparse.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/multi_vector.py
+
+# Where there is a CUDA device: what only runs there, then the same against the reference. None of it has been run so far.
+bench-gpu: $(DEV)
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m gpu -n 0
+	for name in encode train_step latency evaluate "cross_encoder --rounds 3" sparse multi_vector; do \
+		set -- $$name; script=$$1; shift; \
+		HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/$$script.py --device cuda $$* || exit 1; \
+	done
 
 # The reference's own tests; REFERENCE is a checkout of it, or several. Its source packages are downloaded where it is empty.
 conformance: $(STAMP)

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 from torch import nn
 from transformers import set_seed
@@ -38,6 +39,8 @@ from likewise import (
     mine_hard_negatives,
 )
 from likewise.cross_encoder.losses import MultipleNegativesRankingLoss
+from likewise.evaluation import InformationRetrievalEvaluator
+from likewise.evaluation.beir import read_folder
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import ndcg_at_k
 from likewise.modules.find_folder import find_folder
@@ -56,13 +59,20 @@ def main() -> None:
     )
     options_of.add_argument("--queries", type=int, default=500, help="held-out questions to measure with")
     options_of.add_argument("--depth", type=int, default=K, help="found sentences that are re-ranked")
+    options_of.add_argument(
+        "--task", default=None, help="a folder in BEIR layout, inside of --data, in place of SQuAD"
+    )
+    options_of.add_argument("--start", default=None, help="what the reranker starts from; default: --model")
     options_of.add_argument("--learning-rate", type=float, default=1.5e-4)
-    options_of.add_argument("--max-length", type=int, default=96, help="pairs are cut at so many tokens")
+    options_of.add_argument(
+        "--max-length", type=int, default=96, help="pairs are cut at so many tokens"
+    )
     options_of.add_argument("--out", type=Path, default=Path("models/retrieve_rerank"))
     options = options_of.parse_args()
 
     set_seed(options.seed)  # for the new head
-    test, model = question_search(options.data, None), SentenceTransformer(options.model)
+    rows, corpus, test = read(options)
+    model = SentenceTransformer(options.model)
     asked = np.random.default_rng(0).permutation(len(test.queries))[: options.queries]
     hits = semantic_search(
         model.encode_query([test.queries[row] for row in asked]),
@@ -79,24 +89,42 @@ def main() -> None:
         for row, own in zip(asked, hits, strict=True)
     ])  # fmt: skip
 
-    reranker = CrossEncoder(str(find_folder(options.model)), num_labels=1, max_length=options.max_length)
-    fine_tune(reranker, model, options)
+    start = str(find_folder(options.start or options.model))
+    reranker = CrossEncoder(start, num_labels=1, max_length=options.max_length)
+    fine_tune(reranker, model, rows, corpus, options)
     reranker.save_pretrained(str(options.out))
 
     dense = np.array([[hit["score"] for hit in own] for own in hits])
     scores = reranker.predict(pairs, activation_fn=nn.Identity()).reshape(dense.shape)
-    first = ndcg(dense, right)
-    found = {"the dense model": first, "the reranker": ndcg(scores, right)}
-    found["both"] = ndcg(dense / dense.std() + scores / scores.std(), right)
+    numbers = np.array([len(test.relevant_docs[test.queries_ids[row]]) for row in asked])
+    first = ndcg(dense, right, numbers)
+    found = {"the dense model": first, "the reranker": ndcg(scores, right, numbers)}
+    found["both"] = ndcg(dense / dense.std() + scores / scores.std(), right, numbers)
     lines = [(name, score.value, change(first, score)) for name, score in found.items()]
     table(("ranked by", f"nDCG@{K}", "change (95 %)"), lines)
 
 
-def fine_tune(reranker: CrossEncoder, model: SentenceTransformer, options: Any) -> None:
+def read(options: Any) -> tuple[Dataset, list[str] | None, Any]:
+    """The rows to learn from, the texts that negatives are mined among (None for those of the rows), and the search to measure."""
+    if options.task is None:
+        # In their order, in which the sentences of an article are together.
+        return questions(options.data, None), None, question_search(options.data, None)
+    train, test = (read_folder(options.data / options.task, split) for split in ("train", "test"))
+    pairs = [(query, document) for query, found in train.relevant.items() for document in sorted(found)]
+    rows = {
+        "question": [train.queries[query] for query, _ in pairs],
+        "sentence": [train.corpus[document] for _, document in pairs],
+    }
+    search = InformationRetrievalEvaluator(test.queries, test.corpus, test.relevant)
+    return Dataset.from_dict(rows), list(train.corpus.values()), search
+
+
+def fine_tune(
+    reranker: CrossEncoder, model: SentenceTransformer, rows: Dataset, corpus: list[str] | None, options: Any
+) -> None:
     """Teach the reranker to find a question's sentence among those that the dense model takes for it."""
-    rows = questions(options.data, None)  # in their order, in which the sentences of an article are together
     mined = mine_hard_negatives(
-        rows.select(range(min(options.rows, len(rows)))), model,
+        rows.select(range(min(options.rows, len(rows)))), model, corpus=corpus,
         range_max=30, relative_margin=0.05, num_negatives=options.negatives, output_format="n-tuple", verbose=False,
     )  # fmt: skip
     args = CrossEncoderTrainingArguments(**settings(options, learning_rate=options.learning_rate))
@@ -104,12 +132,10 @@ def fine_tune(reranker: CrossEncoder, model: SentenceTransformer, options: Any) 
     CrossEncoderTrainer(model=reranker, args=args, train_dataset=mined, loss=loss).train()
 
 
-def ndcg(scores: Scores, right: Scores) -> Measurement:
-    """(Q, depth) scores of what was found, and which of it is right -> nDCG@10 of each question, of which one sentence is right."""
+def ndcg(scores: Scores, right: Scores, numbers: Scores) -> Measurement:
+    """(Q, depth) scores of what was found, which of it is right, and (Q,) how many right ones there are -> nDCG@10 of each query."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :K]
-    return Measurement(
-        (ndcg_at_k(np.take_along_axis(right, order, axis=1), np.ones(len(right), dtype=int), K),)
-    )
+    return Measurement((ndcg_at_k(np.take_along_axis(right, order, axis=1), numbers, K),))
 
 
 if __name__ == "__main__":

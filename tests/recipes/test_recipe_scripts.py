@@ -72,11 +72,12 @@ def test_mining_trains_the_same_rows_with_and_without_negatives(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("task", "max_length"), [(None, "96"), ("retrieval/scifact", "32")])
 def test_what_the_dense_model_finds_is_ranked_anew_with_an_interval_of_the_difference(
-    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+    task: str | None, max_length: str, run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    sizes = ("--rows", "24", "--queries", "20", "--depth", "12")
-    _, out = run("retrieve_rerank", *sizes, flag="--model")
+    sizes = ("--rows", "24", "--queries", "20", "--depth", "12", "--max-length", max_length)
+    _, out = run("retrieve_rerank", *sizes, *(() if task is None else ("--task", task)), flag="--model")
     printed = capsys.readouterr().out
     assert re.search(
         r"rows: anchor=question, positive=sentence, negative=negative_1, .*-> MultipleNeg", printed
@@ -154,8 +155,9 @@ def test_of_a_ranking_counts_where_the_right_one_stands_among_the_first_ten(
     right = np.zeros((3, 12), dtype=bool)
     right[0, 5] = right[1, 11] = True
     ascending = np.tile(np.arange(12.0), (3, 1))
-    assert script.ndcg(ascending, right).rows[0] == pytest.approx([1 / np.log2(8), 1, 0])
-    assert script.ndcg(-ascending, right).rows[0] == pytest.approx([1 / np.log2(7), 0, 0])
+    one = np.ones(3, dtype=int)
+    assert script.ndcg(ascending, right, one).rows[0] == pytest.approx([1 / np.log2(8), 1, 0])
+    assert script.ndcg(-ascending, right, one).rows[0] == pytest.approx([1 / np.log2(7), 0, 0])
 
 
 @pytest.mark.slow
