@@ -7,10 +7,11 @@ is scored with every query: there is no index that could miss one.
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,9 +20,11 @@ from torch.nn.functional import pad
 
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
+from likewise.retrieval.quantized_search import library
 from likewise.retrieval.topk import Ranking
 
-VECTORS, LENGTHS, SETTINGS = "vectors.bin", "lengths.npy", "settings.json"
+VECTORS, LENGTHS, SETTINGS, CODEC = "vectors.bin", "lengths.npy", "settings.json", "codec.faiss"
+FLOATS = ("float32", "float16")
 WINDOW = 2048  # documents that are embedded and written at a time
 TOKENS = 200_000  # of documents that are scored at a time
 
@@ -31,14 +34,16 @@ class TokenCorpus:
     """The token embeddings of M documents, in a folder.
 
     Attributes:
-        vectors: (T, D), mapped into memory, float32 or float16.
+        vectors: (T, D), mapped into memory, float32 or float16; or the (T, bytes) that a codec makes of them, uint8.
         lengths: (M,) int64, the tokens of each document.
         length_normalize: Whether a score is divided by the number of the query's tokens, as the model that wrote it does.
+        codec: faiss's index that compressed them; None where they are numbers.
     """
 
     vectors: Any
     lengths: Tensor
     length_normalize: bool
+    codec: Any = None
 
     @classmethod
     def write(
@@ -46,7 +51,7 @@ class TokenCorpus:
         model: Any,
         documents: Sequence[str],
         folder: str | Path,
-        precision: Literal["float32", "float16"] = "float16",
+        precision: str = "float16",
         **encode_kwargs: Any,
     ) -> TokenCorpus:
         """Embed documents and write them, some thousand at a time.
@@ -55,17 +60,18 @@ class TokenCorpus:
             model: A MultiVectorEncoder.
             documents: M texts.
             folder: Made if it does not exist; must hold no corpus yet.
-            precision: Of what is written; scores are computed in float32.
+            precision: Of what is written; scores are computed in float32. "float32", "float16", or a name that faiss's
+                `index_factory` takes: "IVF64,SQ4" keeps the nearest of 64 centroids and 4 bits of each entry of what is left, a
+                quarter of float16 (`pip install "likewise[faiss]"`). Such a codec is fitted to 2,048 of the documents.
             **encode_kwargs: For `encode_document`, e.g. `token_pooling`.
 
         Raises:
             TypeError: The model is of another family, or the documents are one text.
             ValueError: There are no documents, none has a token that is scored, or the precision is unknown.
             FileExistsError: The folder holds a corpus.
+            ImportError: The precision is a codec's, and faiss is not installed.
         """
         folder = Path(folder)
-        if precision not in ("float32", "float16"):
-            raise ValueError(f"`precision` must be 'float32' or 'float16', but is {precision!r}.")
         if isinstance(documents, str):
             raise TypeError(
                 f"`documents` must be a list of texts, but is a text: {documents!r:.60}. Pass `[text]`."
@@ -78,21 +84,26 @@ class TokenCorpus:
             raise ValueError("`documents` is empty. Pass at least one text.")
         if (folder / SETTINGS).exists():
             raise FileExistsError(f"{folder} holds a corpus already. Open it, or pass another folder.")
+        encode_kwargs = {**encode_kwargs, "convert_to_numpy": True}
+        codec = None if precision in FLOATS else _fitted(model, documents, precision, encode_kwargs)
         folder.mkdir(parents=True, exist_ok=True)
         lengths: list[int] = []
         size = 0
         with (folder / VECTORS).open("wb") as file:
             for start in range(0, len(documents), WINDOW):
                 texts = list(documents[start : start + WINDOW])
-                for embeddings in model.encode_document(texts, **{**encode_kwargs, "convert_to_numpy": True}):
+                for embeddings in model.encode_document(texts, **encode_kwargs):
                     lengths.append(len(embeddings))
                     size = embeddings.shape[1]
-                    file.write(np.ascontiguousarray(embeddings, dtype=precision).tobytes())
+                    rows = np.ascontiguousarray(embeddings, "float32" if codec is not None else precision)
+                    file.write((rows if codec is None else codec.sa_encode(rows)).tobytes())
         if not sum(lengths):
             raise ValueError(
                 "No token of any document is scored. Look at the skiplist, or at `token_pooling`."
             )
         np.save(folder / LENGTHS, np.asarray(lengths, np.int64))
+        if codec is not None:
+            library("faiss", "faiss-cpu").write_index(codec, str(folder / CODEC))
         settings = {"size": size, "precision": precision, "similarity_fn_name": model.similarity_fn_name}
         (folder / SETTINGS).write_text(
             json.dumps(settings, indent=2) + "\n", encoding="utf8"
@@ -115,16 +126,21 @@ class TokenCorpus:
             )
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf8"))
         lengths = torch.from_numpy(np.load(folder / LENGTHS))
-        shape = int(lengths.sum()), int(settings["size"])
-        kind = np.dtype(settings["precision"])
+        codec, width, kind = None, int(settings["size"]), np.dtype(np.uint8)
+        if settings["precision"] in FLOATS:
+            kind = np.dtype(settings["precision"])
+        else:
+            codec = library("faiss", "faiss-cpu").read_index(str(folder / CODEC))
+            width = codec.sa_code_size()
+        shape = int(lengths.sum()), width
         found = (folder / VECTORS).stat().st_size
         if found != shape[0] * shape[1] * kind.itemsize:
             raise ValueError(
-                f"{folder / VECTORS} has {found} bytes, but {shape[0]} tokens of {shape[1]} numbers take "
+                f"{folder / VECTORS} has {found} bytes, but {shape[0]} tokens of {width} {kind.name} take "
                 f"{shape[0] * shape[1] * kind.itemsize}. Write the corpus again."
             )
         vectors = np.memmap(folder / VECTORS, kind, "r", shape=shape)
-        return cls(vectors, lengths, settings["similarity_fn_name"] == "meanmaxsim")
+        return cls(vectors, lengths, settings["similarity_fn_name"] == "meanmaxsim", codec)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -148,7 +164,7 @@ class TokenCorpus:
         while first < len(self):
             begin = int(ends[first] - self.lengths[first])
             last = max(first + 1, int(torch.searchsorted(ends, begin + TOKENS, right=True)))
-            block = _floats(self.vectors[begin : int(ends[last - 1])])
+            block = self._floats(slice(begin, int(ends[last - 1])))
             scores = self._scores(asked, TokenEmbeddings(block, self.lengths[first:last]))
             best.add(scores, torch.arange(first, last))
             first = last
@@ -182,7 +198,7 @@ class TokenCorpus:
             if not len(numbers):
                 results.append([])
                 continue
-            texts = [_floats(self.vectors[starts[n] : starts[n] + int(self.lengths[n])]) for n in numbers]
+            texts = [self._floats(slice(starts[n], starts[n] + int(self.lengths[n]))) for n in numbers]
             scores = self._scores(query, TokenEmbeddings.from_list(texts))[0]
             order = scores.argsort(descending=True, stable=True)[:top_k]
             results.append(_hits(torch.tensor(list(numbers))[order], scores[order]))
@@ -191,16 +207,21 @@ class TokenCorpus:
     def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
         if top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+        size = self.vectors.shape[1] if self.codec is None else self.codec.d
         texts = [torch.as_tensor(query).float().cpu() for query in queries]
         for number, text in enumerate(texts):
-            if text.ndim != 2 or text.shape[1] != self.vectors.shape[1]:
+            if text.ndim != 2 or text.shape[1] != size:
                 raise ValueError(
-                    f"Query {number} is {tuple(text.shape)}, but must be (tokens, {self.vectors.shape[1]}), as `encode_query` of the "
+                    f"Query {number} is {tuple(text.shape)}, but must be (tokens, {size}), as `encode_query` of the "
                     "model that wrote the corpus gives it."
                 )
-        return TokenEmbeddings.from_list(texts or [torch.empty(0, self.vectors.shape[1])]).select(
-            torch.arange(len(texts))
-        )
+        return TokenEmbeddings.from_list(texts or [torch.empty(0, size)]).select(torch.arange(len(texts)))
+
+    def _floats(self, rows: slice) -> Tensor:
+        """The embeddings of some tokens, (t, D) float32: a copy, as what is mapped cannot be written to."""
+        if self.codec is None:
+            return torch.from_numpy(np.array(self.vectors[rows], dtype=np.float32))
+        return torch.from_numpy(self.codec.sa_decode(np.array(self.vectors[rows])))
 
     def _scores(self, queries: TokenEmbeddings, documents: TokenEmbeddings) -> Tensor:
         lengths = queries.lengths.tolist(), documents.lengths.tolist()
@@ -237,10 +258,21 @@ class BestDocuments:
         return Ranking(pad(self.scores, lacking, value=-torch.inf), pad(self.places, lacking, value=-1))
 
 
-def _floats(vectors: Any) -> Tensor:
-    return torch.from_numpy(
-        np.array(vectors, dtype=np.float32)
-    )  # a copy: what is mapped cannot be written to
+def _fitted(model: Any, documents: Sequence[str], name: str, encode_kwargs: dict[str, Any]) -> Any:
+    """faiss's index of that name, fitted to the tokens of some documents."""
+    faiss = library("faiss", "faiss-cpu")
+    some = random.Random(0).sample(list(documents), min(len(documents), WINDOW))
+    tokens = np.concatenate(model.encode_document(some, **encode_kwargs)).astype(np.float32)
+    try:
+        codec = faiss.index_factory(tokens.shape[1], name)
+        codec.train(tokens)
+        codec.sa_encode(tokens[:1])
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"`precision` must be 'float32', 'float16' or what faiss can compress {len(tokens)} tokens with, such as 'SQ8' or 'IVF64,SQ4', but "
+            f"is {name!r}. faiss says: {str(error).strip().splitlines()[-1]}"
+        ) from error
+    return codec
 
 
 def _hits(numbers: Tensor, scores: Tensor) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[
 
 
 def _faiss_build(corpus: Array, precision: Precision, exact: bool) -> Any:
-    faiss = _library("faiss", "faiss-cpu")
+    faiss = library("faiss", "faiss-cpu")
     size = corpus.shape[1]
     if precision == "ubinary":
         index = faiss.IndexBinaryFlat(8 * size) if exact else faiss.IndexBinaryHNSW(8 * size, 16)
@@ -168,7 +169,7 @@ def _faiss_fetch(index: Any, ids: Array, precision: Precision) -> Array:
 
 
 def _usearch_build(corpus: Array, precision: Precision, exact: bool) -> Any:
-    usearch = _library("usearch.index", "usearch")
+    usearch = library("usearch.index", "usearch")
     bits = precision in ("binary", "ubinary")
     kinds = {"float32": ("cos", "f32"), "int8": ("ip", "i8")}
     metric, dtype = kinds.get(precision, ("hamming", "b1"))
@@ -197,9 +198,8 @@ def _unsigned(embeddings: Array, precision: Precision) -> Array:
     return embeddings.view(np.uint8) ^ np.uint8(0x80) if precision == "binary" else embeddings
 
 
-def _library(name: str, package: str) -> Any:
-    from importlib import import_module
-
+def library(name: str, package: str) -> Any:
+    """A library that is there if its package was installed."""
     try:
         return import_module(name)
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,37 @@ def test_candidates_are_ordered_by_their_exact_scores(model: MultiVectorEncoder,
     assert found[1] == []
 
 
+def test_compressed_embeddings_are_searched_as_what_they_are_decompressed_to(
+    model: MultiVectorEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(token_corpus, "TOKENS", 50)
+    whole = TokenCorpus.write(model, DOCUMENTS, tmp_path / "whole")
+    TokenCorpus.write(model, DOCUMENTS, tmp_path / "small", "IVF4,SQ4")
+    corpus = TokenCorpus.open(tmp_path / "small")
+    assert corpus.vectors.nbytes < 0.26 * whole.vectors.nbytes
+    decoded = torch.from_numpy(corpus.codec.sa_decode(corpus.vectors[:]))
+    documents = list(decoded.split(corpus.lengths.tolist()))
+    for ours, exact in zip(documents, model.encode_document(DOCUMENTS), strict=True):
+        assert torch.cosine_similarity(ours, exact).mean() > 0.98
+        assert not torch.equal(ours, exact)
+    queries = model.encode_query(QUERIES)
+    best = model.similarity(queries, documents).topk(4)
+    found = corpus.search(queries, top_k=4)
+    assert [[hit["corpus_id"] for hit in hits] for hits in found] == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor([[hit["score"] for hit in hits] for hits in found]), best.values)
+    ranked = corpus.rerank(queries, best.indices.flip(1).tolist())
+    assert [[hit["corpus_id"] for hit in hits] for hits in ranked] == best.indices.tolist()
+    with pytest.raises(ValueError, match=r"Query 0 is \(2, 3\), but must be \(tokens, 128\)"):
+        corpus.search([torch.zeros(2, 3)])
+    for name in ("int8", "IVF4096,SQ4"):
+        with pytest.raises(ValueError, match=f"such as 'SQ8' or 'IVF64,SQ4', but is '{name}'. faiss says: "):
+            TokenCorpus.write(model, DOCUMENTS, tmp_path / name, name)
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(ImportError, match="pip install faiss-cpu"):
+        TokenCorpus.open(tmp_path / "small")
+
+
 def test_equal_documents_come_in_their_order(model: MultiVectorEncoder, tmp_path: Path) -> None:
     corpus = TokenCorpus.write(model, ["a cat", "the dog", "a cat"], tmp_path / "corpus")
     hits = corpus.search(model.encode_query(["a cat"]), top_k=3)[0]
@@ -70,8 +102,6 @@ def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path
         model.rank("a", "b")
     with pytest.raises(ValueError, match="`documents` is empty"):
         TokenCorpus.write(model, [], tmp_path / "corpus")
-    with pytest.raises(ValueError, match="`precision` must be 'float32' or 'float16', but is 'int8'"):
-        TokenCorpus.write(model, ["a"], tmp_path / "corpus", "int8")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="holds no corpus of token embeddings"):
         TokenCorpus.open(tmp_path)
     corpus = TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
