@@ -64,9 +64,7 @@ def main() -> None:
     )
     options_of.add_argument("--start", default=None, help="what the reranker starts from; default: --model")
     options_of.add_argument("--learning-rate", type=float, default=1.5e-4)
-    options_of.add_argument(
-        "--max-length", type=int, default=96, help="pairs are cut at so many tokens"
-    )
+    options_of.add_argument("--max-length", type=int, default=96, help="pairs are cut at so many tokens")
     options_of.add_argument("--out", type=Path, default=Path("models/retrieve_rerank"))
     options = options_of.parse_args()
 
