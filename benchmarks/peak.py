@@ -7,6 +7,7 @@ import gc
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,10 +19,19 @@ import torch
 def measured(work: Callable[[], Any]) -> dict[str, Any]:
     """Run `work` once: what it returned, its seconds, those of the processor, and the bytes that it needed at most.
 
-    Of a graphics card that is in use, the bytes needed there are added.
+    Of a graphics card that is in use, the bytes needed there are added. `own_bytes` leaves files aside that are mapped into memory,
+    which all processes share and the system takes back; it is looked at some hundred times a second.
     """
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed counts as held until it is given back
+    own, most, is_done = _kibibytes("RssAnon"), [0], threading.Event()
+
+    def watch() -> None:
+        while not is_done.wait(0.003):
+            most[0] = max(most[0], _kibibytes("RssAnon"))
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten (Linux)
     before = _kibibytes("VmRSS")
     on_card = torch.cuda.is_initialized()
@@ -31,10 +41,18 @@ def measured(work: Callable[[], Any]) -> dict[str, Any]:
     start, processor = time.perf_counter(), time.process_time()
     result = work()
     seconds, processor = time.perf_counter() - start, time.process_time() - processor
+    is_done.set()
+    watching.join()
     peak = 1024 * (_kibibytes("VmHWM") - before)
     if on_card:
         peak += torch.cuda.max_memory_allocated() - held
-    return {"result": result, "seconds": seconds, "processor_s": processor, "bytes": peak}
+    return {
+        "result": result,
+        "seconds": seconds,
+        "processor_s": processor,
+        "bytes": peak,
+        "own_bytes": 1024 * max(0, most[0] - own),
+    }
 
 
 def _kibibytes(name: str) -> int:

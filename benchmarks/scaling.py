@@ -73,6 +73,44 @@ def training(folder: str, rows: int, batch: int, data_sets: int = 1, micro: int 
         SentenceTransformerTrainer(model, args, data if data_sets > 1 else data["set 0"], loss=loss).train()
 
 
+def on_disk(folder: str, rows: int, sampler: str) -> None:
+    """Ten steps over rows of pairs in a file that is mapped into memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from datasets import Dataset
+
+    from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+
+    model, generator, words = small(folder), np.random.default_rng(0), pa.array(WORDS)
+    names = ["anchor", "label"] if sampler == "group_by_label" else ["anchor", "positive"]
+    with tempfile.TemporaryDirectory() as out:
+        schema = pa.schema([(name, pa.int64() if name == "label" else pa.string()) for name in names])
+        with pa.OSFile(f"{out}/rows.arrow", "wb") as file, pa.ipc.new_stream(file, schema) as stream:
+            for first in range(0, rows, 10_000):
+                numbers = pa.array(np.arange(first, min(first + 10_000, rows)))
+                drawn = generator.integers(len(words), size=(5, len(numbers)))
+                parts = [*map(words.take, drawn), numbers.cast(pa.string())]
+                columns = [
+                    pc.binary_join_element_wise(*parts, " "),
+                    pc.binary_join_element_wise(*parts[::-1], " "),
+                ]
+                columns[1] = pa.array(drawn[0]) if "label" in names else columns[1]
+                stream.write_batch(pa.record_batch(columns, schema=schema))
+        args = SentenceTransformerTrainingArguments(
+            out,
+            max_steps=10,
+            batch_sampler=sampler,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            use_cpu=True,
+            disable_tqdm=True,
+        )
+        kind = losses.BatchAllTripletLoss if "label" in names else losses.MultipleNegativesRankingLoss
+        data = Dataset.from_file(f"{out}/rows.arrow")
+        SentenceTransformerTrainer(model, args, data, loss=kind(model)).train()
+
+
 def search(documents: int) -> None:
     from likewise.util import semantic_search
 
@@ -92,6 +130,14 @@ def lines(folder: str) -> dict[str, tuple[str, int, Callable[[int], None]]]:
     return {
         "rows of training data": ("row", 200, lambda n: training(folder, 200 * n, 16)),
         "rows of a batch, in chunks": ("row", 16, lambda n: training(folder, 16 * n, 16 * n, micro=2048)),
+        **{
+            f"rows on disk, {sampler}": (
+                "row",
+                50_000,
+                lambda n, sampler=sampler: on_disk(folder, 50_000 * n, sampler),
+            )
+            for sampler in ("batch_sampler", "no_duplicates", "group_by_label")
+        },
         "data sets": ("data set", 1, lambda n: training(folder, 32, 16, data_sets=n)),
         "texts of a call of encode": ("text", 100, lambda n: encode(folder, 100 * n, 8)),
         "words of a text (16 texts)": ("word", 64, lambda n: encode(folder, 16, 4 * n)),
@@ -101,6 +147,7 @@ def lines(folder: str) -> dict[str, tuple[str, int, Callable[[int], None]]]:
 
 def main() -> None:
     parser = arguments(__doc__)
+    parser.add_argument("--only", default="", help="lines whose name begins so")
     parser.add_argument("--peak-of", default=None, help="for the benchmark itself")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -110,11 +157,11 @@ def main() -> None:
         name, times = json.loads(options.peak_of)
         work[name][2](1)
         found = measured(lambda: work[name][2](times))
-        print(json.dumps({"seconds": found["processor_s"], "bytes": found["bytes"]}))
+        print(json.dumps({"seconds": found["processor_s"], "bytes": found["own_bytes"]}))
         return
     rows: list[dict[str, object]] = []
     for name, (unit, first, _) in work.items():
-        for times in TIMES:
+        for times in TIMES if name.startswith(options.only) else ():
             found = in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([name, times]))
             each = 1e6 * found["seconds"] / (first * times)
             rows.append(

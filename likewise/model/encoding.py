@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.model.inference import WINDOW
 from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
 
@@ -49,6 +50,27 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
         )
 
 
+class Cells(Sequence[Any]):
+    """A column of a data set, which stays where it is and is read some thousand cells at a time.
+
+    Args:
+        column: What `dataset["text"]` gives; it reads a slice in the time of a few single cells.
+    """
+
+    def __init__(self, column: Sequence[Any]) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._column[rows]
+
+    def __iter__(self) -> Iterator[Any]:
+        for start in range(0, len(self), WINDOW):
+            yield from self._column[start : start + WINDOW]
+
+
 def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
     """The inputs as something to index and cut, and whether there was just one text or image.
 
@@ -63,6 +85,8 @@ def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
         return [inputs], True
     if isinstance(inputs, list):
         return inputs, False
+    if type(inputs).__module__ == "datasets.arrow_dataset" and isinstance(inputs, Sequence):
+        return Cells(inputs), False
     if isinstance(inputs, Mapping) and len(inputs) == 1:  # one text with its task or its kind
         return [inputs], True
     shown = type(inputs).__name__

@@ -116,6 +116,26 @@ def test_arrays_and_iterators_of_texts_are_taken(model: SentenceTransformer) -> 
         np.testing.assert_array_equal(model.encode(texts), expected)
 
 
+def test_a_column_of_a_data_set_stays_where_it_is(
+    model: SentenceTransformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("likewise.model.encoding.WINDOW", 7)
+    monkeypatch.setattr("likewise.model.inference.WINDOW", 7)
+    texts = sentences(30)
+    column = Dataset.from_dict({"text": texts})["text"]
+    asked: list[int] = []
+    read = type(column).__getitem__
+
+    def counting(self: Any, rows: Any) -> Any:
+        found = read(self, rows)
+        asked.append(len(found) if isinstance(rows, slice) else 1)
+        return found
+
+    monkeypatch.setattr(type(column), "__getitem__", counting)
+    np.testing.assert_allclose(model.encode(column, out=tmp_path / "v.npy"), model.encode(texts), atol=1e-6)
+    assert set(asked) <= {7, 2}  # windows, and never all of it
+
+
 def test_the_batch_of_a_text_changes_its_embedding_by_less_than_a_millionth(
     minilm: SentenceTransformer,
 ) -> None:

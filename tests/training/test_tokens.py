@@ -85,14 +85,18 @@ def test_what_was_stopped_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("bound", [40, 100])
 def test_rows_beyond_the_bound_of_memory_are_tokenised_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, bound: int
 ) -> None:
     model, texts = small_model(tmp_path / "model"), sentences(24)
+    texts[:4] = [
+        text if bound == 40 else "a" for text in texts[:4]
+    ]  # a first batch that is shorter than the others
     rows = Dataset.from_dict({"anchor": texts[:12], "positive": texts[12:]})
     plan = plan_data_set(rows, "", "training", MultipleNegativesRankingLoss(model))
     fresh = DataSetReader(rows, plan, Making(model), TEXTS)
-    bounded = DataSetReader(rows, plan, Making(model), TEXTS, max_kept_tokens=40)
+    bounded = DataSetReader(rows, plan, Making(model), TEXTS, max_kept_tokens=bound)
     calls: list[int] = []
 
     def counted(model: Any, plan: Any, values: Mapping[str, Any]) -> TokenSequences:
@@ -106,25 +110,32 @@ def test_rows_beyond_the_bound_of_memory_are_tokenised_again(
             assert expected.input_ids.equal(found.input_ids)
             assert expected.lengths.equal(found.lengths)
     assert [record.message.split(" (")[0] for record in caplog.records] == [
-        "Memory holds the token ids of a part of the training data only"
+        "Memory does not hold the token ids of all training data"
     ]
-    assert 3 < len(calls) < 6  # of three batches in two epochs
+    # Of three batches in two epochs: where the first one (read twice then) tells that not all fit, none are kept.
+    assert len(calls) == 7 if bound == 40 else 3 < len(calls) < 6
 
 
-@pytest.mark.parametrize("max_kept_tokens", [0, 100])
+@pytest.mark.parametrize(
+    ("max_kept_tokens", "more"),
+    [(0, {}), (100, {}), (100, {"max_steps": 2}), (100, {"num_train_epochs": 1}), (100, {"max_steps": 3})],
+)
 def test_token_ids_are_kept_or_not_as_the_arguments_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_kept_tokens: int
+    tmp_path: Path, max_kept_tokens: int, more: dict[str, Any]
 ) -> None:
     model, texts = small_model(tmp_path / "model"), sentences(8)
     rows = Dataset.from_dict({"anchor": texts[:4], "positive": texts[4:]})
     trainer = SentenceTransformerTrainer(
         model,
-        SentenceTransformerTrainingArguments(tmp_path / "run", max_kept_tokens=max_kept_tokens),
+        SentenceTransformerTrainingArguments(tmp_path / "run", max_kept_tokens=max_kept_tokens, **more),
         {"one": rows, "two": rows},
         loss=MultipleNegativesRankingLoss(model),
     )
     stores = [reader.tokens for reader in trainer.get_train_dataloader().dataset.readers]
-    if not max_kept_tokens:
+    if not max_kept_tokens or more in (
+        {"max_steps": 2},
+        {"num_train_epochs": 1},
+    ):  # no row comes a second time
         assert stores == [None, None]
     else:
         assert [store._most_tokens for store in stores] == [50, 50]

@@ -147,13 +147,6 @@ def training_loader(
         name: StreamRows(dataset, known_length(dataset)) if is_stream(dataset) else dataset
         for name, dataset in data.items()
     }
-    most, folder = args.max_kept_tokens // len(plans), args.token_cache_dir
-    readers = [
-        DataSetReader(
-            rows[plan.name], plan, making, family, *((0,) if is_stream(data[plan.name]) else (most, folder))
-        )
-        for plan in plans
-    ]
     seed = args.seed if args.data_seed is None else args.data_seed
     generator = torch.Generator().manual_seed(seed)
     shared: dict[str, Any] = {"generator": generator, "seed": seed}
@@ -169,11 +162,30 @@ def training_loader(
             )
         _refuse_empty(sampler, name, dataset, batch_size)
         made.append(sampler)
-    if len(made) == 1:
-        return DataLoader(BatchReader(readers), batch_sampler=made[0], collate_fn=_as_read)
-    joined: Any = ConcatDataset(list(rows.values()))
-    several = samplers.several(joined, made, generator, seed)
-    return DataLoader(BatchReader(readers), batch_sampler=several, collate_fn=_as_read)
+    joined: Any = ConcatDataset(list(rows.values())) if len(made) > 1 else None
+    batches = made[0] if joined is None else samplers.several(joined, made, generator, seed)
+    most = 0 if _reads_once(args, made, batches) else args.max_kept_tokens // len(plans)
+    readers = [
+        DataSetReader(
+            rows[plan.name],
+            plan,
+            making,
+            family,
+            *((0,) if is_stream(data[plan.name]) else (most, args.token_cache_dir)),
+        )
+        for plan in plans
+    ]
+    return DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=_as_read)
+
+
+def _reads_once(args: Any, made: Sequence[Any], batches: Any) -> bool:
+    """Whether no row comes a second time, as far as is known, so that nothing need be kept for it."""
+    if args.multi_dataset_exhausted is Exhausted.RESTART or any(
+        isinstance(s, StreamBatchSampler) for s in made
+    ):
+        return False
+    used = args.max_steps * args.gradient_accumulation_steps * get_world_size()
+    return bool(used <= len(batches) if args.max_steps > 0 else args.num_train_epochs <= 1)
 
 
 def _stream_sampler(args: Any, rows: StreamRows, samplers: Samplers, batch_size: int, seed: int) -> Any:

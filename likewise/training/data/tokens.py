@@ -26,15 +26,16 @@ class TokenStore:
     Args:
         dataset: N rows of C texts.
         tokenise: Gives the token ids of some rows.
-        most_tokens: No row is added once so many are kept, of 4 bytes each (8 where tokens have types).
+        most_tokens: No row is added once so many are kept, of 4 bytes each (8 where tokens have types); and none at all where
+            the first rows that are asked for let expect more of the whole, since nearly every batch would have others then.
     """
 
     def __init__(self, dataset: Any, tokenise: Tokenise, most_tokens: int) -> None:
         self._dataset, self._tokenise, self._most_tokens = dataset, tokenise, most_tokens
-        shape = len(dataset.column_names), len(dataset)
+        self._shape = len(dataset.column_names), len(dataset)
         # Where each text's tokens end in the buffer; 0 for texts that are not there, so that the buffer begins with a gap.
-        self._end = np.zeros(shape, np.int64)
-        self._length = np.zeros(shape, np.int32)
+        self._end: IntArray = np.zeros(0, np.int64)
+        self._length: IntArray = np.zeros(0, np.int32)
         self._prompt_length: IntArray | None = None
         self._ids: IntArray = np.empty(2**16, np.int32)
         self._types: IntArray | None = None
@@ -43,12 +44,18 @@ class TokenStore:
 
     def __call__(self, rows: IntArray) -> TokenSequences:
         """The C * len(rows) sequences of these rows, column by column."""
-        missing = np.unique(rows[self._end[0, rows] == 0])
+        missing = np.unique(rows[self._end[0, rows] == 0] if self._end.size else rows)
         if len(missing) and self._filled > self._most_tokens:
             self._report_full()
             return self._tokenise(self._dataset[rows.tolist()])
         if len(missing):
-            self._add(missing, self._tokenise(self._dataset[missing.tolist()]))
+            sequences = self._tokenise(self._dataset[missing.tolist()])
+            if not self._end.size:
+                if len(sequences.input_ids) * self._shape[1] > self._most_tokens * len(missing):
+                    self._most_tokens = 0
+                    return self(rows)
+                self._end, self._length = np.zeros(self._shape, np.int64), np.zeros(self._shape, np.int32)
+            self._add(missing, sequences)
         return self._get(rows)
 
     def _add(self, rows: IntArray, sequences: TokenSequences) -> None:
@@ -83,11 +90,11 @@ class TokenStore:
         )
 
     def _report_full(self) -> None:
-        if not self._reported_full and self._most_tokens:
+        if not self._reported_full:
             self._reported_full = True
             logger.warning(
-                "Memory holds the token ids of a part of the training data only (`max_kept_tokens`); the other texts are "
-                "tokenised again in each epoch. Set `token_cache_dir` to keep all of them in a folder, which takes no memory."
+                "Memory does not hold the token ids of all training data (`max_kept_tokens`): texts are tokenised again in each "
+                "epoch. Set `token_cache_dir` to keep them in a folder, which takes no memory."
             )
 
 

@@ -102,7 +102,7 @@ class BaseTrainingArguments(TrainingArguments):
         token_cache_dir: Token ids are kept in this folder, mapped into memory, for later runs on the same data; None to
             keep them in memory, for this run only.
         max_kept_tokens: At most so many token ids of the training data are kept in memory, of 4 bytes each, an equal
-            share of each data set; others are tokenised again in each epoch. 0 to keep none.
+            share for each data set; one that has more is tokenised again in each epoch. 0 to keep none.
         warmup_ratio: The share of all steps over which the learning rate rises; the older spelling of a
             `warmup_steps` below 1.
         micro_batch_tokens: Embed a batch in chunks of at most this many tokens, recomputed in the backward pass: the

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, Sampler
 
+from likewise.training.data.columns import arrow_chunks
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -63,7 +65,10 @@ class DefaultBatchSampler(BatchSampler):
             yield from super().__iter__()
             return
         self.reseed()
-        rows = torch.randperm(len(self.dataset), generator=self.generator)
+        small = len(self.dataset) < 2**31  # half the memory, and the same order
+        rows = torch.randperm(
+            len(self.dataset), generator=self.generator, dtype=torch.int32 if small else torch.int64
+        )
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield rows[start : start + self.batch_size].tolist()
 
@@ -82,8 +87,10 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
                 f"Grouping by label needs an even batch size of at least 4, but got {self.batch_size}. Set "
                 "`per_device_train_batch_size` to 4, 6 or more."
             )
-        _, labels, counts = np.unique(self._labels(dataset), return_inverse=True, return_counts=True)
+        labels = self._labels(dataset)
+        _, counts = np.unique(labels, return_counts=True)
         order = np.argsort(labels, kind="stable")
+        order = order.astype(np.int32) if len(order) < 2**31 else order
         self.groups: list[IntArray] = [
             rows for rows in np.split(order, np.cumsum(counts)[:-1]) if len(rows) >= 2
         ]
@@ -96,10 +103,11 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
         self._num_rounds = pairs[-2]
         self._num_rows = 2 * sum(min(count, self._num_rounds) for count in pairs)
 
-    def _labels(self, dataset: Dataset) -> list[Any]:
+    def _labels(self, dataset: Dataset) -> Any:
         for column in self.valid_label_columns or ():
             if column in dataset.column_names:
-                return list(dataset[column][:])  # all at once: row by row takes a hundred times as long
+                chunks = arrow_chunks(dataset, column)
+                return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks])
         raise ValueError(
             f"Grouping by label needs a label column ({', '.join(self.valid_label_columns or ['label'])}), but the "
             f"data set has {', '.join(dataset.column_names)}. Rename one or choose another `batch_sampler`."

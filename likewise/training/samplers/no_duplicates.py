@@ -209,18 +209,19 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
 
 def _codes_of_repeats(ids: IntArray) -> IntArray:
     """Ids (rows, columns) -> numbers from 0 for the values of several rows, -1 for others (and repeats in a row)."""
-    codes = np.full(ids.shape, -1, np.int64)
-    flat = ids.ravel()
-    order = _argsort(flat)
-    rows = order // max(ids.shape[1], 1)
-    same = np.append(False, flat[order[1:]] == flat[order[:-1]])[: len(flat)]
-    run = np.cumsum(~same) - 1
+    codes: IntArray = np.full(ids.shape, -1, np.int32 if ids.size < 2**31 else np.int64)
+    values, order = (found.numpy() for found in torch.sort(torch.from_numpy(ids.ravel()), stable=True))
+    same = np.concatenate([[False], values[1:] == values[:-1], [False]])[: len(values) + 1]
+    del values  # as large as the ids
+    repeats = same[1:] | same[:-1]
+    cells, first = order[repeats], ~same[:-1][repeats]
+    rows, run = cells // max(ids.shape[1], 1), np.cumsum(first) - 1
     # Within a run of equal values the sort is stable, so the cells of one row follow each other.
-    first_of_row = ~same | np.append(True, rows[1:] != rows[:-1])[: len(flat)]
-    counts = np.bincount(run[first_of_row], minlength=int(run[-1]) + 1 if len(run) else 0)
+    first_of_row = first | np.append(True, rows[1:] != rows[:-1])[: len(rows)]
+    counts = np.bincount(run[first_of_row])
     number = np.cumsum(counts > 1) - 1
-    shared = first_of_row & (counts[run] > 1) if len(run) else first_of_row
-    codes.ravel()[order[shared]] = number[run[shared]]
+    shared = first_of_row & (counts[run] > 1)
+    codes.ravel()[cells[shared]] = number[run[shared]]
     return codes
 
 
