@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
+DEVICE = os.environ.get("DEVICE", "cpu")
+"""Where the models are; `make bench-gpu` says cuda."""
+
+
+def work_seconds() -> float:
+    """Seconds of the processor, which other work on the machine lengthens less; where another device works, by the clock, once it is done."""
+    if DEVICE == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.accelerator.synchronize()
+    return time.perf_counter()
+
+
+def on_device(batch: Any) -> Any:
+    """A batch, or lists and dicts of its parts, where the models are."""
+    if hasattr(batch, "to"):
+        return batch.to(DEVICE)
+    if isinstance(batch, dict):
+        return {name: on_device(part) for name, part in batch.items()}
+    return [on_device(part) for part in batch] if isinstance(batch, list) else batch
 
 
 def arguments(description: str) -> argparse.ArgumentParser:

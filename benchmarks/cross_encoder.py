@@ -15,7 +15,6 @@ import json
 import logging
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import DEVICE, alternate, arguments, column, model_folder, on_device, ratio, report, work_seconds
 from peak import in_process, measured
 
 Lists = tuple[list[str], list[list[str]], list[list[float]]]
@@ -50,7 +49,7 @@ def reranker(folder: str) -> str:
 
     torch.manual_seed(0)
     saved = tempfile.mkdtemp()
-    CrossEncoder(folder, num_labels=1, max_length=512, device="cpu").save(saved)
+    CrossEncoder(folder, num_labels=1, max_length=512, device=DEVICE).save(saved)
     return saved
 
 
@@ -130,7 +129,7 @@ def stepper(
     library: Any, folder: str, loss_name: str, options: dict[str, Any], batch: Any, dropout: bool
 ) -> Callable[[], float]:
     """A function that makes one training step and returns the loss."""
-    model = library.CrossEncoder(folder, device="cpu").train()
+    model = library.CrossEncoder(folder, device=DEVICE).train()
     if not dropout:
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
@@ -147,7 +146,7 @@ def stepper(
         torch.manual_seed(number)
         columns, labels = batch(number)
         number += 1
-        value = loss(columns, labels)
+        value = loss(columns, on_device(labels))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -206,7 +205,7 @@ def main() -> None:
         """What a line times: a call of `predict`, or a training step."""
         if name in trained:
             return stepper(library, folder, *trained[name], dropout)
-        model = library.CrossEncoder(folder, device="cpu")
+        model = library.CrossEncoder(folder, device=DEVICE)
         return lambda: model.predict(scored[name], show_progress_bar=False)
 
     if options.peak_of is not None:
@@ -222,9 +221,7 @@ def main() -> None:
             once = work(library, name, dropout=False)
             found.append([once() for _ in range(options.steps if name in trained else 1)])
         difference = max(float(abs(a - b).max()) for a, b in zip(*map(np.asarray, found), strict=True))
-        own, other = alternate(
-            [work(library, name) for library in libraries], options.rounds, time.process_time
-        )
+        own, other = alternate([work(library, name) for library in libraries], options.rounds, work_seconds)
         rows.append(line(name, own, other, difference))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model_folder(options.model)}")
     if not rows:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import DEVICE, alternate, arguments, column, model_folder, ratio, report
 
 
 def texts_of(data: Path, count: int) -> dict[str, list[str]]:
@@ -83,7 +83,7 @@ def main() -> None:
         "--texts", type=int, default=150, help="texts of the long kinds (eight times as many short)"
     )
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default=DEVICE)
     parser.add_argument("--budgets", action="store_true", help="compare budgets of tokens, not libraries")
     options = parser.parse_args()
     warnings.simplefilter("ignore")

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from common import alternate, arguments, ratio, report
+from common import DEVICE, alternate, arguments, ratio, report
 from peak import in_process, measured
 
 SIZE = 384
@@ -74,7 +74,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--documents", type=int, default=50_000)
     parser.add_argument("--queries", type=int, default=2_000)
-    parser.add_argument("--device", default="cpu", help="where the embeddings are")
+    parser.add_argument("--device", default=DEVICE, help="where the embeddings are")
     parser.add_argument(
         "--side", choices=["ours", "reference"], help="evaluate once and print a line of JSON"
     )

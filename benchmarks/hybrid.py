@@ -14,14 +14,13 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import DEVICE, alternate, arguments, column, model_folder, ratio, report, work_seconds
 from peak import in_process, measured
 
 from likewise import MultiVectorEncoder, SentenceTransformer, SparseEncoder
@@ -42,13 +41,13 @@ LOSSES = {
 
 def write_three(name: str | None, folder: Path) -> None:
     """Write the three models."""
-    dense: Any = SentenceTransformer(model_folder(name), device="cpu")
+    dense: Any = SentenceTransformer(model_folder(name), device=DEVICE)
     transformer = dense[0]
     weights = LexicalWeights(transformer.get_word_embedding_dimension(), transformer.config.vocab_size)
     made: dict[str, Any] = {
         "dense": dense,
-        "sparse": SparseEncoder(modules=[transformer, weights], device="cpu"),
-        "late": MultiVectorEncoder(modules=[transformer, Normalize("token_embeddings")], device="cpu"),
+        "sparse": SparseEncoder(modules=[transformer, weights], device=DEVICE),
+        "late": MultiVectorEncoder(modules=[transformer, Normalize("token_embeddings")], device=DEVICE),
     }
     for kind, model in made.items():
         model.save_pretrained(str(folder / kind), create_model_card=False)
@@ -56,7 +55,7 @@ def write_three(name: str | None, folder: Path) -> None:
 
 def loaded(folder: Path) -> dict[str, Any]:
     """The three models, which know nothing of each other."""
-    models: dict[str, Any] = {name: kind(str(folder / name), device="cpu") for name, kind in KINDS.items()}
+    models: dict[str, Any] = {name: kind(str(folder / name), device=DEVICE) for name, kind in KINDS.items()}
     for model in models.values():
         model.max_seq_length = 128
     return models
@@ -131,7 +130,7 @@ def main() -> None:
                 sparse = float((parts["sparse"][0] - parts["sparse"][1]).to_dense().abs().max())
                 late = max(float((a - b).abs().max()) for a, b in zip(*parts["late"], strict=True))
                 difference = f"{max(dense, sparse, late):.0e}"
-            own, others = alternate(works, options.rounds, time.process_time)
+            own, others = alternate(works, options.rounds, work_seconds)
             median, low, high = ratio(own, others)
             needs = [peak(folder, options, together, train) for together in (True, False)]
             rows.append(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import alternate, arguments, column, model_folder, report
+from common import DEVICE, alternate, arguments, column, model_folder, report
 
 THREADS, CALLS = 8, 20
 
@@ -49,13 +49,13 @@ def main() -> None:
 
     folder = model_folder(options.model)
     models = [
-        library.SentenceTransformer(folder, device="cpu") for library in (likewise, sentence_transformers)
+        library.SentenceTransformer(folder, device=DEVICE) for library in (likewise, sentence_transformers)
     ]
     (texts,) = column(options.data / "reranking" / "trec-qa" / "test.parquet", "query")
     questions = sorted(set(texts))
     many = [questions[i % len(questions)] for i in range(THREADS * CALLS)]
 
-    in_int8 = likewise.SentenceTransformer(folder, device="cpu")
+    in_int8 = likewise.SentenceTransformer(folder, device=DEVICE)
     print(in_int8.use_int8_weights(questions[8:]).reason)
 
     def encoding(number: int, ours: Any = models[0]) -> list[Callable[[], Any]]:

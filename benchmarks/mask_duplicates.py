@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import arguments, column, model_folder, report
+from common import DEVICE, arguments, column, model_folder, report
 from datasets import Dataset
 
 CAPTIONS = tuple(f"caption{number}" for number in range(1, 6))
@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", default=["captions", "questions"])
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default=DEVICE)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)

@@ -17,14 +17,13 @@ import json
 import logging
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import DEVICE, alternate, arguments, column, model_folder, on_device, ratio, report, work_seconds
 from peak import in_process, measured
 
 OF_ALL_LENGTHS = 512
@@ -57,7 +56,7 @@ def encoder(folder: str, length: int) -> str:
 
     torch.manual_seed(0)
     saved = tempfile.mkdtemp()
-    model = MultiVectorEncoder(folder, device="cpu")
+    model = MultiVectorEncoder(folder, device=DEVICE)
     model.max_seq_length = max(length, model.max_seq_length)
     model[0].query_expansion = {"strategy": "fixed", "length": 32}
     model[0].document_length = length
@@ -67,7 +66,7 @@ def encoder(folder: str, length: int) -> str:
 
 def stepper(library: Any, folder: str, columns: Columns) -> Callable[[], float]:
     """A function that makes one training step and returns the loss."""
-    model = library.MultiVectorEncoder(folder, device="cpu").train()
+    model = library.MultiVectorEncoder(folder, device=DEVICE).train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -81,10 +80,11 @@ def stepper(library: Any, folder: str, columns: Columns) -> Callable[[], float]:
         texts = columns(number)
         number += 1
         if library.__name__ == "likewise":  # as its trainer does: all columns tokenised and packed in one
-            value = loss(packed(model, texts))
+            value = loss(on_device(packed(model, texts)))
         else:
             tasks = ["query", *["document"] * (len(texts) - 1)]
-            value = loss([model.preprocess(own, task=task) for own, task in zip(texts, tasks, strict=True)])
+            features = [model.preprocess(own, task=task) for own, task in zip(texts, tasks, strict=True)]
+            value = loss(on_device([dict(one) for one in features]))
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -169,7 +169,7 @@ def main() -> None:
         if name in trains:
             return [stepper(library, folder, *what) for library in sides]
         method, texts = what
-        models = [library.MultiVectorEncoder(folder, device="cpu") for library in sides]
+        models = [library.MultiVectorEncoder(folder, device=DEVICE) for library in sides]
         return [lambda model=model: getattr(model, method)(texts) for model in models]  # type: ignore[misc]
 
     if options.peak_of is not None:
@@ -189,7 +189,7 @@ def line(name: str, calls: list[Callable[[], Any]], rounds: int) -> dict[str, ob
     found = [call() for call in calls]
     pairs = zip(*found, strict=True) if isinstance(found[0], list) else [map(torch.tensor, found)]
     difference = max(float((a - b).abs().max()) for a, b in pairs)
-    own, other = alternate(calls, rounds, time.process_time)
+    own, other = alternate(calls, rounds, work_seconds)
     median, low, high = ratio(own, other)
     print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
     needs = [

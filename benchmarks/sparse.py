@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from importlib.metadata import files
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import alternate, arguments, column, ratio, report
+from common import DEVICE, alternate, arguments, column, on_device, ratio, report, work_seconds
 from peak import in_process, measured
 
 SIDES = ("likewise", "sentence_transformers")
@@ -53,7 +52,7 @@ def worker(side: str, folder: str, texts: list[list[str]], train: bool) -> Calla
     library = __import__(side)
     losses = __import__(f"{side}.sparse_encoder.losses", fromlist=["SpladeLoss"])
     torch.manual_seed(0)
-    model = library.SparseEncoder(folder, device="cpu")
+    model = library.SparseEncoder(folder, device=DEVICE)
     model.max_seq_length = 256
     if not train:
         return lambda: model.encode(texts[1], show_progress_bar=False)
@@ -71,7 +70,7 @@ def worker(side: str, folder: str, texts: list[list[str]], train: bool) -> Calla
 
     def step() -> float:
         optimizer.zero_grad()
-        columns = [dict(model.preprocess(column)) for column in texts]
+        columns = [on_device(dict(model.preprocess(column))) for column in texts]
         value = torch.stack(list(loss(columns, None).values())).sum()
         value.backward()
         optimizer.step()
@@ -126,7 +125,7 @@ def main() -> None:
             else:
                 ours, theirs = (work().to_dense() for work in works)
                 difference = float((ours - theirs).abs().max())
-            own, other = alternate(works, options.rounds, time.process_time)
+            own, other = alternate(works, options.rounds, work_seconds)
             median, low, high = ratio(own, other)
             needs = [peak(side, options, what, train) for side in SIDES]
             name = f"training step, questions and {what}" if train else f"encode, {what}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import DEVICE, alternate, arguments, column, model_folder, ratio, report
 from datasets import Dataset
 
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.set_defaults(rounds=15)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--rows", type=int, default=1000)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default=DEVICE)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
