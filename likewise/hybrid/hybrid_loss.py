@@ -41,7 +41,7 @@ class HybridLoss(Loss):
         losses: A loss for each, by the models' names, that computes from embeddings.
         weights: What each counts; None for 1 each.
         teacher_weights: What each model's scores count in their sum, from which all of them learn (self-distillation), e.g. 1 for
-            dense and late, 0.3 for sparse; None for no such teacher.
+            dense and late, 0.3 for sparse; None for no such teacher. It scores the documents of this process, duplicates too.
 
     Raises:
         TypeError: A loss computes from something else.
@@ -123,16 +123,18 @@ class HybridLoss(Loss):
             parts |= {f"{name}_{part}": self.weights[name] * each for part, each in named.items()}
             if self.teacher_weights is not None:
                 scores[name] = _scores(_ranking(loss), columns)
-        if self.teacher_weights is not None:
-            together = torch.stack([self.teacher_weights[name] * each for name, each in scores.items()]).sum(
-                0
-            )
-            positives = torch.arange(len(together), device=together.device) * (number - 1)
-            parts["teacher_loss"] = cross_entropy(together, positives)
-            wanted = together.detach().softmax(dim=1)
-            for name, each in scores.items():
-                parts[f"{name}_distillation_loss"] = self.weights[name] * cross_entropy(each, wanted)
-        return parts
+        return parts | (self._taught(scores, number - 1) if scores else {})
+
+    def _taught(self, scores: Mapping[str, Tensor], num_documents: int) -> dict[str, Tensor]:
+        """What the sum of the models' scores, (B, B * C) each, is worth as a teacher, and how far each is from it."""
+        weights = self.teacher_weights or {}
+        teacher = torch.stack([weights[name] * each for name, each in scores.items()]).sum(dim=0)
+        positives = torch.arange(len(teacher), device=teacher.device) * num_documents
+        wanted = teacher.detach().softmax(dim=1)
+        return {"teacher_loss": cross_entropy(teacher, positives)} | {
+            f"{name}_distillation_loss": self.weights[name] * cross_entropy(each, wanted)
+            for name, each in scores.items()
+        }
 
     def get_config_dict(self) -> dict[str, Any]:
         """The losses' names and their weights, for the model card."""

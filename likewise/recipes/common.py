@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.evaluation import EmbeddingSimilarityEvaluator, InformationRetrievalEvaluator, SentenceEvaluator
+from likewise.evaluation.beir import RetrievalTask
 from likewise.evaluation.bootstrap import bootstrap_interval, paired_test
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
+from likewise.evaluation.metrics import ndcg_at_k
 from likewise.training.data.sources import Source
 
 if TYPE_CHECKING:
@@ -185,6 +187,21 @@ def measure_each(evaluators: Mapping[Any, SentenceEvaluator], model: Any) -> dic
     """Each evaluator's primary metric of the model, which embeds no text twice."""
     with sharing_embeddings(model):
         return {name: measure(evaluator, model) for name, evaluator in evaluators.items()}
+
+
+def ndcg_of_hits(found: Sequence[Sequence[Mapping[str, Any]]], task: RetrievalTask, k: int) -> Measurement:
+    """nDCG at k of what was found for each query, best first; what was not found counts as missed."""
+    documents = list(task.corpus)
+    hits = np.zeros((len(found), k), dtype=bool)
+    for row, (own, relevant) in enumerate(zip(found, task.relevant.values(), strict=True)):
+        hits[row, : len(own[:k])] = [documents[hit["corpus_id"]] in relevant for hit in own[:k]]
+    num_relevant = np.array([len(relevant) for relevant in task.relevant.values()])
+    return Measurement((ndcg_at_k(hits, num_relevant, k),))
+
+
+def tell(started: float, done: str) -> None:
+    """Print that something is done, and after how many minutes."""
+    print(f"{done} done after {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
 
 def with_interval(measurement: Measurement) -> str:

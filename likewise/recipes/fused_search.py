@@ -30,7 +30,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 
@@ -42,8 +41,6 @@ from likewise import (
     SparseEncoderTrainingArguments,
 )
 from likewise.evaluation.beir import RetrievalTask, read_folder
-from likewise.evaluation.measurement import Measurement
-from likewise.evaluation.metrics import ndcg_at_k
 from likewise.modules import Normalize
 from likewise.multi_vector_encoder.modules import MultiVectorMask
 from likewise.multi_vector_encoder.token_corpus import TokenCorpus
@@ -95,25 +92,25 @@ def main() -> None:
         fine_tune(words, train, options)
         words.save_pretrained(str(options.out))
         found["sparse"] = by_words(words, queries, corpus, options.depth)
-    tell(started, "sparse")
+    common.tell(started, "sparse search")
     found["dense"] = semantic_search(
         dense.encode_query(queries),
         dense.encode_document(corpus),
         top_k=options.depth,
         score_function=dense.similarity,
     )
-    tell(started, "dense")
+    common.tell(started, "dense search")
     late = MultiVectorEncoder(options.late) if options.late else token_model(dense)
     with tempfile.TemporaryDirectory() as folder:
         documents = TokenCorpus.write(late, corpus, folder)
         found["late"] = documents.search(late.encode_query(queries), options.depth)
-    tell(started, "late")
+    common.tell(started, "late search")
 
     three = [found[name] for name in ("dense", "sparse", "late")]
     found["dense + sparse, by ranks"] = reciprocal_rank_fusion(three[:2], options.depth)
     found["all three, by ranks"] = reciprocal_rank_fusion(three, options.depth)
     found["all three, by scores"] = weighted_fusion(three, options.depth)
-    measured = {name: ndcg(hits, test) for name, hits in found.items()}
+    measured = {name: common.ndcg_of_hits(hits, test, K) for name, hits in found.items()}
     rows = [
         (name, common.with_interval(one), common.change(measured["dense"], one))
         for name, one in measured.items()
@@ -161,21 +158,6 @@ def token_model(dense: SentenceTransformer) -> MultiVectorEncoder:
     mask = MultiVectorMask(skiplist_words=[".", ",", ";", "(", ")"])
     modules = [dense[0], mask, Normalize("token_embeddings", "token_embeddings")]
     return MultiVectorEncoder(modules=modules, device=str(dense.device))
-
-
-def ndcg(found: Hits, task: RetrievalTask) -> Measurement:
-    """nDCG@10 of each test query; what was not found counts as missed."""
-    documents = list(task.corpus)
-    hits = np.zeros((len(found), K), dtype=bool)
-    for row, (own, relevant) in enumerate(zip(found, task.relevant.values(), strict=True)):
-        hits[row, : len(own[:K])] = [documents[hit["corpus_id"]] in relevant for hit in own[:K]]
-    num_relevant = np.array([len(relevant) for relevant in task.relevant.values()])
-    return Measurement((ndcg_at_k(hits, num_relevant, K),))
-
-
-def tell(started: float, search: str) -> None:
-    """Print that a search is done, and after how many minutes."""
-    print(f"{search} search done after {(time.perf_counter() - started) / 60:.1f} min", flush=True)
 
 
 if __name__ == "__main__":

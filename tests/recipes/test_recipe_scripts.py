@@ -15,6 +15,7 @@ from datasets import Dataset
 from small import sentences
 
 from likewise import CrossEncoder, MultiVectorEncoder, SentenceTransformer, SparseEncoder
+from likewise.hybrid import HybridEncoder
 
 SCORE = r"-?\d\.\d{4}"
 INTERVAL = rf"{SCORE} \({SCORE} to {SCORE}\)"
@@ -146,6 +147,41 @@ def test_late_interaction_starts_from_principal_components_and_is_measured_at_ea
     directions = torch.nn.functional.normalize(torch.cat(tokens), dim=1)
     kept = directions @ model[1].linear.weight.T
     assert kept.norm() > 0.999 * directions.norm()  # all 32 of them
+
+
+@pytest.mark.slow
+def test_three_searches_of_one_transformer_are_measured_before_and_after(
+    run: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, out = run(
+        "hybrid_search",
+        "--depth",
+        "12",
+        "--epochs",
+        "1",
+        "--documents",
+        "20",
+        "--batch-size",
+        "8",
+        flag="--model",
+    )
+    lines = capsys.readouterr().out.partition("nDCG@10 of")[2].splitlines()[1:]
+    names = [re.split(r"  +", line)[0] for line in lines]
+    three = ["dense", "sparse", "late"]
+    assert names == [
+        *three,
+        "dense + sparse, by ranks",
+        "all three, by ranks",
+        "all three, by scores",
+    ]
+    for line in lines:
+        assert re.search(rf"  {INTERVAL}  {INTERVAL}  {DIFFERENCE}  {DIFFERENCE}$", line), line
+    assert lines[0].endswith("  +0.0000 (+0.0000 to +0.0000)")
+    kinds = SentenceTransformer, SparseEncoder, MultiVectorEncoder
+    loaded = {name: kind(str(out / name), device="cpu") for name, kind in zip(three, kinds, strict=True)}
+    found = HybridEncoder(**loaded).encode("a cat")
+    assert found["sparse"].is_sparse
+    assert found["late"].ndim == 2
 
 
 def test_of_a_ranking_counts_where_the_right_one_stands_among_the_first_ten(
