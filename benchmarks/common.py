@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -80,6 +81,36 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float,
     """Median, smallest and largest of theirs / ours, round by round."""
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return statistics.median(ratios), min(ratios), max(ratios)
+
+
+def line(
+    name: str,
+    times: Sequence[Sequence[float]],
+    needs: Sequence[float],
+    difference: float | str,
+    sides: tuple[str, str] = ("", "reference "),
+) -> dict[str, object]:
+    """A line of a table.
+
+    Args:
+        name: What was done.
+        times: The seconds of each side, round by round, as `alternate` gives them.
+        needs: The bytes that each side needs at most.
+        difference: The largest one of what they gave.
+        sides: What stands in front of their columns' names.
+    """
+    median, low, high = ratio(*times)
+    print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
+    found: dict[str, object] = {"what": name}
+    for side, seconds, need in zip(sides, times, needs, strict=True):
+        found[f"{side}ms"] = round(1000 * sorted(seconds)[len(seconds) // 2])
+        found[f"{side}MB"] = round(need / 1e6)
+    return found | {
+        "ratio": round(median, 2),
+        "range": f"{low:.2f}-{high:.2f}",
+        "memory": round(needs[1] / needs[0], 2),
+        "difference": difference if isinstance(difference, str) else f"{difference:.0e}",
+    }
 
 
 def report(rows: Sequence[dict[str, object]], path: Path | None) -> None:

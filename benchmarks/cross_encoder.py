@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import DEVICE, alternate, arguments, column, model_folder, on_device, ratio, report, work_seconds
+from common import DEVICE, alternate, arguments, column, line, model_folder, on_device, report, work_seconds
 from peak import in_process, measured
 
 Lists = tuple[list[str], list[list[str]], list[list[float]]]
@@ -161,23 +161,6 @@ def peak(side: int, name: str) -> float:
     return float(in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([side, name]))["bytes"])
 
 
-def line(name: str, own: list[float], other: list[float], difference: float) -> dict[str, object]:
-    """A line of the table, from the seconds of both sides and the largest difference of what they gave."""
-    median, low, high = ratio(own, other)
-    print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
-    needs = [peak(side, name) for side in (0, 1)]
-    return {
-        "what": name,
-        "ms": round(1000 * sorted(own)[len(own) // 2]),
-        "reference": round(1000 * sorted(other)[len(other) // 2]),
-        "ratio": round(median, 2),
-        "range": f"{low:.2f}-{high:.2f}",
-        "peak MB": round(needs[0] / 1e6),
-        "reference MB": round(needs[1] / 1e6),
-        "difference": f"{difference:.0e}",
-    }
-
-
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(rounds=5)
@@ -221,8 +204,8 @@ def main() -> None:
             once = work(library, name, dropout=False)
             found.append([once() for _ in range(options.steps if name in trained else 1)])
         difference = max(float(abs(a - b).max()) for a, b in zip(*map(np.asarray, found), strict=True))
-        own, other = alternate([work(library, name) for library in libraries], options.rounds, work_seconds)
-        rows.append(line(name, own, other, difference))
+        times = alternate([work(library, name) for library in libraries], options.rounds, work_seconds)
+        rows.append(line(name, times, [peak(side, name) for side in (0, 1)], difference))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {model_folder(options.model)}")
     if not rows:
         parser.error(f"No line has {options.only!r} in its name. Try predict, train, BCE, MNRL or Lambda.")

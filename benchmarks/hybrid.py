@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEVICE, alternate, arguments, column, model_folder, ratio, report, work_seconds
+from common import DEVICE, alternate, arguments, column, line, model_folder, report, work_seconds
 from peak import in_process, measured
 
 from likewise import MultiVectorEncoder, SentenceTransformer, SparseEncoder
@@ -130,21 +130,10 @@ def main() -> None:
                 sparse = float((parts["sparse"][0] - parts["sparse"][1]).to_dense().abs().max())
                 late = max(float((a - b).abs().max()) for a, b in zip(*parts["late"], strict=True))
                 difference = f"{max(dense, sparse, late):.0e}"
-            own, others = alternate(works, options.rounds, work_seconds)
-            median, low, high = ratio(own, others)
+            times = alternate(works, options.rounds, work_seconds)
             needs = [peak(folder, options, together, train) for together in (True, False)]
-            rows.append(
-                {
-                    "what": "training step" if train else "encode",
-                    "ms together": round(1000 * sorted(own)[len(own) // 2]),
-                    "ms alone": round(1000 * sorted(others)[len(others) // 2]),
-                    "ratio": round(median, 2),
-                    "range": f"{low:.2f}-{high:.2f}",
-                    "peak MB": round(needs[0] / 1e6),
-                    "alone MB": round(needs[1] / 1e6),
-                    "difference": difference,
-                }
-            )
+            what = "training step" if train else "encode"
+            rows.append(line(what, times, needs, difference, ("together ", "alone ")))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     report(rows, options.json)
 

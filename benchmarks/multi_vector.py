@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEVICE, alternate, arguments, column, model_folder, on_device, ratio, report, work_seconds
+from common import DEVICE, alternate, arguments, column, line, model_folder, on_device, report, work_seconds
 from peak import in_process, measured
 
 OF_ALL_LENGTHS = 512
@@ -181,32 +181,19 @@ def main() -> None:
     names = [name for name in (*embeds, *trains) if options.only in name]
     if not names:
         parser.error(f"No line has {options.only!r} in its name. Try encode, train or lengths.")
-    report([line(name, works(name, libraries), options.rounds) for name in names], options.json)
+    report([measured_line(name, works(name, libraries), options.rounds) for name in names], options.json)
 
 
-def line(name: str, calls: list[Callable[[], Any]], rounds: int) -> dict[str, object]:
+def measured_line(name: str, calls: list[Callable[[], Any]], rounds: int) -> dict[str, object]:
     """A line of the table."""
     found = [call() for call in calls]
     pairs = zip(*found, strict=True) if isinstance(found[0], list) else [map(torch.tensor, found)]
     difference = max(float((a - b).abs().max()) for a, b in pairs)
-    own, other = alternate(calls, rounds, work_seconds)
-    median, low, high = ratio(own, other)
-    print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
     needs = [
         float(in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([side, name]))["bytes"])
         for side in (0, 1)
     ]
-    return {
-        "what": name,
-        "ms": round(1000 * sorted(own)[len(own) // 2]),
-        "reference": round(1000 * sorted(other)[len(other) // 2]),
-        "ratio": round(median, 2),
-        "range": f"{low:.2f}-{high:.2f}",
-        "peak MB": round(needs[0] / 1e6),
-        "reference MB": round(needs[1] / 1e6),
-        "memory": round(needs[1] / needs[0], 2),
-        "difference": f"{difference:.0e}",
-    }
+    return line(name, alternate(calls, rounds, work_seconds), needs, difference)
 
 
 if __name__ == "__main__":

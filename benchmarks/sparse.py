@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable
 from importlib.metadata import files
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEVICE, alternate, arguments, column, on_device, ratio, report, work_seconds
+from common import DEVICE, alternate, arguments, column, line, on_device, report, work_seconds
 from peak import in_process, measured
 
 SIDES = ("likewise", "sentence_transformers")
@@ -125,23 +124,10 @@ def main() -> None:
             else:
                 ours, theirs = (work().to_dense() for work in works)
                 difference = float((ours - theirs).abs().max())
-            own, other = alternate(works, options.rounds, work_seconds)
-            median, low, high = ratio(own, other)
+            times = alternate(works, options.rounds, work_seconds)
             needs = [peak(side, options, what, train) for side in SIDES]
             name = f"training step, questions and {what}" if train else f"encode, {what}"
-            print(f"{name}: {median:.2f}", file=sys.stderr, flush=True)
-            rows.append(
-                {
-                    "what": name,
-                    "ms": round(1000 * sorted(own)[len(own) // 2]),
-                    "reference": round(1000 * sorted(other)[len(other) // 2]),
-                    "ratio": round(median, 2),
-                    "range": f"{low:.2f}-{high:.2f}",
-                    "peak MB": round(needs[0] / 1e6),
-                    "reference MB": round(needs[1] / 1e6),
-                    "difference": f"{difference:.0e}",
-                }
-            )
+            rows.append(line(name, times, needs, difference))
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {Path(folder).name}")
     report(rows, options.json)
 
