@@ -53,8 +53,9 @@ def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return _one_dnn_linear(input, layer.weight, layer.bias)
-    # Whoever wrote into a GELU's output since has another input.
-    before = None if input._version else getattr(input, "before_gelu", None)
+    # Whoever wrote into a GELU's output since has another input. A compiler has values of its own, which tell of neither.
+    is_other = torch.compiler.is_compiling() or input._version
+    before = None if is_other else getattr(input, "before_gelu", None)
     output: Tensor = _Linear.apply(input, layer.weight, layer.bias, before)  # type: ignore[no-untyped-call]
     return output
 
