@@ -16,6 +16,11 @@ the learning rate, as many pairs taught the new head next to nothing.
 The last line ranks by the sum of both scores, each divided by its standard deviation: the two err in different places, and a
 sum costs nothing. The intervals are of the difference to the dense ranking, over the questions (paired bootstrap).
 
+Any data in BEIR layout takes SQuAD's place. Of SciFact, whose 919 training pairs are few, a reranker that has read SQuAD first learns with
+`--task retrieval/scifact --start models/retrieve_rerank --max-length 160 --depth 20 --negatives 4 --learning-rate 5e-5` (25 minutes of
+processor time): nDCG@10 of the 300 test claims among all abstracts is 0.6451 by the dense model, 0.6402 by the reranker (-0.0334 to
++0.0255), 0.6882 by both: +0.0431 (+0.0261 to +0.0626). SQuAD's reranker as it is makes that ranking worse by 0.18.
+
 The reranker is saved to `--out`, and is a start for others: `likewise train answer_reranker --data ../data --model
 models/retrieve_rerank`.
 """
