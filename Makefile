@@ -50,6 +50,7 @@ bench: $(DEV)
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/cross_encoder.py --rounds 3
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/sparse.py
 	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/multi_vector.py
+	HF_HUB_OFFLINE=1 $(BIN)/python benchmarks/hybrid.py
 
 # Where there is a CUDA device: what only runs there, then the same against the reference. None of it has been run so far.
 bench-gpu: $(DEV)
