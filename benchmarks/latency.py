@@ -59,10 +59,8 @@ def main() -> None:
     print(in_int8.use_int8_weights(questions[8:]).reason)
 
     def encoding(number: int, ours: Any = models[0]) -> list[Callable[[], Any]]:
-        return [
-            lambda m=model: m.encode(questions[:number], show_progress_bar=False)
-            for model in (ours, models[1])
-        ]
+        texts, both = questions[:number], (ours, models[1])
+        return [lambda m=model: m.encode(texts, show_progress_bar=False) for model in both]
 
     lines: list[tuple[str, list[Callable[[], Any]], int, int]] = [
         ("one text", encoding(1), 1, options.rounds),

@@ -144,7 +144,7 @@ class StreamingTopK:
         self.excluded = torch.empty(0, dtype=torch.int64, device=self.device)
         if exclude is not None and len(exclude[0]):
             self.excluded = _pair(*exclude).unique().to(self.device)  # sorted
-        self.most_excluded = int((self.excluded >> 32).bincount().max()) if len(self.excluded) else 0
+        self.num_excluded = (self.excluded >> 32).bincount(minlength=len(queries))  # of each query
         is_cpu = self.device.type == "cpu"
         self.queries_per_tile = min(queries_per_tile, QUERIES_PER_TILE_ON_CPU) if is_cpu else queries_per_tile
         self.documents_per_tile = documents_per_tile
@@ -184,16 +184,15 @@ class StreamingTopK:
 
     def _search(self, documents: Tensor, ids: Tensor) -> None:
         """Search one chunk of documents for all queries, some at a time."""
-        factors = self.products.documents(documents)
-        longest = float(factors.norm(dim=1).max())
+        exact = self.products.documents(documents)
+        longest = float(exact.norm(dim=1).max())
         if not math.isfinite(longest):
             refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
+        factors = exact.to(self.dtype)
         for rows in _slices(len(self.queries), self.queries_per_tile):
-            if factors.dtype != self.dtype:
-                factors = self.products.documents(documents).to(self.dtype)
             num_proposed = self._search_tiles(documents, ids, factors, longest, rows)
             if num_proposed > (rows.stop - rows.start) * (4 * self.k + len(ids) * PROPOSED_SHARE):
-                self.dtype = torch.float32  # these documents are too close to each other for fewer bits
+                self.dtype, factors = torch.float32, exact  # they are too close to each other for fewer bits
             self.report((rows.stop - rows.start) * len(ids))
 
     def _search_tiles(
@@ -203,6 +202,7 @@ class StreamingTopK:
         queries, num_proposed = self.queries[rows], 0
         rounded = queries.to(factors.dtype)
         error = self.products.error(queries, longest, factors.dtype)
+        enough = self.k + int(self.num_excluded[rows].max())  # of so many, K may be found
         step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
         for tile in _slices(len(ids), step):
             products = self.products.of_tile(rounded, factors[tile])
@@ -210,7 +210,6 @@ class StreamingTopK:
             # Of two products each may be off by `error`, one up and one down: between them the bound is twice that.
             scores = unpack_scores(self.best[rows, -1:]).clamp(min=LOWEST)
             least = self.products.of_scores(scores, queries).clamp(min=LOWEST) - error
-            enough = self.k + self.most_excluded
             if products.shape[1] >= enough and bool((least <= LOWEST).any()):
                 kth = products.topk(enough, dim=1).values[:, -1:].float()
                 least = torch.maximum(least, kth - 2 * error)

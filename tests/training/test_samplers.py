@@ -87,6 +87,21 @@ def test_group_by_label_gives_every_batch_two_labels_with_two_rows_each() -> Non
         assert min(counts.values()) >= 2
 
 
+@pytest.mark.parametrize("labels", [[], [1, 1, 1], [1, 1, 2]])
+def test_labels_that_make_no_groups_are_counted_in_the_refusal(labels: list[int]) -> None:
+    data = Dataset.from_dict({"text": ["a"] * len(labels), "label": labels})
+    found = f"{int(bool(labels))} of the {len(set(labels))} labels in the data have two"
+    with pytest.raises(ValueError, match=f"needs two labels with two rows each, but {found}"):
+        GroupByLabelBatchSampler(data, 4, False, valid_label_columns=["label"])
+
+
+def test_labels_are_those_of_the_rows_that_were_chosen() -> None:
+    data = Dataset.from_dict({"text": [""] * 40, "label": [i % 4 for i in range(40)]})
+    chosen = data.shuffle(seed=3).select(range(5, 37))
+    for batch in GroupByLabelBatchSampler(chosen, 4, False, valid_label_columns=["label"]):
+        assert min(Counter(chosen[batch]["label"]).values()) >= 2
+
+
 def mixed(kind: Any, sizes: list[int], processes: int = 1, **options: Any) -> tuple[Any, list[int]]:
     """A sampler over data sets of these sizes, batches of 4, and which data set each batch comes from."""
     data = [Dataset.from_dict({"text": [str(n) for n in range(size)]}) for size in sizes]

@@ -106,8 +106,8 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
     def _labels(self, dataset: Dataset) -> Any:
         for column in self.valid_label_columns or ():
             if column in dataset.column_names:
-                chunks = arrow_chunks(dataset, column)
-                return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks])
+                chunks = [part.to_numpy(zero_copy_only=False) for part in arrow_chunks(dataset, column)]
+                return np.concatenate(chunks) if chunks else np.empty(0)
         raise ValueError(
             f"Grouping by label needs a label column ({', '.join(self.valid_label_columns or ['label'])}), but the "
             f"data set has {', '.join(dataset.column_names)}. Rename one or choose another `batch_sampler`."
