@@ -6,8 +6,9 @@ Both libraries work in turn in one process, with the same weights: the packaged 
 queries that are filled up to 32 tokens, unless `--model` says otherwise. `--data` is the folder of the data sets: claims and
 abstracts (retrieval/scifact), of which nearly all are cut at `--length` tokens, so that there is no padding to save; and questions
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512. Times are of the processor, ratios the reference's over ours,
-median and range over the rounds. Beside them: what one call needs at most beyond what is held before it, each in a process of its
-own; the largest difference of embeddings, and with dropout off of the losses of the first step.
+median and range over the rounds, of steps with the model's dropout, as trainers make them. Beside them: what one call needs at most
+beyond what is held before it, each in a process of its own; the largest difference of embeddings, and with dropout off of the losses
+of the first step.
 """
 
 from __future__ import annotations
@@ -64,11 +65,11 @@ def encoder(folder: str, length: int) -> str:
     return saved
 
 
-def stepper(library: Any, folder: str, columns: Columns) -> Callable[[], float]:
+def stepper(library: Any, folder: str, columns: Columns, dropout: bool) -> Callable[[], float]:
     """A function that makes one training step and returns the loss."""
     model = library.MultiVectorEncoder(folder, device=DEVICE).train()
     for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
+        if isinstance(module, torch.nn.Dropout) and not dropout:
             module.p = 0.0
     losses = __import__(f"{library.__name__}.multi_vector_encoder.losses", fromlist=["losses"])
     loss = losses.MultiVectorMultipleNegativesRankingLoss(model)
@@ -162,12 +163,12 @@ def main() -> None:
     libraries: list[Any] = [likewise, sentence_transformers]
     embeds, trains = encoded(options), trained(options)
 
-    def works(name: str, sides: list[Any]) -> list[Callable[[], Any]]:
+    def works(name: str, sides: list[Any], dropout: bool = True) -> list[Callable[[], Any]]:
         """What a line times, for each side: a call of `encode`, or a training step."""
         length, *what = (embeds | trains)[name]
         folder = encoder(model_folder(options.model), length)
         if name in trains:
-            return [stepper(library, folder, *what) for library in sides]
+            return [stepper(library, folder, *what, dropout) for library in sides]
         method, texts = what
         models = [library.MultiVectorEncoder(folder, device=DEVICE) for library in sides]
         return [lambda model=model: getattr(model, method)(texts) for model in models]  # type: ignore[misc]
@@ -181,19 +182,21 @@ def main() -> None:
     names = [name for name in (*embeds, *trains) if options.only in name]
     if not names:
         parser.error(f"No line has {options.only!r} in its name. Try encode, train or lengths.")
-    report([measured_line(name, works(name, libraries), options.rounds) for name in names], options.json)
+    report([measured_line(name, works, libraries, options.rounds) for name in names], options.json)
 
 
-def measured_line(name: str, calls: list[Callable[[], Any]], rounds: int) -> dict[str, object]:
+def measured_line(
+    name: str, works: Callable[..., list[Callable[[], Any]]], libraries: list[Any], rounds: int
+) -> dict[str, object]:
     """A line of the table."""
-    found = [call() for call in calls]
+    found = [call() for call in works(name, libraries, dropout=False)]
     pairs = zip(*found, strict=True) if isinstance(found[0], list) else [map(torch.tensor, found)]
     difference = max(float((a - b).abs().max()) for a, b in pairs)
     needs = [
         float(in_process(__file__, *sys.argv[1:], "--peak-of", json.dumps([side, name]))["bytes"])
         for side in (0, 1)
     ]
-    return line(name, alternate(calls, rounds, work_seconds), needs, difference)
+    return line(name, alternate(works(name, libraries), rounds, work_seconds), needs, difference)
 
 
 if __name__ == "__main__":

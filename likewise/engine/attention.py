@@ -12,6 +12,8 @@ and takes torch's ordinary attention. Behind the one name:
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from likewise.engine.blocks import Blocks, blocks_of
+from likewise.engine.made_again import made_of
 from likewise.engine.random import keep_mask
 from likewise.engine.token_batch import TokenBatch
 
@@ -175,7 +178,10 @@ def _grouped_sdpa(
         _dense_sdpa(q, k, v, group, dropout, scale, causal, window, bias)
         for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
     ]
-    return torch.cat(outputs) if outputs else query
+    if not outputs:
+        return query
+    # The layer behind needs it all in one, whose pieces are kept for the attention's own gradients.
+    return made_of(torch.cat(outputs), lambda *pieces: torch.cat(pieces), *outputs)
 
 
 def _dense_sdpa(
@@ -209,6 +215,7 @@ class _BlockAttention(torch.autograd.Function):
     torch's own attention leaves its fused kernel on the CPU as soon as dropout is on. Here the heads of all sequences
     are gathered into blocks once, and the products of each block run over contiguous memory. A block pads its
     sequences to the longest of them; the padding is masked, and nothing outside of this function sees it.
+    The weights, which grow by the square of the length, are there for one block at a time, and made again for the gradients.
     """
 
     @staticmethod
@@ -227,59 +234,80 @@ class _BlockAttention(torch.autograd.Function):
         heads = query.shape[1]
         q, k, v = (blocks.gather(tensor) for tensor in (query, key, value))
         out = torch.empty_like(q)
-        weights: list[Tensor] = []
-        for block, q_, k_ in blocks.split(heads, q, k):
-            addend = _addend(bias, block.length, causal, window, query)
-            if addend is None:
-                scores = torch.baddbmm(q.new_empty(1), q_, k_.transpose(1, 2), beta=0, alpha=scale)
-            else:
-                addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
-                scores = torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=scale)
-            if block.hidden is not None:
-                by_head = scores.view(block.count, heads, block.length, block.length)
-                by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
-            weights.append(torch.softmax(scores, -1))  # (count * H, length, length)
-        kept: tuple[Tensor, ...] = ()
-        if dropout:
-            sizes = [w.numel() for w in weights]
-            mask = keep_mask([sum(sizes)], dropout, query)
-            kept = tuple(of_block.view_as(w) for of_block, w in zip(mask.split(sizes), weights, strict=True))
-        for i, (_, v_, out_) in enumerate(blocks.split(heads, v, out)):
-            torch.bmm(weights[i] * kept[i] if kept else weights[i], v_, out=out_)
-        ctx.save_for_backward(q, k, v, out, *weights, *kept)
-        ctx.blocks, ctx.scale, ctx.heads = blocks, scale, heads
-        ctx.bias_shape = None if bias is None else bias.shape
-        return blocks.scatter(out, heads)
+        ctx.settings = blocks, heads, scale, causal, window
+        kept, ctx.factor = keep_mask([sum(_sizes(blocks, heads))], dropout, q) if dropout else (None, 1.0)
+        by_block = zip(blocks.split(heads, v, out), _weights(q, k, bias, kept, *ctx.settings), strict=True)
+        for (_, v_, out_), (weights, mask, _) in by_block:
+            torch.bmm(weights if mask is None else weights.mul_(mask), v_, out=out_)
+        attended = blocks.scatter(out.mul_(ctx.factor) if dropout else out, heads)
+        ctx.save_for_backward(q, k, v, attended, bias, kept)
+        return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, out, *saved = ctx.saved_tensors
-        blocks: Blocks = ctx.blocks
-        heads, num_blocks = ctx.heads, len(blocks.blocks)
-        weights, kept = saved[:num_blocks], saved[num_blocks:]
-        grad_out = blocks.gather(grad_output, padding=0.0)
-        # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(out * grad_out).
-        row_sums = (out * grad_out).sum(-1, keepdim=True)
+        q, k, v, attended, bias, kept = ctx.saved_tensors
+        blocks, heads = ctx.settings[:2]
+        # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(attended * grad_output).
+        row_sums = blocks.gather((attended * grad_output).sum(-1, keepdim=True), padding=0.0)
+        grad_out = blocks.gather(grad_output, padding=0.0).mul_(ctx.factor)
         grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
-        grad_bias = None if ctx.bias_shape is None else q.new_zeros(ctx.bias_shape)
-        by_block = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
-        for i, (block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_) in enumerate(by_block):
-            grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2))
-            dropped = weights[i]
-            if kept:
-                grad_weights *= kept[i]
-                dropped = dropped * kept[i]
-            grad_scores = grad_weights.sub_(row_sums_).mul_(weights[i])
+        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=q.dtype)
+        by_block = zip(
+            blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v),
+            _weights(q, k, bias, kept, *ctx.settings),
+            strict=True,
+        )
+        for pieces, (weights, mask, room) in by_block:
+            block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_ = pieces
+            grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2), out=room)
+            if mask is not None:
+                grad_weights *= mask
+            grad_scores = grad_weights.sub_(row_sums_).mul_(weights)
             if grad_bias is not None:
                 by_head = grad_scores.view(block.count, heads, block.length, block.length).sum(0)
                 _of_distances(grad_bias, block.length).add_(_sums_by_distance(by_head))
+            dropped = weights if mask is None else weights.mul_(mask)
             torch.bmm(dropped.transpose(1, 2), grad_out_, out=grad_v_)
-            grad_scores *= ctx.scale
+            grad_scores *= ctx.settings[2]
             torch.bmm(grad_scores, k_, out=grad_q_)
             torch.bmm(grad_scores.transpose(1, 2), q_, out=grad_k_)
         grads = (blocks.scatter(grad, heads) for grad in (grad_q, grad_k, grad_v))
         return (*grads, grad_bias, None, None, None, None, None)
+
+
+def _sizes(blocks: Blocks, heads: int) -> list[int]:
+    """How many weights each block has."""
+    return [block.count * heads * block.length**2 for block in blocks.blocks]
+
+
+def _weights(
+    q: Tensor,
+    k: Tensor,
+    bias: Tensor | None,
+    kept: Tensor | None,
+    blocks: Blocks,
+    heads: int,
+    scale: float,
+    causal: bool,
+    window: int | None,
+) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+    """Of each block its weights (count * H, length, length), which are kept, and room for as many; the next block's overwrite them."""
+    sizes = _sizes(blocks, heads)
+    rooms = q.new_empty(2, max(sizes))
+    masks = itertools.repeat(None, len(sizes)) if kept is None else kept.split(sizes)
+    for (block, q_, k_), mask, size in zip(blocks.split(heads, q, k), masks, sizes, strict=True):
+        scores, weights = (room[:size].view(-1, block.length, block.length) for room in rooms)
+        addend = _addend(bias, block.length, causal, window, q)
+        if addend is None:
+            torch.baddbmm(scores, q_, k_.transpose(1, 2), beta=0, alpha=scale, out=scores)
+        else:
+            addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
+            torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=scale, out=scores)
+        if block.hidden is not None:
+            by_head = scores.view(block.count, heads, block.length, block.length)
+            by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
+        yield torch.softmax(scores, -1, out=weights), None if mask is None else mask.view_as(weights), scores
 
 
 def _addend(

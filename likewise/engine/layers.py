@@ -1,67 +1,62 @@
-"""Faster forms of a transformers model's linear, GELU and dropout layers on the CPU, in float32.
+"""Faster and leaner forms of a transformers model's linear, GELU, norm and dropout layers on the CPU, in float32.
 
 On processors with AVX-512, linear layers of many rows go through oneDNN, which adds the bias while the product is in
-registers; torch's own path copies the bias into the output first, and is the faster one on others and for few rows. GELU works in
-place where no gradient is wanted; where one is, its output, the largest of a layer, is not kept for the linear layer behind it, but made
-again. Dropout draws its masks sixteen bits at a time. Elsewhere the layers are torch's own; weights, names and results stay as they are.
+registers; torch's own path copies the bias into the output first, and is the faster one on others and for few rows. A linear layer
+keeps no input that can be made again: see `made_again`. GELU works in place where no gradient is wanted. Dropout draws
+its masks sixteen bits at a time, and keeps a byte of each. Elsewhere the layers are torch's own; weights, names and results stay as they are.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import dropout, gelu, linear
+from torch.nn.functional import dropout, gelu, layer_norm, linear
 
+from likewise.engine.made_again import Recipe, made_of, recipe_of
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
 
 FEW_ROWS = 127  # for so few, oneDNN takes longer than torch's own path
 
 
+@cache
 def has_fast_one_dnn() -> bool:
     """Whether oneDNN multiplies matrices faster than torch's own path on this processor."""
     return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
-def use_fast_layers(model: nn.Module, one_dnn: bool | None = None) -> None:
-    """Give every linear and dropout layer, and the GELU of BERT's kind of feed-forward block, the faster form.
-
-    Args:
-        model: The model.
-        one_dnn: Whether linear layers go through oneDNN; None for what is faster on this processor.
-    """
-    one_dnn = has_fast_one_dnn() if one_dnn is None else one_dnn
+def use_fast_layers(model: nn.Module) -> None:
+    """Give every linear, norm and dropout layer, and the GELU of BERT's kind of feed-forward block, the faster form."""
     for module in model.modules():
-        if type(module) is nn.Linear and one_dnn and "forward" not in vars(module):
+        if type(module) is nn.Linear and "forward" not in vars(module):
             # Whoever put a `forward` there does more in it: accelerate's fetches weights that lie elsewhere. Not by a class of
             # its own, as for dropout: who looks for linear layers (torch's quantisation, say) asks for this very type.
             module.forward = partial(fast_linear, module)  # type: ignore[method-assign]
         elif type(module) is nn.Dropout:
             module.__class__ = FastDropout
+        elif type(module) is nn.LayerNorm:
+            module.__class__ = FastLayerNorm
         elif type(getattr(module, "intermediate_act_fn", None)).__name__ == "GELUActivation":
             module.intermediate_act_fn = FastGELU(module)
 
 
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
-    """What a linear layer makes of (..., in_features), by oneDNN: (..., out_features)."""
+    """What a linear layer makes of (..., in_features): (..., out_features)."""
     is_float = input.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     if not is_float or input.device.type != "cpu" or input.numel() <= FEW_ROWS * input.shape[-1]:
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
-        return _one_dnn_linear(input, layer.weight, layer.bias)
-    # Whoever wrote into a GELU's output since has another input. A compiler has values of its own, which tell of neither.
-    is_other = torch.compiler.is_compiling() or input._version
-    before = None if is_other else getattr(input, "before_gelu", None)
-    output: Tensor = _Linear.apply(input, layer.weight, layer.bias, before)  # type: ignore[no-untyped-call]
+        return _product(input, layer.weight, layer.bias)
+    output: Tensor = _Linear.apply(input, layer.weight, layer.bias, recipe_of(input))  # type: ignore[no-untyped-call]
     return output
 
 
 class FastGELU(nn.Module):
-    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output; else its own tells of it.
+    """The GELU behind a linear layer. Where no gradient is wanted, it overwrites that layer's output.
 
     Args:
         block: The feed-forward block that it stands in; it overwrites nothing that a hook on the block's `dense` may keep.
@@ -74,10 +69,7 @@ class FastGELU(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() or input.device.type != "cpu" or self._is_kept():
-            output = gelu(input)
-            if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-                output.before_gelu = input.detach()  # type: ignore[attr-defined]
-            return output
+            return made_of(gelu(input), gelu, input)
         overwritten: Tensor = torch.ops.aten.gelu_(input)
         return overwritten
 
@@ -86,39 +78,83 @@ class FastGELU(nn.Module):
         return dense is None or is_watched_inside(dense)
 
 
+class FastLayerNorm(nn.LayerNorm):
+    """A norm whose output can be made again."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        output = super().forward(input)
+        if not torch.is_grad_enabled():
+            return output
+        # Copies: when the next layer's gradients are made, this one's weights may lie in other processes.
+        scale, shift = (None if own is None else own.detach().clone() for own in (self.weight, self.bias))
+        return made_of(output, partial(_normed, self.normalized_shape, self.eps), input, scale, shift)
+
+
 class FastDropout(nn.Dropout):
     """Dropout with masks from `keep_mask`."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) -> (...)."""
-        if not self.training or self.p in (0, 1) or input.device.type != "cpu":
+        plain = not self.training or self.p in (0, 1) or torch.compiler.is_compiling()
+        if plain or input.device.type != "cpu":
             return dropout(input, self.p, self.training, self.inplace)
-        return input * keep_mask(input.shape, self.p, input)
+        kept, factor = keep_mask(input.shape, self.p, input)
+        output: Tensor = _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
+        return output
+
+
+def _normed(
+    shape: tuple[int, ...], eps: float, input: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    return layer_norm(input, shape, weight, bias, eps)
+
+
+def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not has_fast_one_dnn():
+        return linear(input, weight, bias)
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return output
+
+
+class _Kept(torch.autograd.Function):
+    """Dropout by a mask of bytes."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, kept: Tensor, factor: float) -> Tensor:  # type: ignore[override]
+        ctx.save_for_backward(kept)
+        ctx.factor = factor
+        return (input * kept).mul_(factor)
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        (kept,) = ctx.saved_tensors
+        return grad_output * kept * ctx.factor, None, None
 
 
 class _Linear(torch.autograd.Function):
-    """x W' + b. oneDNN is the faster one for the output and the input's gradient, torch's own for the weight's."""
+    """x W' + b. Where oneDNN is fast, it is so for the output and the input's gradient, and torch's own for the weight's."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, before_gelu: Tensor | None
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, recipe: Recipe
     ) -> Tensor:
-        ctx.save_for_backward(input if before_gelu is None else before_gelu, weight)
-        ctx.is_before_gelu = before_gelu is not None
-        return _one_dnn_linear(input, weight, bias)
+        make, given = recipe
+        ctx.make = make if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(weight, *(given if ctx.make else ()))
+        ctx.shape = input.shape
+        return _product(input, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        input, weight = ctx.saved_tensors
-        needs_input, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        weight, *given = ctx.saved_tensors
         rows = grad_output.reshape(-1, weight.shape[0])
-        grad_input = _one_dnn_linear(rows, weight.t(), None).view(input.shape) if needs_input else None
-        input = gelu(input) if ctx.is_before_gelu and needs_weight else input
-        grad_weight = rows.t() @ input.reshape(-1, weight.shape[1]) if needs_weight else None
-        return grad_input, grad_weight, rows.sum(0) if needs_bias else None, None
-
-
-def _one_dnn_linear(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-    return output
+        grad_input = grad_weight = grad_bias = None
+        if ctx.needs_input_grad[0]:
+            grad_input = _product(rows, weight.t(), None).view(ctx.shape)
+        if ctx.make:
+            grad_weight = rows.t() @ ctx.make(*given).reshape(-1, weight.shape[1])
+        if ctx.needs_input_grad[2]:
+            grad_bias = rows.sum(0)
+        return grad_input, grad_weight, grad_bias, None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from likewise.engine.attention import packed_attention
-from likewise.engine.layers import FastGELU, fast_linear
+from likewise.engine.layers import FastGELU, FastLayerNorm, fast_linear
 from likewise.engine.token_batch import TokenBatch
 
 
@@ -109,7 +109,7 @@ def _linear(part: nn.Module, input: Tensor) -> Tensor:
 
 
 def _norm(part: nn.Module, input: Tensor) -> Tensor:
-    if type(part) is nn.LayerNorm:
+    if isinstance(part, nn.LayerNorm) and type(part) in (nn.LayerNorm, FastLayerNorm):
         return layer_norm(input, part.normalized_shape, part.weight, part.bias, part.eps)
     output: Tensor = part(input)
     return output
