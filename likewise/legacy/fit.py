@@ -20,8 +20,9 @@ from transformers import TrainerCallback
 from likewise.input_example import InputExample
 from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
-from likewise.training.data.reader import BatchReader, DataSetReader
+from likewise.training.data.reader import DataSetReader
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
+from likewise.training.run.batches import shared_loader
 from likewise.training.run.evaluating import run_evaluator
 from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
 
@@ -179,14 +180,12 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     plans = trainer.plans["train"]
     rows = [_LoaderRows(loaders[plan.name]) for plan in plans]
     readers = [
-        DataSetReader(each, plan, replace(trainer.making, by_name=False), trainer.family)
+        DataSetReader(each, plan, replace(trainer.making, by_name=False))
         for each, plan in zip(rows, plans, strict=True)
     ]
     joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
     batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
-    loader = DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
-    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
-    return prepared
+    return shared_loader(trainer, readers, batches)
 
 
 class _LoaderRows:

@@ -30,6 +30,7 @@ class Making:
 
     Attributes:
         model: Turns texts into tokens.
+        family: What the model's family takes.
         collator: Makes the batches in its place; None for the trainer's own way.
         by_name: Whether batches have their columns by name, for methods that are written for the reference.
         loss_of: The loss of a data set, by the data set's name.
@@ -38,6 +39,7 @@ class Making:
     """
 
     model: Model
+    family: Family
     collator: Callable[..., Any] | None = None
     by_name: bool = False
     loss_of: Callable[[str], Any] = lambda name: None

@@ -18,7 +18,7 @@ from likewise.training.data.batch import Batch
 from likewise.training.data.collation import routes, tokenise
 from likewise.training.data.columns import is_transformed
 from likewise.training.data.data_set_plan import DataSetPlan
-from likewise.training.data.family import Family, Making
+from likewise.training.data.family import Making
 from likewise.training.data.tokens import IntArray, TokenStore, mapped_tokens
 
 
@@ -29,7 +29,6 @@ class DataSetReader:
         dataset: The data set, or a stream's rows.
         plan: What its columns are.
         making: How rows become a batch.
-        family: What the model's family takes.
         max_kept_tokens: How many token ids memory keeps for the next epoch; 0 for none.
         token_cache_dir: Where token ids are kept for the next run instead; None for nowhere.
     """
@@ -39,7 +38,6 @@ class DataSetReader:
         dataset: Any,
         plan: DataSetPlan,
         making: Making,
-        family: Family,
         max_kept_tokens: int = 0,
         token_cache_dir: str | None = None,
     ) -> None:
@@ -48,12 +46,11 @@ class DataSetReader:
         self.dataset = dataset
         self.plan = plan
         self.making = making
-        self.family = family
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.tokens: Callable[[IntArray], TokenSequences] | None = None
-        tokenises = family.keeps_tokens and making.model.takes_tokens and making.collator is None
+        tokenises = making.family.keeps_tokens and making.model.takes_tokens and making.collator is None
         keeps = max_kept_tokens or token_cache_dir is not None
-        if keeps and tokenises and not self.is_made_anew:
+        if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
             texts = dataset.select_columns(list(plan.texts))
             self.tokens = (
                 TokenStore(texts, self._tokenise, max_kept_tokens)
@@ -74,9 +71,10 @@ class DataSetReader:
                 values = self.dataset[rows]
             if self.making.collator is not None:
                 return self._collated(values)
-            return self.family.collate(self.making, self.plan, values, rows)
+            return self.making.family.collate(self.making, self.plan, values, rows)
         others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
-        return self.family.collate(self.making, self.plan, others, rows, self.tokens(np.asarray(rows)))
+        tokens = self.tokens(np.asarray(rows))
+        return self.making.family.collate(self.making, self.plan, others, rows, tokens)
 
     def _tokenise(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
         return tokenise(self.making.model, self.plan, values)

@@ -6,21 +6,38 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 from transformers import Trainer
 
-from likewise.training.data import loading
+from likewise.processes import get_world_size
 from likewise.training.data.checks import check_reserved
 from likewise.training.data.columns import column_names
-from likewise.training.data.loading import by_name
+from likewise.training.data.loading import OneAfterTheOther, by_name, is_stream
 from likewise.training.data.prefetch import Prefetched
+from likewise.training.data.reader import BatchReader, DataSetReader
+from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
+from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
+from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.samplers.multi_dataset import ProportionalBatchSampler, RoundRobinBatchSampler
+from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
+
+
+BY_NAME: dict[Any, Any] = {
+    BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
+    BatchSamplers.NO_DUPLICATES: NoDuplicatesBatchSampler,
+    BatchSamplers.NO_DUPLICATES_HASHED: NoDuplicatesBatchSampler,
+    BatchSamplers.GROUP_BY_LABEL: GroupByLabelBatchSampler,
+    MultiDatasetBatchSamplers.PROPORTIONAL: ProportionalBatchSampler,
+    MultiDatasetBatchSamplers.ROUND_ROBIN: RoundRobinBatchSampler,
+}
 
 
 def get_batch_sampler(
@@ -32,10 +49,11 @@ def get_batch_sampler(
     generator: torch.Generator | None = None,
     seed: int | None = 0,
 ) -> Any:
-    """The batch sampler for one data set; override it to use your own."""
-    return loading.batch_sampler(
-        trainer.args, dataset, batch_size, drop_last, valid_label_columns, generator, seed
-    )
+    """The batch sampler for one data set, as the arguments name it; override it to use your own."""
+    chosen = trainer.args.batch_sampler
+    options = {"fold": True} if trainer.args.fold_duplicates else {}
+    make = chosen if callable(chosen) else BY_NAME[chosen]
+    return make(dataset, batch_size, drop_last, valid_label_columns, generator, seed, **options)
 
 
 def get_multi_dataset_batch_sampler(
@@ -45,9 +63,22 @@ def get_multi_dataset_batch_sampler(
     generator: torch.Generator | None = None,
     seed: int | None = 0,
 ) -> Any:
-    """The sampler over several data sets; override it to use your own."""
-    names = [plan.name for plan in trainer.plans["train"]]
-    return loading.multi_dataset_batch_sampler(trainer.args, dataset, batch_samplers, generator, seed, names)
+    """The sampler over several data sets, as the arguments name it; override it to use your own."""
+    args = trainer.args
+    chosen = args.multi_dataset_batch_sampler
+    if callable(chosen):
+        return chosen(dataset, batch_samplers, generator=generator, seed=seed)
+    options: dict[str, Any] = {}
+    if args.multi_dataset_exhausted is not None:
+        options["exhausted"] = args.multi_dataset_exhausted
+    if chosen is MultiDatasetBatchSamplers.PROPORTIONAL:
+        options["temperature"] = args.multi_dataset_temperature
+        if args.multi_dataset_weights:
+            names = [plan.name for plan in trainer.plans["train"]]
+            options["weights"] = [float(args.multi_dataset_weights[name]) for name in names]
+    if any(isinstance(s, StreamBatchSampler) and s.endless for s in batch_samplers):
+        options["num_batches"] = args.max_steps * args.gradient_accumulation_steps * get_world_size()
+    return BY_NAME[chosen](dataset, batch_samplers, generator, seed, **options)
 
 
 def get_data_collator(trainer: Any, model: Model, args: Any, processing_class: Any = None) -> Any:
@@ -109,7 +140,7 @@ def add_dataset_name_column(trainer: Any, dataset: Any, dataset_name: str | None
         return kind(named)
     if dataset_name is None:
         return dataset
-    if loading.is_stream(dataset):
+    if is_stream(dataset):
         return dataset.map(
             partial(trainer.add_dataset_name_transform, dataset_name=dataset_name), batched=True
         )
@@ -144,19 +175,81 @@ def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
             "Training needs a `train_dataset`, but it is "
             f"{'an empty dict' if trainer.train_dataset is not None else 'None'}. Pass one to the trainer."
         )
-    loader = loading.training_loader(
-        trainer.args,
-        data,
-        plans,
-        trainer.making,
-        trainer.family,
-        trainer._samplers,
-        trainer._train_batch_size,
-    )
-    readers: Any = loader.dataset
-    trainer._reads_ahead = trainer._collator is None and not any(r.is_made_anew for r in readers.readers)
-    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
+    args = trainer.args
+    rows: dict[str, Any] = {
+        name: StreamRows(dataset, known_length(dataset)) if is_stream(dataset) else dataset
+        for name, dataset in data.items()
+    }
+    seed = seed_of(args)
+    generator = torch.Generator().manual_seed(seed)
+    # Of several data sets each goes on where the generator is, or all would be shuffled alike.
+    own_seed = None if len(data) > 1 and args.batch_sampler in BY_NAME else seed
+    samplers = [_sampler(trainer, name, dataset, generator, own_seed) for name, dataset in rows.items()]
+    batches = samplers[0]
+    if len(samplers) > 1:
+        joined: Any = ConcatDataset(list(rows.values()))
+        batches = trainer.get_multi_dataset_batch_sampler(joined, samplers, generator, seed)
+    most = 0 if _reads_once(args, samplers, batches) else args.max_kept_tokens // len(plans)
+    making = trainer.making
+    readers = [DataSetReader(rows[plan.name], plan, making, most, args.token_cache_dir) for plan in plans]
+    trainer._reads_ahead = trainer._collator is None and not any(reader.is_made_anew for reader in readers)
+    return shared_loader(trainer, readers, batches)
+
+
+def shared_loader(trainer: Any, readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
+    """The batches of these numbers of rows, of which each process gets its share."""
+    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
     return prepared
+
+
+def loader_of(readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
+    """The batches of these numbers of rows, counted over all data sets."""
+    return DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
+
+
+def seed_of(args: Any) -> int:
+    """What shuffles the data."""
+    seed: int = args.seed if args.data_seed is None else args.data_seed
+    return seed
+
+
+def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, seed: int | None) -> Any:
+    """The batch sampler of a training data set, or of a stream's rows.
+
+    Raises:
+        ValueError: There is not one batch.
+    """
+    args, size, labels = trainer.args, trainer._train_batch_size, trainer._label_columns
+    if isinstance(rows, StreamRows):
+
+        def of_window(window: Any, drop_last: bool, draws: torch.Generator) -> Any:
+            return trainer.get_batch_sampler(window, size, drop_last, labels, draws, None)
+
+        sampler: Any = StreamBatchSampler(
+            rows, of_window, size, args.dataloader_drop_last, args.shuffle_buffer_size, seed_of(args)
+        )
+    else:
+        sampler = trainer.get_batch_sampler(
+            rows, size, args.dataloader_drop_last, labels, generator=generator, seed=seed
+        )
+    with suppress(TypeError):  # the length of a stream may not be known
+        if len(sampler) < get_world_size():
+            what = f"data set {name!r}" if name else "data"
+            raise ValueError(
+                f"The training {what} has {len(rows):,} rows, not enough for one batch of {size} on each process. Lower "
+                "`per_device_train_batch_size`, or set `dataloader_drop_last=False`."
+            )
+    return sampler
+
+
+def _reads_once(args: Any, samplers: Sequence[Any], batches: Any) -> bool:
+    """Whether no row comes a second time, as far as is known, so that nothing need be kept for it."""
+    if args.multi_dataset_exhausted is Exhausted.RESTART or any(
+        isinstance(s, StreamBatchSampler) for s in samplers
+    ):
+        return False
+    used = args.max_steps * args.gradient_accumulation_steps * get_world_size()
+    return bool(used <= len(batches) if args.max_steps > 0 else args.num_train_epochs <= 1)
 
 
 def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> Any:
@@ -194,12 +287,32 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
     mine = by_name(trainer.eval_dataset)
     is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
     plans = [known[name] for name in data] if is_known else trainer._plans_of("other", data)
-    samplers = (
-        trainer._samplers
-        if trainer._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
-        else None
+    args, size = trainer.args, trainer.args.eval_batch_size
+    seed = {"generator": torch.Generator().manual_seed(args.seed), "seed": args.seed}
+    is_own = trainer._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
+    rows: list[Any] = [StreamRows(each, None) if is_stream(each) else each for each in data.values()]
+    samplers: list[Any] = []
+    for each in rows:
+        if isinstance(each, StreamRows):
+            sampler: Any = StreamBatchSampler(each, lambda *_: None, size, False, window=1, endless=False)
+        elif is_own:
+            sampler = trainer.get_batch_sampler(
+                each, size, args.dataloader_drop_last, trainer._label_columns, **seed
+            )
+        else:
+            sampler = BatchSampler(SequentialSampler(each), size, False)
+        samplers.append(sampler)
+    batches = samplers[0]
+    if len(rows) > 1:
+        batches = (
+            trainer.get_multi_dataset_batch_sampler(ConcatDataset(rows), samplers, **seed)
+            if is_own
+            else OneAfterTheOther(samplers, [len(each) for each in rows])
+        )
+    making = trainer.making
+    return loader_of(
+        [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)], batches
     )
-    return loading.evaluation_loader(trainer.args, data, plans, trainer.making, trainer.family, samplers)
 
 
 def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:

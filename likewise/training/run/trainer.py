@@ -327,17 +327,10 @@ class BaseTrainer(Trainer):
     @property
     def making(self) -> Making:
         """How rows become a batch."""
-        args = self.args
         return Making(
-            self.model, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
-            args.seed if args.data_seed is None else args.data_seed, self._kept,
+            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
+            batches.seed_of(self.args), self._kept,
         )  # fmt: skip
-
-    @property
-    def _samplers(self) -> loading.Samplers:
-        return loading.Samplers(
-            self.get_batch_sampler, self.get_multi_dataset_batch_sampler, self._label_columns
-        )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Print the plan, then train.
