@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 if TYPE_CHECKING:
@@ -75,27 +76,31 @@ def remove_old(run_folder: str, limit: int | None, best: str | None) -> None:
 def save_adapted(model: Model, folder: Path) -> None:
     """Write what is trained of a model with a PEFT adapter: the folder itself holds the adapter alone."""
     if any(getattr(module, "peft_config", None) for module in model.modules()):
-        from safetensors.torch import save_file
-
-        trained = {
-            name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
-        }
-        save_file(trained, folder / ADAPTED_FILE)
+        write_weights(trained_weights(model), folder / ADAPTED_FILE)
 
 
-def _load_adapted(model: Model, path: Path) -> None:
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def write_weights(named: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights to a file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, path)
+
+
+def read_weights(named: Mapping[str, Tensor], path: Path, refused: Callable[[Collection[str]], str]) -> None:
+    """Put what a file holds into weights; where it holds others, or of other shapes, `refused` words it of the file's names."""
     from safetensors.torch import load_file
 
-    saved = load_file(path)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if {name: p.shape for name, p in trained.items()} != {name: value.shape for name, value in saved.items()}:
-        raise ValueError(
-            f"The adapter in {path.parent} does not fit the model's: {len(saved)} weights are saved and {len(trained)} "
-            "trained, or of other shapes. Begin with the adapter that the run began with."
-        )
+    saved = load_file(path) if path.exists() else {}
+    if {name: tensor.shape for name, tensor in named.items()} != {n: t.shape for n, t in saved.items()}:
+        raise ValueError(refused(saved))
     with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+        for name, tensor in named.items():
+            tensor.copy_(saved[name])
 
 
 def load_weights(model: Model, checkpoint: str) -> None:
@@ -105,7 +110,15 @@ def load_weights(model: Model, checkpoint: str) -> None:
         ValueError: They do not fit.
     """
     if (Path(checkpoint) / ADAPTED_FILE).exists():
-        _load_adapted(model, Path(checkpoint) / ADAPTED_FILE)
+        trained = trained_weights(model)
+        read_weights(
+            trained,
+            Path(checkpoint) / ADAPTED_FILE,
+            lambda saved: (
+                f"The adapter in {checkpoint} does not fit the model's: {len(saved)} weights are saved and "
+                f"{len(trained)} trained, or of other shapes. Begin with the adapter that the run began with."
+            ),
+        )
         return
     state, wanted = model.weights_in(checkpoint), model.state_dict()
     wrong = sorted(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from likewise.engine.embed import Embed
 from likewise.training.data.family import Family
 from likewise.training.data.texts import TEXTS
+from likewise.training.run.checkpoints import read_weights, trained_weights, write_weights
 
 LOSS_WEIGHTS_FILE = "loss.safetensors"
 OUTPUTS = ("sentence_embedding", "scores")
@@ -101,10 +102,10 @@ class Objective(nn.Module):
 
     def named_trained_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained: the model's parameters as `model.*`, a loss's own under its data set's name, if it has one."""
-        named = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        named = {f"model.{name}": parameter for name, parameter in trained_weights(self.model).items()}
         for prefix, loss in zip(self.names or [""], self.losses, strict=True):
-            for name, parameter in loss.named_parameters():
-                if parameter.requires_grad and not any(parameter is known for known in named.values()):
+            for name, parameter in trained_weights(loss).items():
+                if not any(parameter is known for known in named.values()):
                     named[f"{prefix}.{name}".lstrip(".")] = parameter
         return named
 
@@ -124,30 +125,20 @@ class Objective(nn.Module):
 
     def save_loss(self, folder: str | Path) -> None:
         """Write the losses' own weights, if they have any."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss_state().items()}
-        if state:
-            from safetensors.torch import save_file
-
-            save_file(state, Path(folder) / LOSS_WEIGHTS_FILE)
+        if state := self.loss_state():
+            write_weights(state, Path(folder) / LOSS_WEIGHTS_FILE)
 
     def load_loss(self, folder: str | Path) -> None:
-        """Read what `save_loss` wrote.
-
-        Raises:
-            ValueError: The folder's losses are others than these.
-        """
-        from safetensors.torch import load_file
-
-        state, path = self.loss_state(), Path(folder) / LOSS_WEIGHTS_FILE
-        saved: dict[str, Any] = load_file(path) if path.exists() else {}
-        if {name: tensor.shape for name, tensor in state.items()} != {n: t.shape for n, t in saved.items()}:
-            raise ValueError(
+        """Read what `save_loss` wrote; refused where the folder's losses are others than these."""
+        state = self.loss_state()
+        read_weights(
+            state,
+            Path(folder) / LOSS_WEIGHTS_FILE,
+            lambda saved: (
                 f"The losses' weights in {folder} are {sorted(saved) or 'none'}, but this run's losses have "
                 f"{sorted(state) or 'none'}. Resume with the loss that the run began with."
-            )
-        with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(saved[name])
+            ),
+        )
 
 
 @contextmanager
