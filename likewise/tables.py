@@ -95,9 +95,13 @@ def column_of(names: Sequence[str], name: str, source: object) -> str:
     """
     if name in names:
         return name
-    near = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{hint}")
+    raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{nearest(name, names)}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence to put behind a message: which of these may have been meant; "" where none is near."""
+    near = get_close_matches(name, list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def listed(names: Iterable[str]) -> str:

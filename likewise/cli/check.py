@@ -58,14 +58,14 @@ def check(
     from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.tables import FORMATS, is_table
     from likewise.training.data import checks
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.sources import Source
     from likewise.training.data.symptoms import overlaps, symptoms
     from likewise.training.data.texts import TEXTS
 
     rows = Source(data, columns=split_names(columns)).load()
     name = Path(data).name
-    label = next((column for column in LABEL_COLUMNS if column in rows.column_names), None)
+    label = label_column(rows.column_names)
     rows = _texts_and_label(rows, label)
     lists = [column for column in rows.column_names if column != label and holds_lists(rows, column, name)]
     texts = [column for column in rows.column_names if column != label and column not in lists]
@@ -74,8 +74,7 @@ def check(
     console.say(f"{name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
     counted, words = None if model is None else family_of(model), []
     if label is not None:
-        for start, chunk in checks.chunks(rows, label, name):
-            checks.refuse_missing(chunk, start, label, name, "no label")
+        checks.refuse_missing(rows, label, name, "no label")
         words = sorted(rows.unique(label)) if isinstance(rows[0][label], str) else []
         _show_labels(rows, label, words)
         if words:
@@ -205,10 +204,10 @@ def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple
 
 def _without_model(loss: Any, rows: Dataset) -> Any:
     """A loss as far as the checks ask it: for its class, what it takes, and how many scores its model gives to a pair."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
 
     bare = loss.__new__(loss)
-    label = next((column for column in LABEL_COLUMNS if column in rows.column_names), None)
+    label = label_column(rows.column_names)
     first = rows[0][label] if label is not None else None
     vars(bare)["model"] = SimpleNamespace(num_labels=len(first) if isinstance(first, list) else 1)
     return bare

@@ -244,11 +244,11 @@ def _evaluators(
 
 def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
     """A table's rows, its column of labels, and the others."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.symptoms import symptoms
 
     rows = source.load()
-    label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    label = label_column(rows.column_names)
     texts = [name for name in rows.column_names if name != label]
     for warning in symptoms(rows, texts, label, Path(source.source).name, fix=FIX):
         console.say(warning, style="bold")

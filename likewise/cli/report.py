@@ -80,8 +80,8 @@ def _compared(family: Any, before: Any, after: Any, data: str, columns: list[str
 
     rows = Source(data, columns=columns).load()
     plan = _plan(rows.column_names, has_classes=getattr(after, "num_labels", 1) > 1)
-    for start, chunk in checks.chunks(rows, plan.label, data) if plan.label is not None else ():
-        checks.refuse_missing(chunk, start, str(plan.label), data, "no label")
+    if plan.label is not None:
+        checks.refuse_missing(rows, plan.label, data, "no label")
     if plan.label is not None and isinstance(rows[0][plan.label], str):
         raise ValueError(
             f"Column {plan.label!r} of {data} holds words. Put the numbers there that the model was trained with."
@@ -94,10 +94,10 @@ def _compared(family: Any, before: Any, after: Any, data: str, columns: list[str
 
 def _plan(names: list[str], has_classes: bool) -> DataSetPlan:
     """What the columns of a table are, where no loss says it."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.data_set_plan import DataSetPlan
 
-    label = next((name for name in LABEL_COLUMNS if name in names), None)
+    label = label_column(names)
     texts = tuple(name for name in names if name != label)
     roles = ("anchor", "positive", *("negative" for _ in texts[2:])) if label is None else texts
     prompts, roles = ("",) * len(texts), roles[: len(texts)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 LABEL_COLUMNS = ("label", "labels", "score", "scores")
 CHUNK_ROWS = 65_536
 IMAGE_CHUNK_ROWS = 256
+
+
+def label_column(names: Container[str], known: Sequence[str] = LABEL_COLUMNS) -> str | None:
+    """The column of labels among these: the first that is there of the names that one may have."""
+    return next((name for name in known if name in names), None)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether this is the type of texts."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether this is the type of lists."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether this is a type of numbers, truths among them."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def is_transformed(dataset: Dataset) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from likewise.training.data.batch import Batch
 from likewise.training.data.checks import warn_of_order
 from likewise.training.data.collation import label_tensor
-from likewise.training.data.columns import LABEL_COLUMNS
+from likewise.training.data.columns import LABEL_COLUMNS, label_column
 from likewise.training.data.texts import prompt_of, routes_of
 
 __all__ = ["BaseDataCollator", "SentenceTransformerDataCollator"]
@@ -84,7 +84,7 @@ class SentenceTransformerDataCollator(BaseDataCollator):
         if tuple(names) not in self._warned_columns:
             self._warned_columns.add(tuple(names))
             self.maybe_warn_about_column_order(names)
-        label = next((name for name in self.valid_label_columns if name in names), None)
+        label = label_column(names, self.valid_label_columns)
         if label is not None:
             batch["label"] = label_tensor([row[label] for row in features])
             names.remove(label)

@@ -63,7 +63,7 @@ class Texts(Family):
         read = []
         for column in columns:
             if "image" in modalities and holds_images(rows, column):
-                checks.check_images(rows, column, where)
+                checks.refuse_missing(rows, column, where, "no image")
             elif "text" in modalities:
                 checks.check_texts(rows, column, where)
                 read.append(column)

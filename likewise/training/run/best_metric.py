@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from transformers.trainer_utils import SaveStrategy
+
+from likewise.tables import nearest
 
 DEFAULT = "loss"
 """What transformers takes where nothing is named."""
@@ -103,8 +104,7 @@ def refuse_unmeasured(metric: str, measured: Iterable[str]) -> None:
     name = f"eval_{metric.removeprefix('eval_')}"
     if name in known:
         return
-    near = get_close_matches(name, known, n=1)
     raise ValueError(
-        f"`metric_for_best_model` is {metric!r}, but this run only measures {', '.join(known) or 'nothing'}. "
-        + (f"Did you mean {near[0]!r}?" if near else "Name one of these, or pass an `evaluator`.")
+        f"`metric_for_best_model` is {metric!r}, but this run only measures {', '.join(known) or 'nothing'}."
+        + (nearest(name, known) or " Name one of these, or pass an `evaluator`.")
     )
