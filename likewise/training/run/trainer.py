@@ -21,7 +21,7 @@ from likewise.training.data.data_collator import agree, makes_batches
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
 from likewise.training.data.loading import by_name
-from likewise.training.data.plan import Planned, plan_data_sets
+from likewise.training.data.plan import plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
     batches,
@@ -162,7 +162,7 @@ class BaseTrainer(Trainer):
         self._kept: dict[str, Any] = {}
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
-        self._planned: dict[str, Planned] = {}
+        self._planned: dict[str, tuple[Any, list[DataSetPlan], list[Any]]] = {}
         self._evaluated: Mapping[str, Any] = {}
         self.report: RunReport | None = None
         self._optimizer_made: tuple[Any, Any] = (None, None)
@@ -245,25 +245,19 @@ class BaseTrainer(Trainer):
         }
 
     def _plans_of(self, split: str, data: Mapping[str, Any]) -> list[DataSetPlan]:
-        args, trained, collator = self.args, self.trained, self._collator
+        args, trained, is_collated = self.args, self.trained, self._collator is not None
         self._agreed = agree(self.data_collator, args, self._agreed)
-        is_training = split == "train"
-        batch_size = (
-            args.per_device_train_batch_size * args.world_size if is_training else args.eval_batch_size
-        )
+        title, size = "evaluation", args.eval_batch_size
+        if split == "train":
+            title, size = "training", args.per_device_train_batch_size * args.world_size
         state = copy.deepcopy((args.prompts, args.router_mapping, args.id_columns, list(self._label_columns)))
-        data_sets = [
-            (name, id(dataset), getattr(dataset, "_fingerprint", None)) for name, dataset in data.items()
-        ]
-        asked = (data_sets, batch_size, state, args.batch_sampler, collator is None, trained)
-        known = self._planned.get(split)
-        if known is None or known.asked != asked:
-            plans = plan_data_sets(
-                data, self.loss, args, batch_size, "training" if is_training else "evaluation", trained.model,
-                self._label_columns, collator is not None, self.family,
-            )  # fmt: skip
-            known = self._planned[split] = Planned(asked, plans, list(data.values()))
-        return known.plans
+        data_sets = [(name, id(each), getattr(each, "_fingerprint", None)) for name, each in data.items()]
+        asked = (data_sets, size, state, args.batch_sampler, is_collated, trained)
+        if split not in self._planned or self._planned[split][0] != asked:
+            plans = plan_data_sets(self, data, title, size, is_collated)
+            # The data sets are held so that no other one gets the id of one of them.
+            self._planned[split] = asked, plans, list(data.values())
+        return self._planned[split][1]
 
     def _check_run(self) -> None:
         """Refuse what cannot be trained or evaluated as everything is set now."""
@@ -320,9 +314,7 @@ class BaseTrainer(Trainer):
 
     @property
     def _text_columns(self) -> list[str]:
-        return [
-            column for planned in self._planned.values() for plan in planned.plans for column in plan.texts
-        ]
+        return [column for _, plans, _ in self._planned.values() for plan in plans for column in plan.texts]
 
     @property
     def making(self) -> Making:
