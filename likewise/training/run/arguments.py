@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from transformers import TrainingArguments
@@ -15,6 +17,7 @@ from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
+Kind = TypeVar("Kind")
 
 # Arguments of transformers that cannot take effect here: name, the value that asks for nothing, and what to do.
 REFUSED: tuple[tuple[str, Any, str], ...] = (
@@ -75,6 +78,18 @@ class MultiDatasetBatchSamplers(ExplicitEnum):  # type: ignore[misc]
     """At random, in proportion to the data sets' numbers of batches; every batch is used."""
 
 
+def with_help(kind: type[Kind]) -> type[Kind]:
+    """A dataclass whose fields have as help, for transformers' HfArgumentParser, what the docstring says of them."""
+    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", kind.__doc__ or "", re.MULTILINE)
+    told = {name: " ".join(text.split()) for name, text in found}
+    dataclass_of_kind: Any = kind
+    for each in fields(dataclass_of_kind):
+        if each.name in told:
+            each.metadata = MappingProxyType({"help": told[each.name]})
+    return kind
+
+
+@with_help
 @dataclass
 class BaseTrainingArguments(TrainingArguments):
     """The arguments of transformers' TrainingArguments, and these.
@@ -126,58 +141,25 @@ class BaseTrainingArguments(TrainingArguments):
     ]
 
     # `str` comes first and `None` second, as transformers' HfArgumentParser expects them in a union.
-    prompts: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
-        default=None,
-        metadata={"help": "Prompts: one for all columns, by column, by data set, or by data set and column."},
+    prompts: str | None | dict[str, str] | dict[str, dict[str, str]] = None
+    batch_sampler: BatchSamplers | str | Any = BatchSamplers.BATCH_SAMPLER
+    multi_dataset_batch_sampler: MultiDatasetBatchSamplers | str | Any = (
+        MultiDatasetBatchSamplers.PROPORTIONAL
     )
-    batch_sampler: BatchSamplers | str | Any = field(
-        default=BatchSamplers.BATCH_SAMPLER, metadata={"help": "Which rows make up a batch."}
-    )
-    multi_dataset_batch_sampler: MultiDatasetBatchSamplers | str | Any = field(
-        default=MultiDatasetBatchSamplers.PROPORTIONAL,
-        metadata={"help": "Which data set the next batch comes from."},
-    )
-    router_mapping: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
-        default_factory=dict, metadata={"help": "The route of each column, for models with a Router."}
-    )
-    learning_rate_mapping: str | None | dict[str, float] = field(
-        default_factory=dict, metadata={"help": "Learning rates by regular expressions over parameter names."}
-    )
-    multi_dataset_weights: str | None | dict[str, float] = field(
-        default_factory=dict, metadata={"help": "How often batches come from each data set, by name."}
-    )
-    multi_dataset_temperature: float = field(
-        default=1.0, metadata={"help": "Numbers of batches (or weights) are raised to 1 / temperature."}
-    )
-    multi_dataset_exhausted: str | None | Exhausted = field(
-        default=None,
-        metadata={"help": "What happens when a data set has no batch left: stop, drop or restart."},
-    )
-    fold_duplicates: bool = field(
-        default=False, metadata={"help": "NO_DUPLICATES looks past differences in case and white space."}
-    )
-    shuffle_buffer_size: int = field(
-        default=10_000, metadata={"help": "Rows of a streamed data set that are shuffled at a time."}
-    )
-    save_prompts: bool = field(default=False, metadata={"help": "Save the training prompts with the model."})
-    token_cache_dir: str | None = field(
-        default=None, metadata={"help": "Keep token ids in this folder for later runs on the same data."}
-    )
-    max_kept_tokens: int = field(
-        default=2**28, metadata={"help": "Keep at most so many token ids in memory for the next epoch."}
-    )
-    warmup_ratio: float | None = field(
-        default=None, metadata={"help": "The share of all steps over which the learning rate rises."}
-    )
-    micro_batch_tokens: int | None = field(
-        default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
-    )
-    report: bool = field(
-        default=False, metadata={"help": "Write report.html, a page about the run, to the output folder."}
-    )
-    id_columns: list[str] = field(
-        default_factory=list, metadata={"help": "Columns whose equal values say that rows belong together."}
-    )
+    router_mapping: str | None | dict[str, str] | dict[str, dict[str, str]] = field(default_factory=dict)
+    learning_rate_mapping: str | None | dict[str, float] = field(default_factory=dict)
+    multi_dataset_weights: str | None | dict[str, float] = field(default_factory=dict)
+    multi_dataset_temperature: float = 1.0
+    multi_dataset_exhausted: str | None | Exhausted = None
+    fold_duplicates: bool = False
+    shuffle_buffer_size: int = 10_000
+    save_prompts: bool = False
+    token_cache_dir: str | None = None
+    max_kept_tokens: int = 2**28
+    warmup_ratio: float | None = None
+    micro_batch_tokens: int | None = None
+    report: bool = False
+    id_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.warmup_ratio is not None and not self.warmup_steps:
@@ -198,9 +180,8 @@ class BaseTrainingArguments(TrainingArguments):
                     "FSDP is supported in its second version. Set `fsdp_version: 2` in accelerate's configuration, or "
                     "`fsdp_config={'version': 2}`."
                 )
-            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
-                "false"  # each process loads the model, then keeps its shard
-            )
+            # Each process loads the model, then keeps its shard.
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         if isinstance(self.batch_sampler, str):
             self.batch_sampler = BatchSamplers(self.batch_sampler)
         if isinstance(self.multi_dataset_batch_sampler, str):
@@ -219,9 +200,8 @@ class BaseTrainingArguments(TrainingArguments):
             )  # fmt: skip
             self._n_gpu = 1
         self.prediction_loss_only = True  # losses return no predictions
-        self.ddp_broadcast_buffers = (
-            False  # BERT's buffers are constants; broadcasting them breaks the backward pass
-        )
+        # BERT's buffers are constants; broadcasting them breaks the backward pass.
+        self.ddp_broadcast_buffers = False
         if self.parallel_mode == ParallelMode.DISTRIBUTED and not self.dataloader_drop_last:
             logger.warning(
                 "Training on several processes sets `dataloader_drop_last=True`: all need equal batches."
