@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +23,7 @@ if TYPE_CHECKING:
 def mean_losses(
     measure: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[tuple[Batch, bool]]
 ) -> tuple[dict[str, float], int]:
-    """The mean over rows of the loss, as `loss`, and of its named parts; and the number of rows.
-
-    Args:
-        measure: A batch -> its loss, as `loss`, and the loss's named parts.
-        batches: This process's batches, and whether each counts.
-    """
+    """The mean over rows of what `measure` gives for each batch; and the number of rows. `batches` say whether each counts."""
     sums: dict[str, float] = {}
     total_rows = 0
     for batch, counts in batches:
@@ -71,19 +66,14 @@ def encode_shared(model: Any) -> Iterator[None]:
         own = run(list(inputs[rank::world]), *args, **kwargs)
         if isinstance(own, Tensor | np.ndarray):
             return _all_rows(own, len(inputs), model.device)
-        return _interleaved(over_processes(on_cpu(own)))
+        shares = over_processes(on_cpu(own))
+        return [shares[i % world][i // world] for i in range(len(inputs))]
 
     setattr(model, method, shared)
     try:
         yield
     finally:
         delattr(model, method)
-
-
-def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:
-    """The shares' rows, row i of all being row i // W of share i % W."""
-    world, total = len(shares), sum(map(len, shares))
-    return [shares[i % world][i // world] for i in range(total)]
 
 
 def _all_rows(own: Any, total: int, device: torch.device) -> Any:
@@ -114,13 +104,8 @@ def run_evaluator(
     """An evaluator's metrics, each with the prefix and `_` in front.
 
     Args:
-        evaluator: The evaluator.
-        model: What it measures.
-        folder: Where its csv files are; None for none. Only the first process writes.
-        epoch: For the csv files.
-        step: For the csv files.
+        folder: Where its csv files are, with epoch and step; None for none. Only the first process writes.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
-        prefix: What comes in front of each name.
     """
     first = get_rank() == 0
     with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):

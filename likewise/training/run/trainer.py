@@ -32,7 +32,7 @@ from likewise.training.run import (
     saving,
     step,
 )
-from likewise.training.run.given import check_callback, check_family, check_given, check_losses_follow
+from likewise.training.run.given import check_callback, check_family, check_given
 from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
@@ -123,8 +123,7 @@ class BaseTrainer(Trainer):
         processing_class: Any = None,
     ) -> None:
         args = self.training_args_class("tmp_trainer") if args is None else args
-        check_given(self, model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
-        check_losses_follow(loss, model_init)
+        check_given(self, model, args, loss, model_init, compute_metrics, preprocess_logits_for_metrics)
         callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
         for callback in callbacks or ():
             check_callback(callback)
@@ -135,7 +134,7 @@ class BaseTrainer(Trainer):
             torch.manual_seed(args.seed)
             model = self.call_model_init()
         self.evaluator, self.eval_dataset = evaluator, eval_dataset
-        best_metric.settle(args, self._evaluator, self._evaluation_names, model)
+        best_metric.settle(self, model)
         processing_class = processing_class or tokenizer or getattr(model, "tokenizer", None)
         if data_collator is None:
             data_collator = self.get_data_collator(model, args, processing_class)
@@ -261,7 +260,7 @@ class BaseTrainer(Trainer):
 
     def _check_run(self) -> None:
         """Refuse what cannot be trained or evaluated as everything is set now."""
-        best_metric.settle(self.args, self._evaluator, self._evaluation_names, self.trained.model)
+        best_metric.settle(self, self.trained.model)
         plans = self.plans
         loading.check_mixture(self.args, by_name(self.train_dataset))
         if plans["train"] and not any(p.requires_grad for p in self.trained.parameters()):
@@ -273,11 +272,8 @@ class BaseTrainer(Trainer):
     @property
     def _collator(self) -> Any:
         """The data collator, where it makes other batches than the trainer's own way."""
-        return (
-            self.data_collator
-            if makes_batches(self.data_collator, self.trained.model, self.plain_collator)
-            else None
-        )
+        is_own = makes_batches(self.data_collator, self.trained.model, self.plain_collator)
+        return self.data_collator if is_own else None
 
     @property
     def _label_columns(self) -> Sequence[str]:
@@ -344,12 +340,7 @@ class BaseTrainer(Trainer):
         self._train_batch_size = self.args.train_batch_size
         self._reads_ahead = False
         self._check_run()
-        best_metric.check_named(
-            self.args,
-            self._evaluator,
-            self._evaluation_names,
-            lambda prefix: self._evaluators_metrics(prefix, write=False),
-        )
+        best_metric.check_named(self)
         plan = plan_of_run(self)
         if self.is_world_process_zero():
             print(plan)
