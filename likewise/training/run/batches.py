@@ -111,43 +111,30 @@ def preprocess_dataset(trainer: Any, dataset: Any = None, dataset_name: str | No
         return None
     trainer.validate_column_names(dataset, dataset_name=dataset_name)
     # A batch knows the name of its data set by itself. The column is only for those who change how it is made.
-    makes_names = (
-        "add_dataset_name_column",
-        "add_dataset_name_transform",
-        "should_dataset_name_column_be_added",
-    )
-    if trainer._is_replaced(*makes_names) and trainer.should_dataset_name_column_be_added(
-        dataset, trainer.args, trainer.loss
-    ):
-        return trainer.add_dataset_name_column(dataset)
-    return dataset
+    is_wanted = trainer._is_replaced(
+        "add_dataset_name_column", "add_dataset_name_transform", "should_dataset_name_column_be_added"
+    ) and trainer.should_dataset_name_column_be_added(dataset, trainer.args, trainer.loss)
+    return trainer.add_dataset_name_column(dataset) if is_wanted else dataset
 
 
 def should_dataset_name_column_be_added(trainer: Any, dataset: Any, args: Any, loss: Any) -> bool:
     """Whether rows have to tell their data set: there are several, and losses, prompts or routes go by their names."""
     routes = args.router_mapping or {}
-    by_name = isinstance(loss, Mapping) or isinstance(args.prompts or None, Mapping)
-    return isinstance(dataset, Mapping) and (
-        by_name or isinstance(next(iter(routes.values()), None), Mapping)
-    )
+    given = loss, args.prompts or None, next(iter(routes.values()), None)
+    return isinstance(dataset, Mapping) and any(isinstance(each, Mapping) for each in given)
 
 
 def add_dataset_name_column(trainer: Any, dataset: Any, dataset_name: str | None = None) -> Any:
     """The data set, or each of several, with its name in every row that is read, as the column `dataset_name`."""
     if isinstance(dataset, Mapping):
-        named = {name: trainer.add_dataset_name_column(each, name) for name, each in dataset.items()}
         kind: Any = type(dataset)
-        return kind(named)
+        return kind({name: trainer.add_dataset_name_column(each, name) for name, each in dataset.items()})
     if dataset_name is None:
         return dataset
+    transform = partial(trainer.add_dataset_name_transform, dataset_name=dataset_name)
     if is_stream(dataset):
-        return dataset.map(
-            partial(trainer.add_dataset_name_transform, dataset_name=dataset_name), batched=True
-        )
-    transform = partial(
-        trainer.add_dataset_name_transform, dataset_name=dataset_name, **dataset.format["format_kwargs"]
-    )
-    return dataset.with_transform(transform)
+        return dataset.map(transform, batched=True)
+    return dataset.with_transform(partial(transform, **dataset.format["format_kwargs"]))
 
 
 def add_dataset_name_transform(
@@ -159,11 +146,8 @@ def add_dataset_name_transform(
     """Rows, by an earlier transform if there is one, with the name of their data set."""
     batch = batch if transform is None else transform(batch)
     num_rows = len(next(iter(batch.values()), []))
-    return (
-        batch
-        if dataset_name is None or not num_rows
-        else {**batch, "dataset_name": [dataset_name] * num_rows}
-    )
+    is_named = dataset_name is not None and num_rows
+    return {**batch, "dataset_name": [dataset_name] * num_rows} if is_named else batch
 
 
 def get_train_dataloader(trainer: Any) -> DataLoader[Any]:

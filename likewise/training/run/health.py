@@ -61,11 +61,8 @@ class Health:
             columns: The text columns.
             roles: What each is.
         """
-        if (
-            embeddings
-            and len(embeddings) == len(columns)
-            and all(embedding.dim() == 2 for embedding in embeddings)
-        ):
+        one_each = len(embeddings) == len(columns) and all(each.dim() == 2 for each in embeddings)
+        if embeddings and one_each:
             self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
         if isinstance(columns, ColumnBatch | PairBatch):
             self.figures["padding_avoided"] = padding_avoided(columns)

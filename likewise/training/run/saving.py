@@ -90,7 +90,7 @@ def finalize_training(trainer: Any, *args: Any, **kwargs: Any) -> Any:
 
 def push_from_checkpoint(trainer: Any, checkpoint_folder: str) -> None:
     """Upload a checkpoint, once it is in its place."""
-    if trainer._aside is None:  # only once it is in its place
+    if trainer._aside is None:
         push_checkpoint(trainer, Path(checkpoint_folder))
 
 

@@ -84,11 +84,9 @@ def track_loss_components(trainer: Any, loss: Mapping[str, torch.Tensor]) -> Non
 
 def prepare_input(trainer: Any, data: Any) -> Any:
     """A batch on the device where the run computes."""
-    return (
-        data.to(trainer.args.device)
-        if isinstance(data, ColumnBatch | PairBatch)
-        else Trainer._prepare_input(trainer, data)
-    )
+    if isinstance(data, ColumnBatch | PairBatch):
+        return data.to(trainer.args.device)
+    return Trainer._prepare_input(trainer, data)
 
 
 def will_be_logged(trainer: Any) -> bool:
