@@ -52,13 +52,10 @@ class DataSetReader:
         keeps = max_kept_tokens or token_cache_dir is not None
         if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
             texts = dataset.select_columns(list(plan.texts))
-            self.tokens = (
-                TokenStore(texts, self._tokenise, max_kept_tokens)
-                if token_cache_dir is None
-                else mapped_tokens(
-                    texts, self._tokenise, Path(token_cache_dir) / f"{self._fingerprint()}.arrow"
-                )
-            )
+            self.tokens = TokenStore(texts, self._tokenise, max_kept_tokens)
+            if token_cache_dir is not None:
+                file = Path(token_cache_dir) / f"{self._fingerprint()}.arrow"
+                self.tokens = mapped_tokens(texts, self._tokenise, file)
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
         if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
             self._others.append("dataset_name")
@@ -81,14 +78,8 @@ class DataSetReader:
 
     def _fingerprint(self) -> str:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
-        plan = self.plan
-        return digest(
-            self.dataset._fingerprint,
-            plan.texts,
-            plan.prompts,
-            routes(plan),
-            tokenizers_digest(self.making.model),
-        )
+        plan, tokenizers = self.plan, tokenizers_digest(self.making.model)
+        return digest(self.dataset._fingerprint, plan.texts, plan.prompts, routes(plan), tokenizers)
 
     def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
         """What the user's collator makes of the rows, with all their columns; it decides."""

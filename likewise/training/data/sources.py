@@ -42,12 +42,7 @@ class Source:
         return path if is_table(path) else None
 
     def check(self) -> None:
-        """Refuse a file that is not there.
-
-        Raises:
-            FileNotFoundError: It is not there.
-            ValueError: `max_rows` is below 1.
-        """
+        """Refuse a file that is not there, and `max_rows` below 1."""
         if self.file is not None and not self.file.is_file():
             raise FileNotFoundError(f"There is no file {self.source}. Check the path.")
         if self.max_rows is not None and self.max_rows < 1:
@@ -68,7 +63,9 @@ class Source:
         old_names = self.columns.values() if isinstance(self.columns, Mapping) else self.columns or ()
         for column in (*old_names, *self.where, *self.classes):
             column_of(rows.column_names, column, self.source)
-        rows = self._matching(rows)
+        for column, wanted in self.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            rows = rows.select([row for row, value in enumerate(rows[column]) if value in values])
         if self.max_rows is not None:
             rows = rows.select(range(min(self.max_rows, len(rows))))
         if not len(rows):
@@ -120,10 +117,3 @@ class Source:
             raise ValueError(
                 f"{self.source} holds no rows that can be read: is it the folder of a model? Name a table."
             ) from error
-
-    def _matching(self, rows: Dataset) -> Dataset:
-        for column, wanted in self.where.items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            kept = [row for row, value in enumerate(rows[column]) if value in values]
-            rows = rows.select(kept)
-        return rows

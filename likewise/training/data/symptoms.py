@@ -46,9 +46,15 @@ def symptoms(
     for place, column in enumerate(columns):
         found += _of_texts(rows, column, told)
         if place == 0 and len(rows) >= FEWEST_ROWS and len(np.unique(ids[:, 0])) == 1:
-            found.append(f"Column {column!r} of {told} says the same in every row. {_drop(column)}")
-    if label is not None:
-        found += _of_labels(rows, label, told)
+            found.append(
+                f"Column {column!r} of {told} says the same in every row. Drop it with `dataset.remove_columns({column!r})`, or look "
+                "where it came from."
+            )
+    if label is not None and len(rows) > 1 and len(np.unique(value_ids(rows, [label]))) == 1:
+        found.append(
+            f"Every label in column {label!r} of {told} is {rows[0][label]!r}, so that there is nothing to tell apart. Add rows with "
+            f"others, or `dataset.remove_columns({label!r})` and take a loss without labels."
+        )
     if len(rows) < FEWEST_ROWS:
         return found
     for one in range(len(columns)):
@@ -79,9 +85,8 @@ def overlaps(
         evaluation: The evaluation data sets by name.
         texts: The columns of plain texts of each, by `train` or `eval` and its name.
     """
-    known = [
-        keys for name, rows in train.items() if (keys := _row_keys(rows, texts[f"train {name}"])) is not None
-    ]
+    of_training = [_row_keys(rows, texts[f"train {name}"]) for name, rows in train.items()]
+    known = [keys for keys in of_training if keys is not None]
     found = []
     for name, rows in evaluation.items():
         keys = _row_keys(rows, texts[f"eval {name}"])
@@ -110,10 +115,6 @@ def _are_texts(dataset: Any, columns: Sequence[str]) -> bool:
     return all(getattr(kinds.get(column), "dtype", "") in ("string", "large_string") for column in columns)
 
 
-def _drop(column: str) -> str:
-    return f"Drop it with `dataset.remove_columns({column!r})`, or look where it came from."
-
-
 def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
     """Texts that are empty, very short or very long."""
     import pyarrow.compute as pc
@@ -137,16 +138,6 @@ def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
                 f"should not be there: `dataset.filter(lambda row: {kept})`."
             )
     return found
-
-
-def _of_labels(rows: Dataset, label: str, where: str) -> list[str]:
-    values = np.unique(value_ids(rows, [label]))
-    if len(rows) < 2 or len(values) > 1:
-        return []
-    return [
-        f"Every label in column {label!r} of {where} is {rows[0][label]!r}, so that there is nothing to tell apart. Add rows with "
-        f"others, or `dataset.remove_columns({label!r})` and take a loss without labels."
-    ]
 
 
 def _of_limit(rows: Dataset, columns: Sequence[str], where: str, model: Any) -> list[str]:

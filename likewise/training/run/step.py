@@ -12,9 +12,7 @@ import torch
 from torch import nn
 from transformers import Trainer
 
-from likewise.engine import ColumnBatch
-from likewise.engine.pair_batch import PairBatch
-from likewise.training.data.batch import num_tokens, with_ids
+from likewise.training.data.batch import PACKED, num_tokens, with_ids
 from likewise.training.data.checks import roles_of
 from likewise.training.run import evaluating
 from likewise.training.run.objective import Objective
@@ -84,7 +82,7 @@ def track_loss_components(trainer: Any, loss: Mapping[str, torch.Tensor]) -> Non
 
 def prepare_input(trainer: Any, data: Any) -> Any:
     """A batch on the device where the run computes."""
-    if isinstance(data, ColumnBatch | PairBatch):
+    if isinstance(data, PACKED):
         return data.to(trainer.args.device)
     return Trainer._prepare_input(trainer, data)
 
