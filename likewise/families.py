@@ -98,11 +98,7 @@ def pairs_and_labels(first: list[Any], second: list[Any], labels: list[Any]) -> 
 
 
 def ranked_samples(queries: list[Any], documents: list[Any], third: list[Any]) -> tuple[Any, ...]:
-    """One sample for each query, from rows of a query, a document and 0 or 1, or of a query, positives and negatives.
-
-    Raises:
-        ValueError: A label is neither 0 nor 1.
-    """
+    """One sample for each query, from rows of a query, a document and 0 or 1, or of a query, positives and negatives."""
     samples: dict[str, dict[str, Any]] = {}
     for row, (query, document, last) in enumerate(zip(queries, documents, third, strict=True)):
         sample = samples.setdefault(query, {"query": query, "positive": [], "negative": []})

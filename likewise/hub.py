@@ -154,11 +154,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def _inside(path: Path) -> Path:
-    """A path that stays inside of a model, on any system.
-
-    Raises:
-        ValueError: It does not.
-    """
+    """A path that stays inside of a model, on any system; one that leads out is refused."""
     windows = PureWindowsPath(path)
     if path.is_absolute() or windows.anchor or ".." in (*path.parts, *windows.parts):
         raise ValueError(f"{path} leads out of the model. Pass a path inside of its folder.")

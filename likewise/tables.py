@@ -88,11 +88,7 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def column_of(names: Sequence[str], name: str, source: object) -> str:
-    """The name, if it is among the names of a source's columns.
-
-    Raises:
-        ValueError: It is not; with the nearest that is.
-    """
+    """The name, if it is among the names of a source's columns; refused where it is not, with the nearest that is."""
     if name in names:
         return name
     raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{nearest(name, names)}")
@@ -110,11 +106,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def load_table(files: Sequence[Path]) -> Dataset:
-    """One table of files of one form, with types; kept in the cache of `datasets`.
-
-    Raises:
-        ValueError: A file is damaged.
-    """
+    """One table of files of one form, with types, kept in the cache of `datasets`; a damaged file is refused."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
     from pyarrow import ArrowInvalid

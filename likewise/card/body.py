@@ -18,13 +18,7 @@ FOLDED_DATA_SETS = 3
 
 
 def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
-    """All sections.
-
-    Args:
-        model: The model.
-        data: What is known of it.
-        plot: The file with the plot of the training log, if there is one.
-    """
+    """All sections; `plot` is the file with the plot of the training log, if there is one."""
     parts = [
         *_description(model, data),
         *_usage(model, data),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import ref
 
 from likewise.card import training_log
-from likewise.card.data_sets import with_inner
+from likewise.card.data_sets import by_name, with_inner
 from likewise.card.environment import emissions
 from likewise.card.markdown import listed
 from likewise.card.results import Result, eval_results, result_of
@@ -258,7 +258,7 @@ class BaseModelCardData(ABC):
         """Draw examples from a data set, or from several by name; the same ones each time."""
         from likewise.card.examples import widget_examples
 
-        self.widget = widget_examples(dataset if isinstance(dataset, Mapping) else {"": dataset})
+        self.widget = widget_examples(by_name(dataset))
 
     @harmless
     def set_evaluation_metrics(

@@ -60,6 +60,13 @@ def describe(
     return described
 
 
+def by_name(data_sets: Any) -> dict[str, Any]:
+    """Data sets by name; an only one by the name ""."""
+    if data_sets is None:
+        return {}
+    return dict(data_sets) if isinstance(data_sets, Mapping) else {"": data_sets}
+
+
 def _first_rows(dataset: Any) -> dict[str, list[Any]]:
     """The first rows by column; of images no more is read than their size."""
     images = image_columns(dataset)

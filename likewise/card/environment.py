@@ -61,11 +61,7 @@ def _cpu() -> str:
 
 
 def emissions(callback: Any) -> dict[str, Any] | None:
-    """What CodeCarbon measured, in the Hub's words; None where it did not run.
-
-    Args:
-        callback: transformers' CodeCarbonCallback, or None.
-    """
+    """What transformers' CodeCarbonCallback measured, in the Hub's words; None where it did not run."""
     tracker: Any = getattr(callback, "tracker", None)
     measured = getattr(tracker, "final_emissions_data", None)  # after its end, which forgets when it began
     if measured is None and getattr(tracker, "_start_time", None) is not None:

@@ -70,11 +70,7 @@ def similarities(
 ) -> torch.Tensor | None:
     """How similar the texts are to the model; None where it cannot tell now.
 
-    Args:
-        model: A model that embeds texts.
-        texts: The texts; of a search the query first.
-        is_search: Whether the first is compared with the others, rather than all with all.
-        **encode_kwargs: For `encode`.
+    Of a search the first is compared with the others, rather than all with all; `encode_kwargs` are for `encode`.
     """
     if is_dist_initialized():
         return None  # the weights may be spread over processes that do not come here

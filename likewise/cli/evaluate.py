@@ -184,11 +184,7 @@ def _show_comparison(
 
 
 def _common_family(names: Sequence[str]) -> ModelFamily:
-    """The family of the models.
-
-    Raises:
-        ValueError: They are of two.
-    """
+    """The family of the models; refused where they are of two."""
     families = [family_of(name) for name in names]
     for name, family in zip(names, families, strict=True):
         if family is not families[0]:

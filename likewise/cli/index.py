@@ -54,11 +54,7 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> Index:
-        """Read an index from a folder.
-
-        Raises:
-            ValueError: The folder is none, or its files do not belong together.
-        """
+        """Read an index from a folder; refused where that is none, or its files do not belong together."""
         missing = [
             name for name in (SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE) if not (folder / name).is_file()
         ]

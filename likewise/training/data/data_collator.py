@@ -114,13 +114,8 @@ def makes_batches(collator: Any, model: Any, plain: type) -> bool:
 def agree(collator: Any, args: Any, agreed: Mapping[str, Any]) -> dict[str, Any]:
     """Have the prompts and routes of a data collator those of the training arguments, and the other way round.
 
-    Args:
-        collator: The collator; one that is no BaseDataCollator has none.
-        args: The training arguments.
-        agreed: What this returned before: of two that differ the one that was changed since counts.
-
-    Raises:
-        ValueError: Both were set, and differ.
+    One that is no BaseDataCollator has none. `agreed` is what this returned before: of two that differ the one that was changed
+    since counts; where both were set, and differ, they are refused.
     """
     if not isinstance(collator, BaseDataCollator):
         return {}

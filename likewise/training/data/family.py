@@ -80,12 +80,7 @@ class Family(ABC):
         """
 
     def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
-        """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None.
-
-        Args:
-            model: The model, in evaluation mode.
-            sample: The sample.
-        """
+        """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None."""
         embeddings = [
             model.encode(texts, prompt=prompt, convert_to_tensor=True, **({"task": route} if route else {}))
             for texts, prompt, route in zip(

@@ -15,11 +15,7 @@ from likewise.training.run.arguments import Exhausted, MultiDatasetBatchSamplers
 
 
 def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
-    """Refuse arguments on mixing that do not fit the training data.
-
-    Raises:
-        ValueError: A weight has no data set, a data set has no weight, or a stream's length must be known but is not.
-    """
+    """Refuse arguments on mixing that do not fit the training data: weights by other names, a stream whose length must be known."""
     weights = args.multi_dataset_weights
     if weights and set(weights) != set(data):
         wrong = sorted(set(weights) ^ set(data))[0]
@@ -58,12 +54,7 @@ def is_stream(dataset: Any) -> bool:
 
 
 class OneAfterTheOther(BatchSampler):
-    """The batches of several data sets, one data set after the other, with rows counted over all of them.
-
-    Args:
-        batches: Batches of each.
-        num_rows: How many rows each has.
-    """
+    """The batches of several data sets, one data set after the other, with rows counted over all of them."""
 
     def __init__(self, batches: Sequence[Any], num_rows: Sequence[int]) -> None:
         self.batches = batches
@@ -101,10 +92,3 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
             group = []
     if group:
         yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
-
-
-def by_name(data: Any) -> dict[str, Any]:
-    """Data sets by name; an only one by the name ""."""
-    if data is None:
-        return {}
-    return dict(data) if isinstance(data, Mapping) else {"": data}

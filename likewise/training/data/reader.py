@@ -120,11 +120,7 @@ def seeded(rows: Sequence[int]) -> Iterator[None]:
 
 
 class BatchReader(torch.utils.data.Dataset[Any]):
-    """One or several data sets as torch's DataLoader reads them: row numbers in, a batch out.
-
-    Args:
-        readers: A reader for each data set; rows are counted over all of them.
-    """
+    """One or several data sets as torch's DataLoader reads them: row numbers, counted over all of them, in; a batch out."""
 
     def __init__(self, readers: Sequence[DataSetReader]) -> None:
         self.readers = readers

@@ -54,12 +54,7 @@ def known_length(dataset: IterableDataset) -> int | None:
 
 
 class StreamRows:
-    """The rows of a stream by their number, each to be read once, a little after it came.
-
-    Args:
-        dataset: The stream.
-        num_rows: How many rows it has; None where that is not known.
-    """
+    """The rows of a stream by their number, each to be read once, a little after it came; `num_rows` is None where it is not known."""
 
     def __init__(self, dataset: IterableDataset, num_rows: int | None) -> None:
         self.dataset = dataset

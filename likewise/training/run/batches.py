@@ -14,10 +14,11 @@ import torch
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 from transformers import Trainer
 
+from likewise.card.data_sets import by_name
 from likewise.processes import get_world_size
 from likewise.training.data.checks import check_reserved
 from likewise.training.data.columns import column_names
-from likewise.training.data.loading import OneAfterTheOther, by_name, is_stream
+from likewise.training.data.loading import OneAfterTheOther, is_stream
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.data.reader import BatchReader, DataSetReader
 from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
@@ -198,11 +199,7 @@ def seed_of(args: Any) -> int:
 
 
 def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, seed: int | None) -> Any:
-    """The batch sampler of a training data set, or of a stream's rows.
-
-    Raises:
-        ValueError: There is not one batch.
-    """
+    """The batch sampler of a training data set, or of a stream's rows; refused where there is not one batch."""
     args, size, labels = trainer.args, trainer._train_batch_size, trainer._label_columns
     if isinstance(rows, StreamRows):
 

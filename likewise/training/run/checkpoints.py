@@ -26,13 +26,7 @@ ADAPTED_FILE = "trained.safetensors"
 def written_aside(run_folder: str, step: int, wait: Any, is_first: bool) -> Iterator[str]:
     """A folder to write `checkpoint-{step}` in; on leaving it is moved into the run's folder.
 
-    What a run that was killed left half-written is removed.
-
-    Args:
-        run_folder: The run's folder.
-        step: The number of the step.
-        wait: Waits for all processes.
-        is_first: Whether this process moves and removes.
+    What a run that was killed left half-written is removed. `wait` waits for all processes, of which the first moves and removes.
     """
     aside = Path(run_folder) / ASIDE
     if is_first:
@@ -104,11 +98,7 @@ def read_weights(named: Mapping[str, Tensor], path: Path, refused: Callable[[Col
 
 
 def load_weights(model: Model, checkpoint: str) -> None:
-    """Give a model the weights of a checkpoint.
-
-    Raises:
-        ValueError: They do not fit.
-    """
+    """Give a model the weights of a checkpoint; refused where they do not fit."""
     if (Path(checkpoint) / ADAPTED_FILE).exists():
         trained = trained_weights(model)
         read_weights(
@@ -133,11 +123,7 @@ def load_weights(model: Model, checkpoint: str) -> None:
 
 
 def newest_checkpoint(run_folder: str) -> str:
-    """The checkpoint with the highest step.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """The checkpoint with the highest step; refused where there is none."""
     from transformers.trainer_utils import get_last_checkpoint
 
     found: str | None = get_last_checkpoint(run_folder) if os.path.isdir(run_folder) else None
@@ -149,11 +135,7 @@ def newest_checkpoint(run_folder: str) -> str:
 
 
 def check_complete(checkpoint: str) -> None:
-    """Refuse a folder that a run cannot be resumed from.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or files are missing.
-    """
+    """Refuse a folder that a run cannot be resumed from."""
     if not os.path.isdir(checkpoint):
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}. Check `resume_from_checkpoint`.")
     for name in (STATE_FILE, "optimizer.pt", "scheduler.pt"):

@@ -35,11 +35,7 @@ COLLAPSED = 0.99  # mean cosine of different texts
 
 
 class Health:
-    """Watches batches go by.
-
-    Args:
-        model: The model that is trained.
-    """
+    """Watches the batches that train a model go by."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -54,12 +50,9 @@ class Health:
         self._num_tokens += num_tokens(features)
 
     def look(self, embeddings: Sequence[Tensor], columns: Any, roles: Sequence[str]) -> None:
-        """Keep the figures of a batch.
+        """Keep the figures of a batch: of its text columns with their roles, and of what the loss was computed from.
 
-        Args:
-            embeddings: What the loss was computed from, (B, D) each; there are figures where it is one for each column.
-            columns: The text columns.
-            roles: What each is.
+        There are figures of embeddings where these are (B, D), one for each column.
         """
         one_each = len(embeddings) == len(columns) and all(each.dim() == 2 for each in embeddings)
         if embeddings and one_each:

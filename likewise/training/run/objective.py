@@ -145,9 +145,7 @@ class Objective(nn.Module):
 def half_precision(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Within this context the model computes in this dtype wherever it is called, also where a chunk is recomputed.
 
-    Args:
-        model: The model.
-        dtype: bfloat16 or float16; None leaves the model as it is.
+    None leaves the model as it is.
     """
     if dtype is None:
         yield

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from likewise.card.data_sets import by_name
 from likewise.training.data.data_set_plan import TrainingPlan
-from likewise.training.data.loading import by_name
 from likewise.training.data.symptoms import overlaps
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
 

@@ -32,11 +32,7 @@ MARKS = ("__composable_api", "_is_fsdp_managed_module", "_fsdp_use_orig_params")
 def settle(trainer: Any) -> Any:
     """accelerate's settings of a sharded run, taken over from it and transformers, which know of no losses beside the model.
 
-    Returns:
-        accelerate's FullyShardedDataParallelPlugin; None where nothing is sharded.
-
-    Raises:
-        ValueError: A setting cannot take effect.
+    None where nothing is sharded; a setting that cannot take effect is refused.
     """
     trainer.is_fsdp_enabled = False
     if not trainer.args.is_sharded or trainer.args.world_size == 1:
@@ -71,11 +67,7 @@ def is_sharded(trained: nn.Module) -> bool:
 
 
 def shard(trained: Objective, plugin: Any, device: torch.device) -> None:
-    """Leave this process its shard of the weights.
-
-    Raises:
-        ValueError: Layers are named that cannot be gathered one by one.
-    """
+    """Leave this process its shard of the weights; refused are layers by name that cannot be gathered one by one."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -120,9 +112,7 @@ def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
 def whole(trained: nn.Module, first: bool = False) -> Iterator[None]:
     """Within this context the weights are whole, and the modules know of no shards. All processes must come here.
 
-    Args:
-        trained: The objective; one that is not sharded stays as it is.
-        first: Only the first process has them, on the CPU, to be saved.
+    With `first`, only the first process has them, on the CPU, to be saved.
     """
     if not is_sharded(trained):
         yield

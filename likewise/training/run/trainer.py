@@ -12,6 +12,7 @@ from torch import nn
 from transformers import Trainer
 
 from likewise.card.callback import BaseModelCardCallback, default_arguments
+from likewise.card.data_sets import by_name
 from likewise.engine.embed import Embed
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.modules.text import KeptTokens
@@ -20,7 +21,6 @@ from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.data_collator import agree, makes_batches
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.loading import by_name
 from likewise.training.data.plan import plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
