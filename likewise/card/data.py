@@ -166,9 +166,8 @@ class BaseModelCardData(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model, which is only known by a weak reference, and without what watches a run."""
-        return {
-            key: value for key, value in vars(self).items() if key not in ("_model", "code_carbon_callback")
-        }
+        left_out = ("_model", "code_carbon_callback")
+        return {key: value for key, value in vars(self).items() if key not in left_out}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state, _model=lambda: None, code_carbon_callback=None)
@@ -299,9 +298,8 @@ class BaseModelCardData(ABC):
 
     def start_run(self, logs: list[dict[str, Any]]) -> None:
         """A run begins, with the rows of its log so far; what was measured before it stays."""
-        before = [
-            row for row in self.training_logs if row[training_log.STEP] == 0 and not self.training_started
-        ]
+        is_first = not self.training_started
+        before = [row for row in self.training_logs if row[training_log.STEP] == 0 and is_first]
         self.training_logs = [*before, *logs] if not logs or logs[0][training_log.STEP] else logs
         self.best_model_step, self.evaluation_seconds = None, 0.0
         self.training_started, self.training_seconds = time.monotonic(), None

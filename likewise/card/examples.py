@@ -39,10 +39,9 @@ def widget_examples(data_sets: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _examples(rows: Sequence[list[str]]) -> list[dict[str, Any]]:
     """Rows of handy length first; where a row has few texts, those of the rows after it fill up."""
-    order = sorted(range(len(rows)), key=lambda i: (_strangeness(rows[i]), i))
-    others = [
-        rows[i][1 % len(rows[i])] for i in order[EXAMPLES:]
-    ]  # the second text: the first may be a query
+    strangeness = [max(abs(len(text) - GOOD_LENGTH) for text in texts) for texts in rows]
+    order = sorted(range(len(rows)), key=lambda i: (strangeness[i], i))
+    others = [rows[i][1 % len(rows[i])] for i in order[EXAMPLES:]]  # the second: the first may be a query
     found = []
     for i in order[:EXAMPLES]:
         texts = list(dict.fromkeys(rows[i]))[:TEXTS]
@@ -52,10 +51,6 @@ def _examples(rows: Sequence[list[str]]) -> list[dict[str, Any]]:
         if len(texts) == TEXTS:
             found.append({"source_sentence": texts[0], "sentences": texts[1:]})
     return found
-
-
-def _strangeness(texts: Sequence[str]) -> float:
-    return max(abs(len(text) - GOOD_LENGTH) for text in texts)
 
 
 def usage_texts(widget: Sequence[Mapping[str, Any]], is_search: bool) -> list[str]:

@@ -93,14 +93,12 @@ def _section(group: Sequence[Result]) -> list[str]:
     first = group[0]
     names = [f"`{result.name}`" for result in group if result.name]
     lines = [f"* {markdown.plural('Dataset', len(names))}: {markdown.listed(names)}"] if names else []
-    lines.append(f"* Evaluated with <code>{first.kind}</code>")
-    if first.settings:
-        lines[-1] += f" with these parameters:\n{markdown.indented(markdown.settings_block(first.settings))}"
+    lines.append(f"* Evaluated with <code>{first.kind}</code>{markdown.parameters(first.settings)}")
     header = ["Metric", *([result.name for result in group] if len(group) > 1 else ["Value"])]
     rows = []
     for key in first.metrics:
         cells = [key, *(number(result.metrics[key]) for result in group)]
-        rows.append([f"**{cell}**" for cell in cells] if key == first.primary else cells)
+        rows.append(markdown.bold(cells) if key == first.primary else cells)
     return [f"#### {first.description}", "\n".join(lines), markdown.table(header, rows)]
 
 

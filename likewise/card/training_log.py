@@ -75,7 +75,7 @@ def section(rows: Sequence[Row], best_step: int | None, plot: str | None) -> lis
     lines = []
     for row in shown:
         cells = [number(row[column]) if column in row else "-" for column in header]
-        lines.append([f"**{cell}**" for cell in cells] if row[STEP] == best_step else cells)
+        lines.append(markdown.bold(cells) if row[STEP] == best_step else cells)
     body = markdown.table(header, lines, centred=True)
     notes = []
     if any(row[STEP] == best_step for row in shown):
