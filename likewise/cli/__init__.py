@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperGroup
 
 from likewise.cli import console
@@ -57,11 +58,11 @@ def _print_version(wanted: bool) -> None:
 def _options(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+        Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
     ] = False,
     traceback: Annotated[
         bool,
-        typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
+        Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
     ] = False,
 ) -> None:
     """Train, evaluate and use text embedding models, dense and sparse, and cross-encoders.

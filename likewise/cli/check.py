@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.evaluate import FIX
@@ -26,20 +26,18 @@ Rows = list[tuple[str, str]]
 def check(
     data: Annotated[
         str,
-        typer.Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
+        Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
     ],
     columns: Annotated[
-        str | None, typer.Option(help="Columns to use, in order, with commas: question,answer")
+        str | None, Option(help="Columns to use, in order, with commas: question,answer")
     ] = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", help="Evaluation data, to look for rows that are in both.")
+        str | None, Option("--eval", help="Evaluation data, to look for rows that are in both.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of a model, to count the texts that it would cut.")
+        str | None, Option(help="Folder or Hub name of a model, to count the texts that it would cut.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="List all losses, and why the others do not fit.")
-    ] = False,
+    every: Annotated[bool, Option("--all", help="List all losses, and why the others do not fit.")] = False,
 ) -> None:
     """Say what is wrong with a data set, and which loss to start with.
 

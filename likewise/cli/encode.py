@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
@@ -22,31 +22,29 @@ FORMS = (
 def encode(
     texts: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="File with the texts: .txt, .jsonl, .json, .csv, .tsv, .parquet or .arrow; with --ray a folder of .parquet."
         ),
     ],
-    out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
-    column: Annotated[
-        str | None, typer.Option(help="Column with the texts, if the file has several.")
-    ] = None,
+    out: Annotated[Path, Option(help=f"What to write: {FORMS}.")],
+    model: Annotated[str, Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    column: Annotated[str | None, Option(help="Column with the texts, if the file has several.")] = None,
     prompt_name: Annotated[
-        str | None, typer.Option(help="Prompt of the model to put in front of each text.")
+        str | None, Option(help="Prompt of the model to put in front of each text.")
     ] = None,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Scale embeddings to length 1.")] = False,
-    truncate_dim: Annotated[int | None, typer.Option(help="Cut embeddings to this many entries.")] = None,
+    normalize: Annotated[bool, Option("--normalize", help="Scale embeddings to length 1.")] = False,
+    truncate_dim: Annotated[int | None, Option(help="Cut embeddings to this many entries.")] = None,
     batch_size: Annotated[
-        int, typer.Option(help="How much goes through the model at once. Lower it if memory is short.")
+        int, Option(help="How much goes through the model at once. Lower it if memory is short.")
     ] = 32,
     ray: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--ray",
             help="Embed a folder of .parquet files on a Ray cluster: a file of the same name in --out for each.",
         ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the Ray cluster.")] = 2,
+    workers: Annotated[int, Option(min=1, help="Workers of the Ray cluster.")] = 2,
 ) -> None:
     """Embed the texts of a file.
 

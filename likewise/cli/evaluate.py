@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
@@ -45,29 +45,25 @@ OF_TOKENS = {
 def evaluate(
     data: Annotated[
         Path,
-        typer.Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."),
+        Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."),
     ],
     models: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[MODEL]...", help=f"Folders or Hub names of the models.  [default: {DEFAULT_MODEL}]"
         ),
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
+        str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
     ] = None,
     compare: Annotated[
         bool,
-        typer.Option(
-            "--compare", help="Are the others better than the first, or worse, by more than chance?"
-        ),
+        Option("--compare", help="Are the others better than the first, or worse, by more than chance?"),
     ] = False,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add the 95 % confidence interval of each number.")
+        bool, Option("--intervals", help="Add the 95 % confidence interval of each number.")
     ] = False,
-    recipe_data: Annotated[
-        Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
-    ] = None,
+    recipe_data: Annotated[Path | None, Option(help="Folder that replaces ${data} in a recipe.")] = None,
 ) -> None:
     """Measure models, all of one family: embedding models, sparse ones, multi-vector ones or cross-encoders.
 

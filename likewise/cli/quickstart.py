@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from likewise.cli import console
 from likewise.cli.index import Index
@@ -25,15 +25,13 @@ LIMIT_S = 75.0  # after which it ends, should the machine have become slower
 
 
 def quickstart(
-    model: Annotated[
-        str, typer.Option(help="Folder or Hub name of the model to start from.")
-    ] = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option(help="Folder for the data, the model and the index.")] = Path("demo"),
+    model: Annotated[str, Option(help="Folder or Hub name of the model to start from.")] = DEFAULT_MODEL,
+    out: Annotated[Path, Option(help="Folder for the data, the model and the index.")] = Path("demo"),
     pairs: Annotated[
         int | None,
-        typer.Option(min=2, help="How many pairs to train on; else as many as this machine can in a minute."),
+        Option(min=2, help="How many pairs to train on; else as many as this machine can in a minute."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which pairs, and all that is random in training.")] = 42,
+    seed: Annotated[int, Option(help="Decides which pairs, and all that is random in training.")] = 42,
 ) -> None:
     """Train a model on this machine's own text, and see that it helped.
 

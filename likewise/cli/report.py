@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import family_of
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A trained model, or the output folder of its training.")],
+    folder: Annotated[Path, Argument(help="A trained model, or the output folder of its training.")],
     data: Annotated[
-        str | None, typer.Option(help="A table of texts (.parquet, .csv, .jsonl) to compare the models on.")
+        str | None, Option(help="A table of texts (.parquet, .csv, .jsonl) to compare the models on.")
     ] = None,
     columns: Annotated[
-        str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
+        str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
     ] = None,
     before: Annotated[
         str | None,
-        typer.Option(help="The model that it was before; else what its card or the training's report says."),
+        Option(help="The model that it was before; else what its card or the training's report says."),
     ] = None,
 ) -> None:
     """Write FOLDER/report.html: the curves of the run, those of the newest checkpoint; one that is there already is kept.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import load_cross_encoder
@@ -13,18 +13,16 @@ from likewise.cli.read_texts import read_texts
 
 
 def rerank(
-    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    query: Annotated[str, Argument(help="What to look for, in your own words.")],
     documents: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="File with the texts: .txt (one a line), .jsonl, .json, .csv, .tsv, .parquet or .arrow."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the cross-encoder.")],
-    top: Annotated[int | None, typer.Option(min=1, help="How many to show.  [default: all]")] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Column with the texts, if the file has several.")
-    ] = None,
+    model: Annotated[str, Option(help="Folder or Hub name of the cross-encoder.")],
+    top: Annotated[int | None, Option(min=1, help="How many to show.  [default: all]")] = None,
+    column: Annotated[str | None, Option(help="Column with the texts, if the file has several.")] = None,
 ) -> None:
     """Rank the texts of a file by their relevance to a query, with their scores and their places in the file, from 1.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import hub_name
@@ -30,15 +31,13 @@ DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}
 def train(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Argument(help="A recipe: a YAML file or script, or a name that `likewise recipes` lists.")
+        str, Argument(help="A recipe: a YAML file or script, or a name that `likewise recipes` lists.")
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the data: what ${data} in a recipe stands for. Else from the Hub."),
+        Option(help="Folder with the data: what ${data} in a recipe stands for. Else from the Hub."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of another model to start from.")
-    ] = None,
+    model: Annotated[str | None, Option(help="Folder or Hub name of another model to start from.")] = None,
 ) -> None:
     """Train a model as a recipe says.
 
