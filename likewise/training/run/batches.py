@@ -245,13 +245,13 @@ def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> Any:
             raise ValueError(
                 f"There is no evaluation data set {eval_dataset!r}, only {', '.join(map(repr, known)) or 'none'}."
             )
-        return trainer._evaluation_loader({eval_dataset: known[eval_dataset]})
-    return trainer._evaluation_loader(known if eval_dataset is None else trainer._named(eval_dataset))
+        return evaluation_loader(trainer, {eval_dataset: known[eval_dataset]})
+    return evaluation_loader(trainer, known if eval_dataset is None else named(trainer, eval_dataset))
 
 
 def get_test_dataloader(trainer: Any, test_dataset: Any) -> Any:
     """Batches of other data, in order, as `predict` measures it."""
-    return trainer._evaluation_loader(trainer._named(test_dataset))
+    return evaluation_loader(trainer, named(trainer, test_dataset))
 
 
 def named(trainer: Any, dataset: Any) -> dict[str, Any]:
@@ -301,7 +301,7 @@ def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: 
     if not trainer._reads_ahead:
         return Trainer.get_batch_samples(trainer, epoch_iterator, num_batches, device)
     if trainer._ahead is None or trainer._ahead.iterator is not epoch_iterator:
-        trainer._stop_ahead()
+        stop_ahead(trainer)
         trainer._ahead = Prefetched(epoch_iterator)
     return Trainer.get_batch_samples(trainer, trainer._ahead, num_batches, device)
 

@@ -61,7 +61,7 @@ def override_model_in_loss(trainer: Any, loss: nn.Module, model: nn.Module) -> n
 def prepared(trainer: Any, given: Any, model: Model) -> Any:
     """The loss, or the losses by data set, of what was given."""
     if isinstance(given, Mapping):
-        return {name: trainer._prepared(loss, model) for name, loss in given.items()}
+        return {name: prepared(trainer, loss, model) for name, loss in given.items()}
     loss = trainer.prepare_loss(given, model)
     own = getattr(loss, "model", None)
     is_others = isinstance(own, type(model)) and own is not model
@@ -74,7 +74,7 @@ def call_model_init(trainer: Any, trial: Any = None) -> Model:
     check_family(trainer, model, "model")
     if trainer._is_made:
         given = trainer._loss_given if trainer.loss is trainer._loss_made else trainer.loss
-        trainer.loss = trainer._loss_made = trainer._prepared(given, model)
+        trainer.loss = trainer._loss_made = prepared(trainer, given, model)
         trainer.model = model
     fresh: Model = model
     return fresh
@@ -113,7 +113,7 @@ def create_optimizer(trainer: Any, model: nn.Module | None = None) -> torch.opti
         sharding.shard(trainer.trained, plugin, trainer.args.device)
     if not is_given and trainer.args.learning_rate_mapping and trainer.optimizer_cls_and_kwargs is not None:
         kind, options = trainer.optimizer_cls_and_kwargs
-        trainer.optimizer = kind(trainer._parameter_groups(), **options)
+        trainer.optimizer = kind(parameter_groups(trainer), **options)
     optimizer: torch.optim.Optimizer = Trainer.create_optimizer(trainer, trainer.trained)
     if not is_given:
         trainer._optimizer_made = trainer.trained, optimizer
@@ -132,7 +132,7 @@ def get_optimizer_cls_and_kwargs(trainer: Any, args: Any, model: Any = None) -> 
                 f"`learning_rate_mapping` does not go with `optim={args.optim!r}`, which groups the parameters itself. "
                 "Drop one of them."
             )
-        options["optimizer_dict"] = trainer._parameter_groups()
+        options["optimizer_dict"] = parameter_groups(trainer)
     return kind, options
 
 

@@ -58,7 +58,7 @@ def save(trainer: Any, output_dir: str | None = None, state_dict: Any = None) ->
         return
     folder = Path(output_dir or str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
-    trainer.model.save_pretrained(folder, create_model_card=trainer._has_card(folder))
+    trainer.model.save_pretrained(folder, create_model_card=has_card(trainer, folder))
     trainer.trained.save_loss(folder)
     checkpoints.save_adapted(trainer.model, folder)
     torch.save(trainer.args, folder / "training_args.bin")

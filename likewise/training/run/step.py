@@ -29,12 +29,12 @@ def compute_loss(
     name = inputs.pop("dataset_name", None) or ""
     features, label = trainer.collect_features(inputs)
     features = with_ids(trainer.model, features, inputs)
-    loss_module = trainer._loss_for(name)
+    loss_module = loss_for(trainer, name)
     is_training = trainer.model.training
-    step = trainer._forward_of(model)(features, label, name)
+    step = forward_of(trainer, model)(features, label, name)
     if is_training:
         trainer.health.count(features)
-        if trainer._will_be_logged():
+        if will_be_logged(trainer):
             number = len(step.embeddings)
             trainer.health.look(step.embeddings, features, roles_of(loss_module, number) or ("",) * number)
     if step.parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -167,7 +168,7 @@ class BaseTrainer(Trainer):
         self._optimizer_made: tuple[Any, Any] = (None, None)
         self._objective: Objective | None = None
         self._loss_given = self.get_default_loss if loss is None else loss
-        self.loss = self._loss_made = self._prepared(self._loss_given, self.model)
+        self.loss = self._loss_made = model_and_losses.prepared(self, self._loss_given, self.model)
         self._is_made = True
         self.model_wrapped = self.trained
         self.health = Health(self.model)
@@ -224,7 +225,7 @@ class BaseTrainer(Trainer):
         if getattr(getattr(self.data_collator, "preprocess_fn", None), "__self__", None) is previous:
             self.data_collator.preprocess_fn = self.model.preprocess
         if self.loss is not self._loss_made or previous is not self.model:
-            self.loss = self._loss_made = self._prepared(self.loss, self.model)
+            self.loss = self._loss_made = model_and_losses.prepared(self, self.loss, self.model)
         self._objective = Objective(self.model, self.loss, self._embed, self.family)
         self._objective.to(self.model.device)
         return self._objective
@@ -316,7 +317,7 @@ class BaseTrainer(Trainer):
     def making(self) -> Making:
         """How rows become a batch."""
         return Making(
-            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
+            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH), partial(step.loss_for, self),
             batches.seed_of(self.args), self._kept,
         )  # fmt: skip
 
@@ -348,7 +349,7 @@ class BaseTrainer(Trainer):
             with reported(self, plan):
                 return super().train(given or None, *args, **kwargs)
         finally:
-            self._stop_ahead()
+            batches.stop_ahead(self)
             self._hooks.close()
             self.is_in_train = False
 
@@ -358,12 +359,10 @@ class BaseTrainer(Trainer):
     create_accelerator_and_postprocess = model_and_losses.create_accelerator_and_postprocess
     prepare_loss = model_and_losses.prepare_loss
     override_model_in_loss = model_and_losses.override_model_in_loss
-    _prepared = model_and_losses.prepared
     call_model_init = model_and_losses.call_model_init
     _wrap_model = model_and_losses.wrap_model
     create_optimizer = model_and_losses.create_optimizer
     get_optimizer_cls_and_kwargs = model_and_losses.get_optimizer_cls_and_kwargs
-    _parameter_groups = model_and_losses.parameter_groups
 
     # Data
     get_batch_sampler = batches.get_batch_sampler
@@ -377,19 +376,13 @@ class BaseTrainer(Trainer):
     get_train_dataloader = batches.get_train_dataloader
     get_eval_dataloader = batches.get_eval_dataloader
     get_test_dataloader = batches.get_test_dataloader
-    _named = batches.named
-    _evaluation_loader = batches.evaluation_loader
     get_batch_samples = batches.get_batch_samples
-    _stop_ahead = batches.stop_ahead
 
     # A step
     compute_loss = step.compute_loss
-    _loss_for = step.loss_for
-    _forward_of = step.forward_of
     collect_features = step.collect_features
     track_loss_components = step.track_loss_components
     _prepare_input = step.prepare_input
-    _will_be_logged = step.will_be_logged
     log = step.log
     floating_point_ops = step.floating_point_ops
     _track_num_input_tokens = step.track_num_input_tokens
@@ -410,7 +403,6 @@ class BaseTrainer(Trainer):
     _push_from_checkpoint = saving.push_from_checkpoint
     push_to_hub = saving.push_to_hub  # type: ignore[assignment]
     create_model_card = saving.create_model_card  # type: ignore[assignment]
-    _has_card = saving.has_card
     _load_from_checkpoint = saving.load_from_checkpoint
     _load_best_model = saving.load_best_model
 
