@@ -55,10 +55,8 @@ class Index:
     @classmethod
     def load(cls, folder: Path) -> Index:
         """Read an index from a folder; refused where that is none, or its files do not belong together."""
-        missing = [
-            name for name in (SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE) if not (folder / name).is_file()
-        ]
-        if missing:
+        files = (SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE)
+        if missing := [name for name in files if not (folder / name).is_file()]:
             raise ValueError(
                 f"{folder} is no index: it has no {missing[0]}. Make one with `likewise encode TEXTS --out {folder}`."
             )
@@ -71,7 +69,7 @@ class Index:
                 f"{folder} has {len(rows)} texts, but {len(embeddings)} embeddings. Make the index again with "
                 f"`likewise encode TEXTS --out {folder}`."
             )
-        model = (
-            os.path.normpath(folder / settings["model"]) if settings["model_is_folder"] else settings["model"]
-        )
+        model = settings["model"]
+        if settings["model_is_folder"]:
+            model = os.path.normpath(folder / model)
         return cls(embeddings, [row["text"] for row in rows], [row.get("note", "") for row in rows], model)

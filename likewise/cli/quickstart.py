@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,6 @@ from likewise.recipes.quickstart.harvest import Harvest, harvest
 
 if TYPE_CHECKING:
     from likewise.cli.train import Outcome
-    from likewise.recipes.quickstart.docstrings import Described
 
 QUESTION = "parse a date string"
 SECONDS = 50.0  # of training, at the pace of the first steps
@@ -55,7 +53,10 @@ def quickstart(
     outcome = run(
         read_recipe(recipe, out), also=("_accuracy@1",), limit_s=None if pairs is not None else LIMIT_S
     )
-    index = _save_index(out / "library", outcome, data.held_out)
+    names = [described.name for described in data.held_out]
+    embeddings = outcome.model.encode_document(names, show_progress_bar=False)
+    index = Index(embeddings, names, [described.sentence for described in data.held_out], str(outcome.folder))
+    index.save(out / "library")
     _conclude(out, outcome, index)
 
 
@@ -64,26 +65,11 @@ def _introduce(model: str, data: Harvest) -> None:
     packages = {d.name.partition(".")[0] for d in train}
     example = next((d for d in train if len(d.sentence) + len(d.name) < 90), train[0])
     console.say("Find Python functions by what they do", style="bold")
-    console.table(
-        [
-            ("model", model),
-            (
-                "train on",
-                f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as",
-            ),
-            ("", f'"{example.sentence}"  {example.name}'),
-            ("measure on", f"{len(data.measured):,} functions of the standard library, not seen in training"),
-        ]
-    )
+    pairs = f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as"
+    measured = f"{len(data.measured):,} functions of the standard library, not seen in training"
+    shown = f'"{example.sentence}"  {example.name}'
+    console.table([("model", model), ("train on", pairs), ("", shown), ("measure on", measured)])
     console.say()
-
-
-def _save_index(folder: Path, outcome: Outcome, held_out: Sequence[Described]) -> Index:
-    names = [d.name for d in held_out]
-    embeddings = outcome.model.encode_document(names, show_progress_bar=False)
-    index = Index(embeddings, names, [d.sentence for d in held_out], str(outcome.folder))
-    index.save(folder)
-    return index
 
 
 def _conclude(out: Path, outcome: Outcome, index: Index) -> None:

@@ -46,27 +46,22 @@ def report(
     path = folder / (page.FILE if data is None else f"report-{Path(data).stem}.html")
     told: dict[str, Any] = facts.run_of(folder)
     if data is None and (path.is_file() or not told):
-        why = (
-            f"{path} is there already"
-            if path.is_file()
-            else f"{folder} has no checkpoint to draw curves from"
-        )
+        none = f"{folder} has no checkpoint to draw curves from"
+        why = f"{path} is there already" if path.is_file() else none
         raise ValueError(
             f"{why}. Name a table to compare the models on with `--data`, for a report beside it."
         )
     model_folder = folder / "final" if (folder / "final").is_dir() else folder
     family = family_of(str(model_folder))
-    load = family.model_class
-    model: Any = load(str(model_folder))
+    model = family.model_class(str(model_folder))
     if data is not None:
         start = before or _base_model(model_folder) or facts.start_of(folder)
         if start is None:
             raise ValueError(
                 f"Nothing in {folder} says what the model was before. Say it with `--before MODEL`."
             )
-        told["sample"] = _compared(
-            family.trainer_class.family, load(start), model, data, split_names(columns)
-        )
+        of_trainer, earlier = family.trainer_class.family, family.model_class(start)
+        told["sample"] = _compared(of_trainer, earlier, model, data, split_names(columns))
     told["facts"] = facts.facts_of(told.get("history", ()))
     path.write_text(page.page(told | describe(model, str(model_folder))), encoding="utf-8")
     console.say(f"Report:  {path}")

@@ -53,8 +53,11 @@ def train(
         likewise train matryoshka_sizes --data ../data --sizes 384 96
     """
     from likewise.recipe import read_recipe
+    from likewise.recipes.catalogue import find_recipe
 
-    path = recipe_path(recipe)
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml", ".py") and not path.is_file():
+        path = find_recipe(recipe).path
     if path.suffix == ".py":
         given = {"--data": data, "--model": model}
         options = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
@@ -71,14 +74,6 @@ def train(
     console.say(f"Saved to {outcome.folder} after {outcome.seconds:.0f} s of training.")
     console.say(told_of_report(outcome))
     console.say(f"Try it:  {command()} {example(read.family, outcome)}")
-
-
-def recipe_path(recipe: str) -> Path:
-    """Where a recipe is: a file, or one that comes with the package, by name."""
-    from likewise.recipes.catalogue import find_recipe
-
-    path = Path(recipe)
-    return path if path.suffix in (".yaml", ".yml", ".py") or path.is_file() else find_recipe(recipe).path
 
 
 def run_script(path: Path, arguments: list[str]) -> None:
@@ -159,7 +154,10 @@ def run(
         dev = {name: part.load() for name, part in recipe.dev.items()}
         test = {name: part.load() for name, part in recipe.test.items()}
         model = recipe.model.load(model_name)
-        name_origins(model, model_name or recipe.model.name, list(data_sets))
+        card = model.model_card_data  # what the model was and what it is trained on, files do not say
+        if card.base_model is None:
+            card.set_base_model(hub_name(model_name or recipe.model.name))
+        card.train_datasets = card.train_datasets or [{"name": name} for name in data_sets]
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1
         trainer = recipe.family.trainer_class(
@@ -184,14 +182,6 @@ def run(
     model.save_pretrained(str(folder))
     report = trainer.report.write(found, str(folder)) if trainer.report is not None else None
     return Outcome(folder, model, progress.seconds, found, report)
-
-
-def name_origins(model: Model, model_name: str, data_sets: list[str]) -> None:
-    """Tell the model card what the model was and what it is trained on, which files do not say."""
-    card = model.model_card_data
-    if card.base_model is None:
-        card.set_base_model(hub_name(model_name))
-    card.train_datasets = card.train_datasets or [{"name": name} for name in data_sets]
 
 
 def measure(

@@ -71,12 +71,7 @@ class Family(ABC):
     ) -> tuple[Any, Sequence[Tensor]]:
         """What a loss makes of a batch's columns: its value, or values by name; and the embeddings it was computed from.
 
-        Args:
-            model: The model.
-            loss: The loss.
-            columns: As `features` gave them.
-            label: The labels.
-            embed: How the model is run; None for the loss's own way.
+        `columns` are as `features` gave them; `embed` says how the model is run, None for the loss's own way.
         """
 
     def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
@@ -107,12 +102,7 @@ class Family(ABC):
     ) -> list[str]:
         """Refuse cells that are no inputs; returns the columns of plain texts.
 
-        Args:
-            rows: The data set, or its first rows.
-            columns: The columns that are inputs.
-            loss: The loss they go to.
-            where: The data set, in words.
-            modalities: What the model takes.
+        `rows` are the data set, or its first rows; `where` is the data set, in words; `modalities` are what the model takes.
         """
 
     @abstractmethod
@@ -130,15 +120,7 @@ class Family(ABC):
         rows: Sequence[int],
         tokens: TokenSequences | None = None,
     ) -> Batch:
-        """A batch of rows.
-
-        Args:
-            making: How it is made.
-            plan: What the columns are.
-            values: The values of each column.
-            rows: The numbers of the rows.
-            tokens: The token ids, column by column, where they are kept.
-        """
+        """A batch of rows, of these numbers, from the values of each column; `tokens` are the token ids, column by column, where kept."""
 
     @abstractmethod
     def features(self, batch: Mapping[str, Any], names: Collection[str]) -> Any:

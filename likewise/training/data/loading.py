@@ -27,23 +27,19 @@ def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
     if not unknown:
         return
     what = f"data set {unknown[0]!r}" if unknown[0] else "data"
+    is_proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
     if args.max_steps <= 0:
-        raise ValueError(
-            f"The training {what} is a stream whose length is not known, so that an epoch has no end. Set `max_steps`."
+        so = ", so that an epoch has no end. Set `max_steps`."
+    elif len(data) > 1 and is_proportional and not weights:
+        so = (
+            ", so that there is no proportion. Set `multi_dataset_weights`, or "
+            "`multi_dataset_batch_sampler='round_robin'`."
         )
-    if len(data) == 1:
+    elif len(data) > 1 and args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
+        so = "; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
+    else:
         return
-    proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
-    if proportional and not weights:
-        raise ValueError(
-            f"The training {what} is a stream whose length is not known, so that there is no proportion. Set "
-            "`multi_dataset_weights`, or `multi_dataset_batch_sampler='round_robin'`."
-        )
-    if args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
-        raise ValueError(
-            f"The training {what} is a stream whose length is not known; with it, data sets start over until `max_steps`. "
-            "Drop `multi_dataset_exhausted`."
-        )
+    raise ValueError(f"The training {what} is a stream whose length is not known{so}")
 
 
 def is_stream(dataset: Any) -> bool:

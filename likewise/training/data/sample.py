@@ -52,11 +52,7 @@ class Sample:
 def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool) -> Sample | None:
     """Rows evenly spread over a data set (the first ones of a stream), paired as its loss takes them; None where cells are no texts.
 
-    Args:
-        dataset: The data set.
-        plan: What its columns are.
-        where: The data set, in words.
-        each_pair_costs: Whether scoring a pair takes a pass through the model, so that only some are made.
+    Where each pair costs a pass through the model, only some pairs are made. `where` is the data set, in words.
     """
     rows = first_rows(dataset)
     rows = rows if is_transformed(rows) else rows.with_format(None)  # plain texts and numbers

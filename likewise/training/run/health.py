@@ -54,8 +54,8 @@ class Health:
 
         There are figures of embeddings where these are (B, D), one for each column.
         """
-        one_each = len(embeddings) == len(columns) and all(each.dim() == 2 for each in embeddings)
-        if embeddings and one_each:
+        is_one_each = bool(embeddings) and len(embeddings) == len(columns)
+        if is_one_each and all(each.dim() == 2 for each in embeddings):
             self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
         if isinstance(columns, ColumnBatch | PairBatch):
             self.figures["padding_avoided"] = padding_avoided(columns)
