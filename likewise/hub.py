@@ -28,10 +28,8 @@ def is_sentence_transformer_model(
     Raises:
         OSError: The Hub cannot tell (there is no connection, or no access).
     """
-    found = load_file_path(
-        model_name_or_path, "modules.json", "", token, cache_folder, revision, local_files_only
-    )
-    return found is not None
+    how = (token, cache_folder, revision, local_files_only)
+    return load_file_path(model_name_or_path, "modules.json", "", *how) is not None
 
 
 def load_file_path(

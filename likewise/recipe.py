@@ -300,15 +300,11 @@ def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -
         )
     classes = family.loss_classes()
     check_known(name, classes, where)
-    known = dict(
-        list(inspect.signature(classes[name].__init__).parameters.items())[2:]
-    )  # without self, model
+    _, _, *parameters = inspect.signature(classes[name].__init__).parameters.items()  # without self, model
+    known = dict(parameters)
     for key, parameter in known.items():
-        if (
-            parameter.default is parameter.empty
-            and parameter.kind is not parameter.VAR_KEYWORD
-            and key not in arguments
-        ):
+        is_needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if is_needed and key not in arguments:
             raise ValueError(f"`{where}` needs `{key}`: {name} has no default for it.")
     values = {}
     for key, argument in arguments.items():
@@ -316,13 +312,11 @@ def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -
         if key == "loss":
             values[key] = _loss_recipe(argument, f"{where}.loss", family)
         else:
-            check_kind(argument, _kinds_of(key, known[key].annotation), f"{where}.{key}")
+            is_weight = key == "pos_weight"
+            kinds = (int, float, type(None)) if is_weight else _simple_kinds(known[key].annotation)
+            check_kind(argument, kinds, f"{where}.{key}")
             values[key] = _by_name(key, argument, where)
     return LossRecipe(name, values, family)
-
-
-def _kinds_of(key: str, annotation: Any) -> tuple[type, ...]:
-    return (int, float, type(None)) if key == "pos_weight" else _simple_kinds(annotation)
 
 
 def _simple_kinds(annotation: Any) -> tuple[type, ...]:

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.evaluate import FIX
-from likewise.cli.read_texts import split_names
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,9 +28,7 @@ def check(
         str,
         Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
     ],
-    columns: Annotated[
-        str | None, Option(help="Columns to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     evaluation: Annotated[
         str | None, Option("--eval", help="Evaluation data, to look for rows that are in both.")
     ] = None,
@@ -149,16 +147,14 @@ def _show_labels(rows: Dataset, label: str, words: Sequence[str]) -> None:
 
     counts = label_histogram(rows[label][:MOST_ROWS])
     most = max((count for _, count in counts), default=1)
-    console.table(
-        [(f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts]
-    )
+    bars = ((f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts)
+    console.table(list(bars))
     if len(words) > len(counts):
         console.say(f"  and {len(words) - len(counts)} others, each in fewer rows")
     if words:
         some = f"{', '.join(words[:4])}{', ...' if len(words) > 4 else ''}"
-        console.say(
-            f"Losses want numbers for words; in a recipe: `classes: {{{label}: [{some}]}}`", style="bold"
-        )
+        fix = f"`classes: {{{label}: [{some}]}}`"
+        console.say(f"Losses want numbers for words; in a recipe: {fix}", style="bold")
 
 
 def _texts_and_label(rows: Dataset, label: str | None) -> Dataset:
@@ -189,9 +185,8 @@ def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple
     refusals: dict[str, Rows] = {}
     for name, loss in sorted(losses.items()):
         try:
-            plan = plan_data_set(
-                rows, "", "training", _without_model(loss, rows), modalities=(), family=family
-            )
+            bare = _without_model(loss, rows)
+            plan = plan_data_set(rows, "", "training", bare, modalities=(), family=family)
         except ValueError as error:
             reason, takes = _reason_and_takes(str(error).replace("the training data", "the data"), name)
             refusals.setdefault(reason, []).append((name, takes))

@@ -11,7 +11,7 @@ from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
-from likewise.cli.read_texts import read_texts
+from likewise.cli.read_texts import Column, read_texts
 from likewise.cli.shards import EncodeShard, shards_in
 
 FORMS = (
@@ -28,7 +28,7 @@ def encode(
     ],
     out: Annotated[Path, Option(help=f"What to write: {FORMS}.")],
     model: Annotated[str, Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
-    column: Annotated[str | None, Option(help="Column with the texts, if the file has several.")] = None,
+    column: Column = None,
     prompt_name: Annotated[
         str | None, Option(help="Prompt of the model to put in front of each text.")
     ] = None,

@@ -10,7 +10,7 @@ from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, family_of
-from likewise.cli.read_texts import split_names
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -53,9 +53,7 @@ def evaluate(
             metavar="[MODEL]...", help=f"Folders or Hub names of the models.  [default: {DEFAULT_MODEL}]"
         ),
     ] = None,
-    columns: Annotated[
-        str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     compare: Annotated[
         bool,
         Option("--compare", help="Are the others better than the first, or worse, by more than chance?"),

@@ -50,9 +50,8 @@ def quickstart(
         data = replace(data, train=installed_packages(number, seed, data.held_out))
     recipe = data.write(out, model, seed)
     _introduce(model, data)
-    outcome = run(
-        read_recipe(recipe, out), also=("_accuracy@1",), limit_s=None if pairs is not None else LIMIT_S
-    )
+    limit_s = LIMIT_S if pairs is None else None
+    outcome = run(read_recipe(recipe, out), also=("_accuracy@1",), limit_s=limit_s)
     names = [described.name for described in data.held_out]
     embeddings = outcome.model.encode_document(names, show_progress_bar=False)
     index = Index(embeddings, names, [described.sentence for described in data.held_out], str(outcome.folder))
@@ -78,10 +77,11 @@ def _conclude(out: Path, outcome: Outcome, index: Index) -> None:
     console.say()
     show_changes(outcome.measured, ("held-out library", ""))
     console.say(told_of_report(outcome))
+    library = out / "library"
     console.say(
-        f"Saved the model to {outcome.folder} and an index of the standard library to {out / 'library'}. Try it:"
+        f"Saved the model to {outcome.folder} and an index of the standard library to {library}. Try it:"
     )
     console.say()
-    console.say(f'$ {command()} search "{QUESTION}" {out / "library"}', style="bold")
+    console.say(f'$ {command()} search "{QUESTION}" {library}', style="bold")
     found = best(outcome.model, index, QUESTION, 3)
     console.table([(f"{score:.3f}", text, note) for score, text, note in found])

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Option
 
 from likewise.tables import column_of, listed, read_columns
 
+Column = Annotated[str | None, Option(help="Column with the texts, if the file has several.")]
+Columns = Annotated[
+    str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
+]
 USUAL_NAMES = ("text", "sentence", "document", "content")
 
 

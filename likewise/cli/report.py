@@ -9,7 +9,7 @@ from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import family_of
-from likewise.cli.read_texts import split_names
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from likewise.training.data.data_set_plan import DataSetPlan
@@ -20,9 +20,7 @@ def report(
     data: Annotated[
         str | None, Option(help="A table of texts (.parquet, .csv, .jsonl) to compare the models on.")
     ] = None,
-    columns: Annotated[
-        str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     before: Annotated[
         str | None,
         Option(help="The model that it was before; else what its card or the training's report says."),

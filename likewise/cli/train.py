@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from likewise.recipe import Recipe
 
 # Only how a run is shown; recipes may say otherwise.
-DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}
+DEFAULTS = {
+    "logging_steps": 10, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "output_dir": "models/trained",
+}  # fmt: skip
 
 
 def train(
@@ -146,9 +148,7 @@ def run(
     from likewise.tables import quiet_datasets
     from likewise.training.run.comparison import compared_metric
 
-    arguments = recipe.arguments(
-        **DEFAULTS, report=is_installed(), disable_tqdm=True, output_dir="models/trained"
-    )
+    arguments = recipe.arguments(**DEFAULTS, report=is_installed())
     with quiet_datasets():
         data_sets = {name: part.source.load() for name, part in recipe.train.items()}
         dev = {name: part.load() for name, part in recipe.dev.items()}

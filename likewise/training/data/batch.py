@@ -56,9 +56,8 @@ def by_column(batch: Batch, names: Sequence[str]) -> Batch:
     columns = batch["columns"]
     if not all(set(FEATURES) & set(features) for features in columns):
         return batch
-    made = Batch(
-        {key: value for key, value in batch.items() if key != "columns" and (key == "label" or value)}
-    )
+    kept = (key for key, value in batch.items() if key == "label" or (key != "columns" and value))
+    made = Batch({key: batch[key] for key in kept})
     for name, features in zip(names, columns, strict=True):
         made |= {f"{name}_{key}": value for key, value in features.items() if value is not None}
     if getattr(columns, "ids", None) is not None:

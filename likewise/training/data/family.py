@@ -76,15 +76,12 @@ class Family(ABC):
 
     def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
         """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None."""
-        embeddings = [
-            model.encode(texts, prompt=prompt, convert_to_tensor=True, **({"task": route} if route else {}))
-            for texts, prompt, route in zip(
-                (sample.queries, sample.documents), sample.prompts, sample.routes or (None, None), strict=True
-            )
-        ]
-        queries, documents = (
-            each.to_dense() if each.is_sparse else each for each in map(to_float_tensor, embeddings)
-        )
+        texts, routes, found = (sample.queries, sample.documents), sample.routes or (None, None), []
+        for some, prompt, route in zip(texts, sample.prompts, routes, strict=True):
+            task = {"task": route} if route else {}
+            rows = to_float_tensor(model.encode(some, prompt=prompt, convert_to_tensor=True, **task))
+            found.append(rows.to_dense() if rows.is_sparse else rows)
+        queries, documents = found
         scores = model.similarity(queries, documents).float().cpu().numpy()
         return scores[tuple(sample.pairs.T)], torch.cat([queries, documents]).float().cpu().numpy()
 

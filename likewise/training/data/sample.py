@@ -65,12 +65,9 @@ def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool
         return None
     kind, firsts, seconds, values = found
     queries, documents = list(dict.fromkeys(firsts)), list(dict.fromkeys(seconds))
-    places = [
-        {text: place for place, text in enumerate(texts)} for texts in (queries, documents)
-    ]  # equal texts are one
-    given = {
-        (places[0][a], places[1][b]): v for a, b, v in zip(firsts, seconds, values, strict=kind != "texts")
-    }
+    # Equal texts are one.
+    ones, others = ({text: place for place, text in enumerate(texts)} for texts in (queries, documents))
+    given = {(ones[a], others[b]): v for a, b, v in zip(firsts, seconds, values, strict=kind != "texts")}
     made = {} if kind != "ranking" or labels is not None else _made(given, len(documents), each_pair_costs)
     both = dict(sorted((made | given).items()))
     return Sample(
@@ -133,8 +130,8 @@ def _made(
     made: dict[tuple[int, int], float] = {}
     for query in dict.fromkeys(query for query, _ in given):
         some = min(MOST_OTHERS, num_documents)
-        others = (
-            generator.choice(num_documents, some, replace=False) if each_pair_costs else range(num_documents)
-        )
+        others: Any = range(num_documents)
+        if each_pair_costs:
+            others = generator.choice(num_documents, some, replace=False)
         made |= {(query, int(document)): 0.0 for document in others}
     return made

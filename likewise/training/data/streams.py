@@ -40,10 +40,8 @@ def known_length(dataset: IterableDataset) -> int | None:
         elif kind not in SAME_LENGTH or getattr(examples, "batched", False):
             return None
         examples = examples.ex_iterable
-    shards = (getattr(examples, "kwargs", None) or {}).get("shards")
-    if shards and all(
-        hasattr(shard, "num_rows") for shard in shards
-    ):  # made by `Dataset.to_iterable_dataset`
+    shards = (getattr(examples, "kwargs", None) or {}).get("shards") or ()
+    if shards and all(hasattr(one, "num_rows") for one in shards):  # made by `Dataset.to_iterable_dataset`
         length = sum(len(shard) for shard in shards)
     else:
         splits, split = dataset.info.splits or {}, str(dataset.split or "")

@@ -119,10 +119,8 @@ def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
     """Texts that are empty, very short or very long."""
     import pyarrow.compute as pc
 
-    chunks = list(arrow_chunks(rows, column))
-    lengths = np.concatenate(
-        [pc.utf8_length(pc.utf8_trim_whitespace(chunk)).to_numpy(zero_copy_only=False) for chunk in chunks]
-    )
+    counts = [pc.utf8_length(pc.utf8_trim_whitespace(chunk)) for chunk in arrow_chunks(rows, column)]
+    lengths = np.concatenate([count.to_numpy(zero_copy_only=False) for count in counts])
     if len(lengths) < FEWEST_ROWS:
         return []
     row = f"row[{column!r}]"
@@ -151,9 +149,8 @@ def _of_limit(rows: Dataset, columns: Sequence[str], where: str, model: Any) -> 
         texts = [text for text in sample[column] if isinstance(text, str)]
         if not texts:
             continue
-        lengths = np.array(
-            [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
-        )
+        sequences = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        lengths = np.array([len(ids) for ids in sequences])
         share = float((lengths > limit).mean())
         if share >= FEW:
             found.append(

@@ -39,6 +39,8 @@ BY_NAME: dict[Any, Any] = {
     MultiDatasetBatchSamplers.PROPORTIONAL: ProportionalBatchSampler,
     MultiDatasetBatchSamplers.ROUND_ROBIN: RoundRobinBatchSampler,
 }
+# A batch knows the name of its data set by itself. The column is only for those who change how it is made.
+NAMING = ("add_dataset_name_column", "add_dataset_name_transform", "should_dataset_name_column_be_added")
 
 
 def get_batch_sampler(
@@ -111,10 +113,9 @@ def preprocess_dataset(trainer: Any, dataset: Any = None, dataset_name: str | No
     if dataset is None:
         return None
     trainer.validate_column_names(dataset, dataset_name=dataset_name)
-    # A batch knows the name of its data set by itself. The column is only for those who change how it is made.
-    is_wanted = trainer._is_replaced(
-        "add_dataset_name_column", "add_dataset_name_transform", "should_dataset_name_column_be_added"
-    ) and trainer.should_dataset_name_column_be_added(dataset, trainer.args, trainer.loss)
+    if not trainer._is_replaced(*NAMING):
+        return dataset
+    is_wanted = trainer.should_dataset_name_column_be_added(dataset, trainer.args, trainer.loss)
     return trainer.add_dataset_name_column(dataset) if is_wanted else dataset
 
 
@@ -201,18 +202,16 @@ def seed_of(args: Any) -> int:
 def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, seed: int | None) -> Any:
     """The batch sampler of a training data set, or of a stream's rows; refused where there is not one batch."""
     args, size, labels = trainer.args, trainer._train_batch_size, trainer._label_columns
+    drop_last = args.dataloader_drop_last
     if isinstance(rows, StreamRows):
 
-        def of_window(window: Any, drop_last: bool, draws: torch.Generator) -> Any:
-            return trainer.get_batch_sampler(window, size, drop_last, labels, draws, None)
+        def of_window(window: Any, drops: bool, draws: torch.Generator) -> Any:
+            return trainer.get_batch_sampler(window, size, drops, labels, draws, None)
 
-        sampler: Any = StreamBatchSampler(
-            rows, of_window, size, args.dataloader_drop_last, args.shuffle_buffer_size, seed_of(args)
-        )
+        window, stream_seed = args.shuffle_buffer_size, seed_of(args)
+        sampler: Any = StreamBatchSampler(rows, of_window, size, drop_last, window, stream_seed)
     else:
-        sampler = trainer.get_batch_sampler(
-            rows, size, args.dataloader_drop_last, labels, generator=generator, seed=seed
-        )
+        sampler = trainer.get_batch_sampler(rows, size, drop_last, labels, generator=generator, seed=seed)
     with suppress(TypeError):  # the length of a stream may not be known
         if len(sampler) < get_world_size():
             what = f"data set {name!r}" if name else "data"
@@ -225,9 +224,8 @@ def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, see
 
 def _reads_once(args: Any, samplers: Sequence[Any], batches: Any) -> bool:
     """Whether no row comes a second time, as far as is known, so that nothing need be kept for it."""
-    if args.multi_dataset_exhausted is Exhausted.RESTART or any(
-        isinstance(s, StreamBatchSampler) for s in samplers
-    ):
+    has_streams = any(isinstance(sampler, StreamBatchSampler) for sampler in samplers)
+    if has_streams or args.multi_dataset_exhausted is Exhausted.RESTART:
         return False
     used = args.max_steps * args.gradient_accumulation_steps * get_world_size()
     return bool(used <= len(batches) if args.max_steps > 0 else args.num_train_epochs <= 1)
@@ -277,9 +275,8 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
         if isinstance(each, StreamRows):
             sampler: Any = StreamBatchSampler(each, lambda *_: None, size, False, window=1, endless=False)
         elif is_own:
-            sampler = trainer.get_batch_sampler(
-                each, size, args.dataloader_drop_last, trainer._label_columns, **seed
-            )
+            drop_last, labels = args.dataloader_drop_last, trainer._label_columns
+            sampler = trainer.get_batch_sampler(each, size, drop_last, labels, **seed)
         else:
             sampler = BatchSampler(SequentialSampler(each), size, False)
         samplers.append(sampler)
@@ -291,9 +288,8 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
             else OneAfterTheOther(samplers, [len(each) for each in rows])
         )
     making = trainer.making
-    return loader_of(
-        [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)], batches
-    )
+    readers = [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)]
+    return loader_of(readers, batches)
 
 
 def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:

@@ -111,9 +111,8 @@ def load_weights(model: Model, checkpoint: str) -> None:
         )
         return
     state, wanted = model.weights_in(checkpoint), model.state_dict()
-    wrong = sorted(
-        {*state} ^ {*wanted} | {key for key in {*state} & {*wanted} if state[key].shape != wanted[key].shape}
-    )
+    shapes, known = ({(key, value.shape) for key, value in each.items()} for each in (state, wanted))
+    wrong = sorted({key for key, _ in shapes ^ known})
     if wrong:
         raise ValueError(
             f"The weights in {checkpoint} do not fit the model: {wrong[0]!r} (and {len(wrong) - 1} more) is missing or of "
@@ -140,11 +139,8 @@ def check_complete(checkpoint: str) -> None:
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}. Check `resume_from_checkpoint`.")
     for name in (STATE_FILE, "optimizer.pt", "scheduler.pt"):
         if not os.path.isfile(os.path.join(checkpoint, name)):
-            hint = (
-                ""
-                if name == STATE_FILE
-                else " It was saved with `save_only_model=True`, or is no checkpoint."
-            )
+            hint = " It was saved with `save_only_model=True`, or is no checkpoint."
+            hint = "" if name == STATE_FILE else hint
             raise FileNotFoundError(
                 f"The checkpoint {checkpoint} has no {name}.{hint} Take another one, or train from its weights with "
                 "`SentenceTransformer(...)`."

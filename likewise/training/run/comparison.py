@@ -66,9 +66,8 @@ def _metrics(sample: Sample, scores: tuple[Array, Array]) -> dict[str, tuple[Mea
     if sample.kind == "classes" or np.ptp(labels) == 0:
         return {}
     is_binary = set(np.unique(labels)) <= {0.0, 1.0}
-    title, statistic = (
-        ("average precision", metrics.average_precision) if is_binary else ("Spearman", metrics.spearman)
-    )
+    title = "average precision" if is_binary else "Spearman"
+    statistic = metrics.average_precision if is_binary else metrics.spearman
     one, other = (Measurement((some.astype(np.float64), labels), statistic) for some in scores)
     return {title: (one, other)}
 

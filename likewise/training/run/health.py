@@ -103,14 +103,12 @@ def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[s
         positive = columns[roles.index("positive")]
         others = [c for c, role in zip(columns, roles, strict=True) if role.startswith("negative")]
         scores = anchor @ torch.cat([positive, *others]).T  # (B, B and B for each negative)
-        figures["in_batch_accuracy"] = (
-            (scores.argmax(1) == torch.arange(number, device=scores.device)).float().mean()
-        )
+        own = torch.arange(number, device=scores.device)
+        figures["in_batch_accuracy"] = (scores.argmax(1) == own).float().mean()
         figures["positive_cosine"] = scores.diagonal().mean()
         if others:
-            figures["negative_cosine"] = torch.stack(
-                [(anchor * other).sum(-1).mean() for other in others]
-            ).mean()
+            means = [(anchor * other).sum(-1).mean() for other in others]
+            figures["negative_cosine"] = torch.stack(means).mean()
         elif number > 1:
             figures["negative_cosine"] = scores[off_diagonal].mean()
     elif len(columns) == 2:

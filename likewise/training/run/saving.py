@@ -32,9 +32,8 @@ def save_checkpoint(trainer: Any, model: nn.Module, trial: Any) -> None:
     """Write a checkpoint aside and move it into place; only then remove old ones and push to the Hub."""
     run_folder, step = trainer._get_output_dir(trial), trainer.state.global_step
     folder = Path(run_folder) / f"checkpoint-{step}"
-    with checkpoints.written_aside(
-        run_folder, step, trainer.accelerator.wait_for_everyone, trainer.args.should_save
-    ) as aside:
+    wait, is_first = trainer.accelerator.wait_for_everyone, trainer.args.should_save
+    with checkpoints.written_aside(run_folder, step, wait, is_first) as aside:
         trainer._aside = aside
         if trainer.state.best_global_step == step:
             trainer.state.best_model_checkpoint = str(folder)

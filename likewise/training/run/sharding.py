@@ -83,9 +83,8 @@ def shard(trained: Objective, plugin: Any, device: torch.device) -> None:
 def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
     """The layers whose weights are gathered one by one, inner ones first; those that share weights are left to the whole."""
     named = set(plugin.transformer_cls_names_to_wrap or ())
-    in_chunks = trained.embed is not None or any(
-        getattr(loss, "mini_batch_size", None) for loss in trained.losses.modules()
-    )
+    sizes = [getattr(loss, "mini_batch_size", None) for loss in trained.losses.modules()]
+    in_chunks = trained.embed is not None or any(sizes)
     # MPNet's layers are computed by their parts, which calls no hook.
     cannot = named if in_chunks else named & {"MPNetLayer"}
     cannot |= named - {type(module).__name__ for module in trained.modules()}
@@ -97,9 +96,8 @@ def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
     if in_chunks or plugin.auto_wrap_policy is None:
         return []
     if not named:
-        named = {
-            name for module in trained.modules() for name in getattr(module, "_no_split_modules", None) or ()
-        }
+        split = [getattr(module, "_no_split_modules", None) or () for module in trained.modules()]
+        named = {name for names in split for name in names}
     owners = Counter(id(p) for module in trained.modules() for p in module._parameters.values())
     return [
         module
@@ -183,10 +181,8 @@ def gather_states(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
     """An optimiser's state, whole on the first process; a hook behind its `state_dict`, which all processes must call."""
     from torch.distributed.tensor import DTensor
 
-    return {
-        **state,
-        "state": tree_map(lambda x: _full(x, True) if isinstance(x, DTensor) else x, state["state"]),
-    }
+    whole_of = tree_map(lambda x: _full(x, True) if isinstance(x, DTensor) else x, state["state"])
+    return {**state, "state": whole_of}
 
 
 def share_states(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

@@ -97,9 +97,8 @@ def will_be_logged(trainer: Any) -> bool:
 def log(trainer: Any, logs: dict[str, float], start_time: float | None = None) -> None:
     """Log, with the averages of the losses' named parts and the figures of health."""
     if "loss" in logs:
-        own = {
-            name: (float(torch.stack(values).sum()), len(values)) for name, values in trainer._parts.items()
-        }
+        parts = trainer._parts.items()
+        own = {name: (float(torch.stack(values).sum()), len(values)) for name, values in parts}
         trainer._parts.clear()
         everyone = evaluating.over_processes(own)
         for name in dict.fromkeys(name for each in everyone for name in each):

@@ -177,9 +177,8 @@ class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
             return turns
         weights = np.asarray(turns if self.weights is None else self.weights, float) ** (1 / self.temperature)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rounds = (
-                np.asarray(turns) / weights
-            )  # of one batch for each unit of weight, until it is exhausted
+            # Of one batch for each unit of weight, until it is exhausted.
+            rounds = np.asarray(turns) / weights
         share = rounds.min() if self.exhausted is Exhausted.STOP else rounds.max()
         rounded = np.floor if self.exhausted is Exhausted.STOP else np.ceil
         return [int(count) for count in rounded(np.round(share * weights, 6))]
