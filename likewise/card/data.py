@@ -21,8 +21,6 @@ from likewise.card.results import Result, eval_results, result_of
 from likewise.overriding import refuse_uncalled
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
-
     from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
@@ -324,8 +322,29 @@ class BaseModelCardData(ABC):
         return self.model_name or (f"{kind} based on {self.base_model}" if self.base_model else kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """The card's metadata, by the Hub's rules."""
-        card: Any = _metadata(self)
+        """The card's metadata, checked by huggingface_hub; the Hub makes its filters, widget and tables of results of it."""
+        from huggingface_hub import ModelCardData
+
+        results = eval_results(self.results)
+        measured = list(dict.fromkeys(key for result in self.results for key in result.metrics))
+        more: dict[str, Any] = {
+            "widget": self.widget or None,
+            "co2_eq_emissions": emissions(self.code_carbon_callback),
+        }
+        card: Any = ModelCardData(
+            language=list(self.language or ()) or None,
+            license=self.license,
+            library_name="sentence-transformers",
+            pipeline_tag=self.pipeline_tag(self.model),
+            tags=list(self.tags),
+            base_model=self.base_model,
+            datasets=list(dict.fromkeys(part["id"] for part in self.train_datasets if part.get("id")))
+            or None,
+            metrics=measured or None,
+            model_name=self.title() if results else None,
+            eval_results=results or None,
+            **{key: value for key, value in more.items() if value is not None},
+        )
         found: dict[str, Any] = card.to_dict()
         return found
 
@@ -340,28 +359,3 @@ class BaseModelCardData(ABC):
         super().__init_subclass__()
         instead = "Override `to_dict` for the metadata, or write README.md after saving."
         refuse_uncalled(cls, {"BaseModelCardData": UNCALLED}, instead)
-
-
-def _metadata(data: BaseModelCardData) -> ModelCardData:
-    """The card's metadata, from which the Hub makes its filters, widget and tables of results; checked by huggingface_hub."""
-    from huggingface_hub import ModelCardData
-
-    results = eval_results(data.results)
-    measured = list(dict.fromkeys(key for result in data.results for key in result.metrics))
-    more: dict[str, Any] = {
-        "widget": data.widget or None,
-        "co2_eq_emissions": emissions(data.code_carbon_callback),
-    }
-    return ModelCardData(
-        language=list(data.language or ()) or None,
-        license=data.license,
-        library_name="sentence-transformers",
-        pipeline_tag=data.pipeline_tag(data.model),
-        tags=list(data.tags),
-        base_model=data.base_model,
-        datasets=list(dict.fromkeys(part["id"] for part in data.train_datasets if part.get("id"))) or None,
-        metrics=measured or None,
-        model_name=data.title() if results else None,
-        eval_results=results or None,
-        **{key: value for key, value in more.items() if value is not None},
-    )

@@ -57,12 +57,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+        bool, Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
     ] = False,
     traceback: Annotated[
-        bool,
-        Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
+        bool, Option("--traceback", help="Show where an error comes from, and all messages of libraries.")
     ] = False,
 ) -> None:
     """Train, evaluate and use text embedding models, dense and sparse, and cross-encoders.

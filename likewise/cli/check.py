@@ -25,8 +25,7 @@ Rows = list[tuple[str, str]]
 
 def check(
     data: Annotated[
-        str,
-        Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
+        str, Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub.")
     ],
     columns: Columns = None,
     evaluation: Annotated[

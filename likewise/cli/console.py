@@ -53,32 +53,25 @@ def fail(error: BaseException) -> None:
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """The libraries underneath keep their progress bars and advice to themselves; Likewise's warnings become notes."""
+    from transformers.utils import logging as of_transformers
+
     own, root = logging.getLogger("likewise"), logging.getLogger()
     notes, silence = _Notes(), logging.NullHandler()
+    verbosity, had_bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
     own.addHandler(notes)
     root.addHandler(silence)  # else records without a handler go to stderr
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
     try:
-        with warnings.catch_warnings(), _quiet_hugging_face():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         own.removeHandler(notes)
         root.removeHandler(silence)
-
-
-@contextmanager
-def _quiet_hugging_face() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        of_transformers.set_verbosity(verbosity)
         if had_bars:
-            transformers_logging.enable_progress_bar()
+            of_transformers.enable_progress_bar()
 
 
 class _Notes(logging.Handler):

@@ -44,8 +44,7 @@ OF_TOKENS = {
 
 def evaluate(
     data: Annotated[
-        Path,
-        Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."),
+        Path, Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml).")
     ],
     models: Annotated[
         list[str] | None,
@@ -55,8 +54,7 @@ def evaluate(
     ] = None,
     columns: Columns = None,
     compare: Annotated[
-        bool,
-        Option("--compare", help="Are the others better than the first, or worse, by more than chance?"),
+        bool, Option("--compare", help="Are the others better than the first, or worse, by more than chance?")
     ] = False,
     intervals: Annotated[
         bool, Option("--intervals", help="Add the 95 % confidence interval of each number.")

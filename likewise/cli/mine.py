@@ -47,8 +47,7 @@ def mine(
     ],
     model: Annotated[str, Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
     columns: Annotated[
-        str | None,
-        Option(help="The two columns, with a comma: question,answer  [default: the first two]"),
+        str | None, Option(help="The two columns, with a comma: question,answer  [default: the first two]")
     ] = None,
     corpus: Annotated[
         Path | None, Option(help="File of more documents to find negatives in, as for `encode`.")
@@ -73,8 +72,7 @@ def mine(
     scores: Annotated[bool, Option("--scores", help="Add the scores.")] = False,
     ids: Annotated[bool, Option("--ids", help="Add the documents' places among the distinct texts.")] = False,
     cache: Annotated[
-        Path | None,
-        Option(help="Folder to keep embeddings and candidates in; a stopped run goes on there."),
+        Path | None, Option(help="Folder to keep embeddings and candidates in; a stopped run goes on there.")
     ] = None,
     batch_size: Annotated[int, Option(help="How much goes through the model at once.")] = 32,
     seed: Annotated[int, Option(help="Decides the random sample.")] = 0,

@@ -23,8 +23,7 @@ def search(
     ],
     top_k: Annotated[int, Option("--top-k", "-k", min=1, help="How many to show.")] = 5,
     model: Annotated[
-        str | None,
-        Option(help=f"For a file: folder or Hub name of the model.  [default: {DEFAULT_MODEL}]"),
+        str | None, Option(help=f"For a file: folder or Hub name of the model.  [default: {DEFAULT_MODEL}]")
     ] = None,
     column: Annotated[str | None, Option(help="For a file: the column with the texts.")] = None,
 ) -> None:

@@ -135,13 +135,10 @@ def told_of_report(outcome: Outcome) -> str:
 def run(
     recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = (), limit_s: float | None = None
 ) -> Outcome:
-    """Train as a recipe says, and measure before and after.
+    """Train as a recipe says, from another model if one is named, and measure before and after.
 
-    Args:
-        recipe: The recipe.
-        model_name: Another model to start from.
-        also: Endings of metrics that the outcome tells beside each primary one.
-        limit_s: The training ends after so many seconds, wherever it is; None for its own end.
+    The outcome tells metrics whose names end as one of `also` beside each primary one. The training ends after `limit_s` seconds,
+    wherever it is; None for its own end.
     """
     from likewise.cli.progress import TrainingProgress
     from likewise.report.charts import is_installed

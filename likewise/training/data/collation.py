@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 
 def collate(
-    model: Model,
-    plan: DataSetPlan,
-    values: Mapping[str, Sequence[Any]],
-    tokens: TokenSequences | None = None,
+    model: Model, plan: DataSetPlan, values: Mapping[str, Sequence[Any]], tokens: TokenSequences | None = None
 ) -> Batch:
     """A batch of rows, of the values of each column: labels and ids, and the texts if their `tokens` are not kept."""
     import pyarrow as pa

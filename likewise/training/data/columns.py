@@ -87,10 +87,7 @@ def value_ids(
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(rows, columns): 64-bit ids of the values, equal for equal values, also of different columns.
 
-    Args:
-        dataset: N rows.
-        columns: The C columns to look at.
-        fold: Whether texts that differ only in case and white space count as equal.
+    With `fold`, texts that differ only in case and white space count as equal.
     """
     ids = np.empty((len(dataset), len(columns)), np.int64)
     for place, column in enumerate(columns):

@@ -141,12 +141,8 @@ def plan_data_sets(
 ) -> list[DataSetPlan]:
     """Settle and check all data sets of a split, by the trainer's arguments, losses and model as they are now.
 
-    Args:
-        trainer: The trainer.
-        data: The data sets by name; "" for an only one.
-        split: "training" or "evaluation".
-        batch_size: Rows in a batch, over all processes.
-        is_collated: Whether a data collator of the user's makes the batches.
+    The split is "training" or "evaluation", the batch size that over all processes, `is_collated` whether a data collator of the
+    user's makes the batches.
     """
     args, family, model = trainer.args, trainer.family, trainer.trained.model
     if data and split == "training":

@@ -80,7 +80,7 @@ class StreamBatchSampler(BatchSampler):
         make_sampler: Makes the batch sampler of a window from a data set, and whether to leave out a smaller batch.
         batch_size: Rows in a batch.
         drop_last: Whether a last batch with fewer rows is left out.
-        window: Rows of a window.
+        window: Rows of a window; 1 keeps their order.
         seed: Seeds the windows' shuffling, together with the epoch and the window's number.
         endless: Whether the stream starts over at its end; None for where its length is not known.
     """

@@ -78,12 +78,9 @@ def symptoms(
 def overlaps(
     train: Mapping[str, Any], evaluation: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """A sentence for each evaluation data set of whose rows some are training data.
+    """A sentence for each evaluation data set of whose rows some are training data; both by name.
 
-    Args:
-        train: The training data sets by name.
-        evaluation: The evaluation data sets by name.
-        texts: The columns of plain texts of each, by `train` or `eval` and its name.
+    `texts` has the columns of plain texts of each, by `train` or `eval` and its name.
     """
     of_training = [_row_keys(rows, texts[f"train {name}"]) for name, rows in train.items()]
     known = [keys for keys in of_training if keys is not None]

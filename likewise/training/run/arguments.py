@@ -165,7 +165,11 @@ class BaseTrainingArguments(TrainingArguments):
         if self.warmup_ratio is not None and not self.warmup_steps:
             self.warmup_steps = self.warmup_ratio
         self.warmup_ratio = None
-        self._refuse_sharding()
+        if self.deepspeed or _is_launched_with("deepspeed"):
+            raise ValueError(
+                "`deepspeed` is not supported: its shards are not those of torch. Use `fsdp=True`, or drop it: `torchrun` trains "
+                "on several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
+            )
         self._refuse_unmatched_saving()
         self.names_best_metric = self.metric_for_best_model is not None
         self.found_best_metric: str | None = None  # the evaluator's, where none is named
@@ -225,13 +229,6 @@ class BaseTrainingArguments(TrainingArguments):
     def is_sharded(self) -> bool:
         """Whether FSDP is asked for, by these arguments or by `accelerate launch`."""
         return bool(self.fsdp) or _is_launched_with("fsdp")
-
-    def _refuse_sharding(self) -> None:
-        if self.deepspeed or _is_launched_with("deepspeed"):
-            raise ValueError(
-                "`deepspeed` is not supported: its shards are not those of torch. Use `fsdp=True`, or drop it: `torchrun` trains "
-                "on several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
-            )
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""

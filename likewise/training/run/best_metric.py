@@ -31,11 +31,8 @@ def full_name(metric: str) -> str:
 def settle(trainer: Any, model: Any) -> None:
     """Find the metric, as far as it can be known before anything is measured, and let the arguments keep it.
 
-    Refused are evaluations of nothing, and without an evaluator a metric that is none of the losses.
-
-    Args:
-        trainer: The trainer.
-        model: The model, to which an evaluator may adapt.
+    Refused are evaluations of nothing, and without an evaluator a metric that is none of the losses. An evaluator may adapt to the
+    model.
     """
     args, evaluator, data_sets = trainer.args, trainer.evaluator, trainer._evaluation_names
     evaluates = getattr(args.eval_strategy, "value", args.eval_strategy) != "no"

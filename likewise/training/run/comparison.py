@@ -112,15 +112,14 @@ def _scores(sample: Sample, groups: Mapping[str, Array], scores: tuple[Array, Ar
         for name, group in groups.items()
         for i in np.flatnonzero(group & sample.is_given)[:MOST_ON_MAP]
     }
-    return [
-        {"before": float(scores[0][i]), "after": float(scores[1][i]), "pairs": name, "text": _pair_text(sample, i)}
-        for i, name in names.items()
-    ]  # fmt: skip
-
-
-def _pair_text(sample: Sample, i: int) -> str:
-    query, document = sample.pairs[i]
-    return f"{_short(sample.queries[query])} | {_short(sample.documents[document])}"
+    found = []
+    for i, name in names.items():
+        query, document = sample.pairs[i]
+        text = f"{_short(sample.queries[query])} | {_short(sample.documents[document])}"
+        found.append(
+            {"before": float(scores[0][i]), "after": float(scores[1][i]), "pairs": name, "text": text}
+        )
+    return found
 
 
 def _short(text: str, most: int = MOST_CHARACTERS) -> str:

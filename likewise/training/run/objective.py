@@ -37,14 +37,8 @@ class Step(NamedTuple):
 class Objective(nn.Module):
     """From a batch to the number that is minimised.
 
-    Args:
-        model: The model.
-        loss: One loss for all data sets, or one for each by name.
-        embed: How columns become embeddings; None leaves it to each loss.
-        family: What the model's family makes of a batch.
-
-    Raises:
-        ValueError: Chunks are asked for, but a loss embeds its batch by itself.
+    There is one loss for all data sets, or one for each by name. `embed` says how columns become embeddings, None leaves it to each
+    loss; chunks are refused where a loss embeds its batch by itself.
     """
 
     def __init__(
@@ -77,12 +71,7 @@ class Objective(nn.Module):
         self.model.train(mode)
         return self
 
-    def forward(
-        self,
-        columns: Any,
-        label: Tensor | None = None,
-        dataset_name: str | None = None,
-    ) -> Any:
+    def forward(self, columns: Any, label: Tensor | None = None, dataset_name: str | None = None) -> Any:
         """A batch of a data set -> a Step.
 
         Without the data set's name ("" for an only one): the features of one column -> what the model makes of them, for a
@@ -175,7 +164,4 @@ def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:
                 output[name] = output[name].float()
         return output
 
-    return [
-        module.register_forward_pre_hook(enter),
-        module.register_forward_hook(leave, always_call=True),
-    ]
+    return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
