@@ -15,38 +15,24 @@ SETTINGS_FILE, MODULES_FILE, CONFIG_FILE = "config_sentence_transformers.json", 
 
 @dataclass(frozen=True)
 class TableEvaluator:
-    """How an evaluator is made of the columns of a table.
+    """How an evaluator is made of the columns of a table."""
 
-    Attributes:
-        columns: What the columns are, in order.
-        arguments: The columns -> the evaluator's arguments.
-        or_columns: Another form of the columns that it takes too.
-    """
-
-    columns: tuple[str, ...]
-    arguments: Callable[..., tuple[Any, ...]]
-    or_columns: tuple[str, ...] = ()
+    columns: tuple[str, ...]  # what the columns are, in order
+    arguments: Callable[..., tuple[Any, ...]]  # the columns -> the evaluator's arguments
+    or_columns: tuple[str, ...] = ()  # another form of the columns that it takes too
 
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """A family of models, as recipes and commands see it. Nothing is imported before it is asked for.
+    """A family of models, as recipes and commands see it. Nothing is imported before it is asked for."""
 
-    Attributes:
-        name: What recipes call it.
-        model_name: The name of its class of models.
-        settings: What a recipe may say of the model, with the types of the values.
-        table_evaluators: Evaluators that read a table, by name.
-        folder_evaluator: The one that reads a folder in BEIR layout.
-        folder_form: What that folder holds, in words.
-    """
-
-    name: str
-    model_name: str
+    name: str  # what recipes call it
+    model_name: str  # the name of its class of models
+    # What a recipe may say of the model, with the types of the values.
     settings: Mapping[str, tuple[type, ...]]
-    table_evaluators: Mapping[str, TableEvaluator]
-    folder_evaluator: str
-    folder_form: str
+    table_evaluators: Mapping[str, TableEvaluator]  # evaluators that read a table, by name
+    folder_evaluator: str  # the one that reads a folder in BEIR layout
+    folder_form: str  # what that folder holds, in words
 
     def _in_room(self, module: str) -> Any:
         """A module of the family's own room."""

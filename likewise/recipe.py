@@ -56,19 +56,13 @@ SOURCE_KEYS = {
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """The model to start from.
+    """The model to start from."""
 
-    Attributes:
-        name: A folder or a name on the Hub.
-        max_seq_length: Texts are cut at this many tokens; None for the model's own limit.
-        settings: Further arguments of the family's class of models.
-        family: What it is loaded as.
-    """
-
-    name: str
-    max_seq_length: int | None = None
+    name: str  # a folder or a name on the Hub
+    max_seq_length: int | None = None  # texts are cut at this many tokens; None for the model's own limit
+    # Further arguments of the family's class of models.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    family: ModelFamily = SENTENCE_TRANSFORMER  # what it is loaded as
 
     def load(self, name: str | None = None) -> Any:
         """Load the model; `name` for another folder of the same model."""
@@ -112,19 +106,12 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class EvaluatorRecipe:
-    """An evaluator and the data it measures with.
+    """An evaluator and the data it measures with."""
 
-    Attributes:
-        evaluator: The class's name.
-        source: The rows; or, for the family's evaluator of folders, a folder in BEIR layout.
-        name: Put in front of the metrics.
-        family: Of the models that it measures.
-    """
-
-    evaluator: str
-    source: Source
-    name: str = ""
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    evaluator: str  # the class's name
+    source: Source  # the rows; or, for the family's evaluator of folders, a folder in BEIR layout
+    name: str = ""  # put in front of the metrics
+    family: ModelFamily = SENTENCE_TRANSFORMER  # of the models that it measures
 
     def load(self) -> SentenceEvaluator:
         """Read the data and build the evaluator."""
@@ -162,23 +149,14 @@ class EvaluatorRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run.
+    """A training run."""
 
-    Attributes:
-        model: The model to start from.
-        train: The training data sets by name, each with its loss.
-        dev: Evaluators to choose by, by name.
-        test: Evaluators that take no part in training, by name.
-        training: The training arguments.
-        family: What is trained.
-    """
-
-    model: ModelRecipe
-    train: Mapping[str, TrainRecipe]
-    dev: Mapping[str, EvaluatorRecipe]
-    test: Mapping[str, EvaluatorRecipe]
-    training: Mapping[str, Any]
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    model: ModelRecipe  # the model to start from
+    train: Mapping[str, TrainRecipe]  # the training data sets by name, each with its loss
+    dev: Mapping[str, EvaluatorRecipe]  # evaluators to choose by, by name
+    test: Mapping[str, EvaluatorRecipe]  # evaluators that take no part in training, by name
+    training: Mapping[str, Any]  # the training arguments
+    family: ModelFamily = SENTENCE_TRANSFORMER  # what is trained
 
     def arguments(self, **defaults: Any) -> Any:
         """The training arguments; `defaults` for those that the recipe leaves open."""

@@ -21,19 +21,12 @@ SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE = "index.json", "texts.jsonl", "embed
 
 @dataclass(frozen=True)
 class Index:
-    """Texts that can be searched.
+    """Texts that can be searched."""
 
-    Attributes:
-        embeddings: (M, D).
-        texts: M texts.
-        notes: M texts that are shown with them, but not searched; "" for none.
-        model: The model's folder or name.
-    """
-
-    embeddings: np.ndarray[Any, Any]
-    texts: Sequence[str]
-    notes: Sequence[str]
-    model: str
+    embeddings: np.ndarray[Any, Any]  # (M, D)
+    texts: Sequence[str]  # M texts
+    notes: Sequence[str]  # M texts that are shown with them, but not searched; "" for none
+    model: str  # the model's folder or name
 
     def save(self, folder: Path) -> None:
         """Write the index to a folder, which is made if it does not exist."""

@@ -24,18 +24,12 @@ class EncodeShard:
     """Embeds the texts of a file, and writes it with the column `embedding` to another folder.
 
     A file that is there already is complete, and left alone; it says what it was made of.
-
-    Attributes:
-        out: The folder to write to.
-        model_name: Folder or Hub name of the model.
-        column: The column with the texts; None for the usual one.
-        options: For `encode_document`.
     """
 
-    out: Path
-    model_name: str
-    column: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    out: Path  # the folder to write to
+    model_name: str  # folder or Hub name of the model
+    column: str | None = None  # the column with the texts; None for the usual one
+    options: Mapping[str, Any] = field(default_factory=dict)  # for `encode_document`
 
     @cached_property
     def _model(self) -> SentenceTransformer:

@@ -92,22 +92,15 @@ def run_script(path: Path, arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training run.
+    """What came of a training run."""
 
-    Attributes:
-        folder: Where the model was saved.
-        model: The model.
-        seconds: How long the training took.
-        measured: What evaluators measured before and after, as `compared_metric` gives it, each with the evaluator's `name`; the
-            primary metric of each first.
-        report: The report; None where there is none.
-    """
-
-    folder: Path
-    model: Any
-    seconds: float
+    folder: Path  # where the model was saved
+    model: Any  # the model
+    seconds: float  # how long the training took
+    # What evaluators measured before and after, as `compared_metric` gives it, each with the evaluator's
+    # `name`; the primary metric of each first.
     measured: Sequence[Mapping[str, Any]]
-    report: Path | None = None
+    report: Path | None = None  # the report; None where there is none
 
 
 def show_changes(measured: Sequence[Mapping[str, Any]], titles: tuple[str, str]) -> None:

@@ -38,17 +38,11 @@ class Batch(dict[str, Any]):
 
 @dataclass(frozen=True)
 class RawColumns:
-    """The columns of a batch as they were read, for losses that run the model by themselves.
+    """The columns of a batch as they were read, for losses that run the model by themselves."""
 
-    Attributes:
-        columns: A list with an entry for each row, by column.
-        prompt: What is to be put in front of the first column's texts; None for nothing.
-        task: The route through a Router; None without one.
-    """
-
-    columns: list[list[Any]]
-    prompt: str | None = None
-    task: str | None = None
+    columns: list[list[Any]]  # a list with an entry for each row, by column
+    prompt: str | None = None  # what is to be put in front of the first column's texts; None for nothing
+    task: str | None = None  # the route through a Router; None without one
 
 
 def by_column(batch: Batch, names: Sequence[str]) -> Batch:

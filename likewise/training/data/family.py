@@ -26,24 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Making:
-    """How rows become a batch.
+    """How rows become a batch."""
 
-    Attributes:
-        model: Turns texts into tokens.
-        family: What the model's family takes.
-        collator: Makes the batches in its place; None for the trainer's own way.
-        by_name: Whether batches have their columns by name, for methods that are written for the reference.
-        loss_of: The loss of a data set, by the data set's name.
-        seed: Of what losses draw, with the numbers of a batch's rows.
-        kept: What the family keeps from batch to batch, such as token ids.
-    """
-
-    model: Model
-    family: Family
+    model: Model  # turns texts into tokens
+    family: Family  # what the model's family takes
+    # Makes the batches in its place; None for the trainer's own way.
     collator: Callable[..., Any] | None = None
+    # Whether batches have their columns by name, for methods that are written for the reference.
     by_name: bool = False
-    loss_of: Callable[[str], Any] = lambda name: None
-    seed: int = 0
+    loss_of: Callable[[str], Any] = lambda name: None  # the loss of a data set, by the data set's name
+    seed: int = 0  # of what losses draw, with the numbers of a batch's rows
+    # What the family keeps from batch to batch, such as token ids.
     kept: dict[str, Any] = field(default_factory=dict)
 
 

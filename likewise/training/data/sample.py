@@ -23,30 +23,20 @@ Kind = Literal["ranking", "numbers", "classes", "texts"]
 
 @dataclass(frozen=True)
 class Sample:
-    """Pairs of texts, and what the data says of them.
+    """Pairs of texts, and what the data says of them."""
 
-    Attributes:
-        where: The rows, in words.
-        kind: "ranking": each query has documents, some of which are relevant (label 1); "numbers": labels say how alike the
-            texts of a pair are; "classes": labels are classes; "texts": there are texts and no pairs.
-        queries: Q texts.
-        documents: M texts.
-        pairs: (P, 2) int: the numbers of a query and of a document, by ascending query.
-        labels: (P,) float.
-        is_given: (P,) bool: whether the data itself has this pair; others are made of a query and a document of other rows.
-        prompts: What stands in front of queries and of documents in training.
-        routes: Theirs through a Router; None without one.
-    """
-
-    where: str
+    where: str  # the rows, in words
+    # "ranking": each query has documents, some of which are relevant (label 1); "numbers": labels say how
+    # alike the texts of a pair are; "classes": labels are classes; "texts": there are texts and no pairs.
     kind: Kind
-    queries: list[str]
-    documents: list[str]
-    pairs: Array
-    labels: Array
+    queries: list[str]  # Q texts
+    documents: list[str]  # M texts
+    pairs: Array  # (P, 2) int: the numbers of a query and of a document, by ascending query
+    labels: Array  # (P,) float
+    # (P,) bool: whether the data itself has this pair; others are of a query and a document of other rows.
     is_given: Array
-    prompts: tuple[str, str] = ("", "")
-    routes: tuple[str | None, ...] | None = None
+    prompts: tuple[str, str] = ("", "")  # what stands in front of queries and of documents in training
+    routes: tuple[str | None, ...] | None = None  # theirs through a Router; None without one
 
 
 def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool) -> Sample | None:

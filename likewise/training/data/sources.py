@@ -15,24 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from, and which of them.
+    """Where rows come from, and which of them."""
 
-    Attributes:
-        source: A file of one of `FORMATS`, a folder of .parquet files, or the name of a data set on the Hub.
-        subset: Of a data set on the Hub with several.
-        split: Of a data set on the Hub.
-        columns: The columns to keep, in this order; or their new names with the old ones. None for all.
-        where: Rows are kept where each of these columns has this value, or one of these values.
-        max_rows: Keep the first so many of these rows; None for all.
-        classes: For columns of words the words in order: a word becomes its place, from 0.
-    """
-
+    # A file of one of `FORMATS`, a folder of .parquet files, or the name of a data set on the Hub.
     source: str
-    subset: str | None = None
-    split: str = "train"
+    subset: str | None = None  # of a data set on the Hub with several
+    split: str = "train"  # of a data set on the Hub
+    # The columns to keep, in this order; or their new names with the old ones. None for all.
     columns: Sequence[str] | Mapping[str, str] | None = None
+    # Rows are kept where each of these columns has this value, or one of these values.
     where: Mapping[str, Any] = field(default_factory=dict)
-    max_rows: int | None = None
+    max_rows: int | None = None  # keep the first so many of these rows; None for all
+    # For columns of words the words in order: a word becomes its place, from 0.
     classes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property

@@ -21,16 +21,11 @@ OUTPUTS = ("sentence_embedding", "scores")
 
 
 class Step(NamedTuple):
-    """What a batch comes to.
+    """What a batch comes to."""
 
-    Attributes:
-        loss: What is minimised.
-        parts: The loss's named parts, detached; none for a loss of one part.
-        embeddings: What the loss was computed from, detached, (B, D) each; none where it embeds its batch by itself.
-    """
-
-    loss: Any
-    parts: dict[str, Tensor]
+    loss: Any  # what is minimised
+    parts: dict[str, Tensor]  # the loss's named parts, detached; none for a loss of one part
+    # what the loss was computed from, detached, (B, D) each; none where it embeds its batch by itself
     embeddings: tuple[Tensor, ...] = ()
 
 
