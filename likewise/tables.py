@@ -171,10 +171,6 @@ def _opened(path: Path) -> Iterator[Rows]:
         yield TEXT_FORMS[form](file, path)
 
 
-def _lines(file: TextIO, path: Path) -> Rows:
-    return ["text"], ({"text": line.removesuffix("\n")} for line in file)
-
-
 def _json(file: TextIO, path: Path) -> Rows:
     """A list of rows, or a row per line."""
     try:
@@ -222,7 +218,7 @@ def _separated(file: TextIO, path: Path) -> Rows:
 
 
 TEXT_FORMS: Mapping[str, Callable[[TextIO, Path], Rows]] = {
-    ".txt": _lines,
+    ".txt": lambda file, path: (["text"], ({"text": line.removesuffix("\n")} for line in file)),
     ".jsonl": _json_lines,
     ".json": _json,
     ".csv": _separated,
@@ -238,8 +234,8 @@ def _arrow_columns(path: Path, column: str | None) -> dict[str, list[Any]]:
     except pa.ArrowInvalid as error:
         form = "a parquet" if _form(path) == ".parquet" else "an arrow"
         raise ValueError(f"{path} is not {form} file ({error}). Is it complete?") from None
-    types = (pa.types.is_string, pa.types.is_large_string)
-    texts = [field.name for field in names if any(is_of(field.type) for is_of in types)]
+    kinds = (pa.string(), pa.large_string())
+    texts = [field.name for field in names if field.type in kinds]
     cells = read(texts if column not in names.names else [str(column)]).to_pydict()
     return {name: cells.get(name, []) for name in names.names}
 

@@ -23,7 +23,11 @@ WATCHING = {
 
 
 class BaseModelCardCallback(TrainerCallback):
-    """Keeps data sets, losses, arguments and the log of a run for the model card. None of it can stop the run."""
+    """Keeps data sets, losses, arguments and the log of a run for the model card. None of it can stop the run.
+
+    Args:
+        trainer: The trainer.
+    """
 
     def __init__(self, trainer: Any) -> None:
         super().__init__()

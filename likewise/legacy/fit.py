@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -180,12 +180,12 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     return shared_loader(trainer, readers, batches)
 
 
+@dataclass(eq=False)
 class _LoaderRows:
     """The rows of a data loader's newest batches, by their number."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-        self.kept: dict[int, InputExample] = {}
+    loader: Any
+    kept: dict[int, InputExample] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return max(1, len(self.loader) * _batch_size(self.loader))

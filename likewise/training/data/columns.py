@@ -100,10 +100,6 @@ def value_ids(
 
 def hash_values(values: pa.Array, fold: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(N,): 64-bit hashes of values; `fold` as in `value_ids`."""
-    return _hash_strings(_as_strings(values, fold))
-
-
-def _as_strings(values: pa.Array, fold: bool) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -115,7 +111,7 @@ def _as_strings(values: pa.Array, fold: bool) -> pa.Array:
     if fold:
         values = pc.utf8_trim_whitespace(pc.utf8_lower(values))
         values = pc.replace_substring_regex(values, r"\s+", " ")
-    return values
+    return _hash_strings(values)
 
 
 def _hash_strings(strings: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import BatchSampler
@@ -49,12 +50,12 @@ def is_stream(dataset: Any) -> bool:
     return isinstance(dataset, IterableDataset)
 
 
+@dataclass(eq=False)
 class OneAfterTheOther(BatchSampler):
     """The batches of several data sets, one data set after the other, with rows counted over all of them."""
 
-    def __init__(self, batches: Sequence[Any], num_rows: Sequence[int]) -> None:
-        self.batches = batches
-        self.num_rows = num_rows
+    batches: Sequence[Any]
+    num_rows: Sequence[int]
 
     def __len__(self) -> int:
         return sum(map(len, self.batches))
@@ -78,8 +79,7 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
         for batch in loader:
             yield batch, True
         return
-    world = get_world_size()
-    rank = get_rank()
+    world, rank = get_world_size(), get_rank()
     group: list[Any] = []
     for rows in loader.batch_sampler:
         group.append(rows)

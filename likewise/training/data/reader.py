@@ -6,6 +6,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +23,29 @@ from likewise.training.data.family import Making
 from likewise.training.data.tokens import IntArray, TokenStore, mapped_tokens
 
 
+@dataclass(eq=False)
 class DataSetReader:
-    """Reads rows of a data set as a batch.
+    """Reads rows of a data set as a batch."""
 
-    Args:
-        dataset: The data set, or a stream's rows.
-        plan: What its columns are.
-        making: How rows become a batch.
-        max_kept_tokens: How many token ids memory keeps for the next epoch; 0 for none.
-        token_cache_dir: Where token ids are kept for the next run instead; None for nowhere.
-    """
+    dataset: Any  # the data set, or a stream's rows
+    plan: DataSetPlan  # what its columns are
+    making: Making  # how rows become a batch
+    max_kept_tokens: int = 0  # how many token ids memory keeps for the next epoch; 0 for none
+    token_cache_dir: str | None = None  # where they are kept for the next run instead; None for nowhere
 
-    def __init__(
-        self,
-        dataset: Any,
-        plan: DataSetPlan,
-        making: Making,
-        max_kept_tokens: int = 0,
-        token_cache_dir: str | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         from datasets import Dataset
 
-        self.dataset = dataset
-        self.plan = plan
-        self.making = making
+        dataset, plan, making = self.dataset, self.plan, self.making
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.tokens: Callable[[IntArray], TokenSequences] | None = None
         tokenises = making.family.keeps_tokens and making.model.takes_tokens and making.collator is None
-        keeps = max_kept_tokens or token_cache_dir is not None
+        keeps = self.max_kept_tokens or self.token_cache_dir is not None
         if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
             texts = dataset.select_columns(list(plan.texts))
-            self.tokens = TokenStore(texts, self._tokenise, max_kept_tokens)
-            if token_cache_dir is not None:
-                file = Path(token_cache_dir) / f"{self._fingerprint()}.arrow"
+            self.tokens = TokenStore(texts, self._tokenise, self.max_kept_tokens)
+            if self.token_cache_dir is not None:
+                file = Path(self.token_cache_dir) / f"{self._fingerprint()}.arrow"
                 self.tokens = mapped_tokens(texts, self._tokenise, file)
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
         if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):

@@ -9,6 +9,7 @@ are shared by several processes, and are skipped to where a run stopped without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,10 +20,7 @@ from likewise.processes import get_world_size
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-ENDLESS = 2**40
-"""Stands for the number of rows of a stream whose length is not known."""
-
-
+ENDLESS = 2**40  # stands for the number of rows of a stream whose length is not known
 # What `datasets` puts around a stream without changing its number of rows.
 SAME_LENGTH = {
     "BufferShuffledExamplesIterable", "MappedExamplesIterable", "SelectColumnsIterable", "FormattedExamplesIterable",
@@ -51,12 +49,14 @@ def known_length(dataset: IterableDataset) -> int | None:
     return length if most is None else min(length, most)
 
 
+@dataclass(eq=False)
 class StreamRows:
-    """The rows of a stream by their number, each to be read once, a little after it came; `num_rows` is None where it is not known."""
+    """The rows of a stream by their number, each to be read once, a little after it came."""
 
-    def __init__(self, dataset: IterableDataset, num_rows: int | None) -> None:
-        self.dataset = dataset
-        self.num_rows = num_rows
+    dataset: IterableDataset
+    num_rows: int | None  # None where that is not known
+
+    def __post_init__(self) -> None:
         self._window: dict[int, dict[str, Any]] = {}
         self._before: dict[int, dict[str, Any]] = {}
 

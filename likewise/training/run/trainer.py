@@ -189,9 +189,9 @@ class BaseTrainer(Trainer):
 
     def _is_replaced(self, *names: str) -> bool:
         """Whether one of these methods is a subclass's, or was put on this trainer."""
+        kind = type(self)
         return any(
-            name in vars(self) or getattr(type(self), name) is not getattr(BaseTrainer, name)
-            for name in names
+            name in vars(self) or getattr(kind, name) is not getattr(BaseTrainer, name) for name in names
         )
 
     def add_callback(self, callback: Any) -> None:

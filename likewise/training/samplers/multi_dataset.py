@@ -79,7 +79,12 @@ class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
         return [len(sampler) // self.num_processes for sampler in self.batch_samplers]
 
     def take_turns(self, turns: Iterable[int], exhausted: Exhausted) -> Iterator[list[int]]:
-        """The batches of the data sets with these numbers, one for each process at every turn."""
+        """The batches of the data sets with these numbers, one for each process at every turn.
+
+        Args:
+            turns: Numbers of data sets.
+            exhausted: What happens where a data set has no batch left.
+        """
         offsets = self.offsets
         batches = [iter(sampler) for sampler in self.batch_samplers]
         for i in turns:
