@@ -175,15 +175,9 @@ class Recipe:
 
 
 def read_recipe(path: Path, data: Path | None = None) -> Recipe:
-    """Read a recipe and check it.
+    """Read a recipe and check it; refused is what is not there, unknown, missing or of the wrong kind.
 
-    Args:
-        path: The YAML file.
-        data: Replaces ${data}; None for what `hub` names instead.
-
-    Raises:
-        FileNotFoundError: The recipe, or a file that it names, is not there.
-        ValueError: Something in it is unknown, missing or of the wrong kind.
+    `data` replaces ${data}; None for what `hub` names instead.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no recipe {path}. Check the path.")
@@ -325,12 +319,11 @@ def _named_parts(key: str) -> dict[str, Any]:
         from likewise.cross_encoder import losses as of_pairs
 
         base = of_pairs.BaseWeightingScheme if key == "weighting_scheme" else of_pairs.PListMLELambdaWeight
-        classes = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
-        return {
-            name: each
-            for name, each in classes.items()
-            if inspect.isclass(each) and issubclass(each, base) and not inspect.isabstract(each)
+        named = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
+        classes = {
+            name: each for name, each in named.items() if inspect.isclass(each) and issubclass(each, base)
         }
+        return {name: each for name, each in classes.items() if not inspect.isabstract(each)}
     from likewise import similarity
     from likewise.losses import TripletDistanceMetric as Metric
     from likewise.multi_vector_encoder import scoring

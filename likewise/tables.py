@@ -41,12 +41,7 @@ def is_table(path: Path) -> bool:
 def open_text(path: str | Path, newline: str | None = None) -> TextIO:
     """A file of UTF-8 text, unpacked where its name ends in .gz; a byte order mark is no part of the text.
 
-    Args:
-        path: The file.
-        newline: As for `open`; csv, which has line ends inside of cells, wants "".
-
-    Raises:
-        FileNotFoundError: There is no such file.
+    `newline` is as for `open`; csv, which has line ends inside of cells, wants "".
     """
     path = _existing(path)
     if path.suffix == ".gz":
@@ -55,16 +50,12 @@ def open_text(path: str | Path, newline: str | None = None) -> TextIO:
 
 
 def read_columns(path: Path, column: str | None = None) -> dict[str, list[Any]]:
-    """The cells of a file by column.
+    """The cells of a file of one of `FORMATS` by column; refused where it is not there, of another form, or damaged.
 
     Args:
-        path: A file of one of `FORMATS`.
+        path: The file.
         column: The column that is wanted; None for all that may hold texts. Of .parquet and .arrow others stay unread:
             they are listed, without cells.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another form, or damaged.
     """
     if _form(_existing(path)) in (".parquet", ".arrow"):
         return _arrow_columns(path, column)
@@ -77,11 +68,8 @@ def read_columns(path: Path, column: str | None = None) -> dict[str, list[Any]]:
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file of text, perhaps packed with gzip: .txt, .jsonl, .json, .csv or .tsv.
 
-    A line of a .txt file, and a row of JSON that is no object, is the cell of a column `text`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another form; or a row is damaged, which is named.
+    A line of a .txt file, and a row of JSON that is no object, is the cell of a column `text`. Refused are files that are not there or
+    of another form, and damaged rows, which are named.
     """
     with _opened(path) as (_, rows):
         yield from rows

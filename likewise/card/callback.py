@@ -83,11 +83,10 @@ class BaseModelCardCallback(TrainerCallback):
     def _keep_arguments(self, data: BaseModelCardData, args: Any) -> None:
         values = {key: value for key, value in args.to_dict().items() if key not in WATCHING}
         usual = default_arguments(type(args))
+        changed = [key for key in values if key in usual and values[key] != usual[key]]
         data.all_hyperparameters = values
         data.non_default_hyperparameters = {
-            key: value
-            for key, value in values.items()
-            if key in usual and value != usual[key] and not (usual[key] is None and value is False)
+            key: values[key] for key in changed if not (usual[key] is None and values[key] is False)
         }
 
     @harmless

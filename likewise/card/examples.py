@@ -28,11 +28,8 @@ SEARCH = (
 
 def widget_examples(data_sets: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A text and three to compare it with, five times over, from each data set in turn; streams give none."""
-    by_data_set = [
-        _examples(list(texts_of_rows(dataset, ROWS_LOOKED_AT)))
-        for dataset in data_sets.values()
-        if hasattr(dataset, "__len__")
-    ]
+    read = [dataset for dataset in data_sets.values() if hasattr(dataset, "__len__")]
+    by_data_set = [_examples(list(texts_of_rows(dataset, ROWS_LOOKED_AT))) for dataset in read]
     turns = [found[i] for i in range(EXAMPLES) for found in by_data_set if i < len(found)]
     return turns[:EXAMPLES]
 

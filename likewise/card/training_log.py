@@ -26,11 +26,8 @@ def add(rows: list[Row], epoch: float, step: int, values: Mapping[str, Any]) -> 
 
 def losses(metrics: Mapping[str, Any]) -> Row:
     """The losses among the metrics of an evaluation, under the titles of their columns."""
-    found = {
-        key.removeprefix("eval_").replace("_", " "): value
-        for key, value in metrics.items()
-        if key.startswith("eval_") and key.endswith("_loss")
-    }
+    keys = [key for key in metrics if key.startswith("eval_") and key.endswith("_loss")]
+    found = {key.removeprefix("eval_").replace("_", " "): metrics[key] for key in keys}
     return {VALIDATION_LOSS: found["loss"]} if list(found) == ["loss"] else found
 
 

@@ -120,9 +120,8 @@ def _show_metrics(
         with sharing_embeddings(model):
             metrics.append(evaluator(model))
             found.append(confidence_intervals(evaluator, model) if intervals else {})
-    first_keys = (str(evaluator.primary_metric),)
     rows = []
-    for key in dict.fromkeys([*first_keys, *metrics[0]]):
+    for key in dict.fromkeys([str(evaluator.primary_metric), *metrics[0]]):
         row = [key.removeprefix(f"{name}_")]
         for numbers, ends in zip(metrics, found, strict=True):
             row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]

@@ -55,10 +55,8 @@ def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str, fix:
 def looks_like_metadata(values: Sequence[Any], place: int) -> str | None:
     """Why the values of a text column are taken for metadata; None for texts.
 
-    Args:
-        values: The cells.
-        place: The column's place among the text columns, from 0. Few different values mean something from the third one on
-            only: an anchor or a positive may well be the name of a class.
+    Few different values mean something from the third text column on only, whose `place` is 2: an anchor or a positive may well be
+    the name of a class.
     """
     texts = [value.strip() for value in values if isinstance(value, str)]
     texts = [text for text in texts if text]

@@ -41,7 +41,7 @@ def plan_data_set(
     is_collated: bool = False,
     family: Family = TEXTS,
 ) -> DataSetPlan:
-    """Settle what a data set's columns are, and check that they fit the loss.
+    """Settle what a data set's columns are, and check that they fit the loss; refused is what does not, and what is no data set.
 
     Args:
         dataset: The data set.
@@ -57,10 +57,6 @@ def plan_data_set(
         is_collated: Whether a data collator of the user's makes the batches: what it returns decides, so that neither the
             columns nor the label are held against the loss.
         family: What the model's family takes.
-
-    Raises:
-        TypeError: It is no data set.
-        ValueError: Something does not fit.
     """
     from datasets import Dataset, IterableDataset
 

@@ -45,12 +45,7 @@ class Source:
             )
 
     def load(self) -> Dataset:
-        """Read the rows.
-
-        Raises:
-            FileNotFoundError: There is no such file or data set.
-            ValueError: A file is damaged, a column is not there, or no row is left.
-        """
+        """Read the rows; refused where there is no such file or data set, it is damaged, a column is not there, or no row is left."""
         self.check()
         with quiet_datasets():
             rows = self._read()

@@ -95,9 +95,8 @@ class RunReport(logging.Handler):
     def write(self, measured: Sequence[Mapping[str, Any]] = (), folder: str | None = None) -> Path:
         """Write `report.html` to the output folder, and return its path.
 
-        Args:
-            measured: What evaluators measured before and after, as `compared_metric` gives it, each with a `name`.
-            folder: Where the model is saved, for the code that loads it.
+        `measured` is what evaluators measured before and after, as `compared_metric` gives it, each with a `name`; `folder` is where the
+        model is saved, for the code that loads it.
         """
         output_dir = Path(str(self.trainer.args.output_dir))
         self.told |= describe(self.trainer.model, folder or "MODEL_FOLDER") | {"measured": list(measured)}
