@@ -58,7 +58,7 @@ def encode(
 
         likewise encode shards/ --column body --out embedded/ --ray --workers 8  # goes on where it was stopped
     """
-    options = {
+    options: dict[str, Any] = {
         "prompt_name": prompt_name,
         "batch_size": batch_size,
         "normalize_embeddings": normalize,
@@ -74,11 +74,7 @@ def encode(
         raise ValueError(f"{texts} has no texts.")
     encoder = load_model(model)
     start = time.perf_counter()
-    embeddings = encoder.encode_document(
-        rows,
-        show_progress_bar=console.err.is_terminal,
-        **options,  # type: ignore[arg-type]
-    )
+    embeddings = encoder.encode_document(rows, show_progress_bar=console.err.is_terminal, **options)
     seconds = time.perf_counter() - start
     _write(out, rows, embeddings, model)
     console.say(

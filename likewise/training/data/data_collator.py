@@ -105,12 +105,6 @@ class SentenceTransformerDataCollator(BaseDataCollator):
         warn_of_order([name for name in column_names if name not in self.valid_label_columns], "the rows")
 
 
-def makes_batches(collator: Any, model: Any, plain: type) -> bool:
-    """Whether a collator makes other batches than the trainer's own way; `plain` is the family's own class of collators."""
-    is_plain = type(collator) is plain
-    return not (is_plain and getattr(collator.preprocess_fn, "__self__", None) is model)
-
-
 def agree(collator: Any, args: Any, agreed: Mapping[str, Any]) -> dict[str, Any]:
     """Have the prompts and routes of a data collator those of the training arguments, and the other way round.
 

@@ -94,18 +94,10 @@ class Objective(nn.Module):
         return named
 
     def loss_state(self) -> dict[str, Tensor]:
-        """The losses' own trained weights and buffers, those of the model and of frozen models left out."""
+        """The losses' own trained weights and their buffers, those of the model left out."""
         others = {id(tensor) for tensor in (*self.model.parameters(), *self.model.buffers())}
-        state: dict[str, Tensor] = {}
-        for name, tensor in (*self.losses.named_parameters(), *self.losses.named_buffers()):
-            owner = self.losses.get_submodule(name.rpartition(".")[0])
-            frozen = not any(parameter.requires_grad for parameter in owner.parameters())
-            is_weight = isinstance(tensor, nn.Parameter)
-            if id(tensor) not in others and (
-                tensor.requires_grad if is_weight else not frozen or not is_weight
-            ):
-                state[name] = tensor
-        return state
+        own = {**trained_weights(self.losses), **dict(self.losses.named_buffers())}
+        return {name: tensor for name, tensor in own.items() if id(tensor) not in others}
 
     def save_loss(self, folder: str | Path) -> None:
         """Write the losses' own weights, if they have any."""

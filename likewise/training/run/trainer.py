@@ -19,7 +19,7 @@ from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.modules.text import KeptTokens
 from likewise.training.data import loading
 from likewise.training.data.columns import LABEL_COLUMNS
-from likewise.training.data.data_collator import agree, makes_batches
+from likewise.training.data.data_collator import agree
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
 from likewise.training.data.plan import plan_data_sets
@@ -273,8 +273,10 @@ class BaseTrainer(Trainer):
     @property
     def _collator(self) -> Any:
         """The data collator, where it makes other batches than the trainer's own way."""
-        is_own = makes_batches(self.data_collator, self.trained.model, self.plain_collator)
-        return self.data_collator if is_own else None
+        collator = self.data_collator
+        preprocesses = getattr(getattr(collator, "preprocess_fn", None), "__self__", None)
+        is_plain = type(collator) is self.plain_collator and preprocesses is self.trained.model
+        return None if is_plain else collator
 
     @property
     def _label_columns(self) -> Sequence[str]:
