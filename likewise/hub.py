@@ -62,16 +62,9 @@ def load_file_path(
         return str(path) if path.exists() else None
     from huggingface_hub import hf_hub_download
 
-    return _found(
-        lambda: hf_hub_download(
-            model_name_or_path,
-            inside.as_posix(),
-            revision=revision,
-            token=token,
-            cache_dir=cache_folder,
-            local_files_only=local_files_only,
-        )
-    )
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
+    return _found(lambda: hf_hub_download(model_name_or_path, inside.as_posix(), **options))
 
 
 def load_dir_path(
@@ -92,16 +85,10 @@ def load_dir_path(
         return str(path) if path.is_dir() else None
     from huggingface_hub import snapshot_download
 
-    whole = _found(
-        lambda: snapshot_download(
-            model_name_or_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_folder,
-            local_files_only=local_files_only,
-            allow_patterns=None if inside == Path() else f"{inside.as_posix()}/**",
-        )
-    )
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
+    patterns = None if inside == Path() else f"{inside.as_posix()}/**"
+    whole = _found(lambda: snapshot_download(model_name_or_path, allow_patterns=patterns, **options))
     if whole is None or not Path(whole, inside).is_dir():
         return None
     return str(Path(whole, inside))

@@ -35,7 +35,7 @@ class _Commands(TyperGroup):
             with console.quiet_libraries():
                 return super().invoke(ctx)
         except console.USER_ERRORS as error:
-            console.fail(error)
+            console.say(f"Error: {error}", "red", console.err)
             raise typer.Exit(2) from error
 
 

@@ -20,9 +20,9 @@ CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError)  # how the package refuses what it cannot do
 
 
-def say(text: str = "", style: str | None = None) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    out.print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
+def say(text: str = "", style: str | None = None, to: Console | None = None) -> None:
+    """Print a line as it is, without markup and wrapping: to stdout, unless to something else."""
+    (to or out).print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int = 2) -> None:
@@ -43,11 +43,6 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int
 
 def _is_number(cell: str) -> bool:
     return cell.replace(",", "").replace(".", "").lstrip("+-").isdigit()
-
-
-def fail(error: BaseException) -> None:
-    """Print what went wrong, in red, to stderr."""
-    err.print(f"Error: {error}".translate(CONTROLS), style="red", markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -85,4 +80,4 @@ class _Notes(logging.Handler):
         text: Any = record.getMessage()
         if text not in self._shown:
             self._shown.add(text)
-            err.print(f"Note: {text}".translate(CONTROLS), style="yellow", markup=False, soft_wrap=True)
+            say(f"Note: {text}", "yellow", err)

@@ -78,6 +78,13 @@ class MultiDatasetBatchSamplers(ExplicitEnum):  # type: ignore[misc]
     """At random, in proportion to the data sets' numbers of batches; every batch is used."""
 
 
+CHOICES: dict[str, type[ExplicitEnum]] = {
+    "batch_sampler": BatchSamplers,
+    "multi_dataset_batch_sampler": MultiDatasetBatchSamplers,
+    "multi_dataset_exhausted": Exhausted,
+}
+
+
 def with_help(kind: type[Kind]) -> type[Kind]:
     """A dataclass whose fields have as help, for transformers' HfArgumentParser, what the docstring says of them."""
     found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", kind.__doc__ or "", re.MULTILINE)
@@ -186,13 +193,10 @@ class BaseTrainingArguments(TrainingArguments):
                 )
             # Each process loads the model, then keeps its shard.
             os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
-        if isinstance(self.batch_sampler, str):
-            self.batch_sampler = BatchSamplers(self.batch_sampler)
-        if isinstance(self.multi_dataset_batch_sampler, str):
-            self.multi_dataset_batch_sampler = MultiDatasetBatchSamplers(self.multi_dataset_batch_sampler)
+        for name, kind in CHOICES.items():
+            if isinstance(value := getattr(self, name), str):
+                setattr(self, name, kind(value))
         self.id_columns = [self.id_columns] if isinstance(self.id_columns, str) else self.id_columns or []
-        if isinstance(self.multi_dataset_exhausted, str):
-            self.multi_dataset_exhausted = Exhausted(self.multi_dataset_exhausted)
         for name in ("router_mapping", "learning_rate_mapping", "multi_dataset_weights"):
             setattr(self, name, _mapping(name, getattr(self, name)))
         if isinstance(self.prompts, str) and self.prompts.lstrip().startswith("{"):
@@ -232,14 +236,11 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        for name in ("micro_batch_tokens", "shuffle_buffer_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
-        if self.max_kept_tokens < 0:
-            raise ValueError(
-                f"`max_kept_tokens` must be at least 0, but is {self.max_kept_tokens}. Drop it to take the default."
-            )
+        for name, least in (("micro_batch_tokens", 1), ("shuffle_buffer_size", 1), ("max_kept_tokens", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
+                )
         self._check_mixing()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:
