@@ -150,14 +150,12 @@ CROSS_ENCODER = ModelFamily(
     folder_evaluator="CrossEncoderRerankingEvaluator",
     folder_form="corpus.jsonl, queries.jsonl, qrels/test.tsv and a first stage's ranking, bm25.jsonl",
 )
+WHOLE = {key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"}
 SPARSE_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="sparse-encoder",
     model_name="SparseEncoder",
-    settings={
-        **{key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
-        "max_active_dims": (int,),
-    },
+    settings=WHOLE | {"max_active_dims": (int,)},
     table_evaluators={f"Sparse{name}": form for name, form in SENTENCE_TRANSFORMER.table_evaluators.items()},
     folder_evaluator="SparseInformationRetrievalEvaluator",
 )
@@ -165,7 +163,7 @@ MULTI_VECTOR_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="multi-vector-encoder",
     model_name="MultiVectorEncoder",
-    settings={key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
+    settings=WHOLE,
     table_evaluators={
         "MultiVectorDistillationEvaluator": TableEvaluator(("queries", "documents", "scores"), as_they_are),
         "MultiVectorRerankingEvaluator": CROSS_ENCODER.table_evaluators["CrossEncoderRerankingEvaluator"],

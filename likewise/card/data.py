@@ -322,7 +322,7 @@ class BaseModelCardData(ABC):
         return self.model_name or (f"{kind} based on {self.base_model}" if self.base_model else kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """The card's metadata, checked by huggingface_hub; the Hub makes its filters, widget and tables of results of it."""
+        """The card's metadata, by the Hub's rules: its filters, widget and tables of results are made of it."""
         from huggingface_hub import ModelCardData
 
         results = eval_results(self.results)

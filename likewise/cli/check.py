@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,8 +88,8 @@ def check(
         known = is_table(Path(data))
         file = f'"{FORMATS[Path(data).suffix]}", data_files="{data}"' if known else f'"{data}"'
         console.say(f'`dataset` is `load_dataset({file}, split="train")`, of the library datasets.')
-    fits, refusals = ([], {}) if lists else _verdicts(_declared(SENTENCE_TRANSFORMER), rows, TEXTS)
-    for_pairs, refused_pairs = _verdicts(_declared(CROSS_ENCODER), rows, PAIRS)
+    fits, refusals = ([], {}) if lists else _verdicts(SENTENCE_TRANSFORMER, rows, TEXTS)
+    for_pairs, refused_pairs = _verdicts(CROSS_ENCODER, rows, PAIRS)
     for title, some in (("start with", fits), ("start with, for a cross-encoder", for_pairs)):
         if first := _to_start_with(some, rows, label, bool(words)):
             console.say(title, style="bold")
@@ -167,22 +167,18 @@ def _texts_and_label(rows: Dataset, label: str | None) -> Dataset:
     return rows.select_columns(kept)
 
 
-def _declared(family: ModelFamily) -> dict[str, Any]:
-    """The losses of a family that say what they take; those that wrap another take what that one takes."""
-    return {
-        name: loss
-        for name, loss in family.loss_classes().items()
-        if isinstance(getattr(loss, "takes", None), tuple)
-    }
+def _verdicts(models: ModelFamily, rows: Dataset, family: Family) -> tuple[Rows, dict[str, Rows]]:
+    """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take.
 
-
-def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple[Rows, dict[str, Rows]]:
-    """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take."""
+    Those that do not say it wrap another, and take what that one takes.
+    """
     from likewise.training.data.plan import plan_data_set
 
     fits: Rows = []
     refusals: dict[str, Rows] = {}
-    for name, loss in sorted(losses.items()):
+    for name, loss in sorted(models.loss_classes().items()):
+        if not isinstance(getattr(loss, "takes", None), tuple):
+            continue
         try:
             bare = _without_model(loss, rows)
             plan = plan_data_set(rows, "", "training", bare, modalities=(), family=family)

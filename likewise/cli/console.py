@@ -25,17 +25,15 @@ def say(text: str = "", style: str | None = None, to: Console | None = None) -> 
     (to or out).print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int = 2) -> None:
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
     """Print rows in aligned columns, numbers to the right; a line ends where the terminal does."""
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(widths))]
     for number, line in enumerate(lines):
-        cells = [
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, right, strict=True)
-        ]
-        text = " " * indent + "  ".join(cells).rstrip()
+        parts = zip(line, widths, right, strict=True)
+        cells = (cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in parts)
+        text = "  " + "  ".join(cells).rstrip()
         if out.is_terminal and len(text) > out.width:
             text = text[: out.width - 1] + "…"
         say(text, style="bold" if header and number == 0 else None)

@@ -72,9 +72,9 @@ def plan_data_set(
     # Of several data sets the rows may tell the name, as `add_dataset_name_column` has them do.
     columns = [column for column in column_names(dataset) if not (name and column == "dataset_name")]
     ids = tuple(column for column in id_columns if column in columns)
-    columns = [column for column in columns if column not in ids]
-    label = label_column(columns, label_columns)
-    texts = tuple(column for column in columns if column != label)
+    others = [column for column in columns if column not in ids]
+    label = label_column(others, label_columns)
+    texts = tuple(column for column in others if column != label)
     if is_collated:
         checks.check_reserved(columns, where)
         return DataSetPlan(
