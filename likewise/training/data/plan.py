@@ -16,9 +16,10 @@ from likewise.training.data.columns import LABEL_COLUMNS, column_names, label_co
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family
 from likewise.training.data.reader import seeded
+from likewise.training.data.streams import is_stream, known_length
 from likewise.training.data.symptoms import symptoms
 from likewise.training.data.texts import TEXTS, routes_of, usual_tasks
-from likewise.training.run.arguments import BatchSamplers
+from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -177,6 +178,34 @@ def plan_data_sets(
     for warning in [warning for plan in plans for warning in plan.warnings]:
         logger.warning("%s", warning)
     return plans
+
+
+def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
+    """Refuse arguments on mixing that do not fit the training data: weights by other names, a stream whose length must be known."""
+    weights = args.multi_dataset_weights
+    if weights and set(weights) != set(data):
+        wrong = sorted(set(weights) ^ set(data))[0]
+        raise ValueError(
+            f"`multi_dataset_weights` and the training data sets must have the same names, but {wrong!r} is only in one of "
+            f"them. The data sets are {', '.join(map(repr, data)) if set(data) - {''} else 'one without a name'}."
+        )
+    unknown = [name for name, dataset in data.items() if is_stream(dataset) and known_length(dataset) is None]
+    if not unknown:
+        return
+    what = f"data set {unknown[0]!r}" if unknown[0] else "data"
+    is_proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
+    if args.max_steps <= 0:
+        so = ", so that an epoch has no end. Set `max_steps`."
+    elif len(data) > 1 and is_proportional and not weights:
+        so = (
+            ", so that there is no proportion. Set `multi_dataset_weights`, or "
+            "`multi_dataset_batch_sampler='round_robin'`."
+        )
+    elif len(data) > 1 and args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
+        so = "; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
+    else:
+        return
+    raise ValueError(f"The training {what} is a stream whose length is not known{so}")
 
 
 def _named(name: str, split: str) -> str:

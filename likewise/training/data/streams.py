@@ -28,6 +28,13 @@ SAME_LENGTH = {
 }  # fmt: skip
 
 
+def is_stream(dataset: Any) -> bool:
+    """Whether rows come one after the other."""
+    from datasets import IterableDataset
+
+    return isinstance(dataset, IterableDataset)
+
+
 def known_length(dataset: IterableDataset) -> int | None:
     """How many rows a stream has, where its source tells; None where that is not known."""
     examples, most = dataset._ex_iterable, None

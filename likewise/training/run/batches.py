@@ -18,13 +18,16 @@ from likewise.card.data_sets import by_name
 from likewise.processes import get_world_size
 from likewise.training.data.checks import check_reserved
 from likewise.training.data.columns import column_names
-from likewise.training.data.loading import OneAfterTheOther, is_stream
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.data.reader import BatchReader, DataSetReader
-from likewise.training.data.streams import StreamBatchSampler, StreamRows, known_length
+from likewise.training.data.streams import StreamBatchSampler, StreamRows, is_stream, known_length
 from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
 from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
-from likewise.training.samplers.multi_dataset import ProportionalBatchSampler, RoundRobinBatchSampler
+from likewise.training.samplers.multi_dataset import (
+    OneAfterTheOther,
+    ProportionalBatchSampler,
+    RoundRobinBatchSampler,
+)
 from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 if TYPE_CHECKING:

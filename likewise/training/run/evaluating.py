@@ -15,6 +15,7 @@ from likewise.model.placement import on_cpu
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch, num_rows
+from likewise.training.data.reader import BatchReader
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
@@ -38,6 +39,28 @@ def mean_losses(
     names = dict.fromkeys(name for each, _ in everyone for name in each)
     means = {name: sum(each.get(name, 0.0) for each, _ in everyone) / max(total, 1) for name in names}
     return means, total
+
+
+def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
+    """This process's batches, every so many-th, and whether each counts.
+
+    All processes get the same number, as losses that gather need; where there is nothing left, one comes again that
+    does not count. A loader that is not of this package deals its batches itself.
+    """
+    reader: Any = getattr(loader, "dataset", None)
+    if not isinstance(reader, BatchReader):
+        for batch in loader:
+            yield batch, True
+        return
+    world, rank = get_world_size(), get_rank()
+    group: list[Any] = []
+    for rows in loader.batch_sampler:
+        group.append(rows)
+        if len(group) == world:
+            yield reader.__getitems__(group[rank]), True
+            group = []
+    if group:
+        yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
 
 
 def over_processes(value: Any) -> list[Any]:

@@ -17,7 +17,6 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from likewise.engine.modes import eval_mode
-from likewise.training.data import loading
 from likewise.training.run import best_metric, evaluating, sharding
 from likewise.training.run.objective import half_precision
 
@@ -54,7 +53,7 @@ def evaluation_loop(
         torch.no_grad(),
         half_precision(trainer.model, None if trainer.is_in_train else trainer._half),
     ):
-        means, rows = evaluating.mean_losses(measure, loading.shared_over_processes(dataloader))
+        means, rows = evaluating.mean_losses(measure, evaluating.shared_over_processes(dataloader))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         metrics |= trainer._evaluators_metrics(metric_key_prefix)
     nothing: Any = None

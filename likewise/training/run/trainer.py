@@ -17,12 +17,11 @@ from likewise.card.data_sets import by_name
 from likewise.engine.embed import Embed
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.modules.text import KeptTokens
-from likewise.training.data import loading
 from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.data_collator import agree
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.plan import plan_data_sets
+from likewise.training.data.plan import check_mixture, plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
     batches,
@@ -263,7 +262,7 @@ class BaseTrainer(Trainer):
         """Refuse what cannot be trained or evaluated as everything is set now."""
         best_metric.settle(self, self.trained.model)
         plans = self.plans
-        loading.check_mixture(self.args, by_name(self.train_dataset))
+        check_mixture(self.args, by_name(self.train_dataset))
         if plans["train"] and not any(p.requires_grad for p in self.trained.parameters()):
             raise ValueError(
                 "There is nothing to train: no parameter of the model or the loss has `requires_grad`. Unfreeze some, e.g. "
