@@ -9,23 +9,17 @@ limit the step where the time per step is the model's own.
 from __future__ import annotations
 
 import time
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 from datasets import Dataset, load_dataset
 
-from likewise import SentenceTransformerTrainingArguments
+from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.losses import MultipleNegativesRankingLoss
-from likewise.training.data import loading
-from likewise.training.data.family import Making
-from likewise.training.data.plan import plan_data_set
 from likewise.training.data.prefetch import Prefetched
-from likewise.training.data.texts import TEXTS
 
 
 def pairs(data: Path | None, rows: int) -> Dataset:
@@ -70,16 +64,16 @@ def main(
     """Print one line for each epoch, without a model and with one."""
     model = load_model(DEFAULT_MODEL).to("cpu")
     dataset = pairs(data, rows)
-    plan = plan_data_set(dataset, "", "training", MultipleNegativesRankingLoss(model))
     with TemporaryDirectory() as folder:
-        args: Any = SentenceTransformerTrainingArguments(folder, batch_sampler="no_duplicates")
-        samplers = loading.Samplers(partial(loading.batch_sampler, args), SimpleNamespace)
+        args = SentenceTransformerTrainingArguments(
+            folder, batch_sampler="no_duplicates", per_device_train_batch_size=batch_size, report_to="none"
+        )
+        loss = MultipleNegativesRankingLoss(model)
+        trainer = SentenceTransformerTrainer(model, args, dataset, loss=loss)
         for cached in (None, str(Path(folder) / "tokens")):
             args.token_cache_dir = cached
             start = time.perf_counter()
-            loader = loading.training_loader(
-                args, {"": dataset}, [plan], Making(model), TEXTS, samplers, batch_size
-            )
+            loader = trainer.get_train_dataloader()
             print(
                 f"token cache: {'a folder' if cached else 'none'}; ready after {time.perf_counter() - start:.2f} s"
             )

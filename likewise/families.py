@@ -15,63 +15,51 @@ SETTINGS_FILE, MODULES_FILE, CONFIG_FILE = "config_sentence_transformers.json", 
 
 @dataclass(frozen=True)
 class TableEvaluator:
-    """How an evaluator is made of the columns of a table.
+    """How an evaluator is made of the columns of a table."""
 
-    Attributes:
-        columns: What the columns are, in order.
-        arguments: The columns -> the evaluator's arguments.
-        or_columns: Another form of the columns that it takes too.
-    """
-
-    columns: tuple[str, ...]
-    arguments: Callable[..., tuple[Any, ...]]
-    or_columns: tuple[str, ...] = ()
+    columns: tuple[str, ...]  # what the columns are, in order
+    arguments: Callable[..., tuple[Any, ...]]  # the columns -> the evaluator's arguments
+    or_columns: tuple[str, ...] = ()  # another form of the columns that it takes too
 
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """A family of models, as recipes and commands see it. Nothing is imported before it is asked for.
+    """A family of models, as recipes and commands see it. Nothing is imported before it is asked for."""
 
-    Attributes:
-        name: What recipes call it.
-        model_name: The name of its class of models.
-        room: The package that holds model, trainer and arguments.
-        losses: The package that holds the losses.
-        evaluation: The package that holds the evaluators.
-        settings: What a recipe may say of the model, with the types of the values.
-        table_evaluators: Evaluators that read a table, by name.
-        folder_evaluator: The one that reads a folder in BEIR layout.
-        folder_form: What that folder holds, in words.
-    """
-
-    name: str
-    model_name: str
-    room: str
-    losses: str
-    evaluation: str
+    name: str  # what recipes call it
+    model_name: str  # the name of its class of models
+    # What a recipe may say of the model, with the types of the values.
     settings: Mapping[str, tuple[type, ...]]
-    table_evaluators: Mapping[str, TableEvaluator]
-    folder_evaluator: str
-    folder_form: str
+    table_evaluators: Mapping[str, TableEvaluator]  # evaluators that read a table, by name
+    folder_evaluator: str  # the one that reads a folder in BEIR layout
+    folder_form: str  # what that folder holds, in words
+
+    def _in_room(self, module: str) -> Any:
+        """A module of the family's own room."""
+        return import_module(f"likewise.{self.name.replace('-', '_')}.{module}")
+
+    def _measures(self, module: str) -> Any:
+        """The package of its losses or evaluators; those of embeddings of whole texts serve other families too, and lie below."""
+        return import_module(f"likewise.{module}") if self is SENTENCE_TRANSFORMER else self._in_room(module)
 
     @property
     def model_class(self) -> Any:
         """The class of its models."""
-        return getattr(import_module(f"{self.room}.model"), self.model_name)
+        return getattr(self._in_room("model"), self.model_name)
 
     @property
     def trainer_class(self) -> Any:
         """The class of its trainer."""
-        return getattr(import_module(f"{self.room}.trainer"), f"{self.model_name}Trainer")
+        return getattr(self._in_room("trainer"), f"{self.model_name}Trainer")
 
     @property
     def arguments_class(self) -> Any:
         """The class of its training arguments."""
-        return getattr(import_module(f"{self.room}.training_args"), f"{self.model_name}TrainingArguments")
+        return getattr(self._in_room("training_args"), f"{self.model_name}TrainingArguments")
 
     def loss_classes(self) -> dict[str, Any]:
         """Its losses by name."""
-        home, base = import_module(self.losses), import_module(f"{self.losses}.base").Loss
+        home, base = self._measures("losses"), self._measures("losses.base").Loss
         found = {name: getattr(home, name) for name in home.__all__}
         return {
             name: loss for name, loss in found.items() if inspect.isclass(loss) and issubclass(loss, base)
@@ -79,7 +67,7 @@ class ModelFamily:
 
     def evaluator_class(self, name: str) -> Any:
         """An evaluator by name."""
-        return getattr(import_module(self.evaluation), name)
+        return getattr(self._measures("evaluation"), name)
 
     @property
     def evaluators(self) -> tuple[str, ...]:
@@ -98,11 +86,7 @@ def pairs_and_labels(first: list[Any], second: list[Any], labels: list[Any]) -> 
 
 
 def ranked_samples(queries: list[Any], documents: list[Any], third: list[Any]) -> tuple[Any, ...]:
-    """One sample for each query, from rows of a query, a document and 0 or 1, or of a query, positives and negatives.
-
-    Raises:
-        ValueError: A label is neither 0 nor 1.
-    """
+    """One sample for each query, from rows of a query, a document and 0 or 1, or of a query, positives and negatives."""
     samples: dict[str, dict[str, Any]] = {}
     for row, (query, document, last) in enumerate(zip(queries, documents, third, strict=True)):
         sample = samples.setdefault(query, {"query": query, "positive": [], "negative": []})
@@ -125,9 +109,6 @@ def _listed(value: Any) -> list[Any]:
 SENTENCE_TRANSFORMER = ModelFamily(
     name="sentence-transformer",
     model_name="SentenceTransformer",
-    room="likewise.sentence_transformer",
-    losses="likewise.losses",
-    evaluation="likewise.evaluation",
     settings={
         "name": (str,),
         "max_seq_length": (int,),
@@ -147,9 +128,6 @@ SENTENCE_TRANSFORMER = ModelFamily(
 CROSS_ENCODER = ModelFamily(
     name="cross-encoder",
     model_name="CrossEncoder",
-    room="likewise.cross_encoder",
-    losses="likewise.cross_encoder.losses",
-    evaluation="likewise.cross_encoder.evaluation",
     settings={
         "name": (str,),
         "num_labels": (int,),
@@ -172,17 +150,12 @@ CROSS_ENCODER = ModelFamily(
     folder_evaluator="CrossEncoderRerankingEvaluator",
     folder_form="corpus.jsonl, queries.jsonl, qrels/test.tsv and a first stage's ranking, bm25.jsonl",
 )
+WHOLE = {key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"}
 SPARSE_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="sparse-encoder",
     model_name="SparseEncoder",
-    room="likewise.sparse_encoder",
-    losses="likewise.sparse_encoder.losses",
-    evaluation="likewise.sparse_encoder.evaluation",
-    settings={
-        **{key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
-        "max_active_dims": (int,),
-    },
+    settings=WHOLE | {"max_active_dims": (int,)},
     table_evaluators={f"Sparse{name}": form for name, form in SENTENCE_TRANSFORMER.table_evaluators.items()},
     folder_evaluator="SparseInformationRetrievalEvaluator",
 )
@@ -190,10 +163,7 @@ MULTI_VECTOR_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="multi-vector-encoder",
     model_name="MultiVectorEncoder",
-    room="likewise.multi_vector_encoder",
-    losses="likewise.multi_vector_encoder.losses",
-    evaluation="likewise.multi_vector_encoder.evaluation",
-    settings={key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"},
+    settings=WHOLE,
     table_evaluators={
         "MultiVectorDistillationEvaluator": TableEvaluator(("queries", "documents", "scores"), as_they_are),
         "MultiVectorRerankingEvaluator": CROSS_ENCODER.table_evaluators["CrossEncoderRerankingEvaluator"],

@@ -28,10 +28,8 @@ def is_sentence_transformer_model(
     Raises:
         OSError: The Hub cannot tell (there is no connection, or no access).
     """
-    found = load_file_path(
-        model_name_or_path, "modules.json", "", token, cache_folder, revision, local_files_only
-    )
-    return found is not None
+    how = (token, cache_folder, revision, local_files_only)
+    return load_file_path(model_name_or_path, "modules.json", "", *how) is not None
 
 
 def load_file_path(
@@ -64,16 +62,9 @@ def load_file_path(
         return str(path) if path.exists() else None
     from huggingface_hub import hf_hub_download
 
-    return _found(
-        lambda: hf_hub_download(
-            model_name_or_path,
-            inside.as_posix(),
-            revision=revision,
-            token=token,
-            cache_dir=cache_folder,
-            local_files_only=local_files_only,
-        )
-    )
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
+    return _found(lambda: hf_hub_download(model_name_or_path, inside.as_posix(), **options))
 
 
 def load_dir_path(
@@ -94,16 +85,10 @@ def load_dir_path(
         return str(path) if path.is_dir() else None
     from huggingface_hub import snapshot_download
 
-    whole = _found(
-        lambda: snapshot_download(
-            model_name_or_path,
-            revision=revision,
-            token=token,
-            cache_dir=cache_folder,
-            local_files_only=local_files_only,
-            allow_patterns=None if inside == Path() else f"{inside.as_posix()}/**",
-        )
-    )
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
+    patterns = None if inside == Path() else f"{inside.as_posix()}/**"
+    whole = _found(lambda: snapshot_download(model_name_or_path, allow_patterns=patterns, **options))
     if whole is None or not Path(whole, inside).is_dir():
         return None
     return str(Path(whole, inside))
@@ -154,11 +139,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def _inside(path: Path) -> Path:
-    """A path that stays inside of a model, on any system.
-
-    Raises:
-        ValueError: It does not.
-    """
+    """A path that stays inside of a model, on any system; one that leads out is refused."""
     windows = PureWindowsPath(path)
     if path.is_absolute() or windows.anchor or ".." in (*path.parts, *windows.parts):
         raise ValueError(f"{path} leads out of the model. Pass a path inside of its folder.")

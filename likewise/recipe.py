@@ -56,19 +56,13 @@ SOURCE_KEYS = {
 
 @dataclass(frozen=True)
 class ModelRecipe:
-    """The model to start from.
+    """The model to start from."""
 
-    Attributes:
-        name: A folder or a name on the Hub.
-        max_seq_length: Texts are cut at this many tokens; None for the model's own limit.
-        settings: Further arguments of the family's class of models.
-        family: What it is loaded as.
-    """
-
-    name: str
-    max_seq_length: int | None = None
+    name: str  # a folder or a name on the Hub
+    max_seq_length: int | None = None  # texts are cut at this many tokens; None for the model's own limit
+    # Further arguments of the family's class of models.
     settings: Mapping[str, Any] = field(default_factory=dict)
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    family: ModelFamily = SENTENCE_TRANSFORMER  # what it is loaded as
 
     def load(self, name: str | None = None) -> Any:
         """Load the model; `name` for another folder of the same model."""
@@ -112,19 +106,12 @@ class TrainRecipe:
 
 @dataclass(frozen=True)
 class EvaluatorRecipe:
-    """An evaluator and the data it measures with.
+    """An evaluator and the data it measures with."""
 
-    Attributes:
-        evaluator: The class's name.
-        source: The rows; or, for the family's evaluator of folders, a folder in BEIR layout.
-        name: Put in front of the metrics.
-        family: Of the models that it measures.
-    """
-
-    evaluator: str
-    source: Source
-    name: str = ""
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    evaluator: str  # the class's name
+    source: Source  # the rows; or, for the family's evaluator of folders, a folder in BEIR layout
+    name: str = ""  # put in front of the metrics
+    family: ModelFamily = SENTENCE_TRANSFORMER  # of the models that it measures
 
     def load(self) -> SentenceEvaluator:
         """Read the data and build the evaluator."""
@@ -162,23 +149,14 @@ class EvaluatorRecipe:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run.
+    """A training run."""
 
-    Attributes:
-        model: The model to start from.
-        train: The training data sets by name, each with its loss.
-        dev: Evaluators to choose by, by name.
-        test: Evaluators that take no part in training, by name.
-        training: The training arguments.
-        family: What is trained.
-    """
-
-    model: ModelRecipe
-    train: Mapping[str, TrainRecipe]
-    dev: Mapping[str, EvaluatorRecipe]
-    test: Mapping[str, EvaluatorRecipe]
-    training: Mapping[str, Any]
-    family: ModelFamily = SENTENCE_TRANSFORMER
+    model: ModelRecipe  # the model to start from
+    train: Mapping[str, TrainRecipe]  # the training data sets by name, each with its loss
+    dev: Mapping[str, EvaluatorRecipe]  # evaluators to choose by, by name
+    test: Mapping[str, EvaluatorRecipe]  # evaluators that take no part in training, by name
+    training: Mapping[str, Any]  # the training arguments
+    family: ModelFamily = SENTENCE_TRANSFORMER  # what is trained
 
     def arguments(self, **defaults: Any) -> Any:
         """The training arguments; `defaults` for those that the recipe leaves open."""
@@ -197,15 +175,9 @@ class Recipe:
 
 
 def read_recipe(path: Path, data: Path | None = None) -> Recipe:
-    """Read a recipe and check it.
+    """Read a recipe and check it; refused is what is not there, unknown, missing or of the wrong kind.
 
-    Args:
-        path: The YAML file.
-        data: Replaces ${data}; None for what `hub` names instead.
-
-    Raises:
-        FileNotFoundError: The recipe, or a file that it names, is not there.
-        ValueError: Something in it is unknown, missing or of the wrong kind.
+    `data` replaces ${data}; None for what `hub` names instead.
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no recipe {path}. Check the path.")
@@ -300,15 +272,11 @@ def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -
         )
     classes = family.loss_classes()
     check_known(name, classes, where)
-    known = dict(
-        list(inspect.signature(classes[name].__init__).parameters.items())[2:]
-    )  # without self, model
+    _, _, *parameters = inspect.signature(classes[name].__init__).parameters.items()  # without self, model
+    known = dict(parameters)
     for key, parameter in known.items():
-        if (
-            parameter.default is parameter.empty
-            and parameter.kind is not parameter.VAR_KEYWORD
-            and key not in arguments
-        ):
+        is_needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        if is_needed and key not in arguments:
             raise ValueError(f"`{where}` needs `{key}`: {name} has no default for it.")
     values = {}
     for key, argument in arguments.items():
@@ -316,13 +284,11 @@ def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -
         if key == "loss":
             values[key] = _loss_recipe(argument, f"{where}.loss", family)
         else:
-            check_kind(argument, _kinds_of(key, known[key].annotation), f"{where}.{key}")
+            is_weight = key == "pos_weight"
+            kinds = (int, float, type(None)) if is_weight else _simple_kinds(known[key].annotation)
+            check_kind(argument, kinds, f"{where}.{key}")
             values[key] = _by_name(key, argument, where)
     return LossRecipe(name, values, family)
-
-
-def _kinds_of(key: str, annotation: Any) -> tuple[type, ...]:
-    return (int, float, type(None)) if key == "pos_weight" else _simple_kinds(annotation)
 
 
 def _simple_kinds(annotation: Any) -> tuple[type, ...]:
@@ -353,12 +319,11 @@ def _named_parts(key: str) -> dict[str, Any]:
         from likewise.cross_encoder import losses as of_pairs
 
         base = of_pairs.BaseWeightingScheme if key == "weighting_scheme" else of_pairs.PListMLELambdaWeight
-        classes = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
-        return {
-            name: each
-            for name, each in classes.items()
-            if inspect.isclass(each) and issubclass(each, base) and not inspect.isabstract(each)
+        named = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
+        classes = {
+            name: each for name, each in named.items() if inspect.isclass(each) and issubclass(each, base)
         }
+        return {name: each for name, each in classes.items() if not inspect.isabstract(each)}
     from likewise import similarity
     from likewise.losses import TripletDistanceMetric as Metric
     from likewise.multi_vector_encoder import scoring

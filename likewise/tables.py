@@ -41,12 +41,7 @@ def is_table(path: Path) -> bool:
 def open_text(path: str | Path, newline: str | None = None) -> TextIO:
     """A file of UTF-8 text, unpacked where its name ends in .gz; a byte order mark is no part of the text.
 
-    Args:
-        path: The file.
-        newline: As for `open`; csv, which has line ends inside of cells, wants "".
-
-    Raises:
-        FileNotFoundError: There is no such file.
+    `newline` is as for `open`; csv, which has line ends inside of cells, wants "".
     """
     path = _existing(path)
     if path.suffix == ".gz":
@@ -55,16 +50,12 @@ def open_text(path: str | Path, newline: str | None = None) -> TextIO:
 
 
 def read_columns(path: Path, column: str | None = None) -> dict[str, list[Any]]:
-    """The cells of a file by column.
+    """The cells of a file of one of `FORMATS` by column; refused where it is not there, of another form, or damaged.
 
     Args:
-        path: A file of one of `FORMATS`.
+        path: The file.
         column: The column that is wanted; None for all that may hold texts. Of .parquet and .arrow others stay unread:
             they are listed, without cells.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another form, or damaged.
     """
     if _form(_existing(path)) in (".parquet", ".arrow"):
         return _arrow_columns(path, column)
@@ -77,27 +68,24 @@ def read_columns(path: Path, column: str | None = None) -> dict[str, list[Any]]:
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows of a file of text, perhaps packed with gzip: .txt, .jsonl, .json, .csv or .tsv.
 
-    A line of a .txt file, and a row of JSON that is no object, is the cell of a column `text`.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another form; or a row is damaged, which is named.
+    A line of a .txt file, and a row of JSON that is no object, is the cell of a column `text`. Refused are files that are not there or
+    of another form, and damaged rows, which are named.
     """
     with _opened(path) as (_, rows):
         yield from rows
 
 
 def column_of(names: Sequence[str], name: str, source: object) -> str:
-    """The name, if it is among the names of a source's columns.
-
-    Raises:
-        ValueError: It is not; with the nearest that is.
-    """
+    """The name, if it is among the names of a source's columns; refused where it is not, with the nearest that is."""
     if name in names:
         return name
-    near = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{hint}")
+    raise ValueError(f"{source} has no column {name!r}, only {listed(names)}.{nearest(name, names)}")
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """A sentence to put behind a message: which of these may have been meant; "" where none is near."""
+    near = get_close_matches(name, list(names), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def listed(names: Iterable[str]) -> str:
@@ -106,11 +94,7 @@ def listed(names: Iterable[str]) -> str:
 
 
 def load_table(files: Sequence[Path]) -> Dataset:
-    """One table of files of one form, with types; kept in the cache of `datasets`.
-
-    Raises:
-        ValueError: A file is damaged.
-    """
+    """One table of files of one form, with types, kept in the cache of `datasets`; a damaged file is refused."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
     from pyarrow import ArrowInvalid
@@ -175,10 +159,6 @@ def _opened(path: Path) -> Iterator[Rows]:
         yield TEXT_FORMS[form](file, path)
 
 
-def _lines(file: TextIO, path: Path) -> Rows:
-    return ["text"], ({"text": line.removesuffix("\n")} for line in file)
-
-
 def _json(file: TextIO, path: Path) -> Rows:
     """A list of rows, or a row per line."""
     try:
@@ -226,7 +206,7 @@ def _separated(file: TextIO, path: Path) -> Rows:
 
 
 TEXT_FORMS: Mapping[str, Callable[[TextIO, Path], Rows]] = {
-    ".txt": _lines,
+    ".txt": lambda file, path: (["text"], ({"text": line.removesuffix("\n")} for line in file)),
     ".jsonl": _json_lines,
     ".json": _json,
     ".csv": _separated,
@@ -242,8 +222,8 @@ def _arrow_columns(path: Path, column: str | None) -> dict[str, list[Any]]:
     except pa.ArrowInvalid as error:
         form = "a parquet" if _form(path) == ".parquet" else "an arrow"
         raise ValueError(f"{path} is not {form} file ({error}). Is it complete?") from None
-    types = (pa.types.is_string, pa.types.is_large_string)
-    texts = [field.name for field in names if any(is_of(field.type) for is_of in types)]
+    kinds = (pa.string(), pa.large_string())
+    texts = [field.name for field in names if field.type in kinds]
     cells = read(texts if column not in names.names else [str(column)]).to_pydict()
     return {name: cells.get(name, []) for name in names.names}
 

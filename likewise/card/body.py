@@ -18,13 +18,7 @@ FOLDED_DATA_SETS = 3
 
 
 def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
-    """All sections.
-
-    Args:
-        model: The model.
-        data: What is known of it.
-        plot: The file with the plot of the training log, if there is one.
-    """
+    """All sections; `plot` is the file with the plot of the training log, if there is one."""
     parts = [
         *_description(model, data),
         *_usage(model, data),
@@ -50,18 +44,17 @@ def _description(model: Any, data: BaseModelCardData) -> list[str]:
     limit = model.get_max_seq_length()
     own = dict(data.facts(model))
     revision = f" <!-- at revision {data.base_model_revision} -->" if data.base_model_revision else ""
+    languages = list(data.language or ())
     kinds = [str(kind).title() for kind in getattr(model, "modalities", None) or ("text",)]
     facts = [
         f"- **Model Type:** {own.pop('Model Type')}",
-        f"- **Base model:** {base}{revision}" if base else "<!-- - **Base model:** Unknown -->",
+        _fact("Base model", base and f"{base}{revision}"),
         f"- **Maximum Sequence Length:** {f'{limit} tokens' if limit and limit != math.inf else 'unlimited'}",
         *(f"- **{title}:** {fact}" for title, fact in own.items()),
         f"- **Supported Modalit{'y' if len(kinds) == 1 else 'ies'}:** {', '.join(kinds)}",
         _listing("Training Dataset", named),
-        f"- **{markdown.plural('Language', len(data.language))}:** {', '.join(data.language)}"
-        if data.language
-        else "<!-- - **Language:** Unknown -->",
-        f"- **License:** {data.license}" if data.license else "<!-- - **License:** Unknown -->",
+        _fact(markdown.plural("Language", max(len(languages), 1)), ", ".join(languages)),
+        _fact("License", data.license),
     ]
     return [
         f"# {data.title()}",
@@ -76,9 +69,13 @@ def _description(model: Any, data: BaseModelCardData) -> list[str]:
     ]
 
 
+def _fact(title: str, fact: str | None) -> str:
+    return f"- **{title}:** {fact}" if fact else f"<!-- - **{title}:** Unknown -->"
+
+
 def _listing(title: str, names: Sequence[str]) -> str:
     if not names:
-        return f"<!-- - **{title}:** Unknown -->"
+        return _fact(title, None)
     return "\n".join([f"- **{markdown.plural(title, len(names))}:**", *(f"    - {name}" for name in names)])
 
 
@@ -155,11 +152,7 @@ def _data_set(part: Mapping[str, Any], kind: str) -> str:
         rows = [[markdown.code(value) for value in row] for row in zip(*examples.values(), strict=True)]
         lines.append(f"* Samples:\n{markdown.indented(markdown.table(list(examples), rows))}")
     if loss := part.get("loss"):
-        config = loss.get("config")
-        block = (
-            f" with these parameters:\n{markdown.indented(markdown.settings_block(config))}" if config else ""
-        )
-        lines.append(f"* Loss: <code>{loss['fullname']}</code>{block}")
+        lines.append(f"* Loss: <code>{loss['fullname']}</code>{markdown.parameters(loss.get('config'))}")
     return "\n".join(lines)
 
 
@@ -194,14 +187,15 @@ def _resources(data: BaseModelCardData) -> list[str]:
     if measured is not None:
         facts = {"On Cloud": "Yes" if measured["on_cloud"] else "No", **facts}
         facts["RAM Size"] = f"{measured['ram_total_size']:.2f} GB"
-    parts.append(
-        "### Training Hardware\n" + "\n".join(f"- **{name}**: {value}" for name, value in facts.items())
-    )
+    parts.append("### Training Hardware\n" + _facts(facts))
     times = {"Training": seconds - data.evaluation_seconds}
     if data.evaluation_seconds:
         times |= {"Evaluation": data.evaluation_seconds, "Total": seconds}
-    lines = [f"- **{name}**: {duration(value)}" for name, value in times.items()]
-    return [*parts, "### Training Time\n" + "\n".join(lines)]
+    return [*parts, "### Training Time\n" + _facts({name: duration(time) for name, time in times.items()})]
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())
 
 
 def _citation(data: BaseModelCardData) -> list[str]:

@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import AcceleratorConfig
 
 from likewise.card import training_log
 from likewise.card.data import SEARCH_COLUMNS, TRAINED, BaseModelCardData, harmless
-from likewise.card.data_sets import describe
+from likewise.card.data_sets import by_name, describe
 
 # Arguments that say how a run was watched and kept, and nothing of the model.
 WATCHING = {
@@ -43,10 +43,9 @@ class BaseModelCardCallback(TrainerCallback):
         self._keep_arguments(data, args)
         self._keep_data_sets(data)
         data.set_losses(list(self.trainer.trained.losses))
-        data.code_carbon_callback = next(
-            (c for c in self.trainer.callback_handler.callbacks if type(c).__name__ == "CodeCarbonCallback"),
-            None,
-        )
+        callbacks = self.trainer.callback_handler.callbacks
+        measuring = [one for one in callbacks if type(one).__name__ == "CodeCarbonCallback"]
+        data.code_carbon_callback = next(iter(measuring), None)
 
     @harmless
     def on_log(
@@ -54,10 +53,8 @@ class BaseModelCardCallback(TrainerCallback):
     ) -> None:
         """Keep the training loss."""
         if logs is not None and "loss" in logs:
-            rows = self.trainer.model.model_card_data.training_logs
-            training_log.add(
-                rows, state.epoch or 0.0, state.global_step, {training_log.TRAINING_LOSS: logs["loss"]}
-            )
+            rows, loss = self.trainer.model.model_card_data.training_logs, logs["loss"]
+            training_log.add(rows, state.epoch or 0.0, state.global_step, {training_log.TRAINING_LOSS: loss})
 
     @harmless
     def on_evaluate(
@@ -86,20 +83,17 @@ class BaseModelCardCallback(TrainerCallback):
     def _keep_arguments(self, data: BaseModelCardData, args: Any) -> None:
         values = {key: value for key, value in args.to_dict().items() if key not in WATCHING}
         usual = default_arguments(type(args))
+        changed = [key for key in values if key in usual and values[key] != usual[key]]
         data.all_hyperparameters = values
         data.non_default_hyperparameters = {
-            key: value
-            for key, value in values.items()
-            if key in usual and value != usual[key] and not (usual[key] is None and value is False)
+            key: values[key] for key in changed if not (usual[key] is None and values[key] is False)
         }
 
     @harmless
     def _keep_data_sets(self, data: BaseModelCardData) -> None:
-        train, evaluation = (
-            by_name(part) for part in (self.trainer.train_dataset, self.trainer.eval_dataset)
-        )
-        data.train_datasets = self._described(data, train, data.train_datasets)
-        data.eval_datasets = self._described(data, evaluation, data.eval_datasets)
+        train, evaluation = by_name(self.trainer.train_dataset), by_name(self.trainer.eval_dataset)
+        data.train_datasets = self._described(train, data.train_datasets)
+        data.eval_datasets = self._described(evaluation, data.eval_datasets)
         if num_rows := sum(part.get("size", 0) for part in data.train_datasets):
             data.tags = [tag for tag in data.tags if not tag.startswith("dataset_size:")]
             data.add_tags(f"dataset_size:{num_rows}")
@@ -109,22 +103,15 @@ class BaseModelCardCallback(TrainerCallback):
         if data.generate_widget_examples and not data.widget:
             data.set_widget_examples(evaluation or train)
 
-    def _described(
-        self,
-        data: BaseModelCardData,
-        data_sets: Mapping[str, Any],
-        known: list[dict[str, Any]],
-    ) -> list[dict[str, Any]]:
+    def _described(self, data_sets: Mapping[str, Any], known: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The data sets, with what their owner told of them where that is as many."""
         told = known if len(known) == len(data_sets) else [{}] * len(data_sets)
-        mapping = self.trainer.args.router_mapping or {}
-        routes = {name: mapping.get(name, mapping) for name in data_sets}  # of each data set, or of all
-        return [
-            describe(
-                dataset, self.trainer.trained.loss_of(name), self.trainer.model, facts, name, routes[name]
-            )
-            for (name, dataset), facts in zip(data_sets.items(), told, strict=True)
-        ] or known
+        mapping = self.trainer.args.router_mapping or {}  # of each data set, or of all
+        found = []
+        for (name, dataset), facts in zip(data_sets.items(), told, strict=True):
+            loss, routes = self.trainer.trained.loss_of(name), mapping.get(name, mapping)
+            found.append(describe(dataset, loss, self.trainer.model, facts, name, routes))
+        return found or known
 
 
 def default_arguments(kind: type) -> dict[str, Any]:
@@ -142,10 +129,3 @@ def default_arguments(kind: type) -> dict[str, Any]:
     accelerator.pop("use_configured_state", None)  # which arguments leave out as well
     settled = {"prediction_loss_only": True, "debug": [], "accelerator_config": accelerator}
     return found | settled
-
-
-def by_name(data_sets: Any) -> dict[str, Any]:
-    """Data sets by name; an only one by the name ""."""
-    if data_sets is None:
-        return {}
-    return dict(data_sets) if isinstance(data_sets, Mapping) else {"": data_sets}

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import ref
 
 from likewise.card import training_log
-from likewise.card.data_sets import with_inner
+from likewise.card.data_sets import by_name, with_inner
 from likewise.card.environment import emissions
 from likewise.card.markdown import listed
 from likewise.card.results import Result, eval_results, result_of
 from likewise.overriding import refuse_uncalled
 
 if TYPE_CHECKING:
-    from huggingface_hub import ModelCardData
-
     from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
@@ -166,9 +164,8 @@ class BaseModelCardData(ABC):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model, which is only known by a weak reference, and without what watches a run."""
-        return {
-            key: value for key, value in vars(self).items() if key not in ("_model", "code_carbon_callback")
-        }
+        left_out = ("_model", "code_carbon_callback")
+        return {key: value for key, value in vars(self).items() if key not in left_out}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state, _model=lambda: None, code_carbon_callback=None)
@@ -258,7 +255,7 @@ class BaseModelCardData(ABC):
         """Draw examples from a data set, or from several by name; the same ones each time."""
         from likewise.card.examples import widget_examples
 
-        self.widget = widget_examples(dataset if isinstance(dataset, Mapping) else {"": dataset})
+        self.widget = widget_examples(by_name(dataset))
 
     @harmless
     def set_evaluation_metrics(
@@ -299,9 +296,8 @@ class BaseModelCardData(ABC):
 
     def start_run(self, logs: list[dict[str, Any]]) -> None:
         """A run begins, with the rows of its log so far; what was measured before it stays."""
-        before = [
-            row for row in self.training_logs if row[training_log.STEP] == 0 and not self.training_started
-        ]
+        is_first = not self.training_started
+        before = [row for row in self.training_logs if row[training_log.STEP] == 0 and is_first]
         self.training_logs = [*before, *logs] if not logs or logs[0][training_log.STEP] else logs
         self.best_model_step, self.evaluation_seconds = None, 0.0
         self.training_started, self.training_seconds = time.monotonic(), None
@@ -326,8 +322,29 @@ class BaseModelCardData(ABC):
         return self.model_name or (f"{kind} based on {self.base_model}" if self.base_model else kind)
 
     def to_dict(self) -> dict[str, Any]:
-        """The card's metadata, by the Hub's rules."""
-        card: Any = _metadata(self)
+        """The card's metadata, by the Hub's rules: its filters, widget and tables of results are made of it."""
+        from huggingface_hub import ModelCardData
+
+        results = eval_results(self.results)
+        measured = list(dict.fromkeys(key for result in self.results for key in result.metrics))
+        more: dict[str, Any] = {
+            "widget": self.widget or None,
+            "co2_eq_emissions": emissions(self.code_carbon_callback),
+        }
+        card: Any = ModelCardData(
+            language=list(self.language or ()) or None,
+            license=self.license,
+            library_name="sentence-transformers",
+            pipeline_tag=self.pipeline_tag(self.model),
+            tags=list(self.tags),
+            base_model=self.base_model,
+            datasets=list(dict.fromkeys(part["id"] for part in self.train_datasets if part.get("id")))
+            or None,
+            metrics=measured or None,
+            model_name=self.title() if results else None,
+            eval_results=results or None,
+            **{key: value for key, value in more.items() if value is not None},
+        )
         found: dict[str, Any] = card.to_dict()
         return found
 
@@ -342,28 +359,3 @@ class BaseModelCardData(ABC):
         super().__init_subclass__()
         instead = "Override `to_dict` for the metadata, or write README.md after saving."
         refuse_uncalled(cls, {"BaseModelCardData": UNCALLED}, instead)
-
-
-def _metadata(data: BaseModelCardData) -> ModelCardData:
-    """The card's metadata, from which the Hub makes its filters, widget and tables of results; checked by huggingface_hub."""
-    from huggingface_hub import ModelCardData
-
-    results = eval_results(data.results)
-    measured = list(dict.fromkeys(key for result in data.results for key in result.metrics))
-    more: dict[str, Any] = {
-        "widget": data.widget or None,
-        "co2_eq_emissions": emissions(data.code_carbon_callback),
-    }
-    return ModelCardData(
-        language=list(data.language or ()) or None,
-        license=data.license,
-        library_name="sentence-transformers",
-        pipeline_tag=data.pipeline_tag(data.model),
-        tags=list(data.tags),
-        base_model=data.base_model,
-        datasets=list(dict.fromkeys(part["id"] for part in data.train_datasets if part.get("id"))) or None,
-        metrics=measured or None,
-        model_name=data.title() if results else None,
-        eval_results=results or None,
-        **{key: value for key, value in more.items() if value is not None},
-    )

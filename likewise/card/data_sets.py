@@ -33,10 +33,10 @@ def describe(
     name: str = "",
     routes: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything the card tells of a data set.
+    """Everything the card tells of a data set, of a stream without reading a row.
 
     Args:
-        dataset: The data set. Of a stream no row is read.
+        dataset: The data set.
         loss: The loss it goes to.
         model: Whose tokens are counted.
         known: What its owner told of it, such as its `name` and `id`; wins over what is found.
@@ -51,13 +51,19 @@ def describe(
     rows = _first_rows(dataset) if hasattr(dataset, "__len__") else {}
     if rows:
         described["size"] = len(dataset)
-        described["stats"] = {
-            column: statistics(values, model, (routes or {}).get(column)) for column, values in rows.items()
-        }
+        routes = routes or {}
+        described["stats"] = {name: statistics(some, model, routes.get(name)) for name, some in rows.items()}
         described["examples"] = {column: list(values[:SAMPLES]) for column, values in rows.items()}
     described["columns"] = list(rows or dataset.column_names or ())
     described["loss"] = describe_loss(loss)
     return described
+
+
+def by_name(data_sets: Any) -> dict[str, Any]:
+    """Data sets by name; an only one by the name ""."""
+    if data_sets is None:
+        return {}
+    return dict(data_sets) if isinstance(data_sets, Mapping) else {"": data_sets}
 
 
 def _first_rows(dataset: Any) -> dict[str, list[Any]]:

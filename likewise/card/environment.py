@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,48 +26,31 @@ def versions() -> dict[str, str]:
     """Python, Likewise and the packages it is built on, as far as they are installed."""
     found = {"Python": platform.python_version(), "Likewise": __version__}
     for title, package in PACKAGES.items():
-        try:
+        with suppress(PackageNotFoundError):
             found[title] = torch.__version__ if package == "torch" else version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
 def hardware() -> dict[str, str]:
     """The devices at hand, by kind."""
-    found = {}
+    gpu = "Apple GPU" if torch.backends.mps.is_available() else "No GPU used"
     if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found["GPU Model"] = ", ".join(
-            name if names.count(name) == 1 else f"{names.count(name)} x {name}"
-            for name in dict.fromkeys(names)
-        )
-    elif torch.backends.mps.is_available():
-        found["GPU Model"] = "Apple GPU"
-    else:
-        found["GPU Model"] = "No GPU used"
-    found["CPU Model"] = _cpu()
-    found["CPU Threads"] = str(torch.get_num_threads())
-    return found
+        numbers = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        gpu = ", ".join(name if number == 1 else f"{number} x {name}" for name, number in numbers.items())
+    return {"GPU Model": gpu, "CPU Model": _cpu(), "CPU Threads": str(torch.get_num_threads())}
 
 
 def _cpu() -> str:
     """The processor's name, which only Linux hides in a file."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
 
 
 def emissions(callback: Any) -> dict[str, Any] | None:
-    """What CodeCarbon measured, in the Hub's words; None where it did not run.
-
-    Args:
-        callback: transformers' CodeCarbonCallback, or None.
-    """
+    """What transformers' CodeCarbonCallback measured, in the Hub's words; None where it did not run."""
     tracker: Any = getattr(callback, "tracker", None)
     measured = getattr(tracker, "final_emissions_data", None)  # after its end, which forgets when it began
     if measured is None and getattr(tracker, "_start_time", None) is not None:

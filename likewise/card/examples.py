@@ -28,21 +28,17 @@ SEARCH = (
 
 def widget_examples(data_sets: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A text and three to compare it with, five times over, from each data set in turn; streams give none."""
-    by_data_set = [
-        _examples(list(texts_of_rows(dataset, ROWS_LOOKED_AT)))
-        for dataset in data_sets.values()
-        if hasattr(dataset, "__len__")
-    ]
+    read = [dataset for dataset in data_sets.values() if hasattr(dataset, "__len__")]
+    by_data_set = [_examples(list(texts_of_rows(dataset, ROWS_LOOKED_AT))) for dataset in read]
     turns = [found[i] for i in range(EXAMPLES) for found in by_data_set if i < len(found)]
     return turns[:EXAMPLES]
 
 
 def _examples(rows: Sequence[list[str]]) -> list[dict[str, Any]]:
     """Rows of handy length first; where a row has few texts, those of the rows after it fill up."""
-    order = sorted(range(len(rows)), key=lambda i: (_strangeness(rows[i]), i))
-    others = [
-        rows[i][1 % len(rows[i])] for i in order[EXAMPLES:]
-    ]  # the second text: the first may be a query
+    strangeness = [max(abs(len(text) - GOOD_LENGTH) for text in texts) for texts in rows]
+    order = sorted(range(len(rows)), key=lambda i: (strangeness[i], i))
+    others = [rows[i][1 % len(rows[i])] for i in order[EXAMPLES:]]  # the second: the first may be a query
     found = []
     for i in order[:EXAMPLES]:
         texts = list(dict.fromkeys(rows[i]))[:TEXTS]
@@ -52,10 +48,6 @@ def _examples(rows: Sequence[list[str]]) -> list[dict[str, Any]]:
         if len(texts) == TEXTS:
             found.append({"source_sentence": texts[0], "sentences": texts[1:]})
     return found
-
-
-def _strangeness(texts: Sequence[str]) -> float:
-    return max(abs(len(text) - GOOD_LENGTH) for text in texts)
 
 
 def usage_texts(widget: Sequence[Mapping[str, Any]], is_search: bool) -> list[str]:
@@ -70,11 +62,7 @@ def similarities(
 ) -> torch.Tensor | None:
     """How similar the texts are to the model; None where it cannot tell now.
 
-    Args:
-        model: A model that embeds texts.
-        texts: The texts; of a search the query first.
-        is_search: Whether the first is compared with the others, rather than all with all.
-        **encode_kwargs: For `encode`.
+    Of a search the first is compared with the others, rather than all with all; `encode_kwargs` are for `encode`.
     """
     if is_dist_initialized():
         return None  # the weights may be spread over processes that do not come here

@@ -21,10 +21,10 @@ NAMES = str.maketrans({c: f"&#{ord(c)};" for c in "<>|"} | {"\n": " "})  # of co
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], centred: bool = False) -> str:
     """A table; every row has a cell for each column of the header, whose names show as they are."""
     header = [name.translate(NAMES) for name in header]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    every = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*every, strict=True)]
     rule = [":" + "-" * width + (":" if centred else "-") for width in widths]
-    cells = [[f" {cell:<{width}} " for cell, width in zip(row, widths, strict=True)] for row in rows]
-    first = [f" {cell:<{width}} " for cell, width in zip(header, widths, strict=True)]
+    first, *cells = [[f" {cell:<{width}} " for cell, width in zip(row, widths, strict=True)] for row in every]
     return "\n".join("|" + "|".join(line) + "|" for line in (first, rule, *cells))
 
 
@@ -45,13 +45,20 @@ def fenced(text: str, language: str = "") -> str:
     return f"```{language}\n{text}\n```"
 
 
-def settings_block(settings: Mapping[str, Any]) -> str:
-    """Settings as JSON, or as Python writes them where JSON cannot."""
+def bold(cells: Sequence[str]) -> list[str]:
+    """A row's cells, set in bold."""
+    return [f"**{cell}**" for cell in cells]
+
+
+def parameters(settings: Mapping[str, Any] | None) -> str:
+    """Settings, as the end of a list's item: as JSON, or as Python writes them where JSON cannot; "" for none."""
+    if not settings:
+        return ""
     try:
         text = json.dumps(settings, indent=4, ensure_ascii=False)
     except TypeError:
         text = pformat(dict(settings), indent=4)
-    return fenced(text, "json")
+    return f" with these parameters:\n{indented(fenced(text, 'json'))}"
 
 
 def indented(text: str) -> str:

@@ -15,26 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Result:
-    """An evaluator's results; of the evaluator itself, which may hold a corpus, only what the card needs is kept.
+    """An evaluator's results; of the evaluator itself, which may hold a corpus, only what the card needs is kept."""
 
-    Attributes:
-        evaluator: The evaluator's identity.
-        kind: Its class.
-        name: Its name; "" for none.
-        description: What it measures, in words.
-        settings: Its settings worth telling.
-        primary: The primary metric, without the evaluator's name.
-        metrics: What it measured last, without its name.
-        by_step: What it measured at each step of the run.
-    """
-
-    evaluator: int
-    kind: str
-    name: str
-    description: str
-    settings: Mapping[str, Any]
-    primary: str | None
-    metrics: dict[str, Any]
+    evaluator: int  # the evaluator's identity
+    kind: str  # its class
+    name: str  # its name; "" for none
+    description: str  # what it measures, in words
+    settings: Mapping[str, Any]  # its settings worth telling
+    primary: str | None  # the primary metric, without the evaluator's name
+    metrics: dict[str, Any]  # what it measured last, without its name
+    # What it measured at each step of the run.
     by_step: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
@@ -93,14 +83,12 @@ def _section(group: Sequence[Result]) -> list[str]:
     first = group[0]
     names = [f"`{result.name}`" for result in group if result.name]
     lines = [f"* {markdown.plural('Dataset', len(names))}: {markdown.listed(names)}"] if names else []
-    lines.append(f"* Evaluated with <code>{first.kind}</code>")
-    if first.settings:
-        lines[-1] += f" with these parameters:\n{markdown.indented(markdown.settings_block(first.settings))}"
+    lines.append(f"* Evaluated with <code>{first.kind}</code>{markdown.parameters(first.settings)}")
     header = ["Metric", *([result.name for result in group] if len(group) > 1 else ["Value"])]
     rows = []
     for key in first.metrics:
         cells = [key, *(number(result.metrics[key]) for result in group)]
-        rows.append([f"**{cell}**" for cell in cells] if key == first.primary else cells)
+        rows.append(markdown.bold(cells) if key == first.primary else cells)
     return [f"#### {first.description}", "\n".join(lines), markdown.table(header, rows)]
 
 

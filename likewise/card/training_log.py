@@ -26,11 +26,8 @@ def add(rows: list[Row], epoch: float, step: int, values: Mapping[str, Any]) -> 
 
 def losses(metrics: Mapping[str, Any]) -> Row:
     """The losses among the metrics of an evaluation, under the titles of their columns."""
-    found = {
-        key.removeprefix("eval_").replace("_", " "): value
-        for key, value in metrics.items()
-        if key.startswith("eval_") and key.endswith("_loss")
-    }
+    keys = [key for key in metrics if key.startswith("eval_") and key.endswith("_loss")]
+    found = {key.removeprefix("eval_").replace("_", " "): metrics[key] for key in keys}
     return {VALIDATION_LOSS: found["loss"]} if list(found) == ["loss"] else found
 
 
@@ -75,7 +72,7 @@ def section(rows: Sequence[Row], best_step: int | None, plot: str | None) -> lis
     lines = []
     for row in shown:
         cells = [number(row[column]) if column in row else "-" for column in header]
-        lines.append([f"**{cell}**" for cell in cells] if row[STEP] == best_step else cells)
+        lines.append(markdown.bold(cells) if row[STEP] == best_step else cells)
     body = markdown.table(header, lines, centred=True)
     notes = []
     if any(row[STEP] == best_step for row in shown):

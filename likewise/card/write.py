@@ -48,7 +48,9 @@ def write_model_card(
         if train_datasets and not data.train_datasets:
             data.train_datasets = [{"name": name} for name in train_datasets]
         if model._model_card_text and not data.is_trained:
-            text, picture = _with_id(model._model_card_text, data), model._model_card_plot
+            text, picture = model._model_card_text, model._model_card_plot
+            if data.model_id is not None:  # put into its code where it had none
+                text = text.replace(f'{data.kind}("{NO_MODEL_ID}"', f'{data.kind}("{data.model_id}"')
         else:
             picture = drawn(data)
             text = card_text(model, data, PLOT_FILE if picture else None)
@@ -79,13 +81,6 @@ def card_text(model: Model, data: BaseModelCardData, plot_file: str | None = Non
 def generate_model_card(model: Model) -> str:
     """The card that would be saved with the model now, whole, without the picture of the training log."""
     return card_text(model, model.model_card_data)
-
-
-def _with_id(text: str, data: BaseModelCardData) -> str:
-    """The card, with the model's name put into its code where it had none."""
-    if data.model_id is None:
-        return text
-    return text.replace(f'{data.kind}("{NO_MODEL_ID}"', f'{data.kind}("{data.model_id}"')
 
 
 def _minimal(data: BaseModelCardData) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 from typer.core import TyperGroup
 
 from likewise.cli import console
@@ -34,7 +35,7 @@ class _Commands(TyperGroup):
             with console.quiet_libraries():
                 return super().invoke(ctx)
         except console.USER_ERRORS as error:
-            console.fail(error)
+            console.say(f"Error: {error}", "red", console.err)
             raise typer.Exit(2) from error
 
 
@@ -56,12 +57,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool,
-        typer.Option("--version", help="Show the version.", is_eager=True, callback=_print_version),
+        bool, Option("--version", help="Show the version.", is_eager=True, callback=_print_version)
     ] = False,
     traceback: Annotated[
-        bool,
-        typer.Option("--traceback", help="Show where an error comes from, and all messages of libraries."),
+        bool, Option("--traceback", help="Show where an error comes from, and all messages of libraries.")
     ] = False,
 ) -> None:
     """Train, evaluate and use text embedding models, dense and sparse, and cross-encoders.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.evaluate import FIX
-from likewise.cli.read_texts import split_names
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -25,21 +25,16 @@ Rows = list[tuple[str, str]]
 
 def check(
     data: Annotated[
-        str,
-        typer.Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub."),
+        str, Argument(help="A .parquet, .csv, .tsv or .jsonl file, or the name of a data set on the Hub.")
     ],
-    columns: Annotated[
-        str | None, typer.Option(help="Columns to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", help="Evaluation data, to look for rows that are in both.")
+        str | None, Option("--eval", help="Evaluation data, to look for rows that are in both.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of a model, to count the texts that it would cut.")
+        str | None, Option(help="Folder or Hub name of a model, to count the texts that it would cut.")
     ] = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="List all losses, and why the others do not fit.")
-    ] = False,
+    every: Annotated[bool, Option("--all", help="List all losses, and why the others do not fit.")] = False,
 ) -> None:
     """Say what is wrong with a data set, and which loss to start with.
 
@@ -58,14 +53,14 @@ def check(
     from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.tables import FORMATS, is_table
     from likewise.training.data import checks
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.sources import Source
     from likewise.training.data.symptoms import overlaps, symptoms
     from likewise.training.data.texts import TEXTS
 
     rows = Source(data, columns=split_names(columns)).load()
     name = Path(data).name
-    label = next((column for column in LABEL_COLUMNS if column in rows.column_names), None)
+    label = label_column(rows.column_names)
     rows = _texts_and_label(rows, label)
     lists = [column for column in rows.column_names if column != label and holds_lists(rows, column, name)]
     texts = [column for column in rows.column_names if column != label and column not in lists]
@@ -74,8 +69,7 @@ def check(
     console.say(f"{name}: {len(rows):,} rows, columns {', '.join(rows.column_names)}")
     counted, words = None if model is None else family_of(model), []
     if label is not None:
-        for start, chunk in checks.chunks(rows, label, name):
-            checks.refuse_missing(chunk, start, label, name, "no label")
+        checks.refuse_missing(rows, label, name, "no label")
         words = sorted(rows.unique(label)) if isinstance(rows[0][label], str) else []
         _show_labels(rows, label, words)
         if words:
@@ -94,8 +88,8 @@ def check(
         known = is_table(Path(data))
         file = f'"{FORMATS[Path(data).suffix]}", data_files="{data}"' if known else f'"{data}"'
         console.say(f'`dataset` is `load_dataset({file}, split="train")`, of the library datasets.')
-    fits, refusals = ([], {}) if lists else _verdicts(_declared(SENTENCE_TRANSFORMER), rows, TEXTS)
-    for_pairs, refused_pairs = _verdicts(_declared(CROSS_ENCODER), rows, PAIRS)
+    fits, refusals = ([], {}) if lists else _verdicts(SENTENCE_TRANSFORMER, rows, TEXTS)
+    for_pairs, refused_pairs = _verdicts(CROSS_ENCODER, rows, PAIRS)
     for title, some in (("start with", fits), ("start with, for a cross-encoder", for_pairs)):
         if first := _to_start_with(some, rows, label, bool(words)):
             console.say(title, style="bold")
@@ -152,16 +146,14 @@ def _show_labels(rows: Dataset, label: str, words: Sequence[str]) -> None:
 
     counts = label_histogram(rows[label][:MOST_ROWS])
     most = max((count for _, count in counts), default=1)
-    console.table(
-        [(f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts]
-    )
+    bars = ((f"{label} {value}", f"{count:,}", "#" * round(30 * count / most)) for value, count in counts)
+    console.table(list(bars))
     if len(words) > len(counts):
         console.say(f"  and {len(words) - len(counts)} others, each in fewer rows")
     if words:
         some = f"{', '.join(words[:4])}{', ...' if len(words) > 4 else ''}"
-        console.say(
-            f"Losses want numbers for words; in a recipe: `classes: {{{label}: [{some}]}}`", style="bold"
-        )
+        fix = f"`classes: {{{label}: [{some}]}}`"
+        console.say(f"Losses want numbers for words; in a recipe: {fix}", style="bold")
 
 
 def _texts_and_label(rows: Dataset, label: str | None) -> Dataset:
@@ -175,26 +167,21 @@ def _texts_and_label(rows: Dataset, label: str | None) -> Dataset:
     return rows.select_columns(kept)
 
 
-def _declared(family: ModelFamily) -> dict[str, Any]:
-    """The losses of a family that say what they take; those that wrap another take what that one takes."""
-    return {
-        name: loss
-        for name, loss in family.loss_classes().items()
-        if isinstance(getattr(loss, "takes", None), tuple)
-    }
+def _verdicts(models: ModelFamily, rows: Dataset, family: Family) -> tuple[Rows, dict[str, Rows]]:
+    """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take.
 
-
-def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple[Rows, dict[str, Rows]]:
-    """The losses that fit, with what they train on; and for each reason the losses that do not, with what they take."""
+    Those that do not say it wrap another, and take what that one takes.
+    """
     from likewise.training.data.plan import plan_data_set
 
     fits: Rows = []
     refusals: dict[str, Rows] = {}
-    for name, loss in sorted(losses.items()):
+    for name, loss in sorted(models.loss_classes().items()):
+        if not isinstance(getattr(loss, "takes", None), tuple):
+            continue
         try:
-            plan = plan_data_set(
-                rows, "", "training", _without_model(loss, rows), modalities=(), family=family
-            )
+            bare = _without_model(loss, rows)
+            plan = plan_data_set(rows, "", "training", bare, modalities=(), family=family)
         except ValueError as error:
             reason, takes = _reason_and_takes(str(error).replace("the training data", "the data"), name)
             refusals.setdefault(reason, []).append((name, takes))
@@ -205,10 +192,10 @@ def _verdicts(losses: Mapping[str, Any], rows: Dataset, family: Family) -> tuple
 
 def _without_model(loss: Any, rows: Dataset) -> Any:
     """A loss as far as the checks ask it: for its class, what it takes, and how many scores its model gives to a pair."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
 
     bare = loss.__new__(loss)
-    label = next((column for column in LABEL_COLUMNS if column in rows.column_names), None)
+    label = label_column(rows.column_names)
     first = rows[0][label] if label is not None else None
     vars(bare)["model"] = SimpleNamespace(num_labels=len(first) if isinstance(first, list) else 1)
     return bare

@@ -20,22 +20,20 @@ CONTROLS = {code: chr(0x2400 + code) for code in range(32) if chr(code) not in "
 USER_ERRORS = (ValueError, TypeError, OSError, ImportError)  # how the package refuses what it cannot do
 
 
-def say(text: str = "", style: str | None = None) -> None:
-    """Print a line as it is: no markup, no wrapping."""
-    out.print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
+def say(text: str = "", style: str | None = None, to: Console | None = None) -> None:
+    """Print a line as it is, without markup and wrapping: to stdout, unless to something else."""
+    (to or out).print(text.translate(CONTROLS), style=style, markup=False, soft_wrap=True)
 
 
-def table(rows: Sequence[Sequence[str]], header: Sequence[str] = (), indent: int = 2) -> None:
+def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
     """Print rows in aligned columns, numbers to the right; a line ends where the terminal does."""
     lines = [list(header), *map(list, rows)] if header else [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(widths))]
     for number, line in enumerate(lines):
-        cells = [
-            cell.rjust(width) if is_right else cell.ljust(width)
-            for cell, width, is_right in zip(line, widths, right, strict=True)
-        ]
-        text = " " * indent + "  ".join(cells).rstrip()
+        parts = zip(line, widths, right, strict=True)
+        cells = (cell.rjust(width) if is_right else cell.ljust(width) for cell, width, is_right in parts)
+        text = "  " + "  ".join(cells).rstrip()
         if out.is_terminal and len(text) > out.width:
             text = text[: out.width - 1] + "…"
         say(text, style="bold" if header and number == 0 else None)
@@ -45,40 +43,28 @@ def _is_number(cell: str) -> bool:
     return cell.replace(",", "").replace(".", "").lstrip("+-").isdigit()
 
 
-def fail(error: BaseException) -> None:
-    """Print what went wrong, in red, to stderr."""
-    err.print(f"Error: {error}".translate(CONTROLS), style="red", markup=False, soft_wrap=True)
-
-
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
     """The libraries underneath keep their progress bars and advice to themselves; Likewise's warnings become notes."""
+    from transformers.utils import logging as of_transformers
+
     own, root = logging.getLogger("likewise"), logging.getLogger()
     notes, silence = _Notes(), logging.NullHandler()
+    verbosity, had_bars = of_transformers.get_verbosity(), of_transformers.is_progress_bar_enabled()
     own.addHandler(notes)
     root.addHandler(silence)  # else records without a handler go to stderr
+    of_transformers.set_verbosity_error()
+    of_transformers.disable_progress_bar()
     try:
-        with warnings.catch_warnings(), _quiet_hugging_face():
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         own.removeHandler(notes)
         root.removeHandler(silence)
-
-
-@contextmanager
-def _quiet_hugging_face() -> Iterator[None]:
-    from transformers.utils import logging as transformers_logging
-
-    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+        of_transformers.set_verbosity(verbosity)
         if had_bars:
-            transformers_logging.enable_progress_bar()
+            of_transformers.enable_progress_bar()
 
 
 class _Notes(logging.Handler):
@@ -92,4 +78,4 @@ class _Notes(logging.Handler):
         text: Any = record.getMessage()
         if text not in self._shown:
             self._shown.add(text)
-            err.print(f"Note: {text}".translate(CONTROLS), style="yellow", markup=False, soft_wrap=True)
+            say(f"Note: {text}", "yellow", err)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
-from likewise.cli.read_texts import read_texts
+from likewise.cli.read_texts import Column, read_texts
 from likewise.cli.shards import EncodeShard, shards_in
 
 FORMS = (
@@ -22,31 +22,29 @@ FORMS = (
 def encode(
     texts: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="File with the texts: .txt, .jsonl, .json, .csv, .tsv, .parquet or .arrow; with --ray a folder of .parquet."
         ),
     ],
-    out: Annotated[Path, typer.Option(help=f"What to write: {FORMS}.")],
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
-    column: Annotated[
-        str | None, typer.Option(help="Column with the texts, if the file has several.")
-    ] = None,
+    out: Annotated[Path, Option(help=f"What to write: {FORMS}.")],
+    model: Annotated[str, Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    column: Column = None,
     prompt_name: Annotated[
-        str | None, typer.Option(help="Prompt of the model to put in front of each text.")
+        str | None, Option(help="Prompt of the model to put in front of each text.")
     ] = None,
-    normalize: Annotated[bool, typer.Option("--normalize", help="Scale embeddings to length 1.")] = False,
-    truncate_dim: Annotated[int | None, typer.Option(help="Cut embeddings to this many entries.")] = None,
+    normalize: Annotated[bool, Option("--normalize", help="Scale embeddings to length 1.")] = False,
+    truncate_dim: Annotated[int | None, Option(help="Cut embeddings to this many entries.")] = None,
     batch_size: Annotated[
-        int, typer.Option(help="How much goes through the model at once. Lower it if memory is short.")
+        int, Option(help="How much goes through the model at once. Lower it if memory is short.")
     ] = 32,
     ray: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--ray",
             help="Embed a folder of .parquet files on a Ray cluster: a file of the same name in --out for each.",
         ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the Ray cluster.")] = 2,
+    workers: Annotated[int, Option(min=1, help="Workers of the Ray cluster.")] = 2,
 ) -> None:
     """Embed the texts of a file.
 
@@ -60,7 +58,7 @@ def encode(
 
         likewise encode shards/ --column body --out embedded/ --ray --workers 8  # goes on where it was stopped
     """
-    options = {
+    options: dict[str, Any] = {
         "prompt_name": prompt_name,
         "batch_size": batch_size,
         "normalize_embeddings": normalize,
@@ -76,11 +74,7 @@ def encode(
         raise ValueError(f"{texts} has no texts.")
     encoder = load_model(model)
     start = time.perf_counter()
-    embeddings = encoder.encode_document(
-        rows,
-        show_progress_bar=console.err.is_terminal,
-        **options,  # type: ignore[arg-type]
-    )
+    embeddings = encoder.encode_document(rows, show_progress_bar=console.err.is_terminal, **options)
     seconds = time.perf_counter() - start
     _write(out, rows, embeddings, model)
     console.say(

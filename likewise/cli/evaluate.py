@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
-from likewise.cli.model_names import DEFAULT_MODEL, family_of, load_cross_encoder, load_model
-from likewise.cli.read_texts import split_names
+from likewise.cli.model_names import DEFAULT_MODEL, family_of
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -37,37 +37,29 @@ TOKEN_SHAPES = (
     "two texts and a number from a range (a teacher's score), or a ranking: " + PAIR_SHAPES.split(", ", 2)[2]
 )
 OF_TOKENS = {
-    "CrossEncoderCorrelationEvaluator": "MultiVectorDistillationEvaluator",
-    "CrossEncoderRerankingEvaluator": "MultiVectorRerankingEvaluator",
-}
+    "Correlation": "Distillation",
+    "Reranking": "Reranking",
+}  # what a kind for pairs is called of tokens
 
 
 def evaluate(
     data: Annotated[
-        Path,
-        typer.Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml)."),
+        Path, Option(help="A table (.parquet, .csv, .jsonl), a folder in BEIR layout, or a recipe (.yaml).")
     ],
     models: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[MODEL]...", help=f"Folders or Hub names of the models.  [default: {DEFAULT_MODEL}]"
         ),
     ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     compare: Annotated[
-        bool,
-        typer.Option(
-            "--compare", help="Are the others better than the first, or worse, by more than chance?"
-        ),
+        bool, Option("--compare", help="Are the others better than the first, or worse, by more than chance?")
     ] = False,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add the 95 % confidence interval of each number.")
+        bool, Option("--intervals", help="Add the 95 % confidence interval of each number.")
     ] = False,
-    recipe_data: Annotated[
-        Path | None, typer.Option(help="Folder that replaces ${data} in a recipe.")
-    ] = None,
+    recipe_data: Annotated[Path | None, Option(help="Folder that replaces ${data} in a recipe.")] = None,
 ) -> None:
     """Measure models, all of one family: embedding models, sparse ones, multi-vector ones or cross-encoders.
 
@@ -84,7 +76,6 @@ def evaluate(
 
         likewise evaluate --data my_recipe.yaml --recipe-data ../data
     """
-    from likewise.families import CROSS_ENCODER, SENTENCE_TRANSFORMER
     from likewise.tables import quiet_datasets
 
     names = list(models or [DEFAULT_MODEL])
@@ -98,15 +89,10 @@ def evaluate(
         )
     with quiet_datasets():
         family = _common_family(names)
-        loads: dict[str, Any] = {
-            SENTENCE_TRANSFORMER.name: load_model,
-            CROSS_ENCODER.name: load_cross_encoder,
-        }
-        load = loads.get(family.name) or family.model_class
         encoders: list[Any] = []
 
         def loaded() -> list[Any]:
-            encoders[:] = encoders or [load(name) for name in names]
+            encoders[:] = encoders or [family.model_class(name) for name in names]
             return encoders
 
         chosen = _evaluators(data, columns, recipe_data, family, loaded)
@@ -134,9 +120,8 @@ def _show_metrics(
         with sharing_embeddings(model):
             metrics.append(evaluator(model))
             found.append(confidence_intervals(evaluator, model) if intervals else {})
-    first_keys = (str(evaluator.primary_metric),)
     rows = []
-    for key in dict.fromkeys([*first_keys, *metrics[0]]):
+    for key in dict.fromkeys([str(evaluator.primary_metric), *metrics[0]]):
         row = [key.removeprefix(f"{name}_")]
         for numbers, ends in zip(metrics, found, strict=True):
             row += [f"{numbers[key]:.4f}", *(_ends(ends.get(key)) if intervals else ())]
@@ -157,12 +142,7 @@ def _ends(interval: Interval | None) -> tuple[str, str]:
     return ("", "") if interval is None else (f"{interval.low:.4f}", f"{interval.high:.4f}")
 
 
-def _show_comparison(
-    evaluator: Any,
-    models: tuple[Any, Any],
-    names: tuple[str, str],
-    name: str,
-) -> None:
+def _show_comparison(evaluator: Any, models: tuple[Any, Any], names: tuple[str, str], name: str) -> None:
     """A line for each metric: both models, how they differ, and how often chance alone does that."""
     from likewise.evaluation.bootstrap import compare_models
 
@@ -184,11 +164,7 @@ def _show_comparison(
 
 
 def _common_family(names: Sequence[str]) -> ModelFamily:
-    """The family of the models.
-
-    Raises:
-        ValueError: They are of two.
-    """
+    """The family of the models; refused where they are of two."""
     families = [family_of(name) for name in names]
     for name, family in zip(names, families, strict=True):
         if family is not families[0]:
@@ -231,24 +207,25 @@ def _evaluators(
         kind, reason = _evaluator_of_pairs(rows, label, texts, source, lambda: (), TOKEN_SHAPES)
         if kind not in OF_TOKENS:
             raise _no_shape(source, rows, TOKEN_SHAPES)
-        kind = OF_TOKENS[kind]
+        kind = f"MultiVector{OF_TOKENS[kind]}"
     elif family is CROSS_ENCODER:
         kind, reason = _evaluator_of_pairs(rows, label, texts, source, models, PAIR_SHAPES)
+        kind = f"CrossEncoder{kind}"
     else:
         kind, reason = _evaluator_of_embeddings(rows, label, texts, source)
         kind = kind if family is SENTENCE_TRANSFORMER else f"Sparse{kind}"
     # The label stands last, wherever it is in the file.
     ordered = Source(source.source, columns=[*texts, *([label] if label else [])])
-    return {data.stem: (EvaluatorRecipe(kind, ordered, data.stem, family), reason)}
+    return {data.stem: (EvaluatorRecipe(f"{kind}Evaluator", ordered, data.stem, family), reason)}
 
 
 def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
     """A table's rows, its column of labels, and the others."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.symptoms import symptoms
 
     rows = source.load()
-    label = next((name for name in LABEL_COLUMNS if name in rows.column_names), None)
+    label = label_column(rows.column_names)
     texts = [name for name in rows.column_names if name != label]
     for warning in symptoms(rows, texts, label, Path(source.source).name, fix=FIX):
         console.say(warning, style="bold")
@@ -258,16 +235,16 @@ def _read(source: Source) -> tuple[Dataset, str | None, list[str]]:
 def _evaluator_of_embeddings(
     rows: Dataset, label: str | None, texts: Sequence[str], source: Source
 ) -> tuple[str, str]:
-    """The evaluator of embedding models for a table, by its columns, and why."""
+    """What kind of evaluator of embedding models a table is for, by its columns, and why."""
     listed = ", ".join(texts)
     if label is not None and len(texts) == 2:
         if set(rows.unique(label)) <= {0, 1}:
-            return "BinaryClassificationEvaluator", f"{listed} are two texts and {label} is 0 or 1"
-        return "EmbeddingSimilarityEvaluator", f"{listed} are two texts and {label} is a number from a range"
+            return "BinaryClassification", f"{listed} are two texts and {label} is 0 or 1"
+        return "EmbeddingSimilarity", f"{listed} are two texts and {label} is a number from a range"
     if label is None and len(texts) == 2:
-        return "TranslationEvaluator", f"{listed} are two texts, without a number"
+        return "Translation", f"{listed} are two texts, without a number"
     if label is None and len(texts) == 3:
-        return "TripletEvaluator", f"{listed} are three texts"
+        return "Triplet", f"{listed} are three texts"
     raise _no_shape(source, rows, SHAPES)
 
 
@@ -279,30 +256,21 @@ def _evaluator_of_pairs(
     models: Callable[[], Sequence[Any]],
     shapes: str,
 ) -> tuple[str, str]:
-    """The evaluator of cross-encoders for a table, by its columns and by how many scores the models give, and why."""
+    """What kind of evaluator of pairs a table is for, by its columns and by how many scores the models give, and why."""
     listed = ", ".join(texts)
     if label is None and len(texts) == 3:
-        return "CrossEncoderRerankingEvaluator", f"{listed} are a query, a positive and a negative"
+        return "Reranking", f"{listed} are a query, a positive and a negative"
     if label is None or len(texts) != 2:
         raise _no_shape(source, rows, shapes)
-    values = set(rows.unique(label))
     if any(model.num_labels > 1 for model in models()):
-        return (
-            "CrossEncoderClassificationEvaluator",
-            f"{listed} are two texts and the model gives a score to each class",
-        )
-    if not values <= {0, 1}:
-        return (
-            "CrossEncoderCorrelationEvaluator",
-            f"{listed} are two texts and {label} is a number from a range",
-        )
+        return "Classification", f"{listed} are two texts and the model gives a score to each class"
+    if not set(rows.unique(label)) <= {0, 1}:
+        return "Correlation", f"{listed} are two texts and {label} is a number from a range"
     for_each = len(rows) / len(rows.unique(texts[0]))
-    if for_each >= LEAST_DOCUMENTS:
-        return (
-            "CrossEncoderRerankingEvaluator",
-            f"each {texts[0]} comes with {for_each:.1f} {texts[1]} rows on average, and {label} is 0 or 1",
-        )
-    return "CrossEncoderClassificationEvaluator", f"{listed} are two texts and {label} is 0 or 1"
+    if for_each < LEAST_DOCUMENTS:
+        return "Classification", f"{listed} are two texts and {label} is 0 or 1"
+    why = f"each {texts[0]} comes with {for_each:.1f} {texts[1]} rows on average, and {label} is 0 or 1"
+    return "Reranking", why
 
 
 def _no_shape(source: Source, rows: Dataset, shapes: str) -> ValueError:

@@ -21,19 +21,12 @@ SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE = "index.json", "texts.jsonl", "embed
 
 @dataclass(frozen=True)
 class Index:
-    """Texts that can be searched.
+    """Texts that can be searched."""
 
-    Attributes:
-        embeddings: (M, D).
-        texts: M texts.
-        notes: M texts that are shown with them, but not searched; "" for none.
-        model: The model's folder or name.
-    """
-
-    embeddings: np.ndarray[Any, Any]
-    texts: Sequence[str]
-    notes: Sequence[str]
-    model: str
+    embeddings: np.ndarray[Any, Any]  # (M, D)
+    texts: Sequence[str]  # M texts
+    notes: Sequence[str]  # M texts that are shown with them, but not searched; "" for none
+    model: str  # the model's folder or name
 
     def save(self, folder: Path) -> None:
         """Write the index to a folder, which is made if it does not exist."""
@@ -54,15 +47,9 @@ class Index:
 
     @classmethod
     def load(cls, folder: Path) -> Index:
-        """Read an index from a folder.
-
-        Raises:
-            ValueError: The folder is none, or its files do not belong together.
-        """
-        missing = [
-            name for name in (SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE) if not (folder / name).is_file()
-        ]
-        if missing:
+        """Read an index from a folder; refused where that is none, or its files do not belong together."""
+        files = (SETTINGS_FILE, TEXTS_FILE, EMBEDDINGS_FILE)
+        if missing := [name for name in files if not (folder / name).is_file()]:
             raise ValueError(
                 f"{folder} is no index: it has no {missing[0]}. Make one with `likewise encode TEXTS --out {folder}`."
             )
@@ -75,7 +62,7 @@ class Index:
                 f"{folder} has {len(rows)} texts, but {len(embeddings)} embeddings. Make the index again with "
                 f"`likewise encode TEXTS --out {folder}`."
             )
-        model = (
-            os.path.normpath(folder / settings["model"]) if settings["model_is_folder"] else settings["model"]
-        )
+        model = settings["model"]
+        if settings["model_is_folder"]:
+            model = os.path.normpath(folder / model)
         return cls(embeddings, [row["text"] for row in rows], [row.get("note", "") for row in rows], model)

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, embedding_family, load_cross_encoder
@@ -38,54 +38,48 @@ class Sampling(str, Enum):
 def mine(
     pairs: Annotated[
         Path,
-        typer.Argument(
+        Argument(
             help="Table (.parquet, .csv, .jsonl, or a folder of .parquet) with a column of queries and one of positives."
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="What to write: a .parquet, .jsonl or .csv file, or a folder of .parquet.")
+        Path, Option(help="What to write: a .parquet, .jsonl or .csv file, or a folder of .parquet.")
     ],
-    model: Annotated[str, typer.Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
+    model: Annotated[str, Option(help="Folder or Hub name of the model.")] = DEFAULT_MODEL,
     columns: Annotated[
-        str | None,
-        typer.Option(help="The two columns, with a comma: question,answer  [default: the first two]"),
+        str | None, Option(help="The two columns, with a comma: question,answer  [default: the first two]")
     ] = None,
     corpus: Annotated[
-        Path | None, typer.Option(help="File of more documents to find negatives in, as for `encode`.")
+        Path | None, Option(help="File of more documents to find negatives in, as for `encode`.")
     ] = None,
     cross_encoder: Annotated[
         str | None,
-        typer.Option(help="Folder or Hub name of a cross-encoder that scores candidates for the filters."),
+        Option(help="Folder or Hub name of a cross-encoder that scores candidates for the filters."),
     ] = None,
-    num_negatives: Annotated[int, typer.Option(min=1, help="Negatives per query.")] = 3,
-    range_min: Annotated[
-        int, typer.Option(help="Skip so many of the best: they may be unlabelled positives.")
-    ] = 0,
-    range_max: Annotated[int | None, typer.Option(help="Take negatives from so many of the best.")] = None,
-    max_score: Annotated[float | None, typer.Option(help="Drop candidates that score more.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Drop candidates that score less.")] = None,
+    num_negatives: Annotated[int, Option(min=1, help="Negatives per query.")] = 3,
+    range_min: Annotated[int, Option(help="Skip so many of the best: they may be unlabelled positives.")] = 0,
+    range_max: Annotated[int | None, Option(help="Take negatives from so many of the best.")] = None,
+    max_score: Annotated[float | None, Option(help="Drop candidates that score more.")] = None,
+    min_score: Annotated[float | None, Option(help="Drop candidates that score less.")] = None,
     absolute_margin: Annotated[
-        float | None, typer.Option(help="Negatives score at least this much less than the positive.")
+        float | None, Option(help="Negatives score at least this much less than the positive.")
     ] = None,
     relative_margin: Annotated[
-        float | None, typer.Option(help="The same as a share of the positive's score: 0.05 for 5 percent.")
+        float | None, Option(help="The same as a share of the positive's score: 0.05 for 5 percent.")
     ] = None,
-    sampling: Annotated[Sampling, typer.Option(help="Take the best, or a random sample.")] = Sampling.top,
-    output_format: Annotated[Format, typer.Option("--format", help="Rows of the result.")] = Format.triplet,
-    scores: Annotated[bool, typer.Option("--scores", help="Add the scores.")] = False,
-    ids: Annotated[
-        bool, typer.Option("--ids", help="Add the documents' places among the distinct texts.")
-    ] = False,
+    sampling: Annotated[Sampling, Option(help="Take the best, or a random sample.")] = Sampling.top,
+    output_format: Annotated[Format, Option("--format", help="Rows of the result.")] = Format.triplet,
+    scores: Annotated[bool, Option("--scores", help="Add the scores.")] = False,
+    ids: Annotated[bool, Option("--ids", help="Add the documents' places among the distinct texts.")] = False,
     cache: Annotated[
-        Path | None,
-        typer.Option(help="Folder to keep embeddings and candidates in; a stopped run goes on there."),
+        Path | None, Option(help="Folder to keep embeddings and candidates in; a stopped run goes on there.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="How much goes through the model at once.")] = 32,
-    seed: Annotated[int, typer.Option(help="Decides the random sample.")] = 0,
+    batch_size: Annotated[int, Option(help="How much goes through the model at once.")] = 32,
+    seed: Annotated[int, Option(help="Decides the random sample.")] = 0,
     ray: Annotated[
-        bool, typer.Option("--ray", help="Embed and search on a Ray cluster; needs --cache on a shared disk.")
+        bool, Option("--ray", help="Embed and search on a Ray cluster; needs --cache on a shared disk.")
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="Workers of the Ray cluster.")] = 2,
+    workers: Annotated[int, Option(min=1, help="Workers of the Ray cluster.")] = 2,
 ) -> None:
     """Find hard negatives: documents that look like an answer to a query but are none.
 
@@ -114,11 +108,10 @@ def mine(
         table: Dataset = Source(str(pairs), columns=split_names(columns)).load()
         if columns is not None and len(table.column_names) != 2:
             raise ValueError(f"`--columns` must name two columns, but is {columns!r}. Write question,answer.")
-        documents = None if corpus is None else read_texts(corpus)
         found = mine_hard_negatives(
             table,
             embedding_family(model).model_class(model),
-            corpus=documents,
+            corpus=None if corpus is None else read_texts(corpus),
             cross_encoder=None if cross_encoder is None else load_cross_encoder(cross_encoder),
             range_min=range_min,
             range_max=range_max,

@@ -32,11 +32,7 @@ def family_of(name: str) -> ModelFamily:
 
 
 def load_model(name: str) -> SentenceTransformer:
-    """Load the model of one vector a text of that name.
-
-    Raises:
-        ValueError: It is a cross-encoder, or gives no such vectors.
-    """
+    """Load the model of one vector a text of that name; a cross-encoder is refused."""
     from likewise.sentence_transformer.model import SentenceTransformer
 
     embedding_family(name)
@@ -44,11 +40,7 @@ def load_model(name: str) -> SentenceTransformer:
 
 
 def embedding_family(name: str) -> ModelFamily:
-    """The family of a model that embeds texts, in whatever form.
-
-    Raises:
-        ValueError: It is a cross-encoder.
-    """
+    """The family of a model that embeds texts, in whatever form; a cross-encoder is refused."""
     from likewise.families import CROSS_ENCODER
 
     if (family := family_of(name)) is CROSS_ENCODER:
@@ -60,11 +52,7 @@ def embedding_family(name: str) -> ModelFamily:
 
 
 def load_cross_encoder(name: str) -> CrossEncoder:
-    """Load the cross-encoder of that name.
-
-    Raises:
-        ValueError: It is an embedding model, which has no head to score pairs with.
-    """
+    """Load the cross-encoder of that name; an embedding model, which has no head to score pairs with, is refused."""
     from likewise.cross_encoder.model import CrossEncoder
     from likewise.families import CROSS_ENCODER
 

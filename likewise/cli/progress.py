@@ -7,14 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich import progress
 from torch import nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
@@ -37,16 +30,16 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]
         self.num_tokens = 0
         self.seconds = 0.0
         self._loss = ""
-        self._bar = Progress(
-            TextColumn("training "),
-            BarColumn(24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
-            TimeElapsedColumn(),
-            TextColumn("of which left"),
-            TimeRemainingColumn(),
-            console=console.out,
-        )
+        columns = [
+            progress.TextColumn("training "),
+            progress.BarColumn(24),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[numbers]}"),
+            progress.TimeElapsedColumn(),
+            progress.TextColumn("of which left"),
+            progress.TimeRemainingColumn(),
+        ]
+        self._bar = progress.Progress(*columns, console=console.out)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the bar."""
@@ -81,13 +74,9 @@ class TrainingProgress(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: Any, control: Any, metrics: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> None:
         """Print what was measured."""
-        shown = {
-            name: value
-            for name, value in (metrics or {}).items()
-            if not name.endswith(("_runtime", "_per_second", "epoch"))
-        }
-        text = "  ".join(f"{name.removeprefix('eval_')} {value:.4f}" for name, value in shown.items())
-        console.say(f"step {state.global_step:,}: {text}")
+        names = [name for name in metrics or () if not name.endswith(("_runtime", "_per_second", "epoch"))]
+        shown = "  ".join(f"{name.removeprefix('eval_')} {(metrics or {})[name]:.4f}" for name in names)
+        console.say(f"step {state.global_step:,}: {shown}")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Stop the bar."""

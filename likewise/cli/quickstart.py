@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from likewise.cli import console
 from likewise.cli.index import Index
@@ -17,7 +16,6 @@ from likewise.recipes.quickstart.harvest import Harvest, harvest
 
 if TYPE_CHECKING:
     from likewise.cli.train import Outcome
-    from likewise.recipes.quickstart.docstrings import Described
 
 QUESTION = "parse a date string"
 SECONDS = 50.0  # of training, at the pace of the first steps
@@ -25,15 +23,13 @@ LIMIT_S = 75.0  # after which it ends, should the machine have become slower
 
 
 def quickstart(
-    model: Annotated[
-        str, typer.Option(help="Folder or Hub name of the model to start from.")
-    ] = DEFAULT_MODEL,
-    out: Annotated[Path, typer.Option(help="Folder for the data, the model and the index.")] = Path("demo"),
+    model: Annotated[str, Option(help="Folder or Hub name of the model to start from.")] = DEFAULT_MODEL,
+    out: Annotated[Path, Option(help="Folder for the data, the model and the index.")] = Path("demo"),
     pairs: Annotated[
         int | None,
-        typer.Option(min=2, help="How many pairs to train on; else as many as this machine can in a minute."),
+        Option(min=2, help="How many pairs to train on; else as many as this machine can in a minute."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Decides which pairs, and all that is random in training.")] = 42,
+    seed: Annotated[int, Option(help="Decides which pairs, and all that is random in training.")] = 42,
 ) -> None:
     """Train a model on this machine's own text, and see that it helped.
 
@@ -54,10 +50,12 @@ def quickstart(
         data = replace(data, train=installed_packages(number, seed, data.held_out))
     recipe = data.write(out, model, seed)
     _introduce(model, data)
-    outcome = run(
-        read_recipe(recipe, out), also=("_accuracy@1",), limit_s=None if pairs is not None else LIMIT_S
-    )
-    index = _save_index(out / "library", outcome, data.held_out)
+    limit_s = LIMIT_S if pairs is None else None
+    outcome = run(read_recipe(recipe, out), also=("_accuracy@1",), limit_s=limit_s)
+    names = [described.name for described in data.held_out]
+    embeddings = outcome.model.encode_document(names, show_progress_bar=False)
+    index = Index(embeddings, names, [described.sentence for described in data.held_out], str(outcome.folder))
+    index.save(out / "library")
     _conclude(out, outcome, index)
 
 
@@ -66,26 +64,11 @@ def _introduce(model: str, data: Harvest) -> None:
     packages = {d.name.partition(".")[0] for d in train}
     example = next((d for d in train if len(d.sentence) + len(d.name) < 90), train[0])
     console.say("Find Python functions by what they do", style="bold")
-    console.table(
-        [
-            ("model", model),
-            (
-                "train on",
-                f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as",
-            ),
-            ("", f'"{example.sentence}"  {example.name}'),
-            ("measure on", f"{len(data.measured):,} functions of the standard library, not seen in training"),
-        ]
-    )
+    pairs = f"{len(train):,} pairs (sentence, function) from {len(packages)} installed packages, such as"
+    measured = f"{len(data.measured):,} functions of the standard library, not seen in training"
+    shown = f'"{example.sentence}"  {example.name}'
+    console.table([("model", model), ("train on", pairs), ("", shown), ("measure on", measured)])
     console.say()
-
-
-def _save_index(folder: Path, outcome: Outcome, held_out: Sequence[Described]) -> Index:
-    names = [d.name for d in held_out]
-    embeddings = outcome.model.encode_document(names, show_progress_bar=False)
-    index = Index(embeddings, names, [d.sentence for d in held_out], str(outcome.folder))
-    index.save(folder)
-    return index
 
 
 def _conclude(out: Path, outcome: Outcome, index: Index) -> None:
@@ -94,10 +77,11 @@ def _conclude(out: Path, outcome: Outcome, index: Index) -> None:
     console.say()
     show_changes(outcome.measured, ("held-out library", ""))
     console.say(told_of_report(outcome))
+    library = out / "library"
     console.say(
-        f"Saved the model to {outcome.folder} and an index of the standard library to {out / 'library'}. Try it:"
+        f"Saved the model to {outcome.folder} and an index of the standard library to {library}. Try it:"
     )
     console.say()
-    console.say(f'$ {command()} search "{QUESTION}" {out / "library"}', style="bold")
+    console.say(f'$ {command()} search "{QUESTION}" {library}', style="bold")
     found = best(outcome.model, index, QUESTION, 3)
     console.table([(f"{score:.3f}", text, note) for score, text, note in found])

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from typer import Option
 
 from likewise.tables import column_of, listed, read_columns
 
+Column = Annotated[str | None, Option(help="Column with the texts, if the file has several.")]
+Columns = Annotated[
+    str | None, Option(help="Columns of the table to use, in order, with commas: question,answer")
+]
 USUAL_NAMES = ("text", "sentence", "document", "content")
 
 
 def read_texts(path: Path, column: str | None = None) -> list[str]:
-    """The texts of a file, in order.
+    """The texts of a file, in order: .txt (one text per line), .jsonl or .json (strings or objects), .csv, .tsv, .parquet or .arrow.
 
-    Args:
-        path: .txt (one text per line), .jsonl or .json (strings or objects), .csv, .tsv, .parquet or .arrow.
-        column: The column with the texts; None for the only column of text, or the one with a usual name.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is of another form, or damaged; there is no such column; or a cell is no text.
+    They stand in `column`; None for the only column of text, or the one with a usual name. Refused is a file that is not there, of
+    another form or damaged, a column that is not there, and a cell that is no text.
     """
     columns = read_columns(path, column)
     name = _text_column(columns, path) if column is None else column_of(list(columns), column, path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from typer import Argument
 
 from likewise.cli import console
 from likewise.recipes.catalogue import find_recipe, listed_recipes
@@ -25,7 +26,7 @@ def list_recipes(context: typer.Context) -> Any:
 
 
 @recipes.command()
-def show(name: Annotated[str, typer.Argument(help="The recipe's name.")]) -> None:
+def show(name: Annotated[str, Argument(help="The recipe's name.")]) -> None:
     """Print a recipe: put it into a file, change it, and run that.
 
     Examples:

@@ -5,27 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import family_of
-from likewise.cli.read_texts import split_names
+from likewise.cli.read_texts import Columns, split_names
 
 if TYPE_CHECKING:
     from likewise.training.data.data_set_plan import DataSetPlan
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="A trained model, or the output folder of its training.")],
+    folder: Annotated[Path, Argument(help="A trained model, or the output folder of its training.")],
     data: Annotated[
-        str | None, typer.Option(help="A table of texts (.parquet, .csv, .jsonl) to compare the models on.")
+        str | None, Option(help="A table of texts (.parquet, .csv, .jsonl) to compare the models on.")
     ] = None,
-    columns: Annotated[
-        str | None, typer.Option(help="Columns of the table to use, in order, with commas: question,answer")
-    ] = None,
+    columns: Columns = None,
     before: Annotated[
         str | None,
-        typer.Option(help="The model that it was before; else what its card or the training's report says."),
+        Option(help="The model that it was before; else what its card or the training's report says."),
     ] = None,
 ) -> None:
     """Write FOLDER/report.html: the curves of the run, those of the newest checkpoint; one that is there already is kept.
@@ -46,27 +44,22 @@ def report(
     path = folder / (page.FILE if data is None else f"report-{Path(data).stem}.html")
     told: dict[str, Any] = facts.run_of(folder)
     if data is None and (path.is_file() or not told):
-        why = (
-            f"{path} is there already"
-            if path.is_file()
-            else f"{folder} has no checkpoint to draw curves from"
-        )
+        none = f"{folder} has no checkpoint to draw curves from"
+        why = f"{path} is there already" if path.is_file() else none
         raise ValueError(
             f"{why}. Name a table to compare the models on with `--data`, for a report beside it."
         )
     model_folder = folder / "final" if (folder / "final").is_dir() else folder
     family = family_of(str(model_folder))
-    load = family.model_class
-    model: Any = load(str(model_folder))
+    model = family.model_class(str(model_folder))
     if data is not None:
         start = before or _base_model(model_folder) or facts.start_of(folder)
         if start is None:
             raise ValueError(
                 f"Nothing in {folder} says what the model was before. Say it with `--before MODEL`."
             )
-        told["sample"] = _compared(
-            family.trainer_class.family, load(start), model, data, split_names(columns)
-        )
+        of_trainer, earlier = family.trainer_class.family, family.model_class(start)
+        told["sample"] = _compared(of_trainer, earlier, model, data, split_names(columns))
     told["facts"] = facts.facts_of(told.get("history", ()))
     path.write_text(page.page(told | describe(model, str(model_folder))), encoding="utf-8")
     console.say(f"Report:  {path}")
@@ -80,8 +73,8 @@ def _compared(family: Any, before: Any, after: Any, data: str, columns: list[str
 
     rows = Source(data, columns=columns).load()
     plan = _plan(rows.column_names, has_classes=getattr(after, "num_labels", 1) > 1)
-    for start, chunk in checks.chunks(rows, plan.label, data) if plan.label is not None else ():
-        checks.refuse_missing(chunk, start, str(plan.label), data, "no label")
+    if plan.label is not None:
+        checks.refuse_missing(rows, plan.label, data, "no label")
     if plan.label is not None and isinstance(rows[0][plan.label], str):
         raise ValueError(
             f"Column {plan.label!r} of {data} holds words. Put the numbers there that the model was trained with."
@@ -94,10 +87,10 @@ def _compared(family: Any, before: Any, after: Any, data: str, columns: list[str
 
 def _plan(names: list[str], has_classes: bool) -> DataSetPlan:
     """What the columns of a table are, where no loss says it."""
-    from likewise.training.data.columns import LABEL_COLUMNS
+    from likewise.training.data.columns import label_column
     from likewise.training.data.data_set_plan import DataSetPlan
 
-    label = next((name for name in LABEL_COLUMNS if name in names), None)
+    label = label_column(names)
     texts = tuple(name for name in names if name != label)
     roles = ("anchor", "positive", *("negative" for _ in texts[2:])) if label is None else texts
     prompts, roles = ("",) * len(texts), roles[: len(texts)]

@@ -8,14 +8,13 @@ import sys
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 
 def run(
-    target: Annotated[str, typer.Argument(help="A script, or with -m a module.", metavar="SCRIPT | MODULE")],
-    arguments: Annotated[
-        list[str] | None, typer.Argument(help="Its own arguments.", metavar="[ARGS]...")
-    ] = None,
-    module: Annotated[bool, typer.Option("-m", help="Run a module, as `python -m` does.")] = False,
+    target: Annotated[str, Argument(help="A script, or with -m a module.", metavar="SCRIPT | MODULE")],
+    arguments: Annotated[list[str] | None, Argument(help="Its own arguments.", metavar="[ARGS]...")] = None,
+    module: Annotated[bool, Option("-m", help="Run a module, as `python -m` does.")] = False,
 ) -> None:
     """Run a script in which `sentence_transformers` is this library, also in all the processes that it starts.
 

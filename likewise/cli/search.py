@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.index import Index
@@ -17,16 +17,15 @@ if TYPE_CHECKING:
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for, in your own words.")],
+    query: Annotated[str, Argument(help="What to look for, in your own words.")],
     where: Annotated[
-        Path, typer.Argument(help="Folder made by `likewise encode --out FOLDER`, or a file of texts.")
+        Path, Argument(help="Folder made by `likewise encode --out FOLDER`, or a file of texts.")
     ],
-    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many to show.")] = 5,
+    top_k: Annotated[int, Option("--top-k", "-k", min=1, help="How many to show.")] = 5,
     model: Annotated[
-        str | None,
-        typer.Option(help=f"For a file: folder or Hub name of the model.  [default: {DEFAULT_MODEL}]"),
+        str | None, Option(help=f"For a file: folder or Hub name of the model.  [default: {DEFAULT_MODEL}]")
     ] = None,
-    column: Annotated[str | None, typer.Option(help="For a file: the column with the texts.")] = None,
+    column: Annotated[str | None, Option(help="For a file: the column with the texts.")] = None,
 ) -> None:
     """Show the texts that are most similar to a query.
 

@@ -24,18 +24,12 @@ class EncodeShard:
     """Embeds the texts of a file, and writes it with the column `embedding` to another folder.
 
     A file that is there already is complete, and left alone; it says what it was made of.
-
-    Attributes:
-        out: The folder to write to.
-        model_name: Folder or Hub name of the model.
-        column: The column with the texts; None for the usual one.
-        options: For `encode_document`.
     """
 
-    out: Path
-    model_name: str
-    column: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    out: Path  # the folder to write to
+    model_name: str  # folder or Hub name of the model
+    column: str | None = None  # the column with the texts; None for the usual one
+    options: Mapping[str, Any] = field(default_factory=dict)  # for `encode_document`
 
     @cached_property
     def _model(self) -> SentenceTransformer:
@@ -52,11 +46,7 @@ class EncodeShard:
         return {name: value for name, value in vars(self).items() if name not in ("_model", "_settings")}
 
     def is_done(self, shard: Path) -> bool:
-        """Whether the file's embeddings are there.
-
-        Raises:
-            ValueError: They are those of other texts, of another model or of other settings.
-        """
+        """Whether the file's embeddings are there; refused are those of other texts, of another model or of other settings."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -95,11 +85,7 @@ class EncodeShard:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The parquet files of a folder, by name.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or none in it.
-    """
+    """The parquet files of a folder, by name; refused where there is none."""
     found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not found:
         raise FileNotFoundError(

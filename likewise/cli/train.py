@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
+from typer import Argument, Option
 
 from likewise.cli import console
 from likewise.cli.model_names import hub_name
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
     from likewise.recipe import Recipe
 
 # Only how a run is shown; recipes may say otherwise.
-DEFAULTS = {"logging_steps": 10, "report_to": "none", "save_strategy": "no"}
+DEFAULTS = {
+    "logging_steps": 10, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "output_dir": "models/trained",
+}  # fmt: skip
 
 
 def train(
     context: typer.Context,
     recipe: Annotated[
-        str, typer.Argument(help="A recipe: a YAML file or script, or a name that `likewise recipes` lists.")
+        str, Argument(help="A recipe: a YAML file or script, or a name that `likewise recipes` lists.")
     ],
     data: Annotated[
         Path | None,
-        typer.Option(help="Folder with the data: what ${data} in a recipe stands for. Else from the Hub."),
+        Option(help="Folder with the data: what ${data} in a recipe stands for. Else from the Hub."),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Folder or Hub name of another model to start from.")
-    ] = None,
+    model: Annotated[str | None, Option(help="Folder or Hub name of another model to start from.")] = None,
 ) -> None:
     """Train a model as a recipe says.
 
@@ -54,8 +55,11 @@ def train(
         likewise train matryoshka_sizes --data ../data --sizes 384 96
     """
     from likewise.recipe import read_recipe
+    from likewise.recipes.catalogue import find_recipe
 
-    path = recipe_path(recipe)
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml", ".py") and not path.is_file():
+        path = find_recipe(recipe).path
     if path.suffix == ".py":
         given = {"--data": data, "--model": model}
         options = [str(part) for name, value in given.items() if value is not None for part in (name, value)]
@@ -74,14 +78,6 @@ def train(
     console.say(f"Try it:  {command()} {example(read.family, outcome)}")
 
 
-def recipe_path(recipe: str) -> Path:
-    """Where a recipe is: a file, or one that comes with the package, by name."""
-    from likewise.recipes.catalogue import find_recipe
-
-    path = Path(recipe)
-    return path if path.suffix in (".yaml", ".yml", ".py") or path.is_file() else find_recipe(recipe).path
-
-
 def run_script(path: Path, arguments: list[str]) -> None:
     """Run a recipe that is a script, as `python` would."""
     if not path.is_file():
@@ -96,22 +92,15 @@ def run_script(path: Path, arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training run.
+    """What came of a training run."""
 
-    Attributes:
-        folder: Where the model was saved.
-        model: The model.
-        seconds: How long the training took.
-        measured: What evaluators measured before and after, as `compared_metric` gives it, each with the evaluator's `name`; the
-            primary metric of each first.
-        report: The report; None where there is none.
-    """
-
-    folder: Path
-    model: Any
-    seconds: float
+    folder: Path  # where the model was saved
+    model: Any  # the model
+    seconds: float  # how long the training took
+    # What evaluators measured before and after, as `compared_metric` gives it, each with the evaluator's
+    # `name`; the primary metric of each first.
     measured: Sequence[Mapping[str, Any]]
-    report: Path | None = None
+    report: Path | None = None  # the report; None where there is none
 
 
 def show_changes(measured: Sequence[Mapping[str, Any]], titles: tuple[str, str]) -> None:
@@ -139,28 +128,26 @@ def told_of_report(outcome: Outcome) -> str:
 def run(
     recipe: Recipe, model_name: str | None = None, also: tuple[str, ...] = (), limit_s: float | None = None
 ) -> Outcome:
-    """Train as a recipe says, and measure before and after.
+    """Train as a recipe says, from another model if one is named, and measure before and after.
 
-    Args:
-        recipe: The recipe.
-        model_name: Another model to start from.
-        also: Endings of metrics that the outcome tells beside each primary one.
-        limit_s: The training ends after so many seconds, wherever it is; None for its own end.
+    The outcome tells metrics whose names end as one of `also` beside each primary one. The training ends after `limit_s` seconds,
+    wherever it is; None for its own end.
     """
     from likewise.cli.progress import TrainingProgress
     from likewise.report.charts import is_installed
     from likewise.tables import quiet_datasets
     from likewise.training.run.comparison import compared_metric
 
-    arguments = recipe.arguments(
-        **DEFAULTS, report=is_installed(), disable_tqdm=True, output_dir="models/trained"
-    )
+    arguments = recipe.arguments(**DEFAULTS, report=is_installed())
     with quiet_datasets():
         data_sets = {name: part.source.load() for name, part in recipe.train.items()}
         dev = {name: part.load() for name, part in recipe.dev.items()}
         test = {name: part.load() for name, part in recipe.test.items()}
         model = recipe.model.load(model_name)
-        name_origins(model, model_name or recipe.model.name, list(data_sets))
+        card = model.model_card_data  # what the model was and what it is trained on, files do not say
+        if card.base_model is None:
+            card.set_base_model(hub_name(model_name or recipe.model.name))
+        card.train_datasets = card.train_datasets or [{"name": name} for name in data_sets]
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1
         trainer = recipe.family.trainer_class(
@@ -185,14 +172,6 @@ def run(
     model.save_pretrained(str(folder))
     report = trainer.report.write(found, str(folder)) if trainer.report is not None else None
     return Outcome(folder, model, progress.seconds, found, report)
-
-
-def name_origins(model: Model, model_name: str, data_sets: list[str]) -> None:
-    """Tell the model card what the model was and what it is trained on, which files do not say."""
-    card = model.model_card_data
-    if card.base_model is None:
-        card.set_base_model(hub_name(model_name))
-    card.train_datasets = card.train_datasets or [{"name": name} for name in data_sets]
 
 
 def measure(

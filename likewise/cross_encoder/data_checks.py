@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from likewise.training.data import checks
+from likewise.training.data.columns import is_list, is_number, is_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,13 +21,7 @@ DOCUMENTS = "list of documents"
 
 def holds_lists(rows: Dataset, column: str, where: str) -> bool:
     """Whether the cells of a column are lists."""
-    return any(_is_list(chunk.type) for _, chunk in checks.chunks(rows, column, where))
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    return any(is_list(chunk.type) for _, chunk in checks.chunks(rows, column, where))
 
 
 def check_documents(rows: Dataset, column: str, loss: nn.Module, where: str) -> None:
@@ -35,12 +30,10 @@ def check_documents(rows: Dataset, column: str, loss: nn.Module, where: str) -> 
     Raises:
         ValueError: There is one.
     """
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    for start, chunk in checks.chunks(rows, column, where):
-        checks.refuse_missing(chunk, start, column, where, "no list of documents")
-        if not _is_list(chunk.type):
+    for start, chunk in checks.chunks(rows, column, where, "no list of documents"):
+        if not is_list(chunk.type):
             raise ValueError(
                 f"Column {column!r} of {where} holds {chunk.type}, but {type(loss).__name__} takes a list of documents for each "
                 f"query (row {start}: {chunk[0].as_py()!r}). Put the documents of a query into one list, and their labels too."
@@ -53,7 +46,7 @@ def check_documents(rows: Dataset, column: str, loss: nn.Module, where: str) -> 
                 f"rows with `dataset.filter(lambda row: row[{column!r}])`."
             )
         values = chunk.flatten()
-        if not (pa.types.is_string(values.type) or pa.types.is_large_string(values.type)):
+        if not is_text(values.type):
             raise ValueError(
                 f"Column {column!r} of {where} holds {chunk.type}, but documents are texts (row {start}: {chunk[0].as_py()!r}). "
                 f"Remove it with `dataset.remove_columns({column!r})` if it is no input."
@@ -86,10 +79,11 @@ def check_labels_of_documents(rows: Dataset, label: str, documents: str, loss: n
     import pyarrow.compute as pc
 
     name = type(loss).__name__
-    both = zip(checks.chunks(rows, label, where), checks.chunks(rows, documents, where), strict=True)
+    both = zip(
+        checks.chunks(rows, label, where, "no labels"), checks.chunks(rows, documents, where), strict=True
+    )
     for (start, chunk), (_, lists) in both:
-        checks.refuse_missing(chunk, start, label, where, "no labels")
-        if not _is_list(chunk.type):
+        if not is_list(chunk.type):
             raise ValueError(
                 f"Label column {label!r} of {where} holds {chunk.type}, but {name} takes a list with one number for each "
                 f"document (row {start}: {chunk[0].as_py()!r}). Make it a column of lists."
@@ -115,8 +109,7 @@ def check_probabilities(rows: Dataset, label: str, loss: nn.Module, where: str) 
     import pyarrow.compute as pc
 
     model: Any = loss.model
-    for start, chunk in checks.chunks(rows, label, where):
-        checks.refuse_missing(chunk, start, label, where, "no label")
+    for start, chunk in checks.chunks(rows, label, where, "no label"):
         counts = pc.list_value_length(chunk).to_numpy(zero_copy_only=False)
         if (counts != model.num_labels).any():
             row = int((counts != model.num_labels).argmax())
@@ -130,11 +123,8 @@ def check_probabilities(rows: Dataset, label: str, loss: nn.Module, where: str) 
 def _refuse_no_numbers(
     lists: pa.Array, label: str, loss: str, where: str, start: int, between: tuple[float, float] | None = None
 ) -> None:
-    import pyarrow as pa
-
     values = lists.flatten()
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+    if not is_number(values.type):
         raise ValueError(
             f"Label column {label!r} of {where} holds {lists.type}, not numbers (row {start}: {lists[0].as_py()!r}). {loss} "
             "takes numbers: turn them into some with `dataset.map(...)`."

@@ -8,6 +8,7 @@ from typing import Any
 
 from likewise.cross_encoder.family import key_of, labels_of
 from likewise.training.data.batch import Batch
+from likewise.training.data.columns import label_column
 from likewise.training.data.data_collator import BaseDataCollator
 
 __all__ = ["CrossEncoderDataCollator"]
@@ -28,7 +29,7 @@ class CrossEncoderDataCollator(BaseDataCollator):
         names = [name for name in features[0] if name != "dataset_name"]
         data_set = str(features[0].get("dataset_name", ""))
         batch = Batch({"dataset_name": data_set} if data_set else {})
-        label = next((name for name in self.valid_label_columns if name in names), None)
+        label = label_column(names, self.valid_label_columns)
         if label is not None:
             batch["label"] = labels_of([row[label] for row in features])
             names.remove(label)

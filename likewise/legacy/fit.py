@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,12 +17,15 @@ import transformers
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 
 from likewise.input_example import InputExample
 from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
-from likewise.training.data.reader import BatchReader, DataSetReader
+from likewise.training.data.reader import DataSetReader
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
+from likewise.training.run.batches import shared_loader
+from likewise.training.run.checkpoints import trained_weights
 from likewise.training.run.evaluating import run_evaluator
 from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
 
@@ -70,16 +74,13 @@ def fit(
     if not objectives:
         raise ValueError("`train_objectives` is empty. Pass at least one pair of a data loader and a loss.")
     loaders = {f"_dataset_{number}": loader for number, (loader, _) in enumerate(objectives, 1)}
-    losses = {f"_dataset_{number}": loss for number, (_, loss) in enumerate(objectives, 1)}
+    losses = dict(zip(loaders, (loss for _, loss in objectives), strict=True))
     for loader in loaders.values():
         loader.collate_fn = list  # the examples themselves
     rounds = min(map(len, loaders.values()))
-    steps = rounds * epochs if not steps_per_epoch else steps_per_epoch * epochs
-    total = steps * len(objectives)
-    optimizer, schedule = (
-        _optimizer(model, losses, optimizer_class, dict(optimizer_params or {"lr": 2e-5}), weight_decay),
-        scheduler.lower(),
-    )
+    epoch_steps = (steps_per_epoch or rounds) * len(objectives)
+    optimizer = _optimizer(model, losses, optimizer_class, optimizer_params or {"lr": 2e-5}, weight_decay)
+    schedule, total = scheduler.lower(), epochs * epoch_steps
     if schedule not in SCHEDULES:
         raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULES)}, but is {scheduler!r}.")
     on_gpu = torch.cuda.is_available()
@@ -108,10 +109,11 @@ def fit(
         trainer.get_train_dataloader = partial(_batches_of, loaders, trainer)
         watch = _Evaluation(
             evaluator, output_path, save_best_model, callback,
-            every=evaluation_steps * len(objectives), epoch_steps=(steps_per_epoch or rounds) * len(objectives),
+            every=evaluation_steps * len(objectives), epoch_steps=epoch_steps,
         )  # fmt: skip
         trainer.add_callback(watch)
-        resumes = bool(resume_from_checkpoint and checkpoint_path and _has_checkpoint(checkpoint_path))
+        resumes = bool(resume_from_checkpoint and checkpoint_path and os.path.isdir(checkpoint_path))
+        resumes = resumes and get_last_checkpoint(checkpoint_path) is not None
         if resume_from_checkpoint and not resumes:
             logger.warning("There is no checkpoint in %s; training begins from the start.", checkpoint_path)
         trainer.train(resume_from_checkpoint=resumes or False)
@@ -124,30 +126,21 @@ def smart_batching_collate(
 ) -> tuple[list[dict[str, Tensor]], Tensor]:
     """Examples -> one dict of padded features for each text column, and the labels."""
     columns = zip(*(example.texts for example in batch), strict=True)
-    return [dict(model.tokenize(list(column))) for column in columns], label_tensor(
-        [example.label for example in batch]
-    )
+    labels = label_tensor([example.label for example in batch])
+    return [dict(model.tokenize(list(column))) for column in columns], labels
 
 
+@dataclass(eq=False)
 class _Evaluation(TrainerCallback):
     """Evaluates every so many steps and after every epoch, and keeps the best model."""
 
-    def __init__(
-        self,
-        evaluator: Any,
-        output_path: str | None,
-        saves: bool,
-        callback: Any,
-        every: int,
-        epoch_steps: int,
-    ) -> None:
-        self.evaluator = evaluator
-        self.output_path = output_path
-        self.saves = saves
-        self.callback = callback
-        self.every = every
-        self.epoch_steps = epoch_steps
-        self.best = -float("inf")
+    evaluator: Any
+    output_path: str | None
+    saves: bool
+    callback: Any
+    every: int
+    epoch_steps: int
+    best: float = -math.inf
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
         if self.evaluator is None:
@@ -179,22 +172,20 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     plans = trainer.plans["train"]
     rows = [_LoaderRows(loaders[plan.name]) for plan in plans]
     readers = [
-        DataSetReader(each, plan, replace(trainer.making, by_name=False), trainer.family)
+        DataSetReader(each, plan, replace(trainer.making, by_name=False))
         for each, plan in zip(rows, plans, strict=True)
     ]
     joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
     batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
-    loader = DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
-    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
-    return prepared
+    return shared_loader(trainer, readers, batches)
 
 
+@dataclass(eq=False)
 class _LoaderRows:
     """The rows of a data loader's newest batches, by their number."""
 
-    def __init__(self, loader: Any) -> None:
-        self.loader = loader
-        self.kept: dict[int, InputExample] = {}
+    loader: Any
+    kept: dict[int, InputExample] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return max(1, len(self.loader) * _batch_size(self.loader))
@@ -226,9 +217,7 @@ class _LoaderBatches(BatchSampler):
 def _columns(examples: Sequence[InputExample]) -> dict[str, list[Any]]:
     """Examples as columns `sentence_0`, `sentence_1`, ... and `label`, each of the examples' own order."""
     texts = zip(*(example.texts for example in examples), strict=True)
-    columns: dict[str, list[Any]] = {
-        f"sentence_{number}": list(column) for number, column in enumerate(texts)
-    }
+    columns: dict[str, list[Any]] = {f"sentence_{n}": list(column) for n, column in enumerate(texts)}
     return columns | {"label": [example.label for example in examples]}
 
 
@@ -241,44 +230,29 @@ def _first_rows(loader: Any, loss: nn.Module) -> Any:
         raise ValueError(
             "A data loader in `train_objectives` has no batch. Add examples, or lower its batch size."
         )
-    known = getattr(getattr(loader, "dataset", None), "examples", None) or getattr(loader, "dataset", None)
+    known = getattr(loader, "dataset", None)
+    known = getattr(known, "examples", None) or known
     examples = known if isinstance(known, list) and isinstance(known[0], InputExample) else batch
     columns = _columns(examples)
     shapes: Any = getattr(loss, "takes", None) or ()
     needs_label = bool(shapes) and all(shape.label is not Label.NONE for shape in shapes)
-    plain = not needs_label and all(isinstance(label, int) and label == 0 for label in columns["label"])
-    if plain:
+    if not needs_label and all(isinstance(label, int) and label == 0 for label in columns["label"]):
         columns.pop("label")
     return Dataset.from_dict(columns)
 
 
 def _batch_size(loader: Any) -> int:
-    size = getattr(loader, "batch_size", None) or getattr(
-        getattr(loader, "batch_sampler", None), "batch_size", None
-    )
-    return int(size or 8)
+    sampler = getattr(loader, "batch_sampler", None)
+    return int(getattr(loader, "batch_size", None) or getattr(sampler, "batch_size", None) or 8)
 
 
 def _optimizer(
     model: Model, losses: Mapping[str, nn.Module], kind: Any, options: Any, weight_decay: float
 ) -> torch.optim.Optimizer:
     modules = nn.ModuleDict({"model": model, **losses})
-    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for name, parameter in modules.named_parameters():
-        decays = not any(part in name for part in ("bias", "LayerNorm.weight"))
-        if parameter.requires_grad:
-            groups[decays].append(parameter)
-    optimizer: torch.optim.Optimizer = kind(
-        [
-            {"params": groups[True], "weight_decay": weight_decay},
-            {"params": groups[False], "weight_decay": 0.0},
-        ],
-        **options,
-    )
+    groups: list[dict[str, Any]] = [{"params": [], "weight_decay": decay} for decay in (weight_decay, 0.0)]
+    for name, parameter in trained_weights(modules).items():
+        is_plain = any(part in name for part in ("bias", "LayerNorm.weight"))
+        groups[1 if is_plain else 0]["params"].append(parameter)
+    optimizer: torch.optim.Optimizer = kind(groups, **options)
     return optimizer
-
-
-def _has_checkpoint(folder: str) -> bool:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return os.path.isdir(folder) and get_last_checkpoint(folder) is not None

@@ -23,9 +23,7 @@ class RandContext:
     def __init__(self, *tensors: Tensor) -> None:
         kinds = {tensor.device.type for tensor in tensors} - {"cpu"}
         self._kind = kinds.pop() if kinds else "cuda"
-        self._devices = sorted(
-            {tensor.get_device() for tensor in tensors if tensor.device.type == self._kind}
-        )
+        self._devices = sorted({x.get_device() for x in tensors if x.device.type == self._kind})
         self._cpu = torch.get_rng_state()
         self._states = [self._of_device().get_rng_state(device) for device in self._devices]
 

@@ -71,20 +71,13 @@ class NLIDataReader:
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The pairs of a split, e.g. `train.gz`, at most so many (0: all)."""
         with ExitStack() as stack:
-            files = [
-                stack.enter_context(
-                    gzip.open(Path(self.dataset_folder) / f"{part}.{filename}", "rt", encoding="utf-8")
-                )
-                for part in ("s1", "s2", "labels")
-            ]
-            rows = enumerate(zip(*files, strict=True))
-            return _first(
-                (
-                    InputExample(f"{filename}-{number}", [first, second], self.map_label(label))
-                    for number, (first, second, label) in rows
-                ),
-                max_examples,
+            paths = [Path(self.dataset_folder) / f"{part}.{filename}" for part in ("s1", "s2", "labels")]
+            files = [stack.enter_context(gzip.open(path, "rt", encoding="utf-8")) for path in paths]
+            examples = (
+                InputExample(f"{filename}-{number}", [first, second], self.map_label(label))
+                for number, (first, second, label) in enumerate(zip(*files, strict=True))
             )
+            return _first(examples, max_examples)
 
     @staticmethod
     def get_labels() -> dict[str, int]:
@@ -148,20 +141,17 @@ class STSDataReader:
         """The pairs of a file, at most so many (0: all)."""
         with open_text(Path(self.dataset_folder) / filename) as file:
             rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
+            low, high = (self.min_score, self.max_score) if self.normalize_scores else (0, 1)
+            columns = self.s1_col_idx, self.s2_col_idx
             examples = (
                 InputExample(
                     f"{filename}{number}",
-                    [row[self.s1_col_idx], row[self.s2_col_idx]],
-                    self._score(float(row[self.score_col_idx])),
+                    [row[column] for column in columns],
+                    (float(row[self.score_col_idx]) - low) / (high - low),
                 )
                 for number, row in enumerate(rows)
             )
             return _first(examples, max_examples)
-
-    def _score(self, score: float) -> float:
-        if not self.normalize_scores:
-            return score
-        return (score - self.min_score) / (self.max_score - self.min_score)
 
 
 @dataclass(eq=False)
@@ -202,6 +192,5 @@ class TripletReader:
             if self.has_header:
                 next(rows)
             columns = (self.s1_col_idx, self.s2_col_idx, self.s3_col_idx)
-            return _first(
-                (InputExample(texts=[row[column] for column in columns]) for row in rows), max_examples
-            )
+            examples = (InputExample(texts=[row[column] for column in columns]) for row in rows)
+            return _first(examples, max_examples)

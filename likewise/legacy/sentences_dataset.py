@@ -123,11 +123,7 @@ class ParallelSentencesDataset(Dataset[InputExample]):
     """
 
     def __init__(
-        self,
-        student_model: Any,
-        teacher_model: Any,
-        batch_size: int = 8,
-        use_embedding_cache: bool = True,
+        self, student_model: Any, teacher_model: Any, batch_size: int = 8, use_embedding_cache: bool = True
     ) -> None:
         self.student_model = student_model
         self.teacher_model = teacher_model

@@ -95,8 +95,8 @@ def test_rows_beyond_the_bound_of_memory_are_tokenised_again(
     ]  # a first batch that is shorter than the others
     rows = Dataset.from_dict({"anchor": texts[:12], "positive": texts[12:]})
     plan = plan_data_set(rows, "", "training", MultipleNegativesRankingLoss(model))
-    fresh = DataSetReader(rows, plan, Making(model), TEXTS)
-    bounded = DataSetReader(rows, plan, Making(model), TEXTS, max_kept_tokens=bound)
+    fresh = DataSetReader(rows, plan, Making(model, TEXTS))
+    bounded = DataSetReader(rows, plan, Making(model, TEXTS), max_kept_tokens=bound)
     calls: list[int] = []
 
     def counted(model: Any, plan: Any, values: Mapping[str, Any]) -> TokenSequences:

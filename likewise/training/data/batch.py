@@ -18,6 +18,8 @@ FEATURES = (
 )  # fmt: skip
 """A column of a batch is known by one of these after its name."""
 ROW_IDS = "row_ids"
+PACKED = (ColumnBatch, PairBatch)
+"""All columns of a batch in one."""
 
 
 class Batch(dict[str, Any]):
@@ -36,17 +38,11 @@ class Batch(dict[str, Any]):
 
 @dataclass(frozen=True)
 class RawColumns:
-    """The columns of a batch as they were read, for losses that run the model by themselves.
+    """The columns of a batch as they were read, for losses that run the model by themselves."""
 
-    Attributes:
-        columns: A list with an entry for each row, by column.
-        prompt: What is to be put in front of the first column's texts; None for nothing.
-        task: The route through a Router; None without one.
-    """
-
-    columns: list[list[Any]]
-    prompt: str | None = None
-    task: str | None = None
+    columns: list[list[Any]]  # a list with an entry for each row, by column
+    prompt: str | None = None  # what is to be put in front of the first column's texts; None for nothing
+    task: str | None = None  # the route through a Router; None without one
 
 
 def by_column(batch: Batch, names: Sequence[str]) -> Batch:
@@ -54,25 +50,19 @@ def by_column(batch: Batch, names: Sequence[str]) -> Batch:
     columns = batch["columns"]
     if not all(set(FEATURES) & set(features) for features in columns):
         return batch
-    made = Batch(
-        {key: value for key, value in batch.items() if key == "label" or (key != "columns" and value)}
-    )
+    kept = (key for key, value in batch.items() if key == "label" or (key != "columns" and value))
+    made = Batch({key: batch[key] for key in kept})
     for name, features in zip(names, columns, strict=True):
         made |= {f"{name}_{key}": value for key, value in features.items() if value is not None}
     if getattr(columns, "ids", None) is not None:
         made[ROW_IDS] = columns.ids.T  # rows first, as all else
-    return Batch(made)
+    return made
 
 
 def features_of(batch: Mapping[str, Any], names: Collection[str] = ()) -> Any:
-    """The features of each column of a batch, in order: a ColumnBatch, or a list of dicts.
+    """The features of each column of a batch, in order: a ColumnBatch, or a list of dicts; refused where it has none.
 
-    Args:
-        batch: The batch.
-        names: Columns by which features of one's own kind are known.
-
-    Raises:
-        ValueError: It has none.
+    Features of one's own kind are known by the columns' `names`.
     """
     if "columns" in batch:
         return batch["columns"]
@@ -81,9 +71,8 @@ def features_of(batch: Mapping[str, Any], names: Collection[str] = ()) -> Any:
         ending = next((ending for ending in FEATURES if key.endswith(f"_{ending}")), None)
         if ending is not None:
             starts[key[: -len(ending)]] = None
-    starts = starts or {
-        f"{name}_": None for name in names if any(key.startswith(f"{name}_") for key in batch)
-    }
+    own = [f"{name}_" for name in names]
+    starts = starts or {start: None for start in own if any(key.startswith(start) for key in batch)}
     if not starts:
         raise ValueError(
             f"The batch has {', '.join(map(repr, batch))}, but no features: a `data_collator` calls them "
@@ -109,22 +98,19 @@ def with_ids(model: Encoder, features: Any, batch: Mapping[str, Any]) -> Any:
 def num_rows(batch: Mapping[str, Any]) -> int:
     """How many rows a batch has: as many as the first tensor or list in it."""
     columns = batch.get("columns")
-    if isinstance(columns, ColumnBatch | PairBatch):
+    if isinstance(columns, PACKED):
         return columns.num_rows
     values = [*columns[0].values()] if columns else [*batch.values()]
-    sizes = [len(value) for value in values if isinstance(value, Tensor | list | tuple) and _has_rows(value)]
+    kinds = (Tensor, list, tuple)
+    sizes = [len(value) for value in values if isinstance(value, kinds) and getattr(value, "ndim", 1) > 0]
     if not sizes and values and isinstance(values[0], Mapping):
         return num_rows(values[0])
     return sizes[0] if sizes else 1
 
 
-def _has_rows(value: Any) -> bool:
-    return not isinstance(value, Tensor) or value.dim() > 0
-
-
 def num_tokens(batch: Any) -> int:
     """The tokens of a batch or of its features, padding left aside; 0 where they have none."""
-    if isinstance(batch, ColumnBatch | PairBatch):
+    if isinstance(batch, PACKED):
         return batch.tokens.num_tokens
     if isinstance(batch, RawColumns):
         return 0
@@ -132,6 +118,4 @@ def num_tokens(batch: Any) -> int:
         masks = [value for key, value in batch.items() if str(key).endswith("attention_mask")]
         return sum(int(mask.sum()) for mask in masks if isinstance(mask, Tensor))
     columns = batch["columns"] if isinstance(batch, Mapping) else batch
-    return (
-        num_tokens(columns) if isinstance(columns, ColumnBatch | PairBatch) else sum(map(num_tokens, columns))
-    )
+    return num_tokens(columns) if isinstance(columns, PACKED) else sum(map(num_tokens, columns))

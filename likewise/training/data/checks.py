@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from torch import nn
 
 from likewise.losses.base import Columns, Label
 from likewise.modules.images import is_picture
-from likewise.tables import listed
-from likewise.training.data.columns import arrow_chunks, column_names, is_transformed
+from likewise.tables import listed, nearest
+from likewise.training.data.columns import (
+    arrow_chunks,
+    column_names,
+    is_list,
+    is_number,
+    is_text,
+    is_transformed,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,17 +38,7 @@ IMAGE_SAMPLE_ROWS = 32  # the same where they hold images
 
 
 def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, where: str) -> Columns | None:
-    """Which of the loss's shapes of data the columns have; None for a loss that declares none.
-
-    Args:
-        loss: The loss.
-        texts: The text columns.
-        label: The label column.
-        where: The data set, in words.
-
-    Raises:
-        ValueError: They have none of them.
-    """
+    """Which of the loss's shapes of data the columns have; None for a loss that declares none. Refused where it is none of them."""
     takes: tuple[Columns, ...] | None = getattr(loss, "takes", None)
     if not takes:
         return None
@@ -65,10 +62,8 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
 
 def roles_of(loss: nn.Module, number: int) -> tuple[str, ...] | None:
     """What a loss takes each of so many text columns for; None where it declares nothing, or takes no such number."""
-    shape = next(
-        (shape for shape in getattr(loss, "takes", None) or () if _takes_number(shape, number)), None
-    )
-    return None if shape is None else roles_in(shape, number)
+    shapes = [shape for shape in getattr(loss, "takes", None) or () if _takes_number(shape, number)]
+    return roles_in(shapes[0], number) if shapes else None
 
 
 def roles_in(shape: Columns, number: int) -> tuple[str, ...]:
@@ -89,11 +84,7 @@ def _either(shapes: Iterable[Columns]) -> str:
 
 
 def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
-    """Refuse reserved column names; warn where names hint at another order, or at ids in place of texts.
-
-    Raises:
-        ValueError: A name is reserved, or nothing is left to embed.
-    """
+    """Refuse reserved column names, and no texts at all; warn where names hint at another order, or at ids in place of texts."""
     check_reserved((*texts, *([label] if label else [])), where)
     if not texts:
         raise ValueError(f"{where} has no text column, only {listed([label] if label else [])}. Add one.")
@@ -121,11 +112,7 @@ def warn_of_order(texts: Sequence[str], where: str) -> None:
 
 
 def check_reserved(columns: Iterable[str], where: str) -> None:
-    """Refuse names that batches use for something else.
-
-    Raises:
-        ValueError: There is one.
-    """
+    """Refuse names that batches use for something else."""
     for column in columns:
         if column in RESERVED_COLUMNS:
             raise ValueError(
@@ -149,44 +136,35 @@ def _sample_rows(row: Mapping[str, Any]) -> int:
     return IMAGE_SAMPLE_ROWS if any(map(is_picture, row.values())) else SAMPLE_ROWS
 
 
-def check_images(dataset: Dataset, column: str, where: str) -> None:
-    """Refuse a column with missing images; what is in the others is not looked at.
-
-    Raises:
-        ValueError: One is missing.
-    """
-    for start, chunk in chunks(dataset, column, where):
-        refuse_missing(chunk, start, column, where, "no image")
-
-
 def check_texts(dataset: Dataset, column: str, where: str) -> None:
-    """Refuse a column with cells that are no text.
-
-    Raises:
-        ValueError: It holds something else, or nothing in some row.
-    """
-    import pyarrow as pa
-
-    for start, chunk in chunks(dataset, column, where):
-        refuse_missing(chunk, start, column, where, "no text")
-        kind = chunk.type
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    """Refuse a column with cells that are neither texts nor pairs of them."""
+    for start, chunk in chunks(dataset, column, where, "no text"):
+        if is_list(chunk.type):
             _check_pairs(chunk, start, column, where)
-        elif not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        elif not is_text(chunk.type):
             raise ValueError(
-                f"Column {column!r} of {where} holds {kind}, not text (row {start}: {chunk[0].as_py()!r}). If it is the "
+                f"Column {column!r} of {where} holds {chunk.type}, not text (row {start}: {chunk[0].as_py()!r}). If it is the "
                 f"label, rename it with `dataset.rename_column({column!r}, 'label')`; if it is neither, remove it with "
                 f"`dataset.remove_columns({column!r})`."
             )
 
 
-def chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.Array]]:
-    """A column's chunks, each with the number of its first row."""
+def chunks(
+    dataset: Dataset, column: str, where: str, missing: str | None = None
+) -> Iterator[tuple[int, pa.Array]]:
+    """A column's chunks, each with the number of its first row; `missing` is what an empty cell is refused as, e.g. "no text"."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     start = 0
     try:
         for chunk in arrow_chunks(dataset, column):
+            if missing is not None and chunk.null_count:
+                row = start + int(pc.indices_nonzero(chunk.is_null())[0].as_py())
+                raise ValueError(
+                    f"Column {column!r} of {where} has {missing} (None) in row {row}. Drop such rows with "
+                    f"`dataset.filter(lambda row: row[{column!r}] is not None)`, or fill them in."
+                )
             yield start, chunk
             start += len(chunk)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
@@ -195,23 +173,16 @@ def chunks(dataset: Dataset, column: str, where: str) -> Iterator[tuple[int, pa.
         ) from error
 
 
-def refuse_missing(chunk: pa.Array, start: int, column: str, where: str, what: str) -> None:
-    """Refuse a chunk of a column with an empty cell, naming its row."""
-    import pyarrow.compute as pc
-
-    if chunk.null_count:
-        row = start + int(pc.indices_nonzero(chunk.is_null())[0].as_py())
-        raise ValueError(
-            f"Column {column!r} of {where} has {what} (None) in row {row}. Drop such rows with "
-            f"`dataset.filter(lambda row: row[{column!r}] is not None)`, or fill them in."
-        )
+def refuse_missing(dataset: Dataset, column: str, where: str, what: str) -> None:
+    """Refuse a column with an empty cell, naming its row, e.g. as "no image"; what is in the others is not looked at."""
+    for _ in chunks(dataset, column, where, what):
+        pass
 
 
 def _check_pairs(chunk: pa.Array, start: int, column: str, where: str) -> None:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not (pa.types.is_string(chunk.type.value_type) or pa.types.is_large_string(chunk.type.value_type)):
+    if not is_text(chunk.type.value_type):
         raise ValueError(
             f"Column {column!r} of {where} holds {chunk.type}; expected texts, or pairs of texts. Remove it with "
             f"`dataset.remove_columns({column!r})`, or name it 'label' if it is the label."
@@ -225,93 +196,59 @@ def _check_pairs(chunk: pa.Array, start: int, column: str, where: str) -> None:
         )
 
 
-def check_ids(dataset: Dataset, column: str, where: str) -> None:
-    """Refuse an id column with empty cells: rows without an id would belong together.
-
-    Raises:
-        ValueError: There is one.
-    """
-    for start, chunk in chunks(dataset, column, where):
-        refuse_missing(chunk, start, column, where, "no id")
-
-
 def check_id_columns(id_columns: Sequence[str], data_sets: dict[str, Any]) -> None:
-    """Refuse id columns that no data set has.
-
-    Raises:
-        ValueError: There is one.
-    """
-    known = (
-        {column for dataset in data_sets.values() for column in column_names(dataset)}
-        if id_columns
-        else set()
-    )
+    """Refuse id columns that no data set has."""
+    known = {name for dataset in data_sets.values() for name in column_names(dataset)} if id_columns else ()
     for column in id_columns:
         if column not in known:
-            near = get_close_matches(column, known, n=1)
             raise ValueError(
-                f"`id_columns` names {column!r}, but the columns are {listed(sorted(known))}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
+                f"`id_columns` names {column!r}, but the columns are {listed(sorted(known))}.{nearest(column, known)}"
             )
 
 
 def check_labels(
     dataset: Dataset, column: str, loss: nn.Module, shape: Columns, num_texts: int, where: str
 ) -> None:
-    """Refuse labels that the loss does not take, with so many text columns.
-
-    Raises:
-        ValueError: They are missing, of another kind, or out of range.
-    """
+    """Refuse labels that are missing, of a kind that the loss does not take with so many text columns, or out of range."""
     if shape.label is Label.NONE:
         _check_unused(dataset, column, loss, shape, where)
         return
     takes = f"{type(loss).__name__} takes {shape.label.value}"
+    holds = f"Label column {column!r} of {where} holds"
     first_width: int | None = None
-    for start, chunk in chunks(dataset, column, where):
-        refuse_missing(chunk, start, column, where, "no label")
-        values, width = _numbers(chunk, column, takes, where, start)
+    for start, chunk in chunks(dataset, column, where, "no label"):
+        numbers = chunk
+        while is_list(numbers.type):
+            _refuse_uneven(numbers, column, holds, start if numbers is chunk else None)
+            numbers = numbers.flatten()
+        if not is_number(numbers.type):
+            by_words = f"with `dataset.class_encode_column({column!r})`"
+            fix = by_words if is_text(numbers.type) else "by parsing or mapping it"
+            raise ValueError(
+                f"{holds} {numbers.type}, not numbers (row {start}: {chunk[0].as_py()!r}), but {takes}. Turn it into numbers, "
+                f"e.g. {fix}."
+            )
+        width = 0 if numbers is chunk else max(len(numbers) // len(chunk), 1)  # 0: they are no lists
         first_width = width if first_width is None else first_width
         if width != first_width:
             raise ValueError(
-                f"Label column {column!r} of {where} holds lists of unequal length, {first_width} and {width} (rows 0 and "
-                f"{start}). Make them alike."
+                f"{holds} lists of unequal length, {first_width} and {width} (rows 0 and {start}). Make them alike."
             )
-        _check_width(width, shape, num_texts, takes, column, where)
+        _check_width(width, shape, num_texts, takes, column, holds)
         if width and shape.label in (Label.NUMBER, Label.BINARY, Label.CLASS):
+            raise ValueError(f"{holds} {chunk.type}, but {takes}. Put one number in each row.")
+        values = numbers.to_numpy(zero_copy_only=False)
+        values = values if values.dtype.kind == "f" else values.astype(float)
+        wrong, expected = _out_of_range(values, shape)
+        if wrong.any():
+            place = int(wrong.argmax())
             raise ValueError(
-                f"Label column {column!r} of {where} holds {chunk.type}, but {takes}. Put one number in each row."
+                f"{holds} {values[place]:g} in row {start + place // max(width, 1)}, but {takes}: {expected}. Correct or scale "
+                f"the labels, e.g. with `dataset.map(lambda row: {{{column!r}: ...}})`, or choose another loss."
             )
-        _check_values(values, width, shape, takes, column, where, start)
 
 
-def _numbers(chunk: pa.Array, column: str, takes: str, where: str, start: int) -> tuple[Any, int]:
-    """All numbers of a chunk in a row, and how many there are to a cell (0: they are no lists)."""
-    import pyarrow as pa
-
-    values, lists = chunk, False
-    while (
-        pa.types.is_list(values.type)
-        or pa.types.is_large_list(values.type)
-        or pa.types.is_fixed_size_list(values.type)
-    ):
-        _refuse_uneven(values, column, where, start if values is chunk else None)
-        values, lists = values.flatten(), True
-    kind = values.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-        fix = f"with `dataset.class_encode_column({column!r})`" if is_text else "by parsing or mapping it"
-        raise ValueError(
-            f"Label column {column!r} of {where} holds {kind}, not numbers (row {start}: {chunk[0].as_py()!r}), but "
-            f"{takes}. Turn it into numbers, e.g. {fix}."
-        )
-    numbers = values.to_numpy(zero_copy_only=False)
-    return numbers if numbers.dtype.kind == "f" else numbers.astype(float), max(
-        len(values) // len(chunk), 1
-    ) if lists else 0
-
-
-def _refuse_uneven(lists: pa.Array, column: str, where: str, start: int | None) -> None:
+def _refuse_uneven(lists: pa.Array, column: str, holds: str, start: int | None) -> None:
     """Refuse lists of unequal length; `start` is the number of the first row, or None for lists within lists."""
     import pyarrow.compute as pc
 
@@ -321,32 +258,29 @@ def _refuse_uneven(lists: pa.Array, column: str, where: str, start: int | None) 
         place = int(other.argmax())
         rows = "" if start is None else f" (rows {start} and {start + place})"
         raise ValueError(
-            f"Label column {column!r} of {where} holds lists of unequal length, {lengths[0]:g} and {lengths[place]:g}"
-            f"{rows}. Make them alike, e.g. with `dataset.filter(lambda row: len(row[{column!r}]) == {lengths[0]:g})`."
+            f"{holds} lists of unequal length, {lengths[0]:g} and {lengths[place]:g}{rows}. Make them alike, e.g. with "
+            f"`dataset.filter(lambda row: len(row[{column!r}]) == {lengths[0]:g})`."
         )
 
 
-def _check_width(width: int, shape: Columns, num_texts: int, takes: str, column: str, where: str) -> None:
+def _check_width(width: int, shape: Columns, num_texts: int, takes: str, column: str, holds: str) -> None:
     """Refuse lists of a length that the loss does not take; `width` is 0 where labels are no lists."""
     if shape.label is Label.EMBEDDING and not width:
         raise ValueError(
-            f"Label column {column!r} of {where} holds single numbers, but {takes}. Put a list into each row, e.g. with "
+            f"{holds} single numbers, but {takes}. Put a list into each row, e.g. with "
             f"`dataset.add_column({column!r}, list(teacher.encode(texts)))`."
         )
     lengths = sorted(num_texts - fewer for fewer in shape.fewer_numbers)
     if lengths and max(width, 1) not in lengths:
         raise ValueError(
-            f"Label column {column!r} of {where} holds {f'{width} numbers in a list' if width else 'one number'}, but {takes}: "
+            f"{holds} {f'{width} numbers in a list' if width else 'one number'}, but {takes}: "
             f"{' or '.join(map(str, lengths))} for {num_texts} text columns. Correct the labels, or choose the columns with "
             "`dataset.select_columns([...])`."
         )
 
 
-def _check_values(
-    values: Any, width: int, shape: Columns, takes: str, column: str, where: str, start: int
-) -> None:
-    import numpy as np
-
+def _out_of_range(values: Any, shape: Columns) -> tuple[Any, str]:
+    """Which values the labels of a shape cannot have, and what is expected of them."""
     lowest, highest = shape.label_range or (-np.inf, np.inf)
     wrong, expected = ~np.isfinite(values), "finite numbers"
     if not wrong.any() and shape.label is Label.BINARY:
@@ -355,13 +289,7 @@ def _check_values(
         wrong, expected = (values != np.floor(values)) | (values < 0), "whole numbers from 0"
     if not wrong.any():
         wrong, expected = (values < lowest) | (values > highest), f"from {lowest:g} to {highest:g}"
-    if wrong.any():
-        place = int(wrong.argmax())
-        raise ValueError(
-            f"Label column {column!r} of {where} holds {values[place]:g} in row {start + place // max(width, 1)}, but "
-            f"{takes}: {expected}. Correct or scale the labels, e.g. with "
-            f"`dataset.map(lambda row: {{{column!r}: ...}})`, or choose another loss."
-        )
+    return wrong, expected
 
 
 def _check_unused(dataset: Dataset, column: str, loss: nn.Module, shape: Columns, where: str) -> None:
@@ -382,15 +310,7 @@ def _check_unused(dataset: Dataset, column: str, loss: nn.Module, shape: Columns
 
 
 def check_prompt_names(prompts: Any, data_sets: dict[str, Any]) -> None:
-    """Refuse prompts for columns and data sets that are not there.
-
-    Args:
-        prompts: The argument `prompts`.
-        data_sets: All data sets by name; "" is the name of an only one.
-
-    Raises:
-        ValueError: A key of the prompts is unknown.
-    """
+    """Refuse prompts for columns and data sets that are not there; "" is the name of an only data set."""
     if not isinstance(prompts, dict):
         return
     columns = {column for dataset in data_sets.values() for column in column_names(dataset)}
@@ -406,9 +326,7 @@ def check_prompt_names(prompts: Any, data_sets: dict[str, Any]) -> None:
 
 
 def _unknown(argument: str, key: str, known: Iterable[str]) -> str:
-    near = get_close_matches(key, list(known), n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
     return (
-        f"`{argument}` has a prompt for {key!r}, but the columns and data sets are {listed(sorted(known))}.{hint} "
-        "Prompts are given by the names of columns, or of data sets in a dict of them."
+        f"`{argument}` has a prompt for {key!r}, but the columns and data sets are {listed(sorted(known))}."
+        f"{nearest(key, known)} Prompts are given by the names of columns, or of data sets in a dict of them."
     )

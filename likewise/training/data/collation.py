@@ -20,23 +20,17 @@ if TYPE_CHECKING:
 
 
 def collate(
-    model: Model,
-    plan: DataSetPlan,
-    values: Mapping[str, Sequence[Any]],
-    tokens: TokenSequences | None = None,
+    model: Model, plan: DataSetPlan, values: Mapping[str, Sequence[Any]], tokens: TokenSequences | None = None
 ) -> Batch:
-    """A batch of rows.
+    """A batch of rows, of the values of each column: labels and ids, and the texts if their `tokens` are not kept."""
+    import pyarrow as pa
 
-    Args:
-        model: Turns texts into tokens.
-        plan: What the columns are.
-        values: The values of each column: labels and ids, and the texts if there are no tokens.
-        tokens: The token ids, column by column.
-    """
     columns: Any
     if model.takes_tokens:
         tokens = tokenise(model, plan, values) if tokens is None else tokens
-        ids = id_tensor([values[column] for column in plan.ids]) if plan.ids else None
+        ids = None
+        if plan.ids:  # (K, B) int64: equal for equal values of a column
+            ids = torch.from_numpy(np.stack([hash_values(pa.array(values[column])) for column in plan.ids]))
         paddings = tuple(padding_of(model[0], route) for route in routes(plan))
         columns = ColumnBatch(tokens.pack(), len(plan.texts), ids, plan.routes, paddings)
     else:
@@ -76,10 +70,3 @@ def label_tensor(labels: Sequence[Any]) -> Tensor:
         return torch.stack(list(labels))
     array = np.asarray(labels)
     return torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array)
-
-
-def id_tensor(columns: Sequence[Sequence[Any]]) -> Tensor:
-    """(K, B) int64: equal for equal values of a column."""
-    import pyarrow as pa
-
-    return torch.from_numpy(np.stack([hash_values(pa.array(values)) for values in columns]))

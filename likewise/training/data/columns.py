@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,32 @@ if TYPE_CHECKING:
 LABEL_COLUMNS = ("label", "labels", "score", "scores")
 CHUNK_ROWS = 65_536
 IMAGE_CHUNK_ROWS = 256
+
+
+def label_column(names: Container[str], known: Sequence[str] = LABEL_COLUMNS) -> str | None:
+    """The column of labels among these: the first that is there of the names that one may have."""
+    return next((name for name in known if name in names), None)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether this is the type of texts."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether this is the type of lists."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Whether this is a type of numbers, truths among them."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def is_transformed(dataset: Dataset) -> bool:
@@ -61,10 +87,7 @@ def value_ids(
 ) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(rows, columns): 64-bit ids of the values, equal for equal values, also of different columns.
 
-    Args:
-        dataset: N rows.
-        columns: The C columns to look at.
-        fold: Whether texts that differ only in case and white space count as equal.
+    With `fold`, texts that differ only in case and white space count as equal.
     """
     ids = np.empty((len(dataset), len(columns)), np.int64)
     for place, column in enumerate(columns):
@@ -77,10 +100,6 @@ def value_ids(
 
 def hash_values(values: pa.Array, fold: bool = False) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(N,): 64-bit hashes of values; `fold` as in `value_ids`."""
-    return _hash_strings(_as_strings(values, fold))
-
-
-def _as_strings(values: pa.Array, fold: bool) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -92,7 +111,7 @@ def _as_strings(values: pa.Array, fold: bool) -> pa.Array:
     if fold:
         values = pc.utf8_trim_whitespace(pc.utf8_lower(values))
         values = pc.replace_substring_regex(values, r"\s+", " ")
-    return values
+    return _hash_strings(values)
 
 
 def _hash_strings(strings: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:

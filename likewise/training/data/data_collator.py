@@ -11,7 +11,7 @@ from typing import Any
 from likewise.training.data.batch import Batch
 from likewise.training.data.checks import warn_of_order
 from likewise.training.data.collation import label_tensor
-from likewise.training.data.columns import LABEL_COLUMNS
+from likewise.training.data.columns import LABEL_COLUMNS, label_column
 from likewise.training.data.texts import prompt_of, routes_of
 
 __all__ = ["BaseDataCollator", "SentenceTransformerDataCollator"]
@@ -84,7 +84,7 @@ class SentenceTransformerDataCollator(BaseDataCollator):
         if tuple(names) not in self._warned_columns:
             self._warned_columns.add(tuple(names))
             self.maybe_warn_about_column_order(names)
-        label = next((name for name in self.valid_label_columns if name in names), None)
+        label = label_column(names, self.valid_label_columns)
         if label is not None:
             batch["label"] = label_tensor([row[label] for row in features])
             names.remove(label)
@@ -105,22 +105,11 @@ class SentenceTransformerDataCollator(BaseDataCollator):
         warn_of_order([name for name in column_names if name not in self.valid_label_columns], "the rows")
 
 
-def makes_batches(collator: Any, model: Any, plain: type) -> bool:
-    """Whether a collator makes other batches than the trainer's own way; `plain` is the family's own class of collators."""
-    is_plain = type(collator) is plain
-    return not (is_plain and getattr(collator.preprocess_fn, "__self__", None) is model)
-
-
 def agree(collator: Any, args: Any, agreed: Mapping[str, Any]) -> dict[str, Any]:
     """Have the prompts and routes of a data collator those of the training arguments, and the other way round.
 
-    Args:
-        collator: The collator; one that is no BaseDataCollator has none.
-        args: The training arguments.
-        agreed: What this returned before: of two that differ the one that was changed since counts.
-
-    Raises:
-        ValueError: Both were set, and differ.
+    One that is no BaseDataCollator has none. `agreed` is what this returned before: of two that differ the one that was changed
+    since counts; where both were set, and differ, they are refused.
     """
     if not isinstance(collator, BaseDataCollator):
         return {}

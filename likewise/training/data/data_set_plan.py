@@ -8,37 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataSetPlan:
-    """What the columns of a data set are, and the loss they go to.
+    """What the columns of a data set are, and the loss they go to."""
 
-    Attributes:
-        name: The data set's key in a dict of them; "" for an only one.
-        texts: The text columns, in order.
-        label: The label column, or None.
-        prompts: What is put in front of each text column's texts; "" for nothing.
-        roles: What the loss takes each text column for; the column's own name where the loss does not say.
-        uses_label: Whether the loss takes the label.
-        loss: The loss's name.
-        num_rows: How many rows there are; None where that is not known.
-        ids: The id columns.
-        routes: The route of each text column through a Router; None for a model without one.
-        has_classes: Whether the loss takes the label for a class, so that 1.0 and True are 1.
-        is_collated: Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
-        warnings: What looks wrong, in sentences.
-    """
-
-    name: str
-    texts: tuple[str, ...]
-    label: str | None
-    prompts: tuple[str, ...]
+    name: str  # the data set's key in a dict of them; "" for an only one
+    texts: tuple[str, ...]  # the text columns, in order
+    label: str | None  # the label column, or None
+    prompts: tuple[str, ...]  # what is put in front of each text column's texts; "" for nothing
+    # What the loss takes each text column for; the column's own name where the loss does not say.
     roles: tuple[str, ...]
-    uses_label: bool
-    loss: str
-    num_rows: int | None
-    ids: tuple[str, ...] = ()
+    uses_label: bool  # whether the loss takes the label
+    loss: str  # the loss's name
+    num_rows: int | None  # how many rows there are; None where that is not known
+    ids: tuple[str, ...] = ()  # the id columns
+    # The route of each text column through a Router; None for a model without one.
     routes: tuple[str | None, ...] | None = None
-    has_classes: bool = False
+    has_classes: bool = False  # whether the loss takes the label for a class, so that 1.0 and True are 1
+    # Whether a data collator of the user's makes the batches, of all columns, and decides what is in them.
     is_collated: bool = False
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()  # what looks wrong, in sentences
 
     def describe(self) -> str:
         """One line: rows, columns with their roles, and the loss."""
@@ -56,19 +43,12 @@ class DataSetPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A run, as it is printed before the first step.
+    """A run, as it is printed before the first step."""
 
-    Attributes:
-        train: The training data sets.
-        evaluation: The evaluation data sets.
-        settings: Further lines, by title.
-        overlaps: What looks wrong of training and evaluation data together, in sentences.
-    """
-
-    train: tuple[DataSetPlan, ...]
-    evaluation: tuple[DataSetPlan, ...]
-    settings: Mapping[str, str]
-    overlaps: tuple[str, ...] = ()
+    train: tuple[DataSetPlan, ...]  # the training data sets
+    evaluation: tuple[DataSetPlan, ...]  # the evaluation data sets
+    settings: Mapping[str, str]  # further lines, by title
+    overlaps: tuple[str, ...] = ()  # what looks wrong of training and evaluation data together, in sentences
 
     @property
     def lines(self) -> list[tuple[str, str]]:

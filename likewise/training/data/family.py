@@ -26,22 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Making:
-    """How rows become a batch.
+    """How rows become a batch."""
 
-    Attributes:
-        model: Turns texts into tokens.
-        collator: Makes the batches in its place; None for the trainer's own way.
-        by_name: Whether batches have their columns by name, for methods that are written for the reference.
-        loss_of: The loss of a data set, by the data set's name.
-        seed: Of what losses draw, with the numbers of a batch's rows.
-        kept: What the family keeps from batch to batch, such as token ids.
-    """
-
-    model: Model
+    model: Model  # turns texts into tokens
+    family: Family  # what the model's family takes
+    # Makes the batches in its place; None for the trainer's own way.
     collator: Callable[..., Any] | None = None
+    # Whether batches have their columns by name, for methods that are written for the reference.
     by_name: bool = False
-    loss_of: Callable[[str], Any] = lambda name: None
-    seed: int = 0
+    loss_of: Callable[[str], Any] = lambda name: None  # the loss of a data set, by the data set's name
+    seed: int = 0  # of what losses draw, with the numbers of a batch's rows
+    # What the family keeps from batch to batch, such as token ids.
     kept: dict[str, Any] = field(default_factory=dict)
 
 
@@ -69,30 +64,17 @@ class Family(ABC):
     ) -> tuple[Any, Sequence[Tensor]]:
         """What a loss makes of a batch's columns: its value, or values by name; and the embeddings it was computed from.
 
-        Args:
-            model: The model.
-            loss: The loss.
-            columns: As `features` gave them.
-            label: The labels.
-            embed: How the model is run; None for the loss's own way.
+        `columns` are as `features` gave them; `embed` says how the model is run, None for the loss's own way.
         """
 
     def answers(self, model: Any, sample: Sample) -> tuple[Array, Array | None]:
-        """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None.
-
-        Args:
-            model: The model, in evaluation mode.
-            sample: The sample.
-        """
-        embeddings = [
-            model.encode(texts, prompt=prompt, convert_to_tensor=True, **({"task": route} if route else {}))
-            for texts, prompt, route in zip(
-                (sample.queries, sample.documents), sample.prompts, sample.routes or (None, None), strict=True
-            )
-        ]
-        queries, documents = (
-            each.to_dense() if each.is_sparse else each for each in map(to_float_tensor, embeddings)
-        )
+        """The scores of a sample's pairs, (P,), and the embeddings of its queries and documents, (Q + M, D), or None."""
+        texts, routes, found = (sample.queries, sample.documents), sample.routes or (None, None), []
+        for some, prompt, route in zip(texts, sample.prompts, routes, strict=True):
+            task = {"task": route} if route else {}
+            rows = to_float_tensor(model.encode(some, prompt=prompt, convert_to_tensor=True, **task))
+            found.append(rows.to_dense() if rows.is_sparse else rows)
+        queries, documents = found
         scores = model.similarity(queries, documents).float().cpu().numpy()
         return scores[tuple(sample.pairs.T)], torch.cat([queries, documents]).float().cpu().numpy()
 
@@ -110,12 +92,7 @@ class Family(ABC):
     ) -> list[str]:
         """Refuse cells that are no inputs; returns the columns of plain texts.
 
-        Args:
-            rows: The data set, or its first rows.
-            columns: The columns that are inputs.
-            loss: The loss they go to.
-            where: The data set, in words.
-            modalities: What the model takes.
+        `rows` are the data set, or its first rows; `where` is the data set, in words; `modalities` are what the model takes.
         """
 
     @abstractmethod
@@ -133,15 +110,7 @@ class Family(ABC):
         rows: Sequence[int],
         tokens: TokenSequences | None = None,
     ) -> Batch:
-        """A batch of rows.
-
-        Args:
-            making: How it is made.
-            plan: What the columns are.
-            values: The values of each column.
-            rows: The numbers of the rows.
-            tokens: The token ids, column by column, where they are kept.
-        """
+        """A batch of rows, of these numbers, from the values of each column; `tokens` are the token ids, column by column, where kept."""
 
     @abstractmethod
     def features(self, batch: Mapping[str, Any], names: Collection[str]) -> Any:

@@ -37,11 +37,7 @@ FIX = (
 def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str, fix: str = FIX) -> list[str]:
     """A sentence for each text column that looks like metadata, with the fix to type.
 
-    Args:
-        dataset: The data set; at most 1,000 of its rows are looked at, from all over it.
-        columns: Its text columns, in order.
-        where: The data set, in words.
-        fix: What to do then; `{0!r}` stands for the column.
+    At most 1,000 rows are looked at, from all over the data set; `{0!r}` in `fix` stands for the column.
     """
     step = max(1, len(dataset) // SAMPLE_ROWS)
     cells = (dataset.select(range(0, len(dataset), step)) if step > 1 else dataset)[:]
@@ -59,10 +55,8 @@ def metadata_warnings(dataset: Dataset, columns: Sequence[str], where: str, fix:
 def looks_like_metadata(values: Sequence[Any], place: int) -> str | None:
     """Why the values of a text column are taken for metadata; None for texts.
 
-    Args:
-        values: The cells.
-        place: The column's place among the text columns, from 0. Few different values mean something from the third one on
-            only: an anchor or a positive may well be the name of a class.
+    Few different values mean something from the third text column on only, whose `place` is 2: an anchor or a positive may well be
+    the name of a class.
     """
     texts = [value.strip() for value in values if isinstance(value, str)]
     texts = [text for text in texts if text]

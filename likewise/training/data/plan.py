@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -12,13 +12,14 @@ from torch import nn
 from likewise.losses.base import Label, Loss
 from likewise.modules import Router
 from likewise.training.data import checks
-from likewise.training.data.columns import LABEL_COLUMNS, column_names
+from likewise.training.data.columns import LABEL_COLUMNS, column_names, label_column
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family
 from likewise.training.data.reader import seeded
+from likewise.training.data.streams import is_stream, known_length
 from likewise.training.data.symptoms import symptoms
 from likewise.training.data.texts import TEXTS, routes_of, usual_tasks
-from likewise.training.run.arguments import BatchSamplers
+from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -41,7 +42,7 @@ def plan_data_set(
     is_collated: bool = False,
     family: Family = TEXTS,
 ) -> DataSetPlan:
-    """Settle what a data set's columns are, and check that they fit the loss.
+    """Settle what a data set's columns are, and check that they fit the loss; refused is what does not, and what is no data set.
 
     Args:
         dataset: The data set.
@@ -57,10 +58,6 @@ def plan_data_set(
         is_collated: Whether a data collator of the user's makes the batches: what it returns decides, so that neither the
             columns nor the label are held against the loss.
         family: What the model's family takes.
-
-    Raises:
-        TypeError: It is no data set.
-        ValueError: Something does not fit.
     """
     from datasets import Dataset, IterableDataset
 
@@ -76,8 +73,9 @@ def plan_data_set(
     # Of several data sets the rows may tell the name, as `add_dataset_name_column` has them do.
     columns = [column for column in column_names(dataset) if not (name and column == "dataset_name")]
     ids = tuple(column for column in id_columns if column in columns)
-    label = next((column for column in label_columns if column in columns and column not in ids), None)
-    texts = tuple(column for column in columns if column != label and column not in ids)
+    others = [column for column in columns if column not in ids]
+    label = label_column(others, label_columns)
+    texts = tuple(column for column in others if column != label)
     if is_collated:
         checks.check_reserved(columns, where)
         return DataSetPlan(
@@ -87,7 +85,7 @@ def plan_data_set(
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
     for column in ids:
-        checks.check_ids(rows, column, where)
+        checks.refuse_missing(rows, column, where, "no id")  # rows without one would belong together
     family.checked_columns(rows, texts, loss, where, modalities)
     shape = checks.checked_shape(loss, texts, label, where)
     if shape is not None and label is not None:
@@ -115,23 +113,10 @@ def plan_data_set(
     )
 
 
-@dataclass(frozen=True)
-class Planned:
-    """Plans, and what they were made of; the data sets are held so that no other one gets the id of one of them."""
-
-    asked: Any
-    plans: list[DataSetPlan]
-    data: list[Any]
-
-
 def losses_by_data_set(
     loss: nn.Module | Mapping[str, nn.Module], names: Sequence[str], split: str
 ) -> dict[str, nn.Module]:
-    """The loss of each data set.
-
-    Raises:
-        ValueError: There are losses by data set, but not for this one.
-    """
+    """The loss of each data set; refused are losses by data set of which one lacks."""
     if not isinstance(loss, Mapping):
         return dict.fromkeys(names, loss)
     if list(names) == [""]:
@@ -149,76 +134,79 @@ def losses_by_data_set(
 
 
 def plan_data_sets(
-    data: Mapping[str, Any],
-    loss: nn.Module | Mapping[str, nn.Module],
-    args: Any,
-    batch_size: int,
-    split: str,
-    model: Any = None,
-    label_columns: Sequence[str] = LABEL_COLUMNS,
-    is_collated: bool = False,
-    family: Family = TEXTS,
+    trainer: Any, data: Mapping[str, Any], split: str, batch_size: int, is_collated: bool
 ) -> list[DataSetPlan]:
-    """Settle and check all data sets of a split.
+    """Settle and check all data sets of a split, by the trainer's arguments, losses and model as they are now.
 
-    Args:
-        data: The data sets by name; "" for an only one.
-        loss: One loss for all, or one for each by name.
-        args: The training arguments.
-        batch_size: Rows in a batch, over all processes.
-        split: "training" or "evaluation".
-        model: The model; where it takes other things than texts, cells are not looked at.
-        label_columns: Names that a label column may have.
-        is_collated: Whether a data collator of the user's makes the batches.
-        family: What the model's family takes.
+    The split is "training" or "evaluation", the batch size that over all processes, `is_collated` whether a data collator of the
+    user's makes the batches.
     """
+    args, family, model = trainer.args, trainer.family, trainer.trained.model
     if data and split == "training":
         checks.check_id_columns(args.id_columns, dict(data))
     if data:
         family.check_prompts(args.prompts, dict(data))
-    losses = losses_by_data_set(loss, list(data), split)
-    if args.id_columns and split == "training" and not _use_ids(losses.values(), args.batch_sampler):
-        logger.warning(
-            "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
-        )
-    has_router = model is not None and any(isinstance(module, Router) for module in model.modules())
-    has_router = has_router or family.by_task
-    if args.router_mapping and not has_router:
+    losses = losses_by_data_set(trainer.loss, list(data), split)
+    if args.id_columns and split == "training":
+        masks = any(not isinstance(loss, Loss) or loss.mask_duplicates for loss in losses.values())
+        if not masks and args.batch_sampler in (BatchSamplers.BATCH_SAMPLER, BatchSamplers.GROUP_BY_LABEL):
+            logger.warning(
+                "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
+            )
+    has_routes = family.by_task or any(isinstance(module, Router) for module in model.modules())
+    if args.router_mapping and not has_routes:
         raise ValueError(
             f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
         )
-    known = model is None or model.takes_tokens or "image" in model.modalities
-    modalities = () if not known else ("text",) if model is None else model.modalities
-    plans = [
-        plan_data_set(
-            dataset, name, split, losses[name], args.prompts, batch_size, label_columns, modalities,
-            id_columns=args.id_columns, router_mapping=args.router_mapping if has_router else None,
+    # Where the model takes other things than texts and images, cells are not looked at.
+    modalities = model.modalities if model.takes_tokens or "image" in model.modalities else ()
+    # The limit that cuts texts is looked at where each is read by itself.
+    counted = model if split == "training" and family.keeps_tokens else None
+    plans = []
+    for name, dataset in data.items():
+        plan = plan_data_set(
+            dataset, name, split, losses[name], args.prompts, batch_size, trainer._label_columns, modalities,
+            id_columns=args.id_columns, router_mapping=args.router_mapping if has_routes else None,
             is_collated=is_collated, family=family,
-        )
-        for name, dataset in data.items()
-    ]  # fmt: skip
-    plans = [_with_symptoms(plan, data[plan.name], split, model, family) for plan in plans]
+        )  # fmt: skip
+        if not is_collated:
+            label = plan.label if plan.uses_label else None
+            with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
+                found = symptoms(dataset, plan.texts, label, _named(name, split), counted)
+            plan = replace(plan, warnings=tuple(found))
+        plans.append(plan)
     for warning in [warning for plan in plans for warning in plan.warnings]:
         logger.warning("%s", warning)
     return plans
 
 
-def _with_symptoms(plan: DataSetPlan, dataset: Any, split: str, model: Any, family: Family) -> DataSetPlan:
-    """The plan, with what looks wrong of its data. The limit that cuts texts is looked at where each is read by itself."""
-    if plan.is_collated:
-        return plan
-    label = plan.label if plan.uses_label else None
-    counted = model if split == "training" and family.keeps_tokens else None
-    with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
-        found = symptoms(dataset, plan.texts, label, _named(plan.name, split), counted)
-    return replace(plan, warnings=tuple(found))
+def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
+    """Refuse arguments on mixing that do not fit the training data: weights by other names, a stream whose length must be known."""
+    weights = args.multi_dataset_weights
+    if weights and set(weights) != set(data):
+        wrong = sorted(set(weights) ^ set(data))[0]
+        raise ValueError(
+            f"`multi_dataset_weights` and the training data sets must have the same names, but {wrong!r} is only in one of "
+            f"them. The data sets are {', '.join(map(repr, data)) if set(data) - {''} else 'one without a name'}."
+        )
+    unknown = [name for name, dataset in data.items() if is_stream(dataset) and known_length(dataset) is None]
+    if not unknown:
+        return
+    what = f"data set {unknown[0]!r}" if unknown[0] else "data"
+    is_proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
+    if args.max_steps <= 0:
+        so = ", so that an epoch has no end. Set `max_steps`."
+    elif len(data) > 1 and is_proportional and not weights:
+        so = (
+            ", so that there is no proportion. Set `multi_dataset_weights`, or "
+            "`multi_dataset_batch_sampler='round_robin'`."
+        )
+    elif len(data) > 1 and args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
+        so = "; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
+    else:
+        return
+    raise ValueError(f"The training {what} is a stream whose length is not known{so}")
 
 
 def _named(name: str, split: str) -> str:
     return f"the {split} data set {name!r}" if name else f"the {split} data"
-
-
-def _use_ids(losses: Iterable[nn.Module], sampler: Any) -> bool:
-    """Whether id columns make a difference, as far as one can tell."""
-    plain = (BatchSamplers.BATCH_SAMPLER, BatchSamplers.GROUP_BY_LABEL)
-    return sampler not in plain or any(not isinstance(loss, Loss) or loss.mask_duplicates for loss in losses)

@@ -12,11 +12,7 @@ _END = object()
 
 
 class Prefetched:
-    """Draws from an iterator ahead of its reader, in one thread. Items come in order; errors come where they arise.
-
-    Args:
-        iterator: What to draw from; nothing else may draw from it.
-    """
+    """Draws from an iterator, as nothing else may, ahead of its reader, in a thread. Items come in order; errors come where they arise."""
 
     def __init__(self, iterator: Iterator[Any]) -> None:
         self.iterator = iterator

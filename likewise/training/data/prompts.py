@@ -17,8 +17,7 @@ logger = logging.getLogger(__name__)
 def save_prompts(plans: Sequence[DataSetPlan], model: Model) -> None:
     """Make the training prompts the model's own: the first column's as `query`, that of the others as `document`.
 
-    Raises:
-        ValueError: There are no prompts, or several for one name.
+    Refused are no prompts, and several for one name.
     """
     found: dict[str, dict[str, str]] = {"query": {}, "document": {}}
     for plan in plans:

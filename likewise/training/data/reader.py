@@ -6,6 +6,7 @@ import random
 import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,50 +19,34 @@ from likewise.training.data.batch import Batch
 from likewise.training.data.collation import routes, tokenise
 from likewise.training.data.columns import is_transformed
 from likewise.training.data.data_set_plan import DataSetPlan
-from likewise.training.data.family import Family, Making
+from likewise.training.data.family import Making
 from likewise.training.data.tokens import IntArray, TokenStore, mapped_tokens
 
 
+@dataclass(eq=False)
 class DataSetReader:
-    """Reads rows of a data set as a batch.
+    """Reads rows of a data set as a batch."""
 
-    Args:
-        dataset: The data set, or a stream's rows.
-        plan: What its columns are.
-        making: How rows become a batch.
-        family: What the model's family takes.
-        max_kept_tokens: How many token ids memory keeps for the next epoch; 0 for none.
-        token_cache_dir: Where token ids are kept for the next run instead; None for nowhere.
-    """
+    dataset: Any  # the data set, or a stream's rows
+    plan: DataSetPlan  # what its columns are
+    making: Making  # how rows become a batch
+    max_kept_tokens: int = 0  # how many token ids memory keeps for the next epoch; 0 for none
+    token_cache_dir: str | None = None  # where they are kept for the next run instead; None for nowhere
 
-    def __init__(
-        self,
-        dataset: Any,
-        plan: DataSetPlan,
-        making: Making,
-        family: Family,
-        max_kept_tokens: int = 0,
-        token_cache_dir: str | None = None,
-    ) -> None:
+    def __post_init__(self) -> None:
         from datasets import Dataset
 
-        self.dataset = dataset
-        self.plan = plan
-        self.making = making
-        self.family = family
+        dataset, plan, making = self.dataset, self.plan, self.making
         self.is_made_anew = isinstance(dataset, Dataset) and is_transformed(dataset)
         self.tokens: Callable[[IntArray], TokenSequences] | None = None
-        tokenises = family.keeps_tokens and making.model.takes_tokens and making.collator is None
-        keeps = max_kept_tokens or token_cache_dir is not None
-        if keeps and tokenises and not self.is_made_anew:
+        tokenises = making.family.keeps_tokens and making.model.takes_tokens and making.collator is None
+        keeps = self.max_kept_tokens or self.token_cache_dir is not None
+        if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
             texts = dataset.select_columns(list(plan.texts))
-            self.tokens = (
-                TokenStore(texts, self._tokenise, max_kept_tokens)
-                if token_cache_dir is None
-                else mapped_tokens(
-                    texts, self._tokenise, Path(token_cache_dir) / f"{self._fingerprint()}.arrow"
-                )
-            )
+            self.tokens = TokenStore(texts, self._tokenise, self.max_kept_tokens)
+            if self.token_cache_dir is not None:
+                file = Path(self.token_cache_dir) / f"{self._fingerprint()}.arrow"
+                self.tokens = mapped_tokens(texts, self._tokenise, file)
         self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
         if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
             self._others.append("dataset_name")
@@ -74,23 +59,18 @@ class DataSetReader:
                 values = self.dataset[rows]
             if self.making.collator is not None:
                 return self._collated(values)
-            return self.family.collate(self.making, self.plan, values, rows)
+            return self.making.family.collate(self.making, self.plan, values, rows)
         others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
-        return self.family.collate(self.making, self.plan, others, rows, self.tokens(np.asarray(rows)))
+        tokens = self.tokens(np.asarray(rows))
+        return self.making.family.collate(self.making, self.plan, others, rows, tokens)
 
     def _tokenise(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
         return tokenise(self.making.model, self.plan, values)
 
     def _fingerprint(self) -> str:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
-        plan = self.plan
-        return digest(
-            self.dataset._fingerprint,
-            plan.texts,
-            plan.prompts,
-            routes(plan),
-            tokenizers_digest(self.making.model),
-        )
+        plan, tokenizers = self.plan, tokenizers_digest(self.making.model)
+        return digest(self.dataset._fingerprint, plan.texts, plan.prompts, routes(plan), tokenizers)
 
     def _collated(self, values: Mapping[str, Sequence[Any]]) -> Batch:
         """What the user's collator makes of the rows, with all their columns; it decides."""
@@ -131,11 +111,7 @@ def seeded(rows: Sequence[int]) -> Iterator[None]:
 
 
 class BatchReader(torch.utils.data.Dataset[Any]):
-    """One or several data sets as torch's DataLoader reads them: row numbers in, a batch out.
-
-    Args:
-        readers: A reader for each data set; rows are counted over all of them.
-    """
+    """One or several data sets as torch's DataLoader reads them: row numbers, counted over all of them, in; a batch out."""
 
     def __init__(self, readers: Sequence[DataSetReader]) -> None:
         self.readers = readers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -65,12 +66,7 @@ def resolve_ids(
 
 @dataclass(frozen=True)
 class _Table:
-    """A column of values, and the row of each id.
-
-    Attributes:
-        values: The data set with the value column only.
-        rows: Row numbers by id.
-    """
+    """The data set of a value column alone, and the row of each id."""
 
     values: Dataset
     rows: dict[Hashable, int]
@@ -96,19 +92,18 @@ class _Table:
                     f"lookups[{column!r}] has no column {name!r}; it has {', '.join(dataset.column_names)}."
                 )
         if not names:
-            names = [
-                _only_column(
-                    [n for n in dataset.column_names if n == "id" or n.endswith("_id")], column, "id"
-                )
-            ]
+            ids = [name for name in dataset.column_names if name == "id" or name.endswith("_id")]
+            names = [_only(ids, column, "id")]
         if len(names) == 1:
-            names.append(_only_column([n for n in dataset.column_names if n != names[0]], column, "value"))
+            names.append(_only([n for n in dataset.column_names if n != names[0]], column, "value"))
         plain = dataset.with_format(None)
         key = (id(dataset), names[0])  # several columns may be found in one data set
         if key not in indices:
-            indices[key] = _rows_by_id(plain.select_columns([names[0]]), names[0])
-            hidden = len(plain) - len(indices[key])
-            if hidden:
+            # In batches, which is faster than reading the column whole.
+            parts = plain.select_columns([names[0]]).iter(batch_size=ROWS_AT_A_TIME)
+            values = (value for part in parts for value in part[names[0]])
+            indices[key] = {value: row for row, value in enumerate(values)}
+            if hidden := len(plain) - len(indices[key]):
                 logger.warning(
                     "lookups[%r]: %d rows have an id that a later row has too; the last counts.",
                     column,
@@ -163,7 +158,7 @@ class _Resolve:
         return resolved
 
 
-def _only_column(names: Sequence[str], column: str, kind: str) -> str:
+def _only(names: Sequence[str], column: str, kind: str) -> str:
     if len(names) != 1:
         found = ", ".join(names) or "none"
         raise ValueError(
@@ -171,12 +166,6 @@ def _only_column(names: Sequence[str], column: str, kind: str) -> str:
             "Pass `(data set, id column, value column)`."
         )
     return names[0]
-
-
-def _rows_by_id(ids: Dataset, name: str) -> dict[Hashable, int]:
-    """Row numbers by id. In batches, which is faster than reading the column whole."""
-    values = (value for part in ids.iter(batch_size=ROWS_AT_A_TIME) for value in part[name])
-    return {value: row for row, value in enumerate(values)}
 
 
 def _values(batch: Mapping[str, Any], column: str) -> list[Any]:
@@ -199,17 +188,13 @@ def _values(batch: Mapping[str, Any], column: str) -> list[Any]:
 
 
 def _name(column: str) -> str:
-    for suffix in ("_ids", "_id", "_idx"):
-        if column.endswith(suffix):
-            return column.removesuffix(suffix)
-    return column
+    return re.sub(r"_(ids?|idx)$", "", column)
 
 
 def _plural(column: str) -> str:
     name = _name(column)
-    if not column.endswith("_ids"):
-        return name
-    return f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
+    plural = f"{name.removesuffix('y')}ies" if name.endswith("y") else f"{name}s"
+    return plural if column.endswith("_ids") else name
 
 
 def _add(resolved: dict[str, Any], name: str, values: list[Any]) -> None:

@@ -23,40 +23,26 @@ Kind = Literal["ranking", "numbers", "classes", "texts"]
 
 @dataclass(frozen=True)
 class Sample:
-    """Pairs of texts, and what the data says of them.
+    """Pairs of texts, and what the data says of them."""
 
-    Attributes:
-        where: The rows, in words.
-        kind: "ranking": each query has documents, some of which are relevant (label 1); "numbers": labels say how alike the
-            texts of a pair are; "classes": labels are classes; "texts": there are texts and no pairs.
-        queries: Q texts.
-        documents: M texts.
-        pairs: (P, 2) int: the numbers of a query and of a document, by ascending query.
-        labels: (P,) float.
-        is_given: (P,) bool: whether the data itself has this pair; others are made of a query and a document of other rows.
-        prompts: What stands in front of queries and of documents in training.
-        routes: Theirs through a Router; None without one.
-    """
-
-    where: str
+    where: str  # the rows, in words
+    # "ranking": each query has documents, some of which are relevant (label 1); "numbers": labels say how
+    # alike the texts of a pair are; "classes": labels are classes; "texts": there are texts and no pairs.
     kind: Kind
-    queries: list[str]
-    documents: list[str]
-    pairs: Array
-    labels: Array
+    queries: list[str]  # Q texts
+    documents: list[str]  # M texts
+    pairs: Array  # (P, 2) int: the numbers of a query and of a document, by ascending query
+    labels: Array  # (P,) float
+    # (P,) bool: whether the data itself has this pair; others are of a query and a document of other rows.
     is_given: Array
-    prompts: tuple[str, str] = ("", "")
-    routes: tuple[str | None, ...] | None = None
+    prompts: tuple[str, str] = ("", "")  # what stands in front of queries and of documents in training
+    routes: tuple[str | None, ...] | None = None  # theirs through a Router; None without one
 
 
 def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool) -> Sample | None:
     """Rows evenly spread over a data set (the first ones of a stream), paired as its loss takes them; None where cells are no texts.
 
-    Args:
-        dataset: The data set.
-        plan: What its columns are.
-        where: The data set, in words.
-        each_pair_costs: Whether scoring a pair takes a pass through the model, so that only some are made.
+    Where each pair costs a pass through the model, only some pairs are made. `where` is the data set, in words.
     """
     rows = first_rows(dataset)
     rows = rows if is_transformed(rows) else rows.with_format(None)  # plain texts and numbers
@@ -69,12 +55,9 @@ def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool
         return None
     kind, firsts, seconds, values = found
     queries, documents = list(dict.fromkeys(firsts)), list(dict.fromkeys(seconds))
-    places = [
-        {text: place for place, text in enumerate(texts)} for texts in (queries, documents)
-    ]  # equal texts are one
-    given = {
-        (places[0][a], places[1][b]): v for a, b, v in zip(firsts, seconds, values, strict=kind != "texts")
-    }
+    # Equal texts are one.
+    ones, others = ({text: place for place, text in enumerate(texts)} for texts in (queries, documents))
+    given = {(ones[a], others[b]): v for a, b, v in zip(firsts, seconds, values, strict=kind != "texts")}
     made = {} if kind != "ranking" or labels is not None else _made(given, len(documents), each_pair_costs)
     both = dict(sorted((made | given).items()))
     return Sample(
@@ -137,8 +120,8 @@ def _made(
     made: dict[tuple[int, int], float] = {}
     for query in dict.fromkeys(query for query, _ in given):
         some = min(MOST_OTHERS, num_documents)
-        others = (
-            generator.choice(num_documents, some, replace=False) if each_pair_costs else range(num_documents)
-        )
+        others: Any = range(num_documents)
+        if each_pair_costs:
+            others = generator.choice(num_documents, some, replace=False)
         made |= {(query, int(document)): 0.0 for document in others}
     return made

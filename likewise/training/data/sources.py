@@ -15,24 +15,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Source:
-    """Where rows come from, and which of them.
+    """Where rows come from, and which of them."""
 
-    Attributes:
-        source: A file of one of `FORMATS`, a folder of .parquet files, or the name of a data set on the Hub.
-        subset: Of a data set on the Hub with several.
-        split: Of a data set on the Hub.
-        columns: The columns to keep, in this order; or their new names with the old ones. None for all.
-        where: Rows are kept where each of these columns has this value, or one of these values.
-        max_rows: Keep the first so many of these rows; None for all.
-        classes: For columns of words the words in order: a word becomes its place, from 0.
-    """
-
+    # A file of one of `FORMATS`, a folder of .parquet files, or the name of a data set on the Hub.
     source: str
-    subset: str | None = None
-    split: str = "train"
+    subset: str | None = None  # of a data set on the Hub with several
+    split: str = "train"  # of a data set on the Hub
+    # The columns to keep, in this order; or their new names with the old ones. None for all.
     columns: Sequence[str] | Mapping[str, str] | None = None
+    # Rows are kept where each of these columns has this value, or one of these values.
     where: Mapping[str, Any] = field(default_factory=dict)
-    max_rows: int | None = None
+    max_rows: int | None = None  # keep the first so many of these rows; None for all
+    # For columns of words the words in order: a word becomes its place, from 0.
     classes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
     @property
@@ -42,12 +36,7 @@ class Source:
         return path if is_table(path) else None
 
     def check(self) -> None:
-        """Refuse a file that is not there.
-
-        Raises:
-            FileNotFoundError: It is not there.
-            ValueError: `max_rows` is below 1.
-        """
+        """Refuse a file that is not there, and `max_rows` below 1."""
         if self.file is not None and not self.file.is_file():
             raise FileNotFoundError(f"There is no file {self.source}. Check the path.")
         if self.max_rows is not None and self.max_rows < 1:
@@ -56,19 +45,16 @@ class Source:
             )
 
     def load(self) -> Dataset:
-        """Read the rows.
-
-        Raises:
-            FileNotFoundError: There is no such file or data set.
-            ValueError: A file is damaged, a column is not there, or no row is left.
-        """
+        """Read the rows; refused where there is no such file or data set, it is damaged, a column is not there, or no row is left."""
         self.check()
         with quiet_datasets():
             rows = self._read()
         old_names = self.columns.values() if isinstance(self.columns, Mapping) else self.columns or ()
         for column in (*old_names, *self.where, *self.classes):
             column_of(rows.column_names, column, self.source)
-        rows = self._matching(rows)
+        for column, wanted in self.where.items():
+            values = wanted if isinstance(wanted, list) else [wanted]
+            rows = rows.select([row for row, value in enumerate(rows[column]) if value in values])
         if self.max_rows is not None:
             rows = rows.select(range(min(self.max_rows, len(rows))))
         if not len(rows):
@@ -120,10 +106,3 @@ class Source:
             raise ValueError(
                 f"{self.source} holds no rows that can be read: is it the folder of a model? Name a table."
             ) from error
-
-    def _matching(self, rows: Dataset) -> Dataset:
-        for column, wanted in self.where.items():
-            values = wanted if isinstance(wanted, list) else [wanted]
-            kept = [row for row, value in enumerate(rows[column]) if value in values]
-            rows = rows.select(kept)
-        return rows

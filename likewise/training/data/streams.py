@@ -9,6 +9,7 @@ are shared by several processes, and are skipped to where a run stopped without 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,15 +20,19 @@ from likewise.processes import get_world_size
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
 
-ENDLESS = 2**40
-"""Stands for the number of rows of a stream whose length is not known."""
-
-
+ENDLESS = 2**40  # stands for the number of rows of a stream whose length is not known
 # What `datasets` puts around a stream without changing its number of rows.
 SAME_LENGTH = {
     "BufferShuffledExamplesIterable", "MappedExamplesIterable", "SelectColumnsIterable", "FormattedExamplesIterable",
     "TypedExamplesIterable", "RebatchedArrowExamplesIterable", "InterleavedShardsExamplesIterable",
 }  # fmt: skip
+
+
+def is_stream(dataset: Any) -> bool:
+    """Whether rows come one after the other."""
+    from datasets import IterableDataset
+
+    return isinstance(dataset, IterableDataset)
 
 
 def known_length(dataset: IterableDataset) -> int | None:
@@ -40,10 +45,8 @@ def known_length(dataset: IterableDataset) -> int | None:
         elif kind not in SAME_LENGTH or getattr(examples, "batched", False):
             return None
         examples = examples.ex_iterable
-    shards = (getattr(examples, "kwargs", None) or {}).get("shards")
-    if shards and all(
-        hasattr(shard, "num_rows") for shard in shards
-    ):  # made by `Dataset.to_iterable_dataset`
+    shards = (getattr(examples, "kwargs", None) or {}).get("shards") or ()
+    if shards and all(hasattr(one, "num_rows") for one in shards):  # made by `Dataset.to_iterable_dataset`
         length = sum(len(shard) for shard in shards)
     else:
         splits, split = dataset.info.splits or {}, str(dataset.split or "")
@@ -53,17 +56,14 @@ def known_length(dataset: IterableDataset) -> int | None:
     return length if most is None else min(length, most)
 
 
+@dataclass(eq=False)
 class StreamRows:
-    """The rows of a stream by their number, each to be read once, a little after it came.
+    """The rows of a stream by their number, each to be read once, a little after it came."""
 
-    Args:
-        dataset: The stream.
-        num_rows: How many rows it has; None where that is not known.
-    """
+    dataset: IterableDataset
+    num_rows: int | None  # None where that is not known
 
-    def __init__(self, dataset: IterableDataset, num_rows: int | None) -> None:
-        self.dataset = dataset
-        self.num_rows = num_rows
+    def __post_init__(self) -> None:
         self._window: dict[int, dict[str, Any]] = {}
         self._before: dict[int, dict[str, Any]] = {}
 
@@ -87,7 +87,7 @@ class StreamBatchSampler(BatchSampler):
         make_sampler: Makes the batch sampler of a window from a data set, and whether to leave out a smaller batch.
         batch_size: Rows in a batch.
         drop_last: Whether a last batch with fewer rows is left out.
-        window: Rows of a window.
+        window: Rows of a window; 1 keeps their order.
         seed: Seeds the windows' shuffling, together with the epoch and the window's number.
         endless: Whether the stream starts over at its end; None for where its length is not known.
     """

@@ -46,9 +46,15 @@ def symptoms(
     for place, column in enumerate(columns):
         found += _of_texts(rows, column, told)
         if place == 0 and len(rows) >= FEWEST_ROWS and len(np.unique(ids[:, 0])) == 1:
-            found.append(f"Column {column!r} of {told} says the same in every row. {_drop(column)}")
-    if label is not None:
-        found += _of_labels(rows, label, told)
+            found.append(
+                f"Column {column!r} of {told} says the same in every row. Drop it with `dataset.remove_columns({column!r})`, or look "
+                "where it came from."
+            )
+    if label is not None and len(rows) > 1 and len(np.unique(value_ids(rows, [label]))) == 1:
+        found.append(
+            f"Every label in column {label!r} of {told} is {rows[0][label]!r}, so that there is nothing to tell apart. Add rows with "
+            f"others, or `dataset.remove_columns({label!r})` and take a loss without labels."
+        )
     if len(rows) < FEWEST_ROWS:
         return found
     for one in range(len(columns)):
@@ -72,16 +78,12 @@ def symptoms(
 def overlaps(
     train: Mapping[str, Any], evaluation: Mapping[str, Any], texts: Mapping[str, Sequence[str]]
 ) -> list[str]:
-    """A sentence for each evaluation data set of whose rows some are training data.
+    """A sentence for each evaluation data set of whose rows some are training data; both by name.
 
-    Args:
-        train: The training data sets by name.
-        evaluation: The evaluation data sets by name.
-        texts: The columns of plain texts of each, by `train` or `eval` and its name.
+    `texts` has the columns of plain texts of each, by `train` or `eval` and its name.
     """
-    known = [
-        keys for name, rows in train.items() if (keys := _row_keys(rows, texts[f"train {name}"])) is not None
-    ]
+    of_training = [_row_keys(rows, texts[f"train {name}"]) for name, rows in train.items()]
+    known = [keys for keys in of_training if keys is not None]
     found = []
     for name, rows in evaluation.items():
         keys = _row_keys(rows, texts[f"eval {name}"])
@@ -110,18 +112,12 @@ def _are_texts(dataset: Any, columns: Sequence[str]) -> bool:
     return all(getattr(kinds.get(column), "dtype", "") in ("string", "large_string") for column in columns)
 
 
-def _drop(column: str) -> str:
-    return f"Drop it with `dataset.remove_columns({column!r})`, or look where it came from."
-
-
 def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
     """Texts that are empty, very short or very long."""
     import pyarrow.compute as pc
 
-    chunks = list(arrow_chunks(rows, column))
-    lengths = np.concatenate(
-        [pc.utf8_length(pc.utf8_trim_whitespace(chunk)).to_numpy(zero_copy_only=False) for chunk in chunks]
-    )
+    counts = [pc.utf8_length(pc.utf8_trim_whitespace(chunk)) for chunk in arrow_chunks(rows, column)]
+    lengths = np.concatenate([count.to_numpy(zero_copy_only=False) for count in counts])
     if len(lengths) < FEWEST_ROWS:
         return []
     row = f"row[{column!r}]"
@@ -139,16 +135,6 @@ def _of_texts(rows: Dataset, column: str, where: str) -> list[str]:
     return found
 
 
-def _of_labels(rows: Dataset, label: str, where: str) -> list[str]:
-    values = np.unique(value_ids(rows, [label]))
-    if len(rows) < 2 or len(values) > 1:
-        return []
-    return [
-        f"Every label in column {label!r} of {where} is {rows[0][label]!r}, so that there is nothing to tell apart. Add rows with "
-        f"others, or `dataset.remove_columns({label!r})` and take a loss without labels."
-    ]
-
-
 def _of_limit(rows: Dataset, columns: Sequence[str], where: str, model: Any) -> list[str]:
     """How many texts are longer than the model reads, of a sample."""
     limit, tokenizer = model.get_max_seq_length(), getattr(model, "tokenizer", None)
@@ -160,9 +146,8 @@ def _of_limit(rows: Dataset, columns: Sequence[str], where: str, model: Any) -> 
         texts = [text for text in sample[column] if isinstance(text, str)]
         if not texts:
             continue
-        lengths = np.array(
-            [len(ids) for ids in tokenizer(texts, truncation=False, verbose=False)["input_ids"]]
-        )
+        sequences = tokenizer(texts, truncation=False, verbose=False)["input_ids"]
+        lengths = np.array([len(ids) for ids in sequences])
         share = float((lengths > limit).mean())
         if share >= FEW:
             found.append(

@@ -63,7 +63,7 @@ class Texts(Family):
         read = []
         for column in columns:
             if "image" in modalities and holds_images(rows, column):
-                checks.check_images(rows, column, where)
+                checks.refuse_missing(rows, column, where, "no image")
             elif "text" in modalities:
                 checks.check_texts(rows, column, where)
                 read.append(column)
@@ -98,11 +98,7 @@ TEXTS = Texts()
 def routes_of(
     router_mapping: Mapping[str, Any], data_set: str, columns: Sequence[str], where: str
 ) -> tuple[str | None, ...]:
-    """The route of each column through a Router: by column, or by data set and column.
-
-    Raises:
-        ValueError: A column has none.
-    """
+    """The route of each column through a Router, by column, or by data set and column; refused where one has none."""
     mapping = _of_data_set(router_mapping, data_set)
     missing = [column for column in columns if not isinstance(mapping.get(column), str)]
     if missing:

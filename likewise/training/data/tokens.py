@@ -46,7 +46,12 @@ class TokenStore:
         """The C * len(rows) sequences of these rows, column by column."""
         missing = np.unique(rows[self._end[0, rows] == 0] if self._end.size else rows)
         if len(missing) and self._filled > self._most_tokens:
-            self._report_full()
+            if not self._reported_full:
+                self._reported_full = True
+                logger.warning(
+                    "Memory does not hold the token ids of all training data (`max_kept_tokens`): texts are tokenised again in each "
+                    "epoch. Set `token_cache_dir` to keep them in a folder, which takes no memory."
+                )
             return self._tokenise(self._dataset[rows.tolist()])
         if len(missing):
             sequences = self._tokenise(self._dataset[missing.tolist()])
@@ -89,24 +94,12 @@ class TokenStore:
             None if self._prompt_length is None else self._prompt_length[:, rows].ravel().astype(np.int64),
         )
 
-    def _report_full(self) -> None:
-        if not self._reported_full:
-            self._reported_full = True
-            logger.warning(
-                "Memory does not hold the token ids of all training data (`max_kept_tokens`): texts are tokenised again in each "
-                "epoch. Set `token_cache_dir` to keep them in a folder, which takes no memory."
-            )
-
 
 def mapped_tokens(dataset: Any, tokenise: Tokenise, path: Path) -> Callable[[IntArray], TokenSequences]:
     """As a TokenStore, of a file that `datasets` maps into memory, which all processes share.
 
-    The file appears only when it is complete; one that is there is taken for what would be written.
-
-    Args:
-        dataset: N rows of C texts.
-        tokenise: Gives the token ids of some rows.
-        path: The file, whose name should tell what the token ids depend on.
+    The file, whose name should tell what the token ids depend on, appears only when it is complete; one that is there is taken for
+    what would be written.
     """
     from datasets import Features, List, Value
 
@@ -147,14 +140,13 @@ def _table(sequences: TokenSequences, num_columns: int) -> Any:
         places = pa.array((offsets - offsets[0]).astype(np.int32))
         arrays[f"ids_{column}"] = pa.ListArray.from_arrays(places, pa.array(sequences.input_ids[tokens]))
         types, prompts = sequences.token_type_ids, sequences.prompt_lengths
-        arrays[f"types_{column}"] = (
-            pa.nulls(num_rows, pa.list_(pa.int8()))
-            if types is None
-            else pa.ListArray.from_arrays(places, pa.array(types[tokens].astype(np.int8)))
-        )
-        arrays[f"prompt_{column}"] = (
-            pa.nulls(num_rows, pa.int32()) if prompts is None else pa.array(prompts[rows].astype(np.int32))
-        )
+        arrays[f"types_{column}"] = pa.nulls(num_rows, pa.list_(pa.int8()))
+        arrays[f"prompt_{column}"] = pa.nulls(num_rows, pa.int32())
+        if types is not None:
+            of_texts = pa.array(types[tokens].astype(np.int8))
+            arrays[f"types_{column}"] = pa.ListArray.from_arrays(places, of_texts)
+        if prompts is not None:
+            arrays[f"prompt_{column}"] = pa.array(prompts[rows].astype(np.int32))
     return pa.table(arrays)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from transformers import TrainingArguments
@@ -15,6 +17,7 @@ from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
 
 logger = logging.getLogger(__name__)
+Kind = TypeVar("Kind")
 
 # Arguments of transformers that cannot take effect here: name, the value that asks for nothing, and what to do.
 REFUSED: tuple[tuple[str, Any, str], ...] = (
@@ -75,6 +78,25 @@ class MultiDatasetBatchSamplers(ExplicitEnum):  # type: ignore[misc]
     """At random, in proportion to the data sets' numbers of batches; every batch is used."""
 
 
+CHOICES: dict[str, type[ExplicitEnum]] = {
+    "batch_sampler": BatchSamplers,
+    "multi_dataset_batch_sampler": MultiDatasetBatchSamplers,
+    "multi_dataset_exhausted": Exhausted,
+}
+
+
+def with_help(kind: type[Kind]) -> type[Kind]:
+    """A dataclass whose fields have as help, for transformers' HfArgumentParser, what the docstring says of them."""
+    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", kind.__doc__ or "", re.MULTILINE)
+    told = {name: " ".join(text.split()) for name, text in found}
+    dataclass_of_kind: Any = kind
+    for each in fields(dataclass_of_kind):
+        if each.name in told:
+            each.metadata = MappingProxyType({"help": told[each.name]})
+    return kind
+
+
+@with_help
 @dataclass
 class BaseTrainingArguments(TrainingArguments):
     """The arguments of transformers' TrainingArguments, and these.
@@ -126,64 +148,35 @@ class BaseTrainingArguments(TrainingArguments):
     ]
 
     # `str` comes first and `None` second, as transformers' HfArgumentParser expects them in a union.
-    prompts: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
-        default=None,
-        metadata={"help": "Prompts: one for all columns, by column, by data set, or by data set and column."},
+    prompts: str | None | dict[str, str] | dict[str, dict[str, str]] = None
+    batch_sampler: BatchSamplers | str | Any = BatchSamplers.BATCH_SAMPLER
+    multi_dataset_batch_sampler: MultiDatasetBatchSamplers | str | Any = (
+        MultiDatasetBatchSamplers.PROPORTIONAL
     )
-    batch_sampler: BatchSamplers | str | Any = field(
-        default=BatchSamplers.BATCH_SAMPLER, metadata={"help": "Which rows make up a batch."}
-    )
-    multi_dataset_batch_sampler: MultiDatasetBatchSamplers | str | Any = field(
-        default=MultiDatasetBatchSamplers.PROPORTIONAL,
-        metadata={"help": "Which data set the next batch comes from."},
-    )
-    router_mapping: str | None | dict[str, str] | dict[str, dict[str, str]] = field(
-        default_factory=dict, metadata={"help": "The route of each column, for models with a Router."}
-    )
-    learning_rate_mapping: str | None | dict[str, float] = field(
-        default_factory=dict, metadata={"help": "Learning rates by regular expressions over parameter names."}
-    )
-    multi_dataset_weights: str | None | dict[str, float] = field(
-        default_factory=dict, metadata={"help": "How often batches come from each data set, by name."}
-    )
-    multi_dataset_temperature: float = field(
-        default=1.0, metadata={"help": "Numbers of batches (or weights) are raised to 1 / temperature."}
-    )
-    multi_dataset_exhausted: str | None | Exhausted = field(
-        default=None,
-        metadata={"help": "What happens when a data set has no batch left: stop, drop or restart."},
-    )
-    fold_duplicates: bool = field(
-        default=False, metadata={"help": "NO_DUPLICATES looks past differences in case and white space."}
-    )
-    shuffle_buffer_size: int = field(
-        default=10_000, metadata={"help": "Rows of a streamed data set that are shuffled at a time."}
-    )
-    save_prompts: bool = field(default=False, metadata={"help": "Save the training prompts with the model."})
-    token_cache_dir: str | None = field(
-        default=None, metadata={"help": "Keep token ids in this folder for later runs on the same data."}
-    )
-    max_kept_tokens: int = field(
-        default=2**28, metadata={"help": "Keep at most so many token ids in memory for the next epoch."}
-    )
-    warmup_ratio: float | None = field(
-        default=None, metadata={"help": "The share of all steps over which the learning rate rises."}
-    )
-    micro_batch_tokens: int | None = field(
-        default=None, metadata={"help": "Embed a batch in recomputed chunks of at most this many tokens."}
-    )
-    report: bool = field(
-        default=False, metadata={"help": "Write report.html, a page about the run, to the output folder."}
-    )
-    id_columns: list[str] = field(
-        default_factory=list, metadata={"help": "Columns whose equal values say that rows belong together."}
-    )
+    router_mapping: str | None | dict[str, str] | dict[str, dict[str, str]] = field(default_factory=dict)
+    learning_rate_mapping: str | None | dict[str, float] = field(default_factory=dict)
+    multi_dataset_weights: str | None | dict[str, float] = field(default_factory=dict)
+    multi_dataset_temperature: float = 1.0
+    multi_dataset_exhausted: str | None | Exhausted = None
+    fold_duplicates: bool = False
+    shuffle_buffer_size: int = 10_000
+    save_prompts: bool = False
+    token_cache_dir: str | None = None
+    max_kept_tokens: int = 2**28
+    warmup_ratio: float | None = None
+    micro_batch_tokens: int | None = None
+    report: bool = False
+    id_columns: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.warmup_ratio is not None and not self.warmup_steps:
             self.warmup_steps = self.warmup_ratio
         self.warmup_ratio = None
-        self._refuse_sharding()
+        if self.deepspeed or _is_launched_with("deepspeed"):
+            raise ValueError(
+                "`deepspeed` is not supported: its shards are not those of torch. Use `fsdp=True`, or drop it: `torchrun` trains "
+                "on several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
+            )
         self._refuse_unmatched_saving()
         self.names_best_metric = self.metric_for_best_model is not None
         self.found_best_metric: str | None = None  # the evaluator's, where none is named
@@ -198,16 +191,12 @@ class BaseTrainingArguments(TrainingArguments):
                     "FSDP is supported in its second version. Set `fsdp_version: 2` in accelerate's configuration, or "
                     "`fsdp_config={'version': 2}`."
                 )
-            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = (
-                "false"  # each process loads the model, then keeps its shard
-            )
-        if isinstance(self.batch_sampler, str):
-            self.batch_sampler = BatchSamplers(self.batch_sampler)
-        if isinstance(self.multi_dataset_batch_sampler, str):
-            self.multi_dataset_batch_sampler = MultiDatasetBatchSamplers(self.multi_dataset_batch_sampler)
+            # Each process loads the model, then keeps its shard.
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+        for name, kind in CHOICES.items():
+            if isinstance(value := getattr(self, name), str):
+                setattr(self, name, kind(value))
         self.id_columns = [self.id_columns] if isinstance(self.id_columns, str) else self.id_columns or []
-        if isinstance(self.multi_dataset_exhausted, str):
-            self.multi_dataset_exhausted = Exhausted(self.multi_dataset_exhausted)
         for name in ("router_mapping", "learning_rate_mapping", "multi_dataset_weights"):
             setattr(self, name, _mapping(name, getattr(self, name)))
         if isinstance(self.prompts, str) and self.prompts.lstrip().startswith("{"):
@@ -219,9 +208,8 @@ class BaseTrainingArguments(TrainingArguments):
             )  # fmt: skip
             self._n_gpu = 1
         self.prediction_loss_only = True  # losses return no predictions
-        self.ddp_broadcast_buffers = (
-            False  # BERT's buffers are constants; broadcasting them breaks the backward pass
-        )
+        # BERT's buffers are constants; broadcasting them breaks the backward pass.
+        self.ddp_broadcast_buffers = False
         if self.parallel_mode == ParallelMode.DISTRIBUTED and not self.dataloader_drop_last:
             logger.warning(
                 "Training on several processes sets `dataloader_drop_last=True`: all need equal batches."
@@ -246,23 +234,13 @@ class BaseTrainingArguments(TrainingArguments):
         """Whether FSDP is asked for, by these arguments or by `accelerate launch`."""
         return bool(self.fsdp) or _is_launched_with("fsdp")
 
-    def _refuse_sharding(self) -> None:
-        if self.deepspeed or _is_launched_with("deepspeed"):
-            raise ValueError(
-                "`deepspeed` is not supported: its shards are not those of torch. Use `fsdp=True`, or drop it: `torchrun` trains "
-                "on several devices with DDP, and `micro_batch_tokens`, `gradient_checkpointing` or LoRA save memory."
-            )
-
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        for name in ("micro_batch_tokens", "shuffle_buffer_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
-        if self.max_kept_tokens < 0:
-            raise ValueError(
-                f"`max_kept_tokens` must be at least 0, but is {self.max_kept_tokens}. Drop it to take the default."
-            )
+        for name, least in (("micro_batch_tokens", 1), ("shuffle_buffer_size", 1), ("max_kept_tokens", 0)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(
+                    f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
+                )
         self._check_mixing()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:

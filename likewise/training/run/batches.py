@@ -6,21 +6,44 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, SequentialSampler
 from transformers import Trainer
 
-from likewise.training.data import loading
+from likewise.card.data_sets import by_name
+from likewise.processes import get_world_size
 from likewise.training.data.checks import check_reserved
 from likewise.training.data.columns import column_names
-from likewise.training.data.loading import by_name
 from likewise.training.data.prefetch import Prefetched
+from likewise.training.data.reader import BatchReader, DataSetReader
+from likewise.training.data.streams import StreamBatchSampler, StreamRows, is_stream, known_length
+from likewise.training.run.arguments import BatchSamplers, Exhausted, MultiDatasetBatchSamplers
+from likewise.training.samplers.default import DefaultBatchSampler, GroupByLabelBatchSampler
+from likewise.training.samplers.multi_dataset import (
+    OneAfterTheOther,
+    ProportionalBatchSampler,
+    RoundRobinBatchSampler,
+)
+from likewise.training.samplers.no_duplicates import NoDuplicatesBatchSampler
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
+
+
+BY_NAME: dict[Any, Any] = {
+    BatchSamplers.BATCH_SAMPLER: DefaultBatchSampler,
+    BatchSamplers.NO_DUPLICATES: NoDuplicatesBatchSampler,
+    BatchSamplers.NO_DUPLICATES_HASHED: NoDuplicatesBatchSampler,
+    BatchSamplers.GROUP_BY_LABEL: GroupByLabelBatchSampler,
+    MultiDatasetBatchSamplers.PROPORTIONAL: ProportionalBatchSampler,
+    MultiDatasetBatchSamplers.ROUND_ROBIN: RoundRobinBatchSampler,
+}
+# A batch knows the name of its data set by itself. The column is only for those who change how it is made.
+NAMING = ("add_dataset_name_column", "add_dataset_name_transform", "should_dataset_name_column_be_added")
 
 
 def get_batch_sampler(
@@ -32,10 +55,11 @@ def get_batch_sampler(
     generator: torch.Generator | None = None,
     seed: int | None = 0,
 ) -> Any:
-    """The batch sampler for one data set; override it to use your own."""
-    return loading.batch_sampler(
-        trainer.args, dataset, batch_size, drop_last, valid_label_columns, generator, seed
-    )
+    """The batch sampler for one data set, as the arguments name it; override it to use your own."""
+    chosen = trainer.args.batch_sampler
+    options = {"fold": True} if trainer.args.fold_duplicates else {}
+    make = chosen if callable(chosen) else BY_NAME[chosen]
+    return make(dataset, batch_size, drop_last, valid_label_columns, generator, seed, **options)
 
 
 def get_multi_dataset_batch_sampler(
@@ -45,9 +69,22 @@ def get_multi_dataset_batch_sampler(
     generator: torch.Generator | None = None,
     seed: int | None = 0,
 ) -> Any:
-    """The sampler over several data sets; override it to use your own."""
-    names = [plan.name for plan in trainer.plans["train"]]
-    return loading.multi_dataset_batch_sampler(trainer.args, dataset, batch_samplers, generator, seed, names)
+    """The sampler over several data sets, as the arguments name it; override it to use your own."""
+    args = trainer.args
+    chosen = args.multi_dataset_batch_sampler
+    if callable(chosen):
+        return chosen(dataset, batch_samplers, generator=generator, seed=seed)
+    options: dict[str, Any] = {}
+    if args.multi_dataset_exhausted is not None:
+        options["exhausted"] = args.multi_dataset_exhausted
+    if chosen is MultiDatasetBatchSamplers.PROPORTIONAL:
+        options["temperature"] = args.multi_dataset_temperature
+        if args.multi_dataset_weights:
+            names = [plan.name for plan in trainer.plans["train"]]
+            options["weights"] = [float(args.multi_dataset_weights[name]) for name in names]
+    if any(isinstance(s, StreamBatchSampler) and s.endless for s in batch_samplers):
+        options["num_batches"] = args.max_steps * args.gradient_accumulation_steps * get_world_size()
+    return BY_NAME[chosen](dataset, batch_samplers, generator, seed, **options)
 
 
 def get_data_collator(trainer: Any, model: Model, args: Any, processing_class: Any = None) -> Any:
@@ -79,44 +116,30 @@ def preprocess_dataset(trainer: Any, dataset: Any = None, dataset_name: str | No
     if dataset is None:
         return None
     trainer.validate_column_names(dataset, dataset_name=dataset_name)
-    # A batch knows the name of its data set by itself. The column is only for those who change how it is made.
-    makes_names = (
-        "add_dataset_name_column",
-        "add_dataset_name_transform",
-        "should_dataset_name_column_be_added",
-    )
-    if trainer._is_replaced(*makes_names) and trainer.should_dataset_name_column_be_added(
-        dataset, trainer.args, trainer.loss
-    ):
-        return trainer.add_dataset_name_column(dataset)
-    return dataset
+    if not trainer._is_replaced(*NAMING):
+        return dataset
+    is_wanted = trainer.should_dataset_name_column_be_added(dataset, trainer.args, trainer.loss)
+    return trainer.add_dataset_name_column(dataset) if is_wanted else dataset
 
 
 def should_dataset_name_column_be_added(trainer: Any, dataset: Any, args: Any, loss: Any) -> bool:
     """Whether rows have to tell their data set: there are several, and losses, prompts or routes go by their names."""
     routes = args.router_mapping or {}
-    by_name = isinstance(loss, Mapping) or isinstance(args.prompts or None, Mapping)
-    return isinstance(dataset, Mapping) and (
-        by_name or isinstance(next(iter(routes.values()), None), Mapping)
-    )
+    given = loss, args.prompts or None, next(iter(routes.values()), None)
+    return isinstance(dataset, Mapping) and any(isinstance(each, Mapping) for each in given)
 
 
 def add_dataset_name_column(trainer: Any, dataset: Any, dataset_name: str | None = None) -> Any:
     """The data set, or each of several, with its name in every row that is read, as the column `dataset_name`."""
     if isinstance(dataset, Mapping):
-        named = {name: trainer.add_dataset_name_column(each, name) for name, each in dataset.items()}
         kind: Any = type(dataset)
-        return kind(named)
+        return kind({name: trainer.add_dataset_name_column(each, name) for name, each in dataset.items()})
     if dataset_name is None:
         return dataset
-    if loading.is_stream(dataset):
-        return dataset.map(
-            partial(trainer.add_dataset_name_transform, dataset_name=dataset_name), batched=True
-        )
-    transform = partial(
-        trainer.add_dataset_name_transform, dataset_name=dataset_name, **dataset.format["format_kwargs"]
-    )
-    return dataset.with_transform(transform)
+    transform = partial(trainer.add_dataset_name_transform, dataset_name=dataset_name)
+    if is_stream(dataset):
+        return dataset.map(transform, batched=True)
+    return dataset.with_transform(partial(transform, **dataset.format["format_kwargs"]))
 
 
 def add_dataset_name_transform(
@@ -128,11 +151,8 @@ def add_dataset_name_transform(
     """Rows, by an earlier transform if there is one, with the name of their data set."""
     batch = batch if transform is None else transform(batch)
     num_rows = len(next(iter(batch.values()), []))
-    return (
-        batch
-        if dataset_name is None or not num_rows
-        else {**batch, "dataset_name": [dataset_name] * num_rows}
-    )
+    is_named = dataset_name is not None and num_rows
+    return {**batch, "dataset_name": [dataset_name] * num_rows} if is_named else batch
 
 
 def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
@@ -144,19 +164,74 @@ def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
             "Training needs a `train_dataset`, but it is "
             f"{'an empty dict' if trainer.train_dataset is not None else 'None'}. Pass one to the trainer."
         )
-    loader = loading.training_loader(
-        trainer.args,
-        data,
-        plans,
-        trainer.making,
-        trainer.family,
-        trainer._samplers,
-        trainer._train_batch_size,
-    )
-    readers: Any = loader.dataset
-    trainer._reads_ahead = trainer._collator is None and not any(r.is_made_anew for r in readers.readers)
-    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader)
+    args = trainer.args
+    rows: dict[str, Any] = {
+        name: StreamRows(dataset, known_length(dataset)) if is_stream(dataset) else dataset
+        for name, dataset in data.items()
+    }
+    seed = seed_of(args)
+    generator = torch.Generator().manual_seed(seed)
+    # Of several data sets each goes on where the generator is, or all would be shuffled alike.
+    own_seed = None if len(data) > 1 and args.batch_sampler in BY_NAME else seed
+    samplers = [_sampler(trainer, name, dataset, generator, own_seed) for name, dataset in rows.items()]
+    batches = samplers[0]
+    if len(samplers) > 1:
+        joined: Any = ConcatDataset(list(rows.values()))
+        batches = trainer.get_multi_dataset_batch_sampler(joined, samplers, generator, seed)
+    most = 0 if _reads_once(args, samplers, batches) else args.max_kept_tokens // len(plans)
+    making = trainer.making
+    readers = [DataSetReader(rows[plan.name], plan, making, most, args.token_cache_dir) for plan in plans]
+    trainer._reads_ahead = trainer._collator is None and not any(reader.is_made_anew for reader in readers)
+    return shared_loader(trainer, readers, batches)
+
+
+def shared_loader(trainer: Any, readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
+    """The batches of these numbers of rows, of which each process gets its share."""
+    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
     return prepared
+
+
+def loader_of(readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
+    """The batches of these numbers of rows, counted over all data sets."""
+    return DataLoader(BatchReader(readers), batch_sampler=batches, collate_fn=lambda batch: batch)
+
+
+def seed_of(args: Any) -> int:
+    """What shuffles the data."""
+    seed: int = args.seed if args.data_seed is None else args.data_seed
+    return seed
+
+
+def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, seed: int | None) -> Any:
+    """The batch sampler of a training data set, or of a stream's rows; refused where there is not one batch."""
+    args, size, labels = trainer.args, trainer._train_batch_size, trainer._label_columns
+    drop_last = args.dataloader_drop_last
+    if isinstance(rows, StreamRows):
+
+        def of_window(window: Any, drops: bool, draws: torch.Generator) -> Any:
+            return trainer.get_batch_sampler(window, size, drops, labels, draws, None)
+
+        window, stream_seed = args.shuffle_buffer_size, seed_of(args)
+        sampler: Any = StreamBatchSampler(rows, of_window, size, drop_last, window, stream_seed)
+    else:
+        sampler = trainer.get_batch_sampler(rows, size, drop_last, labels, generator=generator, seed=seed)
+    with suppress(TypeError):  # the length of a stream may not be known
+        if len(sampler) < get_world_size():
+            what = f"data set {name!r}" if name else "data"
+            raise ValueError(
+                f"The training {what} has {len(rows):,} rows, not enough for one batch of {size} on each process. Lower "
+                "`per_device_train_batch_size`, or set `dataloader_drop_last=False`."
+            )
+    return sampler
+
+
+def _reads_once(args: Any, samplers: Sequence[Any], batches: Any) -> bool:
+    """Whether no row comes a second time, as far as is known, so that nothing need be kept for it."""
+    has_streams = any(isinstance(sampler, StreamBatchSampler) for sampler in samplers)
+    if has_streams or args.multi_dataset_exhausted is Exhausted.RESTART:
+        return False
+    used = args.max_steps * args.gradient_accumulation_steps * get_world_size()
+    return bool(used <= len(batches) if args.max_steps > 0 else args.num_train_epochs <= 1)
 
 
 def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> Any:
@@ -171,13 +246,13 @@ def get_eval_dataloader(trainer: Any, eval_dataset: Any = None) -> Any:
             raise ValueError(
                 f"There is no evaluation data set {eval_dataset!r}, only {', '.join(map(repr, known)) or 'none'}."
             )
-        return trainer._evaluation_loader({eval_dataset: known[eval_dataset]})
-    return trainer._evaluation_loader(known if eval_dataset is None else trainer._named(eval_dataset))
+        return evaluation_loader(trainer, {eval_dataset: known[eval_dataset]})
+    return evaluation_loader(trainer, known if eval_dataset is None else named(trainer, eval_dataset))
 
 
 def get_test_dataloader(trainer: Any, test_dataset: Any) -> Any:
     """Batches of other data, in order, as `predict` measures it."""
-    return trainer._evaluation_loader(trainer._named(test_dataset))
+    return evaluation_loader(trainer, named(trainer, test_dataset))
 
 
 def named(trainer: Any, dataset: Any) -> dict[str, Any]:
@@ -194,12 +269,30 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
     mine = by_name(trainer.eval_dataset)
     is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
     plans = [known[name] for name in data] if is_known else trainer._plans_of("other", data)
-    samplers = (
-        trainer._samplers
-        if trainer._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
-        else None
-    )
-    return loading.evaluation_loader(trainer.args, data, plans, trainer.making, trainer.family, samplers)
+    args, size = trainer.args, trainer.args.eval_batch_size
+    seed = {"generator": torch.Generator().manual_seed(args.seed), "seed": args.seed}
+    is_own = trainer._is_replaced("get_batch_sampler", "get_multi_dataset_batch_sampler")
+    rows: list[Any] = [StreamRows(each, None) if is_stream(each) else each for each in data.values()]
+    samplers: list[Any] = []
+    for each in rows:
+        if isinstance(each, StreamRows):
+            sampler: Any = StreamBatchSampler(each, lambda *_: None, size, False, window=1, endless=False)
+        elif is_own:
+            drop_last, labels = args.dataloader_drop_last, trainer._label_columns
+            sampler = trainer.get_batch_sampler(each, size, drop_last, labels, **seed)
+        else:
+            sampler = BatchSampler(SequentialSampler(each), size, False)
+        samplers.append(sampler)
+    batches = samplers[0]
+    if len(rows) > 1:
+        batches = (
+            trainer.get_multi_dataset_batch_sampler(ConcatDataset(rows), samplers, **seed)
+            if is_own
+            else OneAfterTheOther(samplers, [len(each) for each in rows])
+        )
+    making = trainer.making
+    readers = [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)]
+    return loader_of(readers, batches)
 
 
 def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
@@ -207,7 +300,7 @@ def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: 
     if not trainer._reads_ahead:
         return Trainer.get_batch_samples(trainer, epoch_iterator, num_batches, device)
     if trainer._ahead is None or trainer._ahead.iterator is not epoch_iterator:
-        trainer._stop_ahead()
+        stop_ahead(trainer)
         trainer._ahead = Prefetched(epoch_iterator)
     return Trainer.get_batch_samples(trainer, trainer._ahead, num_batches, device)
 

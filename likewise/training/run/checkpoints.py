@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor, nn
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 if TYPE_CHECKING:
@@ -25,13 +26,7 @@ ADAPTED_FILE = "trained.safetensors"
 def written_aside(run_folder: str, step: int, wait: Any, is_first: bool) -> Iterator[str]:
     """A folder to write `checkpoint-{step}` in; on leaving it is moved into the run's folder.
 
-    What a run that was killed left half-written is removed.
-
-    Args:
-        run_folder: The run's folder.
-        step: The number of the step.
-        wait: Waits for all processes.
-        is_first: Whether this process moves and removes.
+    What a run that was killed left half-written is removed. `wait` waits for all processes, of which the first moves and removes.
     """
     aside = Path(run_folder) / ASIDE
     if is_first:
@@ -75,42 +70,49 @@ def remove_old(run_folder: str, limit: int | None, best: str | None) -> None:
 def save_adapted(model: Model, folder: Path) -> None:
     """Write what is trained of a model with a PEFT adapter: the folder itself holds the adapter alone."""
     if any(getattr(module, "peft_config", None) for module in model.modules()):
-        from safetensors.torch import save_file
-
-        trained = {
-            name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad
-        }
-        save_file(trained, folder / ADAPTED_FILE)
+        write_weights(trained_weights(model), folder / ADAPTED_FILE)
 
 
-def _load_adapted(model: Model, path: Path) -> None:
+def trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that are trained."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def write_weights(named: Mapping[str, Tensor], path: Path) -> None:
+    """Write weights to a file."""
+    from safetensors.torch import save_file
+
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in named.items()}, path)
+
+
+def read_weights(named: Mapping[str, Tensor], path: Path, refused: Callable[[Collection[str]], str]) -> None:
+    """Put what a file holds into weights; where it holds others, or of other shapes, `refused` words it of the file's names."""
     from safetensors.torch import load_file
 
-    saved = load_file(path)
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    if {name: p.shape for name, p in trained.items()} != {name: value.shape for name, value in saved.items()}:
-        raise ValueError(
-            f"The adapter in {path.parent} does not fit the model's: {len(saved)} weights are saved and {len(trained)} "
-            "trained, or of other shapes. Begin with the adapter that the run began with."
-        )
+    saved = load_file(path) if path.exists() else {}
+    if {name: tensor.shape for name, tensor in named.items()} != {n: t.shape for n, t in saved.items()}:
+        raise ValueError(refused(saved))
     with torch.no_grad():
-        for name, parameter in trained.items():
-            parameter.copy_(saved[name])
+        for name, tensor in named.items():
+            tensor.copy_(saved[name])
 
 
 def load_weights(model: Model, checkpoint: str) -> None:
-    """Give a model the weights of a checkpoint.
-
-    Raises:
-        ValueError: They do not fit.
-    """
+    """Give a model the weights of a checkpoint; refused where they do not fit."""
     if (Path(checkpoint) / ADAPTED_FILE).exists():
-        _load_adapted(model, Path(checkpoint) / ADAPTED_FILE)
+        trained = trained_weights(model)
+        read_weights(
+            trained,
+            Path(checkpoint) / ADAPTED_FILE,
+            lambda saved: (
+                f"The adapter in {checkpoint} does not fit the model's: {len(saved)} weights are saved and "
+                f"{len(trained)} trained, or of other shapes. Begin with the adapter that the run began with."
+            ),
+        )
         return
     state, wanted = model.weights_in(checkpoint), model.state_dict()
-    wrong = sorted(
-        {*state} ^ {*wanted} | {key for key in {*state} & {*wanted} if state[key].shape != wanted[key].shape}
-    )
+    shapes, known = ({(key, value.shape) for key, value in each.items()} for each in (state, wanted))
+    wrong = sorted({key for key, _ in shapes ^ known})
     if wrong:
         raise ValueError(
             f"The weights in {checkpoint} do not fit the model: {wrong[0]!r} (and {len(wrong) - 1} more) is missing or of "
@@ -120,11 +122,7 @@ def load_weights(model: Model, checkpoint: str) -> None:
 
 
 def newest_checkpoint(run_folder: str) -> str:
-    """The checkpoint with the highest step.
-
-    Raises:
-        FileNotFoundError: There is none.
-    """
+    """The checkpoint with the highest step; refused where there is none."""
     from transformers.trainer_utils import get_last_checkpoint
 
     found: str | None = get_last_checkpoint(run_folder) if os.path.isdir(run_folder) else None
@@ -136,20 +134,13 @@ def newest_checkpoint(run_folder: str) -> str:
 
 
 def check_complete(checkpoint: str) -> None:
-    """Refuse a folder that a run cannot be resumed from.
-
-    Raises:
-        FileNotFoundError: There is no such folder, or files are missing.
-    """
+    """Refuse a folder that a run cannot be resumed from."""
     if not os.path.isdir(checkpoint):
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}. Check `resume_from_checkpoint`.")
     for name in (STATE_FILE, "optimizer.pt", "scheduler.pt"):
         if not os.path.isfile(os.path.join(checkpoint, name)):
-            hint = (
-                ""
-                if name == STATE_FILE
-                else " It was saved with `save_only_model=True`, or is no checkpoint."
-            )
+            hint = " It was saved with `save_only_model=True`, or is no checkpoint."
+            hint = "" if name == STATE_FILE else hint
             raise FileNotFoundError(
                 f"The checkpoint {checkpoint} has no {name}.{hint} Take another one, or train from its weights with "
                 "`SentenceTransformer(...)`."

@@ -8,15 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from likewise.evaluation import metrics
 from likewise.evaluation.bootstrap import bootstrap_interval, paired_test
 from likewise.evaluation.measurement import Array, Measurement
-from likewise.evaluation.metrics import (
-    RankedLists,
-    average_precision,
-    list_ndcg_at_k,
-    list_reciprocal_rank_at_k,
-    spearman,
-)
+from likewise.evaluation.metrics import RankedLists
 from likewise.training.data.sample import Sample
 
 BINS = 40
@@ -30,30 +25,21 @@ MOST_CHARACTERS = 400  # of a text that is shown
 
 def compared_metric(title: str, before: Measurement, after: Measurement) -> dict[str, Any]:
     """A metric before and after, each with its 95 % interval (NaN where it has no items); the change, and how often chance does that."""
-    if not before.rows or len(before.rows[0]) < 2:
-        values = (before.value, after.value, after.value - before.value)
-        ends = dict(
-            zip(("before", "after", "difference"), ([v, math.nan, math.nan] for v in values), strict=True)
-        )
-        return {"metric": title, **ends, "p": math.nan}
-    generator = np.random.default_rng(0)
-    found = paired_test(before, after, generator)
-    intervals = [bootstrap_interval(one, generator) for one in (before, after)]
-    named = dict(zip(("before", "after", "difference"), (*intervals, found.difference), strict=True))
-    ends = {name: [one.value, one.low, one.high] for name, one in named.items()}
-    return {"metric": title, **ends, "p": found.p_value}
+    p_value = math.nan
+    ends = [[value, math.nan, math.nan] for value in (before.value, after.value, after.value - before.value)]
+    if before.rows and len(before.rows[0]) > 1:
+        generator = np.random.default_rng(0)
+        found = paired_test(before, after, generator)
+        intervals = *(bootstrap_interval(one, generator) for one in (before, after)), found.difference
+        ends = [[one.value, one.low, one.high] for one in intervals]
+        p_value = found.p_value
+    return {"metric": title, **dict(zip(("before", "after", "difference"), ends, strict=True)), "p": p_value}
 
 
 def compared(
     sample: Sample, before: tuple[Array, Array | None], after: tuple[Array, Array | None]
 ) -> dict[str, Any]:
-    """What a report shows of a sample.
-
-    Args:
-        sample: The sample.
-        before: The pairs' scores (P,), and the embeddings of queries and documents (Q + M, D), or None; before the run.
-        after: The same after it.
-    """
+    """What a report shows of a sample, by what `Family.answers` gave for it before a run and after it."""
     scores = before[0], after[0]
     found: dict[str, Any] = {"where": sample.where, "kind": sample.kind, "metrics": [], "scores": []}
     if len(sample.pairs):
@@ -72,15 +58,16 @@ def _metrics(sample: Sample, scores: tuple[Array, Array]) -> dict[str, tuple[Mea
     if sample.kind == "ranking":
         lists = [_lists(sample, some) for some in scores]
         found = {
-            "MRR": [list_reciprocal_rank_at_k(one, len(labels)) for one in lists],
-            "nDCG@10": [list_ndcg_at_k(one, 10) for one in lists],
-            "accuracy@1": [list_reciprocal_rank_at_k(one, 1) for one in lists],
+            "MRR": [metrics.list_reciprocal_rank_at_k(one, len(labels)) for one in lists],
+            "nDCG@10": [metrics.list_ndcg_at_k(one, 10) for one in lists],
+            "accuracy@1": [metrics.list_reciprocal_rank_at_k(one, 1) for one in lists],
         }
         return {title: (Measurement((a,)), Measurement((b,))) for title, (a, b) in found.items()}
     if sample.kind == "classes" or np.ptp(labels) == 0:
         return {}
     is_binary = set(np.unique(labels)) <= {0.0, 1.0}
-    title, statistic = ("average precision", average_precision) if is_binary else ("Spearman", spearman)
+    title = "average precision" if is_binary else "Spearman"
+    statistic = metrics.average_precision if is_binary else metrics.spearman
     one, other = (Measurement((some.astype(np.float64), labels), statistic) for some in scores)
     return {title: (one, other)}
 
@@ -125,15 +112,14 @@ def _scores(sample: Sample, groups: Mapping[str, Array], scores: tuple[Array, Ar
         for name, group in groups.items()
         for i in np.flatnonzero(group & sample.is_given)[:MOST_ON_MAP]
     }
-    return [
-        {"before": float(scores[0][i]), "after": float(scores[1][i]), "pairs": name, "text": _pair_text(sample, i)}
-        for i, name in names.items()
-    ]  # fmt: skip
-
-
-def _pair_text(sample: Sample, i: int) -> str:
-    query, document = sample.pairs[i]
-    return f"{_short(sample.queries[query])} | {_short(sample.documents[document])}"
+    found = []
+    for i, name in names.items():
+        query, document = sample.pairs[i]
+        text = f"{_short(sample.queries[query])} | {_short(sample.documents[document])}"
+        found.append(
+            {"before": float(scores[0][i]), "after": float(scores[1][i]), "pairs": name, "text": text}
+        )
+    return found
 
 
 def _short(text: str, most: int = MOST_CHARACTERS) -> str:
@@ -228,15 +214,6 @@ def _map(sample: Sample, before: Array, after: Array) -> list[dict[str, Any]]:
         for pair, ends in enumerate(pairs or [(number,) for number in numbers]):
             for number in ends:
                 kind = "query" if number < num_queries else "document"
-                text = _short(texts[number], 160)
-                points.append(
-                    {
-                        "when": when,
-                        "x": at[number][0],
-                        "y": at[number][1],
-                        "pair": pair,
-                        "text": text,
-                        "kind": kind,
-                    }
-                )
+                point = {"when": when, "x": at[number][0], "y": at[number][1], "pair": pair, "kind": kind}
+                points.append(point | {"text": _short(texts[number], 160)})
     return points

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from likewise.model.placement import on_cpu
 from likewise.modules.text import KeptTokens, keeping_tokens
 from likewise.processes import get_rank, get_world_size
 from likewise.training.data.batch import Batch, num_rows
+from likewise.training.data.reader import BatchReader
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 def mean_losses(
     measure: Callable[[Batch], Mapping[str, Tensor]], batches: Iterable[tuple[Batch, bool]]
 ) -> tuple[dict[str, float], int]:
-    """The mean over rows of the loss, as `loss`, and of its named parts; and the number of rows.
-
-    Args:
-        measure: A batch -> its loss, as `loss`, and the loss's named parts.
-        batches: This process's batches, and whether each counts.
-    """
+    """The mean over rows of what `measure` gives for each batch; and the number of rows. `batches` say whether each counts."""
     sums: dict[str, float] = {}
     total_rows = 0
     for batch, counts in batches:
@@ -43,6 +39,28 @@ def mean_losses(
     names = dict.fromkeys(name for each, _ in everyone for name in each)
     means = {name: sum(each.get(name, 0.0) for each, _ in everyone) / max(total, 1) for name in names}
     return means, total
+
+
+def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
+    """This process's batches, every so many-th, and whether each counts.
+
+    All processes get the same number, as losses that gather need; where there is nothing left, one comes again that
+    does not count. A loader that is not of this package deals its batches itself.
+    """
+    reader: Any = getattr(loader, "dataset", None)
+    if not isinstance(reader, BatchReader):
+        for batch in loader:
+            yield batch, True
+        return
+    world, rank = get_world_size(), get_rank()
+    group: list[Any] = []
+    for rows in loader.batch_sampler:
+        group.append(rows)
+        if len(group) == world:
+            yield reader.__getitems__(group[rank]), True
+            group = []
+    if group:
+        yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
 
 
 def over_processes(value: Any) -> list[Any]:
@@ -71,19 +89,14 @@ def encode_shared(model: Any) -> Iterator[None]:
         own = run(list(inputs[rank::world]), *args, **kwargs)
         if isinstance(own, Tensor | np.ndarray):
             return _all_rows(own, len(inputs), model.device)
-        return _interleaved(over_processes(on_cpu(own)))
+        shares = over_processes(on_cpu(own))
+        return [shares[i % world][i // world] for i in range(len(inputs))]
 
     setattr(model, method, shared)
     try:
         yield
     finally:
         delattr(model, method)
-
-
-def _interleaved(shares: Sequence[list[Any]]) -> list[Any]:
-    """The shares' rows, row i of all being row i // W of share i % W."""
-    world, total = len(shares), sum(map(len, shares))
-    return [shares[i % world][i // world] for i in range(total)]
 
 
 def _all_rows(own: Any, total: int, device: torch.device) -> Any:
@@ -114,13 +127,8 @@ def run_evaluator(
     """An evaluator's metrics, each with the prefix and `_` in front.
 
     Args:
-        evaluator: The evaluator.
-        model: What it measures.
-        folder: Where its csv files are; None for none. Only the first process writes.
-        epoch: For the csv files.
-        step: For the csv files.
+        folder: Where its csv files are, with epoch and step; None for none. Only the first process writes.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
-        prefix: What comes in front of each name.
     """
     first = get_rank() == 0
     with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):

@@ -17,7 +17,6 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from likewise.engine.modes import eval_mode
-from likewise.training.data import loading
 from likewise.training.run import best_metric, evaluating, sharding
 from likewise.training.run.objective import half_precision
 
@@ -54,7 +53,7 @@ def evaluation_loop(
         torch.no_grad(),
         half_precision(trainer.model, None if trainer.is_in_train else trainer._half),
     ):
-        means, rows = evaluating.mean_losses(measure, loading.shared_over_processes(dataloader))
+        means, rows = evaluating.mean_losses(measure, evaluating.shared_over_processes(dataloader))
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         metrics |= trainer._evaluators_metrics(metric_key_prefix)
     nothing: Any = None
@@ -65,9 +64,8 @@ def evaluate(
     trainer: Any, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
 ) -> Any:
     """Losses on the evaluation data, and the evaluators' metrics."""
-    is_one_of_them = any(
-        each is eval_dataset for each in trainer._evaluated.values()
-    )  # where this calls itself
+    # Where this calls itself, for one after the other, it is one of them.
+    is_one_of_them = any(each is eval_dataset for each in trainer._evaluated.values())
     if eval_dataset is not None and not isinstance(eval_dataset, str) and not is_one_of_them:
         eval_dataset = trainer.preprocess_dataset(eval_dataset, dataset_name="eval")
     if isinstance(eval_dataset, Mapping):
@@ -82,7 +80,7 @@ def evaluate(
 
 def determine_best_metric(trainer: Any, metrics: dict[str, float], trial: Any) -> bool:
     """Whether an evaluation is the best so far; one that gave no number never is."""
-    name = f"eval_{str(trainer.args.metric_for_best_model).removeprefix('eval_')}"
+    name = best_metric.full_name(str(trainer.args.metric_for_best_model))
     value = metrics.get(name)
     if value is not None and math.isnan(value):
         logger.warning(
@@ -109,13 +107,8 @@ def evaluators_metrics(trainer: Any, prefix: str, write: bool = True) -> dict[st
         os.makedirs(folder, exist_ok=True)
     with eval_mode(trainer.trained):
         metrics = evaluating.run_evaluator(
-            evaluator,
-            trainer.model,
-            folder if write else None,
-            trainer.state.epoch or 0,
-            trainer.state.global_step,
-            trainer._kept_tokens,
-            prefix,
-        )
+            evaluator, trainer.model, folder if write else None, trainer.state.epoch or 0,
+            trainer.state.global_step, trainer._kept_tokens, prefix,
+        )  # fmt: skip
     best_metric.take_primary(trainer.args, evaluator)  # some know it only now
     return metrics

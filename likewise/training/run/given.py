@@ -13,7 +13,7 @@ from likewise.types import MODEL_TYPES
 
 
 def check_given(
-    trainer: Any, model: Any, args: Any, model_init: Any, compute_metrics: Any, preprocess: Any
+    trainer: Any, model: Any, args: Any, loss: Any, model_init: Any, compute_metrics: Any, preprocess: Any
 ) -> None:
     """Refuse arguments of the trainer that cannot be, or cannot take effect."""
     wanted = trainer.family.model_name
@@ -36,14 +36,16 @@ def check_given(
         refuse_spread(model, "be trained")
     if model is not None and model_init is not None:
         raise ValueError("Pass either `model` or `model_init`, not both.")
+    losses = loss.values() if isinstance(loss, Mapping) else [loss]
+    if model_init is not None and any(isinstance(each, nn.Module) for each in losses):
+        raise ValueError(
+            "With `model_init` every run has a model of its own, but the `loss` belongs to one. Pass a function: "
+            "`loss=lambda model: MultipleNegativesRankingLoss(model)`, or the class itself."
+        )
 
 
 def check_family(trainer: Any, given: Any, argument: str) -> None:
-    """Refuse a model, loss or evaluator that is known to be of another family than the trainer's.
-
-    Raises:
-        TypeError: It is.
-    """
+    """Refuse a model, loss or evaluator that is known to be of another family than the trainer's."""
     wanted = trainer.family.model_name
     family = getattr(given, "model_type", None)
     if family in MODEL_TYPES and family != wanted:
@@ -56,27 +58,9 @@ def check_family(trainer: Any, given: Any, argument: str) -> None:
 
 
 def check_callback(callback: Any) -> None:
-    """Refuse what is no callback of transformers, nor has its methods.
-
-    Raises:
-        TypeError: It is something else, such as a callback's name.
-    """
+    """Refuse what is no callback of transformers, nor has its methods, such as a callback's name."""
     if not callable(getattr(callback, "on_init_end", None)):
         raise TypeError(
             f"`callbacks` takes objects and classes of transformers' TrainerCallback, but got {callback!r}. Name reporters such "
             "as 'tensorboard' in the arguments' `report_to`."
-        )
-
-
-def check_losses_follow(loss: Any, model_init: Any) -> None:
-    """Refuse losses that belong to one model where every run makes its own.
-
-    Raises:
-        ValueError: There is one.
-    """
-    given = loss.values() if isinstance(loss, Mapping) else [loss]
-    if model_init is not None and any(isinstance(each, nn.Module) for each in given):
-        raise ValueError(
-            "With `model_init` every run has a model of its own, but the `loss` belongs to one. Pass a function: "
-            "`loss=lambda model: MultipleNegativesRankingLoss(model)`, or the class itself."
         )

@@ -35,11 +35,7 @@ COLLAPSED = 0.99  # mean cosine of different texts
 
 
 class Health:
-    """Watches batches go by.
-
-    Args:
-        model: The model that is trained.
-    """
+    """Watches the batches that train a model go by."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -54,18 +50,12 @@ class Health:
         self._num_tokens += num_tokens(features)
 
     def look(self, embeddings: Sequence[Tensor], columns: Any, roles: Sequence[str]) -> None:
-        """Keep the figures of a batch.
+        """Keep the figures of a batch: of its text columns with their roles, and of what the loss was computed from.
 
-        Args:
-            embeddings: What the loss was computed from, (B, D) each; there are figures where it is one for each column.
-            columns: The text columns.
-            roles: What each is.
+        There are figures of embeddings where these are (B, D), one for each column.
         """
-        if (
-            embeddings
-            and len(embeddings) == len(columns)
-            and all(embedding.dim() == 2 for embedding in embeddings)
-        ):
+        is_one_each = bool(embeddings) and len(embeddings) == len(columns)
+        if is_one_each and all(each.dim() == 2 for each in embeddings):
             self.figures = embedding_figures([embedding.float() for embedding in embeddings], roles)
         if isinstance(columns, ColumnBatch | PairBatch):
             self.figures["padding_avoided"] = padding_avoided(columns)
@@ -113,14 +103,12 @@ def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[s
         positive = columns[roles.index("positive")]
         others = [c for c, role in zip(columns, roles, strict=True) if role.startswith("negative")]
         scores = anchor @ torch.cat([positive, *others]).T  # (B, B and B for each negative)
-        figures["in_batch_accuracy"] = (
-            (scores.argmax(1) == torch.arange(number, device=scores.device)).float().mean()
-        )
+        own = torch.arange(number, device=scores.device)
+        figures["in_batch_accuracy"] = (scores.argmax(1) == own).float().mean()
         figures["positive_cosine"] = scores.diagonal().mean()
         if others:
-            figures["negative_cosine"] = torch.stack(
-                [(anchor * other).sum(-1).mean() for other in others]
-            ).mean()
+            means = [(anchor * other).sum(-1).mean() for other in others]
+            figures["negative_cosine"] = torch.stack(means).mean()
         elif number > 1:
             figures["negative_cosine"] = scores[off_diagonal].mean()
     elif len(columns) == 2:

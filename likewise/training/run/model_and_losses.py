@@ -5,6 +5,7 @@ The functions here are methods of the trainer, which has them by name; `trainer`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from transformers import Trainer
 
 from likewise.engine.embed import Embed
 from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
-from likewise.training.run import learning_rates, sharding
+from likewise.training.run import sharding
 from likewise.training.run.given import check_family
 from likewise.training.run.health import Health
 from likewise.training.run.objective import Objective, half_precision
@@ -32,7 +33,12 @@ def create_accelerator_and_postprocess(trainer: Any) -> None:
 def prepare_loss(trainer: Any, loss: Any, model: Model) -> nn.Module:
     """A loss for this model, of a loss or a function that makes one; on the model's device."""
     check_family(trainer, loss, "loss")
-    made = loss_of(loss, model)
+    if not callable(loss):
+        raise TypeError(
+            f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "
+            "data set."
+        )
+    made: nn.Module = loss if isinstance(loss, nn.Module) else loss(model)
     check_family(trainer, made, "loss")
     return made.to(model.device)
 
@@ -55,14 +61,11 @@ def override_model_in_loss(trainer: Any, loss: nn.Module, model: nn.Module) -> n
 def prepared(trainer: Any, given: Any, model: Model) -> Any:
     """The loss, or the losses by data set, of what was given."""
     if isinstance(given, Mapping):
-        return {name: trainer._prepared(loss, model) for name, loss in given.items()}
+        return {name: prepared(trainer, loss, model) for name, loss in given.items()}
     loss = trainer.prepare_loss(given, model)
     own = getattr(loss, "model", None)
-    return (
-        trainer.override_model_in_loss(loss, model)
-        if isinstance(own, type(model)) and own is not model
-        else loss
-    )
+    is_others = isinstance(own, type(model)) and own is not model
+    return trainer.override_model_in_loss(loss, model) if is_others else loss
 
 
 def call_model_init(trainer: Any, trial: Any = None) -> Model:
@@ -71,7 +74,7 @@ def call_model_init(trainer: Any, trial: Any = None) -> Model:
     check_family(trainer, model, "model")
     if trainer._is_made:
         given = trainer._loss_given if trainer.loss is trainer._loss_made else trainer.loss
-        trainer.loss = trainer._loss_made = trainer._prepared(given, model)
+        trainer.loss = trainer._loss_made = prepared(trainer, given, model)
         trainer.model = model
     fresh: Model = model
     return fresh
@@ -110,7 +113,7 @@ def create_optimizer(trainer: Any, model: nn.Module | None = None) -> torch.opti
         sharding.shard(trainer.trained, plugin, trainer.args.device)
     if not is_given and trainer.args.learning_rate_mapping and trainer.optimizer_cls_and_kwargs is not None:
         kind, options = trainer.optimizer_cls_and_kwargs
-        trainer.optimizer = kind(trainer._parameter_groups(), **options)
+        trainer.optimizer = kind(parameter_groups(trainer), **options)
     optimizer: torch.optim.Optimizer = Trainer.create_optimizer(trainer, trainer.trained)
     if not is_given:
         trainer._optimizer_made = trainer.trained, optimizer
@@ -129,42 +132,41 @@ def get_optimizer_cls_and_kwargs(trainer: Any, args: Any, model: Any = None) -> 
                 f"`learning_rate_mapping` does not go with `optim={args.optim!r}`, which groups the parameters itself. "
                 "Drop one of them."
             )
-        options["optimizer_dict"] = trainer._parameter_groups()
+        options["optimizer_dict"] = parameter_groups(trainer)
     return kind, options
 
 
 def parameter_groups(trainer: Any) -> list[dict[str, Any]]:
-    """The weights in groups, each with its learning rate and weight decay."""
+    """The weights in groups, one for each learning rate and weight decay, for the optimiser.
+
+    The first pattern of `learning_rate_mapping` that is found in a parameter's name says its rate; one that is found in none is
+    refused. Of the model decay those that transformers says, of a loss's own the matrices.
+    """
+    args, named = trainer.args, trainer.trained.named_trained_parameters()
+    rates: dict[str, float] = args.learning_rate_mapping
+    for pattern in rates:
+        if not any(re.search(pattern, name) for name in named):
+            raise ValueError(
+                f"`learning_rate_mapping` has {pattern!r}, which matches no parameter. Their names look like "
+                f"{', '.join(map(repr, list(named)[:2]))}."
+            )
     decayed = {f"model.{name}" for name in trainer.get_decay_parameter_names(trainer.model)}
-    return learning_rates.parameter_groups(
-        trainer.trained.named_trained_parameters(), decayed, trainer.args.learning_rate_mapping,
-        trainer.args.learning_rate, trainer.args.weight_decay,
-    )  # fmt: skip
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named.items():
+        rate = next((rates[pattern] for pattern in rates if re.search(pattern, name)), args.learning_rate)
+        decays = name in decayed or (not name.startswith("model.") and parameter.dim() > 1)
+        groups.setdefault((rate, args.weight_decay if decays else 0.0), []).append(parameter)
+    return [{"params": params, "lr": rate, "weight_decay": decay} for (rate, decay), params in groups.items()]
 
 
 def unwrapped(optimizer: Any) -> Any:
     """The optimiser itself, without what accelerate puts around it."""
-    return getattr(optimizer, "optimizer", optimizer)  # accelerate puts its own around one
+    return getattr(optimizer, "optimizer", optimizer)
 
 
 def same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
     """Whether an objective is of these losses, embedded this way."""
     losses = list(loss.values()) if isinstance(loss, Mapping) else [loss]
     names = tuple(loss) if isinstance(loss, Mapping) else None
-    return (
-        objective.names == names
-        and objective.embed == embed
-        and len(losses) == len(objective.losses)
-        and all(one is other for one, other in zip(losses, objective.losses, strict=True))
-    )
-
-
-def loss_of(loss: Any, model: Model) -> nn.Module:
-    """The loss, or what the function makes of the model."""
-    if not callable(loss):
-        raise TypeError(
-            f"`loss` is {loss!r}, but should be a loss, a function that makes one from the model, or a dict of these by "
-            "data set."
-        )
-    made: nn.Module = loss if isinstance(loss, nn.Module) else loss(model)
-    return made
+    is_same = [id(one) for one in losses] == [id(one) for one in objective.losses]
+    return is_same and objective.names == names and objective.embed == embed

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from likewise.engine.embed import Embed
 from likewise.training.data.family import Family
 from likewise.training.data.texts import TEXTS
+from likewise.training.run.checkpoints import read_weights, trained_weights, write_weights
 
 LOSS_WEIGHTS_FILE = "loss.safetensors"
 OUTPUTS = ("sentence_embedding", "scores")
@@ -20,30 +21,19 @@ OUTPUTS = ("sentence_embedding", "scores")
 
 
 class Step(NamedTuple):
-    """What a batch comes to.
+    """What a batch comes to."""
 
-    Attributes:
-        loss: What is minimised.
-        parts: The loss's named parts, detached; none for a loss of one part.
-        embeddings: What the loss was computed from, detached, (B, D) each; none where it embeds its batch by itself.
-    """
-
-    loss: Any
-    parts: dict[str, Tensor]
+    loss: Any  # what is minimised
+    parts: dict[str, Tensor]  # the loss's named parts, detached; none for a loss of one part
+    # what the loss was computed from, detached, (B, D) each; none where it embeds its batch by itself
     embeddings: tuple[Tensor, ...] = ()
 
 
 class Objective(nn.Module):
     """From a batch to the number that is minimised.
 
-    Args:
-        model: The model.
-        loss: One loss for all data sets, or one for each by name.
-        embed: How columns become embeddings; None leaves it to each loss.
-        family: What the model's family makes of a batch.
-
-    Raises:
-        ValueError: Chunks are asked for, but a loss embeds its batch by itself.
+    There is one loss for all data sets, or one for each by name. `embed` says how columns become embeddings, None leaves it to each
+    loss; chunks are refused where a loss embeds its batch by itself.
     """
 
     def __init__(
@@ -76,12 +66,7 @@ class Objective(nn.Module):
         self.model.train(mode)
         return self
 
-    def forward(
-        self,
-        columns: Any,
-        label: Tensor | None = None,
-        dataset_name: str | None = None,
-    ) -> Any:
+    def forward(self, columns: Any, label: Tensor | None = None, dataset_name: str | None = None) -> Any:
         """A batch of a data set -> a Step.
 
         Without the data set's name ("" for an only one): the features of one column -> what the model makes of them, for a
@@ -101,62 +86,42 @@ class Objective(nn.Module):
 
     def named_trained_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained: the model's parameters as `model.*`, a loss's own under its data set's name, if it has one."""
-        named = {f"model.{name}": p for name, p in self.model.named_parameters() if p.requires_grad}
+        named = {f"model.{name}": parameter for name, parameter in trained_weights(self.model).items()}
         for prefix, loss in zip(self.names or [""], self.losses, strict=True):
-            for name, parameter in loss.named_parameters():
-                if parameter.requires_grad and not any(parameter is known for known in named.values()):
+            for name, parameter in trained_weights(loss).items():
+                if not any(parameter is known for known in named.values()):
                     named[f"{prefix}.{name}".lstrip(".")] = parameter
         return named
 
     def loss_state(self) -> dict[str, Tensor]:
-        """The losses' own trained weights and buffers, those of the model and of frozen models left out."""
+        """The losses' own trained weights and their buffers, those of the model left out."""
         others = {id(tensor) for tensor in (*self.model.parameters(), *self.model.buffers())}
-        state: dict[str, Tensor] = {}
-        for name, tensor in (*self.losses.named_parameters(), *self.losses.named_buffers()):
-            owner = self.losses.get_submodule(name.rpartition(".")[0])
-            frozen = not any(parameter.requires_grad for parameter in owner.parameters())
-            is_weight = isinstance(tensor, nn.Parameter)
-            if id(tensor) not in others and (
-                tensor.requires_grad if is_weight else not frozen or not is_weight
-            ):
-                state[name] = tensor
-        return state
+        own = {**trained_weights(self.losses), **dict(self.losses.named_buffers())}
+        return {name: tensor for name, tensor in own.items() if id(tensor) not in others}
 
     def save_loss(self, folder: str | Path) -> None:
         """Write the losses' own weights, if they have any."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.loss_state().items()}
-        if state:
-            from safetensors.torch import save_file
-
-            save_file(state, Path(folder) / LOSS_WEIGHTS_FILE)
+        if state := self.loss_state():
+            write_weights(state, Path(folder) / LOSS_WEIGHTS_FILE)
 
     def load_loss(self, folder: str | Path) -> None:
-        """Read what `save_loss` wrote.
-
-        Raises:
-            ValueError: The folder's losses are others than these.
-        """
-        from safetensors.torch import load_file
-
-        state, path = self.loss_state(), Path(folder) / LOSS_WEIGHTS_FILE
-        saved: dict[str, Any] = load_file(path) if path.exists() else {}
-        if {name: tensor.shape for name, tensor in state.items()} != {n: t.shape for n, t in saved.items()}:
-            raise ValueError(
+        """Read what `save_loss` wrote; refused where the folder's losses are others than these."""
+        state = self.loss_state()
+        read_weights(
+            state,
+            Path(folder) / LOSS_WEIGHTS_FILE,
+            lambda saved: (
                 f"The losses' weights in {folder} are {sorted(saved) or 'none'}, but this run's losses have "
                 f"{sorted(state) or 'none'}. Resume with the loss that the run began with."
-            )
-        with torch.no_grad():
-            for name, tensor in state.items():
-                tensor.copy_(saved[name])
+            ),
+        )
 
 
 @contextmanager
 def half_precision(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None]:
     """Within this context the model computes in this dtype wherever it is called, also where a chunk is recomputed.
 
-    Args:
-        model: The model.
-        dtype: bfloat16 or float16; None leaves the model as it is.
+    None leaves the model as it is.
     """
     if dtype is None:
         yield
@@ -186,7 +151,4 @@ def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:
                 output[name] = output[name].float()
         return output
 
-    return [
-        module.register_forward_pre_hook(enter),
-        module.register_forward_hook(leave, always_call=True),
-    ]
+    return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]

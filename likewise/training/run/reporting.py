@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from likewise.card.data_sets import by_name
 from likewise.card.write import NO_MODEL_ID
 from likewise.engine.modes import eval_mode
 from likewise.processes import get_rank
 from likewise.report import page
 from likewise.report.facts import facts_of, memory
 from likewise.training.data.data_set_plan import TrainingPlan
-from likewise.training.data.loading import by_name
 from likewise.training.data.reader import seeded
 from likewise.training.data.sample import Sample, sample_of
 from likewise.training.run.comparison import compared
@@ -41,10 +41,6 @@ class RunReport(logging.Handler):
     """Gathers what a report tells, and writes it. It sees the package's warnings while the run goes on.
 
     What is shown before and after is a sample of a few hundred rows, so that it costs seconds.
-
-    Args:
-        trainer: The trainer.
-        plan: What the run will do.
     """
 
     def __init__(self, trainer: Any, plan: TrainingPlan) -> None:
@@ -99,9 +95,8 @@ class RunReport(logging.Handler):
     def write(self, measured: Sequence[Mapping[str, Any]] = (), folder: str | None = None) -> Path:
         """Write `report.html` to the output folder, and return its path.
 
-        Args:
-            measured: What evaluators measured before and after, as `compared_metric` gives it, each with a `name`.
-            folder: Where the model is saved, for the code that loads it.
+        `measured` is what evaluators measured before and after, as `compared_metric` gives it, each with a `name`; `folder` is where the
+        model is saved, for the code that loads it.
         """
         output_dir = Path(str(self.trainer.args.output_dir))
         self.told |= describe(self.trainer.model, folder or "MODEL_FOLDER") | {"measured": list(measured)}

@@ -32,9 +32,8 @@ def save_checkpoint(trainer: Any, model: nn.Module, trial: Any) -> None:
     """Write a checkpoint aside and move it into place; only then remove old ones and push to the Hub."""
     run_folder, step = trainer._get_output_dir(trial), trainer.state.global_step
     folder = Path(run_folder) / f"checkpoint-{step}"
-    with checkpoints.written_aside(
-        run_folder, step, trainer.accelerator.wait_for_everyone, trainer.args.should_save
-    ) as aside:
+    wait, is_first = trainer.accelerator.wait_for_everyone, trainer.args.should_save
+    with checkpoints.written_aside(run_folder, step, wait, is_first) as aside:
         trainer._aside = aside
         if trainer.state.best_global_step == step:
             trainer.state.best_model_checkpoint = str(folder)
@@ -58,7 +57,7 @@ def save(trainer: Any, output_dir: str | None = None, state_dict: Any = None) ->
         return
     folder = Path(output_dir or str(trainer.args.output_dir))
     folder.mkdir(parents=True, exist_ok=True)
-    trainer.model.save_pretrained(folder, create_model_card=trainer._has_card(folder))
+    trainer.model.save_pretrained(folder, create_model_card=has_card(trainer, folder))
     trainer.trained.save_loss(folder)
     checkpoints.save_adapted(trainer.model, folder)
     torch.save(trainer.args, folder / "training_args.bin")
@@ -90,7 +89,7 @@ def finalize_training(trainer: Any, *args: Any, **kwargs: Any) -> Any:
 
 def push_from_checkpoint(trainer: Any, checkpoint_folder: str) -> None:
     """Upload a checkpoint, once it is in its place."""
-    if trainer._aside is None:  # only once it is in its place
+    if trainer._aside is None:
         push_checkpoint(trainer, Path(checkpoint_folder))
 
 

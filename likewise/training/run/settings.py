@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from likewise.card.data_sets import by_name
 from likewise.training.data.data_set_plan import TrainingPlan
-from likewise.training.data.loading import by_name
 from likewise.training.data.symptoms import overlaps
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
 
@@ -13,14 +13,14 @@ from likewise.training.run.arguments import MultiDatasetBatchSamplers
 def plan_of_run(trainer: Any) -> TrainingPlan:
     """What a trainer's run will do, with what looks wrong."""
     plans = trainer.plans
-    settings = settings_in_words(trainer.args, len(plans["train"]), trainer.evaluator, trainer.optimizer)
     texts = {f"{split} {plan.name}": plan.texts for split, some in plans.items() for plan in some}
     found = overlaps(by_name(trainer.train_dataset), by_name(trainer.eval_dataset), texts)
-    return TrainingPlan(tuple(plans["train"]), tuple(plans["eval"]), settings, tuple(found))
+    return TrainingPlan(tuple(plans["train"]), tuple(plans["eval"]), settings_of(trainer), tuple(found))
 
 
-def settings_in_words(args: Any, num_data_sets: int, evaluator: Any, optimizer: Any = None) -> dict[str, str]:
+def settings_of(trainer: Any) -> dict[str, str]:
     """What the plan says beside the data, by title."""
+    args, evaluator = trainer.args, trainer.evaluator
     batch = f"{args.per_device_train_batch_size} rows"
     if args.world_size > 1:
         batch += f" on each of {args.world_size} processes"
@@ -31,9 +31,9 @@ def settings_in_words(args: Any, num_data_sets: int, evaluator: Any, optimizer: 
     run = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
     settings = {
         "batch": f"{batch}, sampled by {_name(args.batch_sampler)}",
-        "run": f"{run}, {_optimizer(args, optimizer)}",
+        "run": f"{run}, {_optimizer(args, trainer.optimizer)}",
     }
-    if num_data_sets > 1:
+    if len(by_name(trainer.train_dataset)) > 1:
         settings["mix"] = _mixture(args)
     if evaluator is not None:
         names = getattr(evaluator, "evaluators", [evaluator])

@@ -32,11 +32,7 @@ MARKS = ("__composable_api", "_is_fsdp_managed_module", "_fsdp_use_orig_params")
 def settle(trainer: Any) -> Any:
     """accelerate's settings of a sharded run, taken over from it and transformers, which know of no losses beside the model.
 
-    Returns:
-        accelerate's FullyShardedDataParallelPlugin; None where nothing is sharded.
-
-    Raises:
-        ValueError: A setting cannot take effect.
+    None where nothing is sharded; a setting that cannot take effect is refused.
     """
     trainer.is_fsdp_enabled = False
     if not trainer.args.is_sharded or trainer.args.world_size == 1:
@@ -71,11 +67,7 @@ def is_sharded(trained: nn.Module) -> bool:
 
 
 def shard(trained: Objective, plugin: Any, device: torch.device) -> None:
-    """Leave this process its shard of the weights.
-
-    Raises:
-        ValueError: Layers are named that cannot be gathered one by one.
-    """
+    """Leave this process its shard of the weights; refused are layers by name that cannot be gathered one by one."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -91,9 +83,8 @@ def shard(trained: Objective, plugin: Any, device: torch.device) -> None:
 def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
     """The layers whose weights are gathered one by one, inner ones first; those that share weights are left to the whole."""
     named = set(plugin.transformer_cls_names_to_wrap or ())
-    in_chunks = trained.embed is not None or any(
-        getattr(loss, "mini_batch_size", None) for loss in trained.losses.modules()
-    )
+    sizes = [getattr(loss, "mini_batch_size", None) for loss in trained.losses.modules()]
+    in_chunks = trained.embed is not None or any(sizes)
     # MPNet's layers are computed by their parts, which calls no hook.
     cannot = named if in_chunks else named & {"MPNetLayer"}
     cannot |= named - {type(module).__name__ for module in trained.modules()}
@@ -105,9 +96,8 @@ def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
     if in_chunks or plugin.auto_wrap_policy is None:
         return []
     if not named:
-        named = {
-            name for module in trained.modules() for name in getattr(module, "_no_split_modules", None) or ()
-        }
+        split = [getattr(module, "_no_split_modules", None) or () for module in trained.modules()]
+        named = {name for names in split for name in names}
     owners = Counter(id(p) for module in trained.modules() for p in module._parameters.values())
     return [
         module
@@ -120,9 +110,7 @@ def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
 def whole(trained: nn.Module, first: bool = False) -> Iterator[None]:
     """Within this context the weights are whole, and the modules know of no shards. All processes must come here.
 
-    Args:
-        trained: The objective; one that is not sharded stays as it is.
-        first: Only the first process has them, on the CPU, to be saved.
+    With `first`, only the first process has them, on the CPU, to be saved.
     """
     if not is_sharded(trained):
         yield
@@ -193,10 +181,8 @@ def gather_states(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> di
     """An optimiser's state, whole on the first process; a hook behind its `state_dict`, which all processes must call."""
     from torch.distributed.tensor import DTensor
 
-    return {
-        **state,
-        "state": tree_map(lambda x: _full(x, True) if isinstance(x, DTensor) else x, state["state"]),
-    }
+    whole_of = tree_map(lambda x: _full(x, True) if isinstance(x, DTensor) else x, state["state"])
+    return {**state, "state": whole_of}
 
 
 def share_states(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:

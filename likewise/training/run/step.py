@@ -12,9 +12,7 @@ import torch
 from torch import nn
 from transformers import Trainer
 
-from likewise.engine import ColumnBatch
-from likewise.engine.pair_batch import PairBatch
-from likewise.training.data.batch import num_tokens, with_ids
+from likewise.training.data.batch import PACKED, num_tokens, with_ids
 from likewise.training.data.checks import roles_of
 from likewise.training.run import evaluating
 from likewise.training.run.objective import Objective
@@ -31,12 +29,12 @@ def compute_loss(
     name = inputs.pop("dataset_name", None) or ""
     features, label = trainer.collect_features(inputs)
     features = with_ids(trainer.model, features, inputs)
-    loss_module = trainer._loss_for(name)
+    loss_module = loss_for(trainer, name)
     is_training = trainer.model.training
-    step = trainer._forward_of(model)(features, label, name)
+    step = forward_of(trainer, model)(features, label, name)
     if is_training:
         trainer.health.count(features)
-        if trainer._will_be_logged():
+        if will_be_logged(trainer):
             number = len(step.embeddings)
             trainer.health.look(step.embeddings, features, roles_of(loss_module, number) or ("",) * number)
     if step.parts:
@@ -84,11 +82,9 @@ def track_loss_components(trainer: Any, loss: Mapping[str, torch.Tensor]) -> Non
 
 def prepare_input(trainer: Any, data: Any) -> Any:
     """A batch on the device where the run computes."""
-    return (
-        data.to(trainer.args.device)
-        if isinstance(data, ColumnBatch | PairBatch)
-        else Trainer._prepare_input(trainer, data)
-    )
+    if isinstance(data, PACKED):
+        return data.to(trainer.args.device)
+    return Trainer._prepare_input(trainer, data)
 
 
 def will_be_logged(trainer: Any) -> bool:
@@ -101,9 +97,8 @@ def will_be_logged(trainer: Any) -> bool:
 def log(trainer: Any, logs: dict[str, float], start_time: float | None = None) -> None:
     """Log, with the averages of the losses' named parts and the figures of health."""
     if "loss" in logs:
-        own = {
-            name: (float(torch.stack(values).sum()), len(values)) for name, values in trainer._parts.items()
-        }
+        parts = trainer._parts.items()
+        own = {name: (float(torch.stack(values).sum()), len(values)) for name, values in parts}
         trainer._parts.clear()
         everyone = evaluating.over_processes(own)
         for name in dict.fromkeys(name for each in everyone for name in each):

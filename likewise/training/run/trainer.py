@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -12,16 +13,15 @@ from torch import nn
 from transformers import Trainer
 
 from likewise.card.callback import BaseModelCardCallback, default_arguments
+from likewise.card.data_sets import by_name
 from likewise.engine.embed import Embed
 from likewise.evaluation import SentenceEvaluator, SequentialEvaluator
 from likewise.modules.text import KeptTokens
-from likewise.training.data import loading
 from likewise.training.data.columns import LABEL_COLUMNS
-from likewise.training.data.data_collator import agree, makes_batches
+from likewise.training.data.data_collator import agree
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.loading import by_name
-from likewise.training.data.plan import Planned, plan_data_sets
+from likewise.training.data.plan import check_mixture, plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
     batches,
@@ -32,7 +32,7 @@ from likewise.training.run import (
     saving,
     step,
 )
-from likewise.training.run.given import check_callback, check_family, check_given, check_losses_follow
+from likewise.training.run.given import check_callback, check_family, check_given
 from likewise.training.run.health import Health
 from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
@@ -123,8 +123,7 @@ class BaseTrainer(Trainer):
         processing_class: Any = None,
     ) -> None:
         args = self.training_args_class("tmp_trainer") if args is None else args
-        check_given(self, model, args, model_init, compute_metrics, preprocess_logits_for_metrics)
-        check_losses_follow(loss, model_init)
+        check_given(self, model, args, loss, model_init, compute_metrics, preprocess_logits_for_metrics)
         callbacks = [callbacks] if isinstance(callbacks, str) else callbacks
         for callback in callbacks or ():
             check_callback(callback)
@@ -135,7 +134,7 @@ class BaseTrainer(Trainer):
             torch.manual_seed(args.seed)
             model = self.call_model_init()
         self.evaluator, self.eval_dataset = evaluator, eval_dataset
-        best_metric.settle(args, self._evaluator, self._evaluation_names, model)
+        best_metric.settle(self, model)
         processing_class = processing_class or tokenizer or getattr(model, "tokenizer", None)
         if data_collator is None:
             data_collator = self.get_data_collator(model, args, processing_class)
@@ -162,13 +161,13 @@ class BaseTrainer(Trainer):
         self._kept: dict[str, Any] = {}
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
-        self._planned: dict[str, Planned] = {}
+        self._planned: dict[str, tuple[Any, list[DataSetPlan], list[Any]]] = {}
         self._evaluated: Mapping[str, Any] = {}
         self.report: RunReport | None = None
         self._optimizer_made: tuple[Any, Any] = (None, None)
         self._objective: Objective | None = None
         self._loss_given = self.get_default_loss if loss is None else loss
-        self.loss = self._loss_made = self._prepared(self._loss_given, self.model)
+        self.loss = self._loss_made = model_and_losses.prepared(self, self._loss_given, self.model)
         self._is_made = True
         self.model_wrapped = self.trained
         self.health = Health(self.model)
@@ -189,9 +188,9 @@ class BaseTrainer(Trainer):
 
     def _is_replaced(self, *names: str) -> bool:
         """Whether one of these methods is a subclass's, or was put on this trainer."""
+        kind = type(self)
         return any(
-            name in vars(self) or getattr(type(self), name) is not getattr(BaseTrainer, name)
-            for name in names
+            name in vars(self) or getattr(kind, name) is not getattr(BaseTrainer, name) for name in names
         )
 
     def add_callback(self, callback: Any) -> None:
@@ -225,7 +224,7 @@ class BaseTrainer(Trainer):
         if getattr(getattr(self.data_collator, "preprocess_fn", None), "__self__", None) is previous:
             self.data_collator.preprocess_fn = self.model.preprocess
         if self.loss is not self._loss_made or previous is not self.model:
-            self.loss = self._loss_made = self._prepared(self.loss, self.model)
+            self.loss = self._loss_made = model_and_losses.prepared(self, self.loss, self.model)
         self._objective = Objective(self.model, self.loss, self._embed, self.family)
         self._objective.to(self.model.device)
         return self._objective
@@ -245,31 +244,25 @@ class BaseTrainer(Trainer):
         }
 
     def _plans_of(self, split: str, data: Mapping[str, Any]) -> list[DataSetPlan]:
-        args, trained, collator = self.args, self.trained, self._collator
+        args, trained, is_collated = self.args, self.trained, self._collator is not None
         self._agreed = agree(self.data_collator, args, self._agreed)
-        is_training = split == "train"
-        batch_size = (
-            args.per_device_train_batch_size * args.world_size if is_training else args.eval_batch_size
-        )
+        title, size = "evaluation", args.eval_batch_size
+        if split == "train":
+            title, size = "training", args.per_device_train_batch_size * args.world_size
         state = copy.deepcopy((args.prompts, args.router_mapping, args.id_columns, list(self._label_columns)))
-        data_sets = [
-            (name, id(dataset), getattr(dataset, "_fingerprint", None)) for name, dataset in data.items()
-        ]
-        asked = (data_sets, batch_size, state, args.batch_sampler, collator is None, trained)
-        known = self._planned.get(split)
-        if known is None or known.asked != asked:
-            plans = plan_data_sets(
-                data, self.loss, args, batch_size, "training" if is_training else "evaluation", trained.model,
-                self._label_columns, collator is not None, self.family,
-            )  # fmt: skip
-            known = self._planned[split] = Planned(asked, plans, list(data.values()))
-        return known.plans
+        data_sets = [(name, id(each), getattr(each, "_fingerprint", None)) for name, each in data.items()]
+        asked = (data_sets, size, state, args.batch_sampler, is_collated, trained)
+        if split not in self._planned or self._planned[split][0] != asked:
+            plans = plan_data_sets(self, data, title, size, is_collated)
+            # The data sets are held so that no other one gets the id of one of them.
+            self._planned[split] = asked, plans, list(data.values())
+        return self._planned[split][1]
 
     def _check_run(self) -> None:
         """Refuse what cannot be trained or evaluated as everything is set now."""
-        best_metric.settle(self.args, self._evaluator, self._evaluation_names, self.trained.model)
+        best_metric.settle(self, self.trained.model)
         plans = self.plans
-        loading.check_mixture(self.args, by_name(self.train_dataset))
+        check_mixture(self.args, by_name(self.train_dataset))
         if plans["train"] and not any(p.requires_grad for p in self.trained.parameters()):
             raise ValueError(
                 "There is nothing to train: no parameter of the model or the loss has `requires_grad`. Unfreeze some, e.g. "
@@ -279,11 +272,10 @@ class BaseTrainer(Trainer):
     @property
     def _collator(self) -> Any:
         """The data collator, where it makes other batches than the trainer's own way."""
-        return (
-            self.data_collator
-            if makes_batches(self.data_collator, self.trained.model, self.plain_collator)
-            else None
-        )
+        collator = self.data_collator
+        preprocesses = getattr(getattr(collator, "preprocess_fn", None), "__self__", None)
+        is_plain = type(collator) is self.plain_collator and preprocesses is self.trained.model
+        return None if is_plain else collator
 
     @property
     def _label_columns(self) -> Sequence[str]:
@@ -320,24 +312,15 @@ class BaseTrainer(Trainer):
 
     @property
     def _text_columns(self) -> list[str]:
-        return [
-            column for planned in self._planned.values() for plan in planned.plans for column in plan.texts
-        ]
+        return [column for _, plans, _ in self._planned.values() for plan in plans for column in plan.texts]
 
     @property
     def making(self) -> Making:
         """How rows become a batch."""
-        args = self.args
         return Making(
-            self.model, self._collator, self._is_replaced(*HANDED_A_BATCH), self._loss_for,
-            args.seed if args.data_seed is None else args.data_seed, self._kept,
+            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH), partial(step.loss_for, self),
+            batches.seed_of(self.args), self._kept,
         )  # fmt: skip
-
-    @property
-    def _samplers(self) -> loading.Samplers:
-        return loading.Samplers(
-            self.get_batch_sampler, self.get_multi_dataset_batch_sampler, self._label_columns
-        )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Print the plan, then train.
@@ -359,12 +342,7 @@ class BaseTrainer(Trainer):
         self._train_batch_size = self.args.train_batch_size
         self._reads_ahead = False
         self._check_run()
-        best_metric.check_named(
-            self.args,
-            self._evaluator,
-            self._evaluation_names,
-            lambda prefix: self._evaluators_metrics(prefix, write=False),
-        )
+        best_metric.check_named(self)
         plan = plan_of_run(self)
         if self.is_world_process_zero():
             print(plan)
@@ -372,7 +350,7 @@ class BaseTrainer(Trainer):
             with reported(self, plan):
                 return super().train(given or None, *args, **kwargs)
         finally:
-            self._stop_ahead()
+            batches.stop_ahead(self)
             self._hooks.close()
             self.is_in_train = False
 
@@ -382,12 +360,10 @@ class BaseTrainer(Trainer):
     create_accelerator_and_postprocess = model_and_losses.create_accelerator_and_postprocess
     prepare_loss = model_and_losses.prepare_loss
     override_model_in_loss = model_and_losses.override_model_in_loss
-    _prepared = model_and_losses.prepared
     call_model_init = model_and_losses.call_model_init
     _wrap_model = model_and_losses.wrap_model
     create_optimizer = model_and_losses.create_optimizer
     get_optimizer_cls_and_kwargs = model_and_losses.get_optimizer_cls_and_kwargs
-    _parameter_groups = model_and_losses.parameter_groups
 
     # Data
     get_batch_sampler = batches.get_batch_sampler
@@ -401,19 +377,13 @@ class BaseTrainer(Trainer):
     get_train_dataloader = batches.get_train_dataloader
     get_eval_dataloader = batches.get_eval_dataloader
     get_test_dataloader = batches.get_test_dataloader
-    _named = batches.named
-    _evaluation_loader = batches.evaluation_loader
     get_batch_samples = batches.get_batch_samples
-    _stop_ahead = batches.stop_ahead
 
     # A step
     compute_loss = step.compute_loss
-    _loss_for = step.loss_for
-    _forward_of = step.forward_of
     collect_features = step.collect_features
     track_loss_components = step.track_loss_components
     _prepare_input = step.prepare_input
-    _will_be_logged = step.will_be_logged
     log = step.log
     floating_point_ops = step.floating_point_ops
     _track_num_input_tokens = step.track_num_input_tokens
@@ -434,7 +404,6 @@ class BaseTrainer(Trainer):
     _push_from_checkpoint = saving.push_from_checkpoint
     push_to_hub = saving.push_to_hub  # type: ignore[assignment]
     create_model_card = saving.create_model_card  # type: ignore[assignment]
-    _has_card = saving.has_card
     _load_from_checkpoint = saving.load_from_checkpoint
     _load_best_model = saving.load_best_model
 

@@ -24,12 +24,7 @@ LAST_CHECKPOINT = "last-checkpoint"
 
 
 def push_checkpoint(trainer: Trainer, checkpoint: Path) -> None:
-    """Upload a checkpoint in the background, as `hub_strategy` says. What fails is reported and stops nothing.
-
-    Args:
-        trainer: The trainer.
-        checkpoint: The checkpoint's folder.
-    """
+    """Upload a checkpoint in the background, as `hub_strategy` says. What fails is reported and stops nothing."""
     args = trainer.args
     if not trainer.is_world_process_zero() or args.hub_strategy == HubStrategy.END:
         return
@@ -45,26 +40,17 @@ def push_checkpoint(trainer: Trainer, checkpoint: Path) -> None:
     when = f"step {trainer.state.global_step}"
     if args.save_strategy == SaveStrategy.EPOCH:
         when = f"epoch {int(trainer.state.epoch or 0)}"
+    # Where in the repository the whole checkpoint goes, beside the model.
+    places = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: checkpoint.name}
     # One queue for all uploads of the process, so that the last checkpoint is the last to arrive.
     job: Any = run_as_future(
-        _upload,
-        HfApi(token=args.hub_token),
-        str(trainer.hub_model_id),
-        snapshot,
-        f"Training in progress, {when}",
-        _path_of_checkpoint(HubStrategy(args.hub_strategy), checkpoint.name),
-        args.hub_revision,
-    )
+        _upload, HfApi(token=args.hub_token), str(trainer.hub_model_id), snapshot, f"Training in progress, {when}",
+        places.get(HubStrategy(args.hub_strategy)), args.hub_revision,
+    )  # fmt: skip
     if under_way is None or under_way.is_done():
         trainer.push_in_progress = PushInProgress([job])  # type: ignore[arg-type, assignment]
     else:
         under_way.jobs.append(job)
-
-
-def _path_of_checkpoint(strategy: HubStrategy, name: str) -> str | None:
-    """Where in the repository the whole checkpoint goes, beside the model; None for nowhere."""
-    places = {HubStrategy.CHECKPOINT: LAST_CHECKPOINT, HubStrategy.ALL_CHECKPOINTS: name}
-    return places.get(strategy)
 
 
 def _link(checkpoint: Path, snapshot: Path) -> None:

@@ -65,10 +65,9 @@ class DefaultBatchSampler(BatchSampler):
             yield from super().__iter__()
             return
         self.reseed()
-        small = len(self.dataset) < 2**31  # half the memory, and the same order
-        rows = torch.randperm(
-            len(self.dataset), generator=self.generator, dtype=torch.int32 if small else torch.int64
-        )
+        number = len(self.dataset)
+        kind = torch.int32 if number < 2**31 else torch.int64  # half the memory, and the same order
+        rows = torch.randperm(number, generator=self.generator, dtype=kind)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             yield rows[start : start + self.batch_size].tolist()
 
@@ -91,9 +90,8 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
         _, counts = np.unique(labels, return_counts=True)
         order = np.argsort(labels, kind="stable")
         order = order.astype(np.int32) if len(order) < 2**31 else order
-        self.groups: list[IntArray] = [
-            rows for rows in np.split(order, np.cumsum(counts)[:-1]) if len(rows) >= 2
-        ]
+        by_label = np.split(order, np.cumsum(counts)[:-1])
+        self.groups: list[IntArray] = [rows for rows in by_label if len(rows) >= 2]
         if len(self.groups) < 2:
             raise ValueError(
                 f"Grouping by label needs two labels with two rows each, but {len(self.groups)} of the "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any
 
@@ -182,9 +183,8 @@ class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
             return turns
         weights = np.asarray(turns if self.weights is None else self.weights, float) ** (1 / self.temperature)
         with np.errstate(divide="ignore", invalid="ignore"):
-            rounds = (
-                np.asarray(turns) / weights
-            )  # of one batch for each unit of weight, until it is exhausted
+            # Of one batch for each unit of weight, until it is exhausted.
+            rounds = np.asarray(turns) / weights
         share = rounds.min() if self.exhausted is Exhausted.STOP else rounds.max()
         rounded = np.floor if self.exhausted is Exhausted.STOP else np.ceil
         return [int(count) for count in rounded(np.round(share * weights, 6))]
@@ -199,3 +199,21 @@ class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
 
     def __len__(self) -> int:
         return sum(self._counts()) * self.num_processes
+
+
+@dataclass(eq=False)
+class OneAfterTheOther(BatchSampler):
+    """The batches of several data sets, one data set after the other, with rows counted over all of them."""
+
+    batches: Sequence[Any]
+    num_rows: Sequence[int]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batches))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = 0
+        for batches, rows in zip(self.batches, self.num_rows, strict=True):
+            for batch in batches:
+                yield [first + row for row in batch]
+            first += rows

@@ -130,9 +130,8 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
             logger.warning(
                 "%d rows are left out of epoch %d: each shares a value with a row of every batch that has room. "
                 "A smaller batch size makes room for them.",
-                left_out,
-                self.epoch,
-            )
+                left_out, self.epoch,
+            )  # fmt: skip
         order = torch.randperm(len(table), generator=self.generator).tolist()
         order.sort(key=lambda step: -self._step_sizes[step])  # batches with fewer rows come last
         for step in order:
@@ -179,11 +178,8 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
             for _ in range(SWAP_TRIES):
                 other, there = int(random.integers(len(table))), int(random.integers(table.shape[1]))
                 mine, theirs = table[step, place], table[other, there]
-                if (
-                    theirs >= 0
-                    and self._fits(table, mine, other, there)
-                    and self._fits(table, theirs, step, place)
-                ):
+                fits = theirs >= 0 and self._fits(table, mine, other, there)
+                if fits and self._fits(table, theirs, step, place):
                     table[step, place], table[other, there] = theirs, mine
                     break
             else:
