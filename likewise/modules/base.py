@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -203,6 +203,16 @@ class InputModule(Module):
             tokenizer.save_pretrained(output_path, **kwargs)
         elif tokenizer is not None:
             tokenizer.save(str(Path(output_path) / "tokenizer.json"), **kwargs)
+
+
+def size_in(attribute: str) -> Callable[[Any], int]:
+    """A method that returns one of the module's attributes, which is the size of what it gives."""
+
+    def size(self: Any) -> int:
+        """The size of an embedding that comes out."""
+        return int(getattr(self, attribute))
+
+    return size
 
 
 def write_json(path: Path, content: Any) -> None:

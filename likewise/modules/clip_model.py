@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import needed
 from likewise.engine.features import Padding
 from likewise.modules.base import Features, InputModule
-from likewise.modules.images import is_address, is_picture, names_image, opened, require_pillow
+from likewise.modules.images import is_address, is_picture, names_image, opened
 from likewise.modules.pretrained import (
     load_config,
     load_model,
@@ -63,7 +64,7 @@ class CLIPModel(InputModule):
     ) -> None:
         super().__init__()
         self.fetch_urls = fetch_urls
-        require_pillow()
+        needed("PIL.Image", "Images need Pillow", "image")
         name = model_name_or_path or model_name
         for_model, for_config = dict(model_kwargs or {}), dict(config_kwargs or {})
         # transformers would ask on the terminal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import logging
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import needed
 from likewise.engine import TokenSequences
 from likewise.modules.graph_model import INPUTS, OUTPUTS, GraphModel
 from likewise.modules.onnx_model import OnnxModel, refuse_weights_elsewhere
@@ -177,8 +177,7 @@ def export(model: nn.Module, target: Path, extra: str = "onnx", part: GraphPart 
     Raises:
         ImportError: onnx is not installed.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise ImportError(f'Exporting a graph needs onnx. Install it: pip install "likewise[{extra}]".')
+    needed("onnx", "Exporting a graph needs onnx", extra)
     config: Any = model.config
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]) % config.vocab_size
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])

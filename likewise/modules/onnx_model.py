@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.checked import needed
 from likewise.modules.graph_model import OUTPUTS, GraphModel
 
 
@@ -39,12 +40,7 @@ class OnnxModel(GraphModel):
         provider_options: Mapping[str, Any] | None = None,
         session_options: Any = None,
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(
-                'The ONNX backend needs onnxruntime. Install it: pip install "likewise[onnx]".'
-            ) from error
+        onnxruntime = needed("onnxruntime", "The ONNX backend needs onnxruntime", "onnx")
         available = onnxruntime.get_available_providers()
         if provider is not None and provider not in available:
             raise ValueError(
@@ -173,11 +169,8 @@ def refuse_weights_elsewhere(path: Path) -> None:
 
 def _files_beside(path: Path) -> Iterator[str]:
     """The files that the tensors of a graph are in, wherever in it they stand."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError('The ONNX backend needs onnx. Install it: pip install "likewise[onnx]".') from error
+    onnx = needed("onnx", "The ONNX backend needs onnx", "onnx")
+    from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
     def within(message: Message) -> Iterator[str]:
         if isinstance(message, onnx.TensorProto):

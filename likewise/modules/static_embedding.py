@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights
+from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights, size_in
 from likewise.modules.find_folder import find_folder
 from likewise.modules.text import Text, prepared
 
@@ -89,11 +89,7 @@ class StaticEmbedding(InputModule):
         """No limit."""
         return math.inf
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """D, the size of an embedding."""
-        return self.embedding_dim
-
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension = size_in("embedding_dim")
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of texts, without special tokens."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
@@ -254,9 +255,7 @@ class Transformer(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"`max_seq_length` must be a whole number of at least 1, but is {value!r}.")
-        self.tokenization.max_length = value
+        self.tokenization.max_length = None if value is None else positive(value, "max_seq_length")
 
     @property
     def config(self) -> Any:
