@@ -35,7 +35,7 @@ def is_sentence_transformer_model(
 
 
 def load_file_path(
-    model_name_or_path: str,
+    model_name_or_path: str | Path,
     filename: str | Path,
     subfolder: str = "",
     token: bool | str | None = None,
@@ -66,7 +66,7 @@ def load_file_path(
 
     return _found(
         lambda: hf_hub_download(
-            model_name_or_path,
+            str(model_name_or_path),
             inside.as_posix(),
             revision=revision,
             token=token,
@@ -77,8 +77,8 @@ def load_file_path(
 
 
 def load_dir_path(
-    model_name_or_path: str,
-    subfolder: str | Path,
+    model_name_or_path: str | Path,
+    subfolder: str | Path = "",
     token: bool | str | None = None,
     cache_folder: str | None = None,
     revision: str | None = None,
@@ -96,7 +96,7 @@ def load_dir_path(
 
     whole = _found(
         lambda: snapshot_download(
-            model_name_or_path,
+            str(model_name_or_path),
             revision=revision,
             token=token,
             cache_dir=cache_folder,

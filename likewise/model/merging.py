@@ -139,11 +139,7 @@ def _check(mixture: Mixture, number: int) -> None:
 
 
 def _check_alike(first: Any, model: Any, number: int) -> None:
-    """Refuse models whose weights do not mean the same.
-
-    Raises:
-        ValueError: They differ in modules, settings or vocabulary.
-    """
+    """Refuse models whose weights do not mean the same: they differ in modules, settings or vocabulary."""
     modules, expected = dict(model.named_modules()), dict(first.named_modules())
     if modules.keys() != expected.keys():
         raise ValueError(
@@ -233,11 +229,7 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
 
 
 def _weights(parameters: Mapping[str, Any], number: int) -> list[float]:
-    """One weight for each model: 1 by default, one for all, a list, or by the model's number.
-
-    Raises:
-        ValueError: There are too few or too many, or they add up to nothing.
-    """
+    """One weight for each model: 1 by default, one for all, a list, or by the model's number."""
     given = parameters.get("weight", DEFAULTS["weight"])
     if isinstance(given, Mapping):
         given = [given.get(place) for place in range(number)] if set(given) == set(range(number)) else ()

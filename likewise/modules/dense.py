@@ -106,11 +106,7 @@ class Dense(Module):
 
 
 def _activation(name: Any, trusted: bool) -> nn.Module:
-    """The activation that a saved name stands for.
-
-    Raises:
-        ValueError: It is not a module of torch, and others are not trusted; or there is no such thing.
-    """
+    """The activation that a saved name stands for: a module of torch, or of somebody who is trusted."""
     path, _, class_name = str(name).rpartition(".")
     if not trusted and path.split(".")[:2] != ["torch", "nn"]:
         raise ValueError(

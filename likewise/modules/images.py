@@ -37,11 +37,7 @@ def is_address(text: str) -> bool:
 
 
 def opened(image: Any) -> Any:
-    """A PIL image with its pixels read; `image` is one, or a text that says where one is.
-
-    Raises:
-        ValueError: It cannot be had, or is damaged.
-    """
+    """A PIL image with its pixels read; `image` is one, or a text that says where one is."""
     try:
         if isinstance(image, str):
             from transformers.image_utils import load_image

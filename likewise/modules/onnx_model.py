@@ -88,10 +88,7 @@ class OnnxModel(GraphModel):
 def optimize_graph(model: OnnxModel, target: Path, config: Any) -> None:
     """Write a graph again as onnxruntime optimises it, with fused attention, norms and activations.
 
-    Args:
-        model: The graph.
-        target: The file to write.
-        config: As `likewise.backend.OptimizationConfig`, or optimum's class of this name.
+    `config` is as `likewise.backend.OptimizationConfig`, or optimum's class of this name.
     """
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
@@ -122,10 +119,7 @@ def optimize_graph(model: OnnxModel, target: Path, config: Any) -> None:
 def quantize_graph(model: OnnxModel, target: Path, config: Any) -> None:
     """Write a graph again with its matrices in 8 bits; what they are multiplied with is quantised as it comes.
 
-    Args:
-        model: The graph.
-        target: The file to write.
-        config: As `likewise.backend.QuantizationConfig`, or optimum's class of this name.
+    `config` is as `likewise.backend.QuantizationConfig`, or optimum's class of this name.
     """
     from onnxruntime.quantization import quantize_dynamic
 
@@ -152,12 +146,7 @@ def has_weights_beside(path: Path) -> bool:
 
 
 def refuse_weights_elsewhere(path: Path) -> None:
-    """Refuse a graph that names files outside of its folder for its weights.
-
-    Raises:
-        ImportError: onnx is not installed.
-        ValueError: It does, or is damaged.
-    """
+    """Refuse a graph that names files outside of its folder for its weights."""
     for name in _files_beside(path):
         place = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
         if place.anchor or ".." in place.parts:

@@ -89,9 +89,6 @@ def quantize_openvino(
         target: The .xml file to write.
         batches: Features to find the ranges of activations with.
         **options: Of `nncf.quantize`.
-
-    Raises:
-        ImportError: nncf is not installed.
     """
     openvino, nncf = import_openvino(), needed("nncf", "Quantising needs nncf", "openvino")
     graph = openvino.Core().read_model(str(model.path))

@@ -18,8 +18,8 @@ from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
+from likewise.model.kept import OutputFile
 from likewise.model.model import Model
-from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
@@ -251,7 +251,9 @@ class SentenceTransformer(Model):
                 made_of = fingerprint.embedding_parts(self) | request.settings | {"precision": precision}
                 output = OutputFile(out, texts, made_of)
                 progress(output.done)
-                return encoding.encode_to_file(output, texts, embed, precision, inference.WINDOW)
+                return output.fill(
+                    lambda part: encoding.converted(embed(part), precision, True, False), empty_shape=(0, 0)
+                )
             found = embed(texts)
         if output_value == "sentence_embedding":
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
