@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -124,16 +125,8 @@ def export_optimized_onnx_model(
         raise ValueError(
             f"`optimization_config` must be one of {', '.join(LEVELS)}, or an OptimizationConfig, but is {optimization_config!r}."
         )
-    name = f"model_{file_suffix or 'optimized'}.onnx"
-    _deliver(
-        lambda target: optimize_graph(graph, target, config),
-        model,
-        name,
-        config,
-        model_name_or_path,
-        push_to_hub,
-        create_pr,
-    )
+    file = GraphFile(model, f"model_{file_suffix or 'optimized'}.onnx", config)
+    file.deliver(partial(optimize_graph, graph, config=config), model_name_or_path, push_to_hub, create_pr)
 
 
 def export_dynamic_quantized_onnx_model(
@@ -175,15 +168,8 @@ def export_dynamic_quantized_onnx_model(
             f"is {quantization_config!r}."
         )
     suffix = file_suffix or f"{config.weights_dtype.name.lower()}_quantized"
-    _deliver(
-        lambda target: quantize_graph(graph, target, config),
-        model,
-        f"model_{suffix}.onnx",
-        config,
-        model_name_or_path,
-        push_to_hub,
-        create_pr,
-    )
+    file = GraphFile(model, f"model_{suffix}.onnx", config)
+    file.deliver(partial(quantize_graph, graph, config=config), model_name_or_path, push_to_hub, create_pr)
 
 
 def export_static_quantized_openvino_model(
@@ -250,25 +236,15 @@ def export_static_quantized_openvino_model(
         if config.smooth_quant_alpha is not None:
             advanced.smooth_quant_alphas.matmul = config.smooth_quant_alpha
         preset = nncf.QuantizationPreset.PERFORMANCE if config.sym else nncf.QuantizationPreset.MIXED
-        quantize_openvino(
-            graph,
-            target,
-            batches,
-            preset=preset,
-            fast_bias_correction=config.fast_bias_correction,
-            advanced_parameters=advanced,
-        )
+        options = {"fast_bias_correction": config.fast_bias_correction, "advanced_parameters": advanced}
+        quantize_openvino(graph, target, batches, preset=preset, **options)
 
-    name = f"openvino_model_{file_suffix}.xml"
-    _deliver(write, model, name, config, model_name_or_path, push_to_hub, create_pr)
+    file = GraphFile(model, f"openvino_model_{file_suffix}.xml", config)
+    file.deliver(write, model_name_or_path, push_to_hub, create_pr)
 
 
 def _graph_of(model: Model, kind: type[Graph]) -> Graph:
-    """The model's graph.
-
-    Raises:
-        ValueError: It was loaded with another backend.
-    """
+    """The model's graph; refuses one that was loaded with another backend."""
     graph = model.transformers_model
     if not isinstance(graph, kind):
         raise ValueError(
@@ -284,11 +260,7 @@ def _known(argument: str, name: str, choices: Mapping[str, Any]) -> Any:
 
 
 def _openvino_quantization(config: Any) -> OpenVinoQuantization:
-    """The settings of a dictionary, or of an object that has some.
-
-    Raises:
-        ValueError: The dictionary has an unknown one, or the object asks for other than 8 bits.
-    """
+    """The settings of a dictionary, or of an object that has some; refuses unknown ones, and other than 8 bits."""
     names = [field.name for field in fields(OpenVinoQuantization)]
     if config is None:
         return OpenVinoQuantization()
@@ -317,52 +289,53 @@ def _sample(name: str, configuration: str | None, split: str | None, column: str
     return list(rows.select(range(min(count, len(rows))))[column])
 
 
-def _deliver(
-    write: Callable[[Path], None],
-    model: Model,
-    file_name: str,
-    config: Any,
-    model_name_or_path: str,
-    push_to_hub: bool,
-    create_pr: bool,
-) -> None:
-    """Write a graph to a temporary folder; from there into the model's folder, or to the Hub."""
-    if create_pr and not push_to_hub:
-        raise ValueError("`create_pr` is for uploads. Pass `push_to_hub=True`, or drop it.")
-    graph: GraphModel = model.transformers_model
-    with TemporaryDirectory() as temporary:
-        written = Path(temporary) / file_name
-        write(written)
-        folder = Path(temporary if push_to_hub else model_name_or_path) / graph.backend
-        folder.mkdir(parents=True, exist_ok=True)
-        graph.copy_files(written, folder / file_name)
-        if not push_to_hub:
-            return
-        from huggingface_hub import HfApi
+@dataclass(frozen=True)
+class GraphFile:
+    """A file of a model's graph in another form.
 
-        from likewise.model.hub import upload
+    Attributes:
+        model: The model.
+        name: The file's name.
+        config: What it is made by, for the description of a pull request.
+    """
 
-        upload(
-            HfApi(),
-            model_name_or_path,
-            folder,
-            f"Add {graph.backend}/{file_name}",
-            path_in_repo=graph.backend,
-            create_pr=create_pr,
-            commit_description=_description(model, file_name, config, model_name_or_path)
-            if create_pr
-            else None,
+    model: Model
+    name: str
+    config: Any
+
+    def deliver(self, write: Callable[[Path], None], to: str, push_to_hub: bool, create_pr: bool) -> None:
+        """Write it to a temporary folder; from there into the model's folder, or to the Hub."""
+        if create_pr and not push_to_hub:
+            raise ValueError("`create_pr` is for uploads. Pass `push_to_hub=True`, or drop it.")
+        graph: GraphModel = self.model.transformers_model
+        with TemporaryDirectory() as temporary:
+            written = Path(temporary) / self.name
+            write(written)
+            folder = Path(temporary if push_to_hub else to) / graph.backend
+            folder.mkdir(parents=True, exist_ok=True)
+            graph.copy_files(written, folder / self.name)
+            if push_to_hub:
+                from huggingface_hub import HfApi
+
+                from likewise.model.hub import upload
+
+                options: dict[str, Any] = {"path_in_repo": graph.backend}
+                if create_pr:
+                    options |= {"create_pr": True, "commit_description": self._description(to)}
+                upload(HfApi(), to, folder, f"Add {graph.backend}/{self.name}", **options)
+
+    def _description(self, repo_id: str) -> str:
+        """What a pull request says: what the file is, and how to try it."""
+        backend, family = self.model.transformers_model.backend, self.model.model_type
+        scores = self.model.over_inputs == "predict"
+        use = (
+            'predict(("Is it raining?", "Wet weather today."))'
+            if scores
+            else 'encode("It is raining.").shape'
         )
+        return f"""This adds `{backend}/{self.name}`, written by Likewise with
 
-
-def _description(model: Model, file_name: str, config: Any, name: str) -> str:
-    """What a pull request says: what the file is, and how to try it."""
-    backend, family = model.transformers_model.backend, model.model_type
-    scores = model.over_inputs == "predict"
-    use = 'predict(("Is it raining?", "Wet weather today."))' if scores else 'encode("It is raining.").shape'
-    return f"""This adds `{backend}/{file_name}`, written by Likewise with
-
-    {config}
+    {self.config}
 
 To try it before it is merged, with this request's number in `revision`:
 
@@ -370,7 +343,7 @@ To try it before it is merged, with this request's number in `revision`:
 from likewise import {family}
 
 model = {family}(
-    "{name}", revision="refs/pr/1", backend="{backend}", model_kwargs={{"file_name": "{file_name}"}}
+    "{repo_id}", revision="refs/pr/1", backend="{backend}", model_kwargs={{"file_name": "{self.name}"}}
 )
 print(model.{use})
 ```

@@ -20,11 +20,7 @@ WORDS = {
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file holds.
-
-    Raises:
-        ValueError: It is no YAML, or has a key twice.
-    """
+    """What a YAML file holds; refuses what is no YAML, or has a key twice."""
     import yaml
 
     try:
@@ -36,16 +32,13 @@ def read_yaml(path: Path) -> Any:
 def section(
     value: Any, where: str, kinds: Mapping[str, tuple[type, ...]], required: Collection[str] = ()
 ) -> dict[str, Any]:
-    """A mapping, checked: its keys are known, its values of their kinds.
+    """A mapping, checked: its keys are known, its values of their kinds, and none that is required is missing.
 
     Args:
         value: What should be a mapping.
         where: What it is called in messages.
         kinds: For each key the types that its value may have.
         required: The keys that must be there.
-
-    Raises:
-        ValueError: Something is unknown, missing or of the wrong kind.
     """
     check_kind(value, (dict,), where)
     for key, item in value.items():

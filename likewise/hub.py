@@ -33,7 +33,7 @@ def is_sentence_transformer_model(
 
 
 def load_file_path(
-    model_name_or_path: str,
+    model_name_or_path: str | Path,
     filename: str | Path,
     subfolder: str = "",
     token: bool | str | None = None,
@@ -64,12 +64,12 @@ def load_file_path(
 
     options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
     options["local_files_only"] = local_files_only
-    return _found(lambda: hf_hub_download(model_name_or_path, inside.as_posix(), **options))
+    return _found(lambda: hf_hub_download(str(model_name_or_path), inside.as_posix(), **options))
 
 
 def load_dir_path(
-    model_name_or_path: str,
-    subfolder: str | Path,
+    model_name_or_path: str | Path,
+    subfolder: str | Path = "",
     token: bool | str | None = None,
     cache_folder: str | None = None,
     revision: str | None = None,
@@ -88,7 +88,7 @@ def load_dir_path(
     options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
     options["local_files_only"] = local_files_only
     patterns = None if inside == Path() else f"{inside.as_posix()}/**"
-    whole = _found(lambda: snapshot_download(model_name_or_path, allow_patterns=patterns, **options))
+    whole = _found(lambda: snapshot_download(str(model_name_or_path), allow_patterns=patterns, **options))
     if whole is None or not Path(whole, inside).is_dir():
         return None
     return str(Path(whole, inside))

@@ -24,6 +24,7 @@ PAGE = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
 # and from its own room, whether for types, inside of functions or when it is loaded.
 FLOORS = (
     {
+        "checked",
         "checked_yaml",
         "compat",
         "hub",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -36,14 +37,12 @@ class EncodeShard:
         return load_model(self.model_name)
 
     @cached_property
-    def _settings(self) -> dict[str, Any]:
-        """What decides the embedding of a text."""
-        options = {name: value for name, value in self.options.items() if name != "batch_size"}
-        return {"fingerprint": self._model.fingerprint(), **options}
+    def _fingerprint(self) -> str:
+        return self._model.fingerprint()
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the model, which each process loads for itself."""
-        return {name: value for name, value in vars(self).items() if name not in ("_model", "_settings")}
+        return {name: value for name, value in vars(self).items() if name not in ("_model", "_fingerprint")}
 
     def is_done(self, shard: Path) -> bool:
         """Whether the file's embeddings are there; refused are those of other texts, of another model or of other settings."""
@@ -53,10 +52,9 @@ class EncodeShard:
         finished = self.out / shard.name
         if not finished.exists():
             return False
-        try:
+        recorded = None
+        with suppress(pa.ArrowInvalid):  # no table at all
             recorded = (pq.read_schema(finished).metadata or {}).get(RECORD)
-        except pa.ArrowInvalid:  # no table at all
-            recorded = None
         made_of = self._made_of(read_texts(shard, self.column))
         refuse_other(finished, None if recorded is None else json.loads(recorded), made_of)
         return True
@@ -64,7 +62,8 @@ class EncodeShard:
     def _made_of(self, texts: list[str]) -> dict[str, Any]:
         from likewise.model.fingerprint import digest
 
-        return {"texts": digest(texts), **self._settings}
+        options = {name: value for name, value in self.options.items() if name != "batch_size"}
+        return {"texts": digest(texts), "fingerprint": self._fingerprint, **options}
 
     def __call__(self, shard: Path) -> None:
         """Embed one file."""
@@ -75,8 +74,7 @@ class EncodeShard:
             return
         table, texts = pq.read_table(shard), read_texts(shard, self.column)
         embeddings = self._model.encode_document(texts, show_progress_bar=False, **self.options)
-        size = self._model.truncate_dim or self._model.get_sentence_embedding_dimension()
-        size = embeddings.shape[1] if len(embeddings) else size
+        size = embeddings.shape[1] if len(embeddings) else self._model.get_sentence_embedding_dimension()
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(embeddings.ravel()), size)
         table = table.append_column("embedding", vectors)
         record = {RECORD: json.dumps(self._made_of(texts))}

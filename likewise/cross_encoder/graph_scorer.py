@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from likewise.cross_encoder.load_head import load_with_head
 from likewise.engine import TokenBatch
 from likewise.modules.graph_model import GraphModel
-from likewise.modules.graphs import FirstOutput, GraphPart
+from likewise.modules.graphs import LAST_LAYER, FirstOutput, GraphPart
 
 
 class LastLogits(nn.Module):
@@ -30,10 +30,10 @@ class LastLogits(nn.Module):
         return logits.gather(1, last.view(-1, 1, 1).expand(-1, 1, logits.shape[-1]))
 
 
-def part_of(task: str) -> GraphPart | None:
-    """What of a model for this task becomes a graph; None for its last layer."""
+def part_of(task: str) -> GraphPart:
+    """What of a model for this task becomes a graph."""
     if task == "feature-extraction":
-        return None
+        return LAST_LAYER
     wrap = LastLogits if task == "text-generation" else FirstOutput
     return GraphPart(partial(load_with_head, task), wrap, "logits", by_token=False)
 

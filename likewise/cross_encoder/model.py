@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
+from likewise.checked import positive
 from likewise.cross_encoder import storage
 from likewise.cross_encoder.activations import (
     Activation,
@@ -28,7 +29,7 @@ from likewise.cross_encoder.heads import head_names
 from likewise.cross_encoder.model_card import CrossEncoderModelCardData
 from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.modules.float32_linear import keep_in_float32
-from likewise.cross_encoder.older_arguments import older_predict_arguments, positive, renamed
+from likewise.cross_encoder.older_arguments import older_predict_arguments, renamed
 from likewise.cross_encoder.prediction import Way, check_pairs, scores_in_file, scores_of
 from likewise.engine.modes import leave_training
 from likewise.model import fingerprint, inference

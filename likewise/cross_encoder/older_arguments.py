@@ -25,17 +25,6 @@ OLDER_ARGUMENTS = {
 OLDER_PREDICT_ARGUMENTS = {"sentences": "inputs", "activation_fct": "activation_fn"}
 
 
-def positive(value: Any, name: str) -> int:
-    """The value, if it is a whole number of at least 1.
-
-    Raises:
-        ValueError: It is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
-    return value
-
-
 def renamed(given: Mapping[str, Any], older: dict[str, Any]) -> dict[str, Any]:
     """The constructor's arguments, with older names put in today's places.
 

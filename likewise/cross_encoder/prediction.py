@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,8 +14,8 @@ from likewise.cross_encoder.activations import Activation
 from likewise.cross_encoder.calibration import Calibration
 from likewise.cross_encoder.given_pairs import check_pair
 from likewise.model import fingerprint, inference
-from likewise.model.encoding import encode_to_file
-from likewise.model.output_file import OutputFile
+from likewise.model.encoding import converted
+from likewise.model.kept import OutputFile
 from likewise.model.pool import WorkerPool
 
 Progress = Callable[[int], object]
@@ -106,13 +105,11 @@ def scores_in_file(
     made_of |= {"activation_fn": fingerprint.plain(named), "apply_softmax": way.apply_softmax}
     output = OutputFile(out, pairs, made_of)
     progress(output.done)
-    if not len(pairs):
-        output.write(np.empty(0, np.float32))
 
-    def score(part: Sequence[Any]) -> Tensor:
-        return scores_of(model, part, way, progress)
+    def score(part: Sequence[Any]) -> Any:
+        return converted(scores_of(model, part, way, progress), "float32", True, False)
 
-    return encode_to_file(output, pairs, score, "float32", inference.WINDOW)
+    return output.fill(score, empty_shape=(0,))
 
 
 def check_pairs(pairs: Sequence[Any]) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -127,56 +128,51 @@ def packed_attention(
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if window is not None and window >= tokens.longest:
         window = None
+    how = Scoring(dropout, scale, causal, window, bias)
     device = query.device.type
-    if torch.is_autocast_enabled(
-        device
-    ):  # as torch's own attention: some models leave queries and keys in float32
+    if torch.is_autocast_enabled(device):  # as torch's own attention: some models leave these in float32
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     head_size = query.shape[-1]
-    if (
-        query.is_cuda
-        and bias is None
-        and tokens.unseen is None
-        and head_size <= FLASH_HEAD_SIZE
-        and head_size % 8 == 0
-        and tokens.num_tokens
-    ):
-        return _cuda_attention(query, key, value, tokens, dropout, scale, causal, window)
+    fits_kernels = (
+        head_size <= FLASH_HEAD_SIZE and head_size % 8 == 0 and bias is None and tokens.unseen is None
+    )
+    fused = query.is_cuda and fits_kernels and tokens.num_tokens > 0
+    if fused and query.dtype in (torch.float16, torch.bfloat16):
+        return _flash_attention(query, key, value, tokens, how)
     if key.shape[1] != query.shape[1]:
-        key, value = (
-            tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value)
-        )
+        shared = query.shape[1] // key.shape[1]
+        key, value = (tensor.repeat_interleave(shared, dim=1) for tensor in (key, value))
+    if fused and window is None:
+        return _efficient_attention(query, key, value, tokens, how)
     # With dropout always the same way, gradients wanted or not: a checkpoint that is run again must draw the same mask.
     by_blocks = dropout > 0 or tokens.unseen is not None or (bias is not None and torch.is_grad_enabled())
-    if tokens.num_tokens and by_blocks:
+    if tokens.num_tokens and by_blocks and not fused:
         with torch.autocast(device, enabled=False):
-            attended: Tensor = _BlockAttention.apply(  # type: ignore[no-untyped-call]
-                query, key, value, bias, blocks_of(tokens), dropout, scale, causal, window
-            )
+            attended: Tensor = _BlockAttention.apply(query, key, value, bias, blocks_of(tokens), how)  # type: ignore[no-untyped-call]
         return attended
-    return _grouped_sdpa(query, key, value, tokens, dropout, scale, causal, window, bias)
+    return _grouped_sdpa(query, key, value, tokens, how)
 
 
-def _grouped_sdpa(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    tokens: TokenBatch,
-    dropout: float,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    bias: Tensor | None,
-) -> Tensor:
+@dataclass(frozen=True)
+class Scoring:
+    """How the scores of queries and keys become weights; the arguments of `packed_attention`, resolved."""
+
+    dropout: float
+    scale: float
+    causal: bool
+    window: int | None
+    bias: Tensor | None
+
+
+def _grouped_sdpa(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch, how: Scoring) -> Tensor:
     """One call of torch's attention for each group of equal lengths."""
     if len(tokens.groups) == 1:  # a single text, say
-        return _dense_sdpa(query, key, value, tokens.groups[0], dropout, scale, causal, window, bias)
+        return _dense_sdpa(query, key, value, tokens.groups[0], how)
     # `split`, not slices: the backward of each slice would be a zero tensor of full size.
     sizes = [length * count for length, count in tokens.groups]
     by_group = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
     outputs = [
-        _dense_sdpa(q, k, v, group, dropout, scale, causal, window, bias)
-        for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
+        _dense_sdpa(q, k, v, group, how) for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
     ]
     if not outputs:
         return query
@@ -184,27 +180,18 @@ def _grouped_sdpa(
     return made_of(torch.cat(outputs), lambda *pieces: torch.cat(pieces), *outputs)
 
 
-def _dense_sdpa(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    group: tuple[int, int],
-    dropout: float,
-    scale: float,
-    causal: bool,
-    window: int | None,
-    bias: Tensor | None,
-) -> Tensor:
+def _dense_sdpa(query: Tensor, key: Tensor, value: Tensor, group: tuple[int, int], how: Scoring) -> Tensor:
     """torch's attention of a group, (length, count): (count * length, H, D) each -> the same."""
     length, count = group
     query, key, value = (  # (count, H, length, D)
         tensor.view(count, length, *tensor.shape[1:]).transpose(1, 2) for tensor in (query, key, value)
     )
-    mask = None if window is None else _visible(length, causal, window, query.device)
-    if bias is not None:
-        mask = _bias_matrix(bias, length, causal, window)
+    mask = None if how.window is None else _visible(length, how.causal, how.window, query.device)
+    if how.bias is not None:
+        mask = _bias_matrix(how, how.bias, length)
+    causal = how.causal and mask is None and length > 1
     attended = scaled_dot_product_attention(
-        query, key, value, mask, dropout, is_causal=causal and mask is None and length > 1, scale=scale
+        query, key, value, mask, how.dropout, is_causal=causal, scale=how.scale
     )
     return attended.transpose(1, 2).flatten(0, 1)
 
@@ -220,45 +207,35 @@ class _BlockAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        bias: Tensor | None,
-        blocks: Blocks,
-        dropout: float,
-        scale: float,
-        causal: bool,
-        window: int | None,
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, blocks: Blocks, how: Scoring
     ) -> Tensor:
         heads = query.shape[1]
         q, k, v = (blocks.gather(tensor) for tensor in (query, key, value))
         out = torch.empty_like(q)
-        ctx.settings = blocks, heads, scale, causal, window
-        kept, ctx.factor = keep_mask([sum(_sizes(blocks, heads))], dropout, q) if dropout else (None, 1.0)
-        by_block = zip(blocks.split(heads, v, out), _weights(q, k, bias, kept, *ctx.settings), strict=True)
-        for (_, v_, out_), (weights, mask, _) in by_block:
+        kept, factor = None, 1.0
+        if how.dropout:
+            kept, factor = keep_mask([sum(_sizes(blocks, heads))], how.dropout, q)
+        weighed = _weights(q, k, kept, blocks, heads, how)
+        for (_, v_, out_), (weights, mask, _) in zip(blocks.split(heads, v, out), weighed, strict=True):
             torch.bmm(weights if mask is None else weights.mul_(mask), v_, out=out_)
-        attended = blocks.scatter(out.mul_(ctx.factor) if dropout else out, heads)
-        ctx.save_for_backward(q, k, v, attended, bias, kept)
+        attended = blocks.scatter(out.mul_(factor) if how.dropout else out, heads)
+        ctx.save_for_backward(q, k, v, attended, kept)
+        ctx.blocks, ctx.heads, ctx.how, ctx.factor = blocks, heads, how, factor
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, attended, bias, kept = ctx.saved_tensors
-        blocks, heads = ctx.settings[:2]
+        q, k, v, attended, kept = ctx.saved_tensors
+        blocks, heads, bias = ctx.blocks, ctx.heads, ctx.how.bias
         # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(attended * grad_output).
         row_sums = blocks.gather((attended * grad_output).sum(-1, keepdim=True), padding=0.0)
         grad_out = blocks.gather(grad_output, padding=0.0).mul_(ctx.factor)
         grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=q.dtype)
-        by_block = zip(
-            blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v),
-            _weights(q, k, bias, kept, *ctx.settings),
-            strict=True,
-        )
-        for pieces, (weights, mask, room) in by_block:
+        by_block = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
+        weighed = _weights(q, k, kept, blocks, heads, ctx.how)
+        for pieces, (weights, mask, room) in zip(by_block, weighed, strict=True):
             block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_ = pieces
             grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2), out=room)
             if mask is not None:
@@ -269,11 +246,11 @@ class _BlockAttention(torch.autograd.Function):
                 _of_distances(grad_bias, block.length).add_(_sums_by_distance(by_head))
             dropped = weights if mask is None else weights.mul_(mask)
             torch.bmm(dropped.transpose(1, 2), grad_out_, out=grad_v_)
-            grad_scores *= ctx.settings[2]
+            grad_scores *= ctx.how.scale
             torch.bmm(grad_scores, k_, out=grad_q_)
             torch.bmm(grad_scores.transpose(1, 2), q_, out=grad_k_)
         grads = (blocks.scatter(grad, heads) for grad in (grad_q, grad_k, grad_v))
-        return (*grads, grad_bias, None, None, None, None, None)
+        return (*grads, grad_bias, None, None)
 
 
 def _sizes(blocks: Blocks, heads: int) -> list[int]:
@@ -282,15 +259,7 @@ def _sizes(blocks: Blocks, heads: int) -> list[int]:
 
 
 def _weights(
-    q: Tensor,
-    k: Tensor,
-    bias: Tensor | None,
-    kept: Tensor | None,
-    blocks: Blocks,
-    heads: int,
-    scale: float,
-    causal: bool,
-    window: int | None,
+    q: Tensor, k: Tensor, kept: Tensor | None, blocks: Blocks, heads: int, how: Scoring
 ) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
     """Of each block its weights (count * H, length, length), which are kept, and room for as many; the next block's overwrite them."""
     sizes = _sizes(blocks, heads)
@@ -298,37 +267,33 @@ def _weights(
     masks = itertools.repeat(None, len(sizes)) if kept is None else kept.split(sizes)
     for (block, q_, k_), mask, size in zip(blocks.split(heads, q, k), masks, sizes, strict=True):
         scores, weights = (room[:size].view(-1, block.length, block.length) for room in rooms)
-        addend = _addend(bias, block.length, causal, window, q)
+        addend = _addend(how, block.length, q)
         if addend is None:
-            torch.baddbmm(scores, q_, k_.transpose(1, 2), beta=0, alpha=scale, out=scores)
+            torch.baddbmm(scores, q_, k_.transpose(1, 2), beta=0, alpha=how.scale, out=scores)
         else:
             addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
-            torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=scale, out=scores)
+            torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=how.scale, out=scores)
         if block.hidden is not None:
             by_head = scores.view(block.count, heads, block.length, block.length)
             by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
         yield torch.softmax(scores, -1, out=weights), None if mask is None else mask.view_as(weights), scores
 
 
-def _addend(
-    bias: Tensor | None, length: int, causal: bool, window: int | None, like: Tensor
-) -> Tensor | None:
+def _addend(how: Scoring, length: int, like: Tensor) -> Tensor | None:
     """What is added to the scores of a group, (1 or H, length, length); None for nothing."""
-    if bias is not None:
-        return _bias_matrix(bias, length, causal, window).to(like.dtype)
-    if not causal and window is None:
+    if how.bias is not None:
+        return _bias_matrix(how, how.bias, length).to(like.dtype)
+    if not how.causal and how.window is None:
         return None
-    visible = _visible(length, causal, window, like.device)
-    return torch.zeros(1, length, length, dtype=like.dtype, device=like.device).masked_fill(
-        ~visible, -torch.inf
-    )
+    visible = _visible(length, how.causal, how.window, like.device)
+    return like.new_zeros(1, length, length).masked_fill(~visible, -torch.inf)
 
 
-def _bias_matrix(bias: Tensor, length: int, causal: bool, window: int | None) -> Tensor:
+def _bias_matrix(how: Scoring, bias: Tensor, length: int) -> Tensor:
     """(H, 2 L - 1) by distance -> (H, length, length), with -inf where a key is not visible."""
     matrix = _of_distances(bias, length).unfold(1, length, 1).flip(1)
-    if causal or window is not None:
-        matrix = matrix.masked_fill(~_visible(length, causal, window, bias.device), -torch.inf)
+    if how.causal or how.window is not None:
+        matrix = matrix.masked_fill(~_visible(length, how.causal, how.window, bias.device), -torch.inf)
     return matrix
 
 
@@ -362,35 +327,27 @@ def _causal(module: nn.Module, is_causal: bool | None) -> bool:
     return bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
 
 
-def _cuda_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    tokens: TokenBatch,
-    dropout: float,
-    scale: float,
-    causal: bool,
-    window: int | None,
+# torch's fused variable-length kernels; the operators beneath the public functions, since those take no dropout.
+
+
+def _flash_attention(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch, how: Scoring) -> Tensor:
+    ends, longest, window = tokens.cumulative_lengths, tokens.longest, how.window
+    # The kernel counts the neighbours on either side, ours the token itself too. A window says causality by its right side.
+    left = -1 if window is None else window - 1
+    right = 0 if how.causal else left
+    output: Tensor = torch.ops.aten._flash_attention_forward(
+        query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, how.dropout,
+        how.causal and window is None, False, scale=how.scale, window_size_left=left, window_size_right=right,
+    )[0]  # fmt: skip
+    return output
+
+
+def _efficient_attention(
+    query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch, how: Scoring
 ) -> Tensor:
-    """torch's fused variable-length kernels; the operators beneath the public functions, since those take no dropout."""
     ends, longest = tokens.cumulative_lengths, tokens.longest
-    if query.dtype in (torch.float16, torch.bfloat16):
-        # The kernel counts the neighbours on either side, ours the token itself too. A window says causality by its right side.
-        left = -1 if window is None else window - 1
-        right = 0 if causal else left
-        output: Tensor = torch.ops.aten._flash_attention_forward(
-            query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, dropout,
-            causal and window is None, False, scale=scale, window_size_left=left, window_size_right=right,
-        )[0]  # fmt: skip
-        return output
-    if window is not None:
-        return _grouped_sdpa(query, key, value, tokens, dropout, scale, causal, window, None)
-    if key.shape[1] != query.shape[1]:
-        key, value = (
-            tensor.repeat_interleave(query.shape[1] // key.shape[1], dim=1) for tensor in (key, value)
-        )
-    output = torch.ops.aten._efficient_attention_forward(
-        query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), None, ends, ends, longest, longest, dropout,
-        int(causal), compute_log_sumexp=torch.is_grad_enabled(), scale=scale,
+    output: Tensor = torch.ops.aten._efficient_attention_forward(
+        query.unsqueeze(0), key.unsqueeze(0), value.unsqueeze(0), None, ends, ends, longest, longest, how.dropout,
+        int(how.causal), compute_log_sumexp=torch.is_grad_enabled(), scale=how.scale,
     )[0]  # fmt: skip
     return output.squeeze(0)

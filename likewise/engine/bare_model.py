@@ -61,15 +61,7 @@ class BareModel:
         return same and all(map(_is_quiet, states)) and not is_hooked_everywhere()
 
     def __call__(self, tokens: TokenBatch, rows: Tensor | None = None) -> Tensor:
-        """The last layer's token embeddings of a batch.
-
-        Args:
-            tokens: The batch.
-            rows: (N,) the number of the one token of each sequence that is wanted; None for all.
-
-        Returns:
-            (T, D), or (N, D).
-        """
+        """The last layer's token embeddings (T, D); with `rows` those of one token of each sequence, by their numbers, (N, D)."""
         model = self._model
         types = (
             {} if tokens.token_type_ids is None else {"token_type_ids": tokens.token_type_ids.unsqueeze(0)}

@@ -167,11 +167,7 @@ class Embed:
 
 
 def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:
-    """A ColumnBatch of the columns where they are padded token ids and the model takes packed ones; else a list.
-
-    Raises:
-        ValueError: There is no column.
-    """
+    """A ColumnBatch of the columns where they are padded token ids and the model takes packed ones; else a list of them."""
     if isinstance(columns, ColumnBatch):
         return columns
     columns = list(columns)

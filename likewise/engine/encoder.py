@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from likewise.engine import attention
 from likewise.engine.bare_model import BareModel
 from likewise.engine.features import Padding
-from likewise.engine.last_layer import last_layer, make_reading
+from likewise.engine.last_layer import last_layer, make_reading, unwrapped
 from likewise.engine.modes import eval_mode, is_watched_inside
 from likewise.engine.mpnet import mpnet_forward
 from likewise.engine.token_batch import TokenBatch
@@ -54,8 +54,7 @@ class PackedEncoder:
         self._reader: tuple[Any, ...] = ()  # the last layer that can read, or None; empty until it is tried
         self._bare: tuple[BareModel | None, ...] = ()  # likewise, what computes without modules
         self._said: set[str] = set()
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
-        parameters = inspect.signature(inner.forward).parameters
+        parameters = inspect.signature(unwrapped(model).forward).parameters
         self._parameters = frozenset(parameters)
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
@@ -84,19 +83,16 @@ class PackedEncoder:
             ValueError: A sequence is longer than the model has positions for.
         """
         if not tokens.num_tokens:  # a model needs one token at least
-            one = TokenBatch(
-                tokens.input_ids.new_ones(1), torch.ones(1, dtype=torch.long), torch.zeros(1).long()
-            )
+            one = TokenBatch(tokens.input_ids.new_ones(1), torch.ones(1).long(), torch.zeros(1).long())
             return tuple(layer[:0] for layer in self(one, output_hidden_states))
         self._check_length(tokens)
         bare = None if output_hidden_states else self._bare_model()
         if bare is not None:
             return (bare(tokens),)
-        if self.is_watched():
-            return self._padded(tokens, output_hidden_states, padding)
-        if self._can_pack():
+        watched = self.is_watched()
+        if not watched and self._can_pack():
             return self._packed(tokens, output_hidden_states)
-        return self._padded(tokens, output_hidden_states)
+        return self._padded(tokens, output_hidden_states, padding if watched else None)
 
     def read(self, tokens: TokenBatch, rows: Tensor) -> Tensor:
         """The last layer's output for one token of each sequence; known architectures compute it for no others.
@@ -212,15 +208,14 @@ class PackedEncoder:
         given = {key: value for key, value in features.items() if key in taken}
         if "use_cache" in self._parameters:
             given.setdefault("use_cache", False)
-        return _layers(self.model(**given, **self._hidden_states(output_hidden_states)), output_hidden_states)
+        return _layers(self.model(**given, **_asking(output_hidden_states)), output_hidden_states)
 
     @cached_property
     def position_offset(self) -> int:
         """The number of a sequence's first position: padding_idx + 1 for RoBERTa and its kin, else 0."""
-        for module in self.model.modules():
-            if hasattr(module, "create_position_ids_from_inputs_embeds") and hasattr(module, "padding_idx"):
-                return int(module.padding_idx) + 1
-        return 0
+        counting = "create_position_ids_from_inputs_embeds"
+        modules = (m for m in self.model.modules() if hasattr(m, counting) and hasattr(m, "padding_idx"))
+        return next((int(module.padding_idx) + 1 for module in modules), 0)
 
     @cached_property
     def _num_positions(self) -> float:
@@ -279,17 +274,18 @@ class PackedEncoder:
     ) -> tuple[Tensor, ...]:
         if self._own_forward:
             return mpnet_forward(self.model, tokens, output_hidden_states, rows)
-        reading = {} if rows is None else {"read_rows": rows}
+        extras: dict[str, Any] = {} if rows is None else {"read_rows": rows}
+        if "use_cache" in self._parameters:
+            extras["use_cache"] = False
+        if tokens.token_type_ids is not None and "token_type_ids" in self._parameters:
+            extras["token_type_ids"] = tokens.token_type_ids.unsqueeze(0)
         outputs = self.model(
             input_ids=tokens.input_ids.unsqueeze(0),
             attention_mask=None,
             position_ids=(tokens.positions + self.position_offset).unsqueeze(0),
             token_batch=tokens,
-            **reading,
-            **self._extras(
-                tokens, None if tokens.token_type_ids is None else tokens.token_type_ids.unsqueeze(0)
-            ),
-            **self._hidden_states(output_hidden_states),
+            **extras,
+            **_asking(output_hidden_states),
         )
         return tuple(layer.squeeze(0) for layer in _layers(outputs, output_hidden_states))
 
@@ -306,15 +302,6 @@ class PackedEncoder:
         mask = mask | features["query_expansion_positions"] if tokens.unseen is not None else mask
         return tuple(tokens.unpad(layer, mask) for layer in layers)
 
-    def _extras(self, tokens: TokenBatch, token_type_ids: Tensor | None) -> dict[str, Any]:
-        extras: dict[str, Any] = {"use_cache": False} if "use_cache" in self._parameters else {}
-        if token_type_ids is not None and "token_type_ids" in self._parameters:
-            extras["token_type_ids"] = token_type_ids
-        return extras
-
-    def _hidden_states(self, wanted: bool) -> dict[str, bool]:
-        return {"output_hidden_states": True} if wanted else {}
-
 
 def agree(found: Tensor, expected: Tensor) -> bool:
     """Whether two ways of one computation differ by no more than their rounding."""
@@ -324,6 +311,10 @@ def agree(found: Tensor, expected: Tensor) -> bool:
     tolerance = 1e-3 if exact else 0.05
     atol = tolerance * float(expected.abs().max())
     return found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=atol)
+
+
+def _asking(output_hidden_states: bool) -> dict[str, bool]:
+    return {"output_hidden_states": True} if output_hidden_states else {}
 
 
 def _layers(outputs: Any, output_hidden_states: bool) -> tuple[Tensor, ...]:

@@ -41,11 +41,7 @@ class FeatureBatch:
         return self._first.device
 
     def chunks(self, num_tokens: int) -> list[FeatureBatch]:
-        """Parts of at most `num_tokens` tokens, padding counted in, and at least one row.
-
-        Raises:
-            ValueError: A tensor has other than N rows.
-        """
+        """Parts of at most `num_tokens` tokens, padding counted in, and at least one row; every tensor must have N rows."""
         size = max(1, num_tokens // self.longest)
         return [
             FeatureBatch(self._rows(start, min(start + size, len(self))), self.module)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, scaled_dot_product_attention
 
+from likewise.engine.attention import Scoring
 from likewise.engine.layers import fast_linear
 from likewise.engine.post_norm import PARTS, PostNormLayer
 from likewise.engine.token_batch import TokenBatch
@@ -60,20 +61,13 @@ class Reading:
         """What `attend` gives for the queries (N, ...), block by block."""
         if len(self.blocks) < 2:
             return attend(query, self)
-        return torch.cat(
-            [
-                attend(
-                    query[first:end],
-                    Reading(
-                        self.rows[first:end],
-                        self.source[first:end, :length],
-                        self.distances[first:end, :length],
-                        self.filled[first:end, :length],
-                    ),
-                )
-                for first, end, length in self.blocks
-            ]
-        )
+        attended = []
+        for first, end, length in self.blocks:
+            sides = (self.source, self.distances, self.filled)
+            source, distances, filled = (side[first:end, :length] for side in sides)
+            part = Reading(self.rows[first:end], source, distances, filled)
+            attended.append(attend(query[first:end], part))
+        return torch.cat(attended)
 
     def visible(self, causal: bool, window: int | None) -> Tensor:
         """(N, L) bool: which tokens the one that is read sees."""
@@ -109,14 +103,14 @@ def make_reading(model: Any) -> nn.Module | None:
         return None
     own = vars(layer).get("forward")
     if own is None:
-        layer.forward = partial(reads_by, layer, ARCHITECTURES[_inner(model).config.model_type][1])
+        layer.forward = partial(reads_by, layer, ARCHITECTURES[unwrapped(model).config.model_type][1])
         return layer
     return layer if isinstance(own, partial) and own.func is reads_by and own.args[0] is layer else None
 
 
 def last_layer(model: Any) -> nn.Module | None:
     """The last layer of a known architecture."""
-    inner = _inner(model)
+    inner = unwrapped(model)
     if inner.config.model_type not in ARCHITECTURES:
         return None
     layers = layers_of(inner)
@@ -135,8 +129,9 @@ def read_last(model: Any, hidden: Tensor, reading: Reading, bias: Tensor | None 
     return read(layers_of(model)[-1], hidden, reading, bias=bias)
 
 
-def _inner(model: Any) -> Any:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model  # within a PEFT wrapper
+def unwrapped(model: Any) -> Any:
+    """The model itself, out of a wrapper of PEFT's."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def reads_by(layer: Any, read: Read, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -160,9 +155,8 @@ def read_post_norm(
     parts = parts_of(layer)
     own = hidden.index_select(0, reading.rows)
     query = parts.query(own).unflatten(1, (parts.num_heads, -1))
-    attended = read_attention(
-        query, parts.key, parts.value, hidden, reading, parts.attention_drop, parts.causal, bias
-    )
+    how = Scoring(parts.attention_drop, query.shape[-1] ** -0.5, parts.causal, None, bias)
+    attended = read_attention(query, parts.key, parts.value, hidden, reading, how)
     return parts.behind_attention(attended, own)
 
 
@@ -174,14 +168,10 @@ def read_modernbert(
     query, key, value = (
         attention.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
     )
-    attended = _attended(
-        _rotated(query, position_embeddings, reading.rows),
-        _rotated(key, position_embeddings),
-        value,
-        reading,
-        attention.attention_dropout if attention.training else 0.0,
-        window=attention.sliding_window,
-    )
+    query, key = _rotated(query, position_embeddings, reading.rows), _rotated(key, position_embeddings)
+    drop = attention.attention_dropout if attention.training else 0.0
+    how = Scoring(drop, attention.head_dim**-0.5, False, attention.sliding_window, None)
+    attended = _attended(query, key, value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.out_drop(attention.Wo(attended.flatten(1)))
     output: Tensor = own + layer.mlp(layer.mlp_norm(own))
     return output
@@ -201,15 +191,12 @@ def read_decoder(
     if hasattr(attention, "q_norm"):
         query, key = attention.q_norm(query), attention.k_norm(key)
     cos, sin = position_embeddings
-    attended = _attended(
-        _rotated(query, (cos[:, reading.rows], sin[:, reading.rows])),
-        _rotated(key, position_embeddings),
-        value,
-        reading,
-        attention.attention_dropout if attention.training else 0.0,
-        causal=attention.is_causal,
-        window=getattr(attention, "sliding_window", None),
+    query = _rotated(query, (cos[:, reading.rows], sin[:, reading.rows]))
+    drop, window = attention.attention_dropout, getattr(attention, "sliding_window", None)
+    how = Scoring(
+        drop if attention.training else 0.0, attention.head_dim**-0.5, attention.is_causal, window, None
     )
+    attended = _attended(query, _rotated(key, position_embeddings), value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.o_proj(attended.flatten(1))
     output: Tensor = own + layer.mlp(layer.post_attention_layernorm(own))
     return output
@@ -233,45 +220,21 @@ ARCHITECTURES: dict[str, tuple[str, Read]] = {
 
 
 def read_attention(
-    query: Tensor,
-    key: Any,
-    value: Any,
-    hidden: Tensor,
-    reading: Reading,
-    drop: float,
-    causal: bool = False,
-    bias: Tensor | None = None,
+    query: Tensor, key: Any, value: Any, hidden: Tensor, reading: Reading, how: Scoring
 ) -> Tensor:
     """Attention of one query for each sequence, (N, H, D / H), over the tokens `hidden` (T, D) -> (N, H, D / H).
 
-    Args:
-        query: The queries.
-        key: Makes keys of tokens.
-        value: Makes values of tokens.
-        hidden: All tokens.
-        reading: Which are read.
-        drop: Probability of dropping an attention weight.
-        causal: Whether a token sees only itself and those before it.
-        bias: (H, 2 L - 1), added to the scores by distance.
+    `key` and `value` make keys and values of tokens.
     """
     heads, size = query.shape[1:]
     if not (_is_plain(key) and _is_plain(value)):
         keys, values = (project(hidden).unflatten(-1, (heads, size)) for project in (key, value))
-        return _attended(query, keys, values, reading, drop, causal=causal, bias=bias)
-    return reading.divided(
-        query, lambda part, read: _attended_plainly(part, key, value, hidden, read, drop, causal, bias)
-    )
+        return _attended(query, keys, values, reading, how)
+    return reading.divided(query, lambda part, read: _attended_plainly(part, key, value, hidden, read, how))
 
 
 def _attended_plainly(
-    query: Tensor,
-    key: Any,
-    value: Any,
-    hidden: Tensor,
-    reading: Reading,
-    drop: float,
-    causal: bool,
-    bias: Tensor | None,
+    query: Tensor, key: Any, value: Any, hidden: Tensor, reading: Reading, how: Scoring
 ) -> Tensor:
     """`read_attention` with keys and values that are linear layers, of which neither is made."""
     heads, size = query.shape[1:]
@@ -279,12 +242,12 @@ def _attended_plainly(
     turned = torch.bmm(by_head, key.weight.unflatten(0, (heads, size))).transpose(0, 1)  # (N, H, D)
     constant = 0 if key.bias is None else (query * key.bias.view(heads, size)).sum(-1, keepdim=True)
     rows = hidden[reading.source]  # (N, L, D)
-    scores = (torch.bmm(turned, rows.transpose(1, 2)) + constant) * size**-0.5  # (N, H, L)
-    if bias is not None:
-        scores = scores + reading.bias(bias)
-    hidden_places = ~reading.visible(causal, None).unsqueeze(1)
+    scores = (torch.bmm(turned, rows.transpose(1, 2)) + constant) * how.scale  # (N, H, L)
+    if how.bias is not None:
+        scores = scores + reading.bias(how.bias)
+    hidden_places = ~reading.visible(how.causal, how.window).unsqueeze(1)
     weights = scores.masked_fill(hidden_places, torch.finfo(scores.dtype).min).softmax(-1)
-    weights = dropout(weights, drop, training=drop > 0)
+    weights = dropout(weights, how.dropout, training=how.dropout > 0)
     weighed = torch.bmm(weights.to(rows.dtype), rows).transpose(0, 1)  # (H, N, D)
     attended = torch.bmm(weighed, value.weight.unflatten(0, (heads, size)).transpose(1, 2)).transpose(0, 1)
     if value.bias is not None:
@@ -300,28 +263,19 @@ def _is_plain(layer: nn.Module) -> bool:
     return type(layer) is nn.Linear and is_usual and not (own["_forward_hooks"] or own["_forward_pre_hooks"])
 
 
-def _attended(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    reading: Reading,
-    drop: float,
-    causal: bool = False,
-    window: int | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
+def _attended(query: Tensor, key: Tensor, value: Tensor, reading: Reading, how: Scoring) -> Tensor:
     """(N, H, D) queries, (T, H or fewer, D) keys and values -> (N, H, D)."""
     if len(reading.blocks) > 1:
-        return reading.divided(
-            query, lambda part, read: _attended(part, key, value, read, drop, causal, window, bias)
-        )
+        return reading.divided(query, lambda part, read: _attended(part, key, value, read, how))
     shared = query.shape[1] // key.shape[1]
     key, value = (x[reading.source].repeat_interleave(shared, dim=2).transpose(1, 2) for x in (key, value))
-    mask = reading.visible(causal, window)[:, None, None]
-    if bias is not None:
-        added = reading.bias(bias).unsqueeze(2).to(query.dtype)
+    mask = reading.visible(how.causal, how.window)[:, None, None]
+    if how.bias is not None:
+        added = reading.bias(how.bias).unsqueeze(2).to(query.dtype)
         mask = added.masked_fill(~mask, torch.finfo(added.dtype).min)
-    return scaled_dot_product_attention(query.unsqueeze(2), key, value, mask, drop).squeeze(2)
+    return scaled_dot_product_attention(
+        query.unsqueeze(2), key, value, mask, how.dropout, scale=how.scale
+    ).squeeze(2)
 
 
 def _rotated(vectors: Tensor, angles: tuple[Tensor, Tensor], rows: Tensor | None = None) -> Tensor:

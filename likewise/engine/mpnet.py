@@ -21,14 +21,9 @@ def mpnet_forward(
 ) -> tuple[Tensor, ...]:
     """Run a transformers MPNetModel on a packed batch.
 
-    Args:
-        model: The MPNetModel.
-        tokens: The batch.
-        output_hidden_states: Whether to return the outputs of all layers.
-        rows: (N,) the number of the one token of each sequence that is wanted of the last layer; None for all.
-
     Returns:
-        The last layer's token embeddings (T, D), or (N, D); with `output_hidden_states` the embeddings layer's and every layer's.
+        The last layer's token embeddings (T, D), or with `rows` (N, D), those of one token of each sequence, by their numbers; with
+        `output_hidden_states` the embeddings layer's and every layer's.
     """
     embeddings, encoder = model.embeddings, model.encoder
     positions = tokens.positions + embeddings.padding_idx + 1

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from likewise.model.inference import WINDOW
-from likewise.model.output_file import OutputFile
 from likewise.modules.images import is_picture
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
@@ -23,11 +22,7 @@ OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
 def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
-    """Refuse what `encode` cannot do.
-
-    Raises:
-        ValueError: An argument is out of its range or unknown.
-    """
+    """Refuse what `encode` cannot do."""
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
     if precision not in PRECISIONS:
@@ -114,12 +109,7 @@ def progress_of(
 ) -> Iterator[Any]:
     """A progress bar's `update`; it does nothing where no bar is wanted.
 
-    Args:
-        total: How many inputs there are.
-        wanted: Whether to show one; None for where `logger` is at INFO or below.
-        logger: The logger of the model's file.
-        what: What is done.
-        unit: What the inputs are.
+    With None for `wanted`, one is where the `logger` of the model's file is at INFO or below.
     """
     if wanted is None:
         wanted = logger.getEffectiveLevel() in (logging.INFO, logging.DEBUG)
@@ -150,19 +140,6 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
     return list(torch.as_tensor(found))
 
 
-def encode_to_file(
-    output: OutputFile,
-    texts: Sequence[Any],
-    embed: Callable[[Sequence[Any]], Tensor],
-    precision: str,
-    window: int,
-) -> Any:
-    """Embed what an output file lacks, a window at a time."""
-    for start in range(output.done, len(texts), window):
-        output.write(converted(embed(texts[start : start + window]), precision, True, False))
-    return output.result()
-
-
 def encode_for(encode: Callable[..., Any], model: Any, task: str, *args: Any, **kwargs: Any) -> Any:
     """Embed for a task, with the first of its prompts that the model has unless another is asked for.
 
@@ -187,11 +164,7 @@ def way_of_embedding(
 ) -> tuple[str, str | None]:
     """What decides how a text is embedded: the prompt in front of it, and the task, if a module asks for one.
 
-    Args:
-        model: The model.
-        task: "query" for `encode_query`, "document" for `encode_document`, None for `encode`.
-        prompt_name: As given to it.
-        prompt: As given to it.
+    The arguments are those of `encode`; the task is "query" for `encode_query`, "document" for `encode_document`.
     """
     prompt = model._resolve_prompt(prompt, task_prompt_name(model, task, prompt_name, prompt))
     return prompt or "", task if "task" in model.get_model_kwargs() else None

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from xxhash import xxh3_128
 
 from likewise.engine.modes import is_foreign
 from likewise.modules.base import Module
@@ -75,12 +76,10 @@ def tokenizers_digest(model: nn.Module) -> str:
 
 def digest(*parts: Any) -> str:
     """32 hexadecimal digits for values: numbers, texts, lists and dicts of them."""
-    return _hash(json.dumps(plain(parts)).encode())
+    return xxh3_128(json.dumps(plain(parts)).encode()).hexdigest()
 
 
 def _weights(model: nn.Module) -> str:
-    from xxhash import xxh3_128
-
     found = xxh3_128()
     for name, value in model.state_dict().items():
         shape = f" {value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else ""
@@ -105,15 +104,12 @@ def _bytes(value: Any) -> Any:
 
 def _modules(model: nn.Module) -> str:
     """The modules by name: their classes and settings, and functions that are called before, after or in place of theirs."""
-    described = {name: _described(module) for name, module in model.named_modules()}
-    return digest(described)
+    return digest({name: _described(module) for name, module in model.named_modules()})
 
 
 def _described(module: nn.Module) -> list[Any]:
     hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-    hooks = [
-        hook for hook in hooks if is_foreign(hook)
-    ]  # transformers' own come when a layer is first asked for
+    hooks = [hook for hook in hooks if is_foreign(hook)]  # transformers' own come and go
     settings = {
         name: plain(value)
         for name, value in vars(module).items()
@@ -161,7 +157,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum | torch.dtype | Path | bytes):
         return str(value)
     if isinstance(value, Tensor):
-        return [str(value.dtype), list(value.shape), _hash(_bytes(value))]
+        return [str(value.dtype), list(value.shape), xxh3_128(_bytes(value)).hexdigest()]
     if isinstance(value, Mapping):
         pairs = sorted(([str(key), plain(part)] for key, part in value.items()), key=lambda pair: pair[0])
         return [pair for pair in pairs if pair[1] != []]  # an empty list and none say the same
@@ -189,12 +185,6 @@ def _class(value: Any) -> str:
     return str(named.__qualname__) if is_own else f"{named.__module__}.{named.__qualname__}"
 
 
-def _hash(value: Any) -> str:
-    from xxhash import xxh3_128
-
-    return xxh3_128(value).hexdigest()
-
-
 def _version(value: Tensor) -> int | str:
     """Torch's counter of a tensor's changes; of one made in inference mode, which has none, its bytes."""
-    return _hash(_bytes(value)) if value.is_inference() else value._version
+    return xxh3_128(_bytes(value)).hexdigest() if value.is_inference() else value._version

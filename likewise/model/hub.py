@@ -6,6 +6,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -72,15 +74,23 @@ def push(
     api = HfApi(token=token)
     repo_id = _create(api, repo_id, private, exist_ok or create_pr)
     if revision is not None:
-        with_retries(
-            lambda: api.create_branch(repo_id, branch=revision, exist_ok=True),
-            f"creating the branch {revision}",
-        )
+        branch = partial(api.create_branch, repo_id, branch=revision, exist_ok=True)
+        with_retries(branch, f"creating the branch {revision}")
     keeps_card = not replace_model_card and _has_card(api, repo_id, revision)
     kind = type(self).__name__
     with TemporaryDirectory() as temporary:
         if local_model_path is None:
-            _save(self, temporary, repo_id, not keeps_card, train_datasets, safe_serialization)
+            known = self.model_card_data.model_id
+            self.model_card_data.set_model_id(repo_id)  # with a card that names the repository
+            try:
+                self.save(
+                    temporary,
+                    create_model_card=not keeps_card,
+                    train_datasets=train_datasets,
+                    safe_serialization=safe_serialization,
+                )
+            finally:
+                self.model_card_data.model_id = known
         commit = upload(
             api,
             repo_id,
@@ -102,31 +112,25 @@ def _create(api: Any, repo_id: str, private: bool | None, exist_ok: bool) -> str
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    attempts = 0
+    attempts = count(1)
 
     def create() -> str:
-        nonlocal attempts
-        attempts += 1
+        attempt = next(attempts)
         try:
             return str(api.create_repo(repo_id, private=private, exist_ok=exist_ok).repo_id)
         except HfHubHTTPError as error:
-            is_there = getattr(error.response, "status_code", 0) == CONFLICT
-            if attempts == 1 or not is_there:
+            if attempt == 1 or getattr(error.response, "status_code", 0) != CONFLICT:
                 raise
-            made = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+            made = str(api.create_repo(repo_id, private=private, exist_ok=True).repo_id)
             if not set(api.list_repo_files(made)) <= FILES_OF_NEW:
                 raise
-            return str(made)
+            return made
 
     return with_retries(create, f"creating {repo_id}")
 
 
 def with_organization(repo_id: str, organization: str | None) -> str:
-    """`organisation/name`, where the two were given apart.
-
-    Raises:
-        ValueError: `repo_id` names another organisation.
-    """
+    """`organisation/name`, where the two were given apart."""
     if organization is None or repo_id.startswith(f"{organization}/"):
         return repo_id
     if "/" in repo_id:
@@ -136,34 +140,11 @@ def with_organization(repo_id: str, organization: str | None) -> str:
     return f"{organization}/{repo_id}"
 
 
-def _save(
-    model: Any,
-    folder: str,
-    repo_id: str,
-    with_card: bool,
-    train_datasets: list[str] | None,
-    safe_serialization: bool,
-) -> None:
-    """Save a copy to upload, with a card that names the repository."""
-    known = model.model_card_data.model_id
-    model.model_card_data.set_model_id(repo_id)
-    try:
-        model.save(
-            folder,
-            create_model_card=with_card,
-            train_datasets=train_datasets,
-            safe_serialization=safe_serialization,
-        )
-    finally:
-        model.model_card_data.model_id = known
-
-
 def _has_card(api: Any, repo_id: str, revision: str | None) -> bool:
     """Whether the repository has a model card; where that cannot be known it is taken to have one, so that none is lost."""
     try:
-        return with_retries(
-            lambda: bool(api.file_exists(repo_id, CARD_FILE, revision=revision)), f"looking for {CARD_FILE}"
-        )
+        look = partial(api.file_exists, repo_id, CARD_FILE, revision=revision)
+        return bool(with_retries(look, f"looking for {CARD_FILE}"))
     except Exception as error:
         logger.warning(
             "Whether %s has a %s could not be found out (%s); none is uploaded.", repo_id, CARD_FILE, error
@@ -179,29 +160,10 @@ def upload(
     ignore: Sequence[str] = (),
     **options: Any,
 ) -> Any:
-    """Upload a folder, again if the connection is lost; what arrived before is not sent twice.
-
-    Args:
-        api: huggingface_hub's HfApi.
-        repo_id: The repository.
-        folder: The folder.
-        commit_message: Of the commit.
-        ignore: Patterns of files that stay here.
-        **options: Of `HfApi.upload_folder`.
-
-    Raises:
-        ConnectionError: It was lost at each attempt.
-    """
-    return with_retries(
-        lambda: api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            commit_message=commit_message,
-            ignore_patterns=list(ignore) or None,
-            **options,
-        ),
-        f"uploading to {repo_id}",
-    )
+    """Upload a folder by huggingface_hub's HfApi, again if the connection is lost; what arrived before is not sent twice."""
+    options |= {"commit_message": commit_message, "ignore_patterns": list(ignore) or None}
+    send = partial(api.upload_folder, repo_id=repo_id, folder_path=folder, **options)
+    return with_retries(send, f"uploading to {repo_id}")
 
 
 def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[float] | None = None) -> Answer:
@@ -211,32 +173,20 @@ def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[floa
         action: What to do.
         what: How messages call it.
         waits_s: Seconds before each further attempt; None for WAITS_S.
-
-    Raises:
-        ConnectionError: It was lost at each attempt.
     """
-    waits = list(WAITS_S if waits_s is None else waits_s)
-    for attempt in range(len(waits) + 1):
+    for attempt, wait in enumerate((*(WAITS_S if waits_s is None else waits_s), None), 1):
         try:
             return action()
         except Exception as error:
             if not is_lost(error):
                 raise
-            if attempt == len(waits):
+            lines = str(error).strip().splitlines()
+            told = f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+            if wait is None:
                 raise ConnectionError(
-                    f"The connection was lost {attempt + 1} times while {what} ({_in_a_line(error)}). The local model is as "
+                    f"The connection was lost {attempt} times while {what} ({told}). The local model is as "
                     "it was; do it again when the Hub can be reached."
                 ) from error
-            logger.warning(
-                "The connection was lost while %s (%s); trying again in %g s.",
-                what,
-                _in_a_line(error),
-                waits[attempt],
-            )
-            time.sleep(waits[attempt])
+            logger.warning("The connection was lost while %s (%s); trying again in %g s.", what, told, wait)
+            time.sleep(wait)
     raise AssertionError("unreachable")
-
-
-def _in_a_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import needed
 from likewise.modules.adapters import has_adapters
 from likewise.modules.base import Module
 
@@ -138,11 +139,7 @@ def _check(mixture: Mixture, number: int) -> None:
 
 
 def _check_alike(first: Any, model: Any, number: int) -> None:
-    """Refuse models whose weights do not mean the same.
-
-    Raises:
-        ValueError: They differ in modules, settings or vocabulary.
-    """
+    """Refuse models whose weights do not mean the same: they differ in modules, settings or vocabulary."""
     modules, expected = dict(model.named_modules()), dict(first.named_modules())
     if modules.keys() != expected.keys():
         raise ValueError(
@@ -232,11 +229,7 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
 
 
 def _weights(parameters: Mapping[str, Any], number: int) -> list[float]:
-    """One weight for each model: 1 by default, one for all, a list, or by the model's number.
-
-    Raises:
-        ValueError: There are too few or too many, or they add up to nothing.
-    """
+    """One weight for each model: 1 by default, one for all, a list, or by the model's number."""
     given = parameters.get("weight", DEFAULTS["weight"])
     if isinstance(given, Mapping):
         given = [given.get(place) for place in range(number)] if set(given) == set(range(number)) else ()
@@ -268,22 +261,16 @@ def slerp(t: float, start: Tensor, end: Tensor) -> Tensor:
 
 
 def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[str, Tensor]:
-    try:
-        from mergekit import merge_methods
-    except ImportError as error:
-        raise ImportError(
-            f"`method={mixture.method!r}` is mergekit's; without it there are 'linear' and 'slerp'. Install it: "
-            '`pip install "likewise[merge]"`.'
-        ) from error
-    parameters: Mapping[str, Any] = mixture.parameters
+    why = f"`method={mixture.method!r}` is mergekit's; without it there are 'linear' and 'slerp'"
+    merge_methods = needed("mergekit.merge_methods", why, "merge")
     method = merge_methods.get(mixture.method)
     known = {parameter.name for parameter in method.spec.parameters}
-    parameters = {**{name: value for name, value in DEFAULTS.items() if name in known}, **parameters}
+    defaults = {name: value for name, value in DEFAULTS.items() if name in known}
     merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
         dict(enumerate(states)),
         method,
         base=mixture.base,
-        parameters=parameters,
+        parameters={**defaults, **mixture.parameters},
         dtype=mixture.dtype,
         out_dtype=mixture.out_dtype,
         batch_options=mixture.batch_options,

@@ -432,63 +432,23 @@ class Model(nn.Sequential):
             )
         return self.prompts[name]
 
-    # Adapters and faster forms
-
-    def _adaptable(self) -> Any:
-        """The transformers model, which does the work with adapters.
-
-        Raises:
-            ValueError: The first module has none.
-        """
-        auto_model = getattr(self[0], "auto_model", None)
-        if auto_model is None:
-            raise ValueError(
-                f"Adapters are for models with a Transformer module, but the first is {type(self[0]).__name__}."
-            )
-        return auto_model
+    # Adapters, told of in likewise.modules.adapters
 
     def load_adapter(
         self, peft_model_id: str | os.PathLike[str], adapter_name: str = "default", is_trainable: bool = False
     ) -> None:
         """Load an adapter from a folder or the Hub, and use it."""
-        folder = storage.find_folder(peft_model_id)
-        adapters.load_adapter(self._adaptable(), folder, adapter_name, is_trainable)
+        adapters.load_adapter(self, storage.find_folder(peft_model_id), adapter_name, is_trainable)
 
-    def add_adapter(self, adapter_config: Any, adapter_name: str = "default") -> None:
-        """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters are trained from then on."""
-        adapters.add_adapter(self._adaptable(), adapter_config, adapter_name)
-
-    def set_adapter(self, adapter_name: str | list[str]) -> None:
-        """Use this adapter, or these, and no others."""
-        adapters.set_adapter(self._adaptable(), adapter_name)
-
-    def disable_adapters(self) -> None:
-        """Compute without adapters."""
-        adapters.enable_adapters(self._adaptable(), False)
-
-    def enable_adapters(self) -> None:
-        """Compute with the adapters again."""
-        adapters.enable_adapters(self._adaptable(), True)
-
-    def active_adapters(self) -> list[str]:
-        """The names of the adapters in use."""
-        return adapters.active_adapters(self._adaptable())
-
-    def active_adapter(self) -> str:
-        """The name of the first adapter in use."""
-        return self.active_adapters()[0]
-
-    def get_adapter_state_dict(self, adapter_name: str | None = None) -> dict[str, Tensor]:
-        """The weights of an adapter, by default of the one in use."""
-        return adapters.adapter_state(self._adaptable(), adapter_name)
-
-    def delete_adapter(self, adapter_names: str | list[str]) -> None:
-        """Take adapters off."""
-        adapters.delete_adapter(self._adaptable(), adapter_names)
-
-    def merge_adapters(self) -> None:
-        """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same."""
-        adapters.merge_adapters(self._adaptable())
+    add_adapter = adapters.add_adapter
+    set_adapter = adapters.set_adapter
+    disable_adapters = adapters.disable_adapters
+    enable_adapters = adapters.enable_adapters
+    active_adapters = adapters.active_adapters
+    active_adapter = adapters.active_adapter
+    get_adapter_state_dict = adapters.get_adapter_state_dict
+    delete_adapter = adapters.delete_adapter
+    merge_adapters = adapters.merge_adapters
 
     def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
         """Processes for `encode(pool=...)` or `predict(pool=...)`, each with a copy of the model.

@@ -18,11 +18,7 @@ def spread_over(transformers_model: Any) -> torch.device | None:
 
 
 def refuse_spread(model: nn.Module, what: str) -> None:
-    """Refuse what a model that is spread over devices cannot do.
-
-    Raises:
-        RuntimeError: A transformers model in it is spread.
-    """
+    """Refuse what a model that is spread over devices cannot do."""
     if any(spread_over(module) is not None for module in model.modules()):
         raise RuntimeError(
             f"This model is spread over devices by `device_map`, so that it cannot {what}. Load it without `device_map`."

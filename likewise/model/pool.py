@@ -46,9 +46,8 @@ class WorkerPool:
         refuse_spread(model, "be copied to processes")
         context = torch.multiprocessing.get_context("spawn")
         if getattr(context.current_process(), "_inheriting", False):
-            sys.exit(
-                1
-            )  # a process of a script without a main guard, which runs it again: the first one says what is wrong
+            # A process of a script without a main guard, which runs it again: the first one says what is wrong.
+            sys.exit(1)
         self._one_call = RLock()
         self.devices = list(devices)
         self.processes: list[Any] = []
@@ -123,53 +122,48 @@ class WorkerPool:
                 texts it had.
         """
         with self._one_call:
-            return self._map(texts, options, chunk_size, progress)
+            if self.closed:
+                raise RuntimeError(
+                    "The pool has been stopped. Start another with `start_multi_process_pool()`."
+                )
+            size = chunk_size or min(
+                -(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD
+            )
+            shards = [
+                slice(start, min(start + size, len(texts))) for start in range(0, len(texts), max(1, size))
+            ]
+            results: list[Any] = [None] * len(shards)
+            held: dict[int, int] = {}  # which shard a worker has
+            waiting = iter(range(len(shards)))
+            failed: RuntimeError | None = None
 
-    def _map(
-        self,
-        texts: Sequence[Any],
-        options: dict[str, Any],
-        chunk_size: int | None,
-        progress: Callable[[int], object],
-    ) -> list[Any]:
-        if self.closed:
-            raise RuntimeError("The pool has been stopped. Start another with `start_multi_process_pool()`.")
-        size = chunk_size or min(-(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD)
-        shards = [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), max(1, size))]
-        results: list[Any] = [None] * len(shards)
-        held: dict[int, int] = {}  # which shard a worker has
-        waiting = iter(range(len(shards)))
-        failed: RuntimeError | None = None
+            def give(worker: int) -> None:
+                number = None if failed else next(waiting, None)
+                if number is not None:
+                    message = pickle.dumps((texts[shards[number]], options))
+                    held[worker] = number
+                    self._send(worker, message, f"while it had the {texts_of(shards[number])}")
 
-        def give(worker: int) -> None:
-            number = None if failed else next(waiting, None)
-            if number is not None:
-                message = pickle.dumps((texts[shards[number]], options))
-                held[worker] = number
-                self._send(worker, message, _having(shards[number]))
-
-        try:
-            for worker in range(len(self.processes)):
-                give(worker)
-            while held:  # also after a failure: what is still sent would be taken for the next call's
-                for worker in self._ready(held):
-                    number = held.pop(worker)
-                    having = _having(shards[number])
-                    results[number], error = self._receive(worker, having)
-                    if error is None:
-                        progress(shards[number].stop - shards[number].start)
-                    else:
-                        texts_it_had = f"texts {shards[number].start} to {shards[number].stop - 1}"
-                        failed = failed or RuntimeError(
-                            f"Encoding {texts_it_had} failed in the process on {self.devices[worker]}:\n{error}"
-                        )
+            try:
+                for worker in range(len(self.processes)):
                     give(worker)
-        except BaseException:
-            self.stop(at_once=True)
-            raise
-        if failed is not None:
-            raise failed
-        return results
+                while held:  # also after a failure: what is still sent would be taken for the next call's
+                    for worker in self._ready(held):
+                        shard = shards[number := held.pop(worker)]
+                        results[number], error = self._receive(worker, f"while it had the {texts_of(shard)}")
+                        if error is None:
+                            progress(shard.stop - shard.start)
+                        else:
+                            failed = failed or RuntimeError(
+                                f"Encoding {texts_of(shard)} failed in the process on {self.devices[worker]}:\n{error}"
+                            )
+                        give(worker)
+            except BaseException:
+                self.stop(at_once=True)
+                raise
+            if failed is not None:
+                raise failed
+            return results
 
     def _send(self, worker: int, message: bytes, doing: str) -> None:
         try:
@@ -200,25 +194,22 @@ class WorkerPool:
     def stop(self, at_once: bool = False) -> None:
         """End the processes: after what they are doing (another thread's call among it), or at once."""
         with self._one_call:
-            self._stop(at_once)
-
-    def _stop(self, at_once: bool) -> None:
-        for connection in self.connections:
-            if not at_once:
-                try:
-                    connection.send_bytes(pickle.dumps(None))
-                except OSError:
-                    logger.debug("A process of the pool had ended before.")
-        for process in self.processes:
-            if at_once:
-                process.terminate()
-            process.join(timeout=10)
-            if process.is_alive():
-                process.kill()
-                process.join()
-        for connection in self.connections:
-            connection.close()
-        self.processes, self.connections = [], []
+            for connection in self.connections:
+                if not at_once:
+                    try:
+                        connection.send_bytes(pickle.dumps(None))
+                    except OSError:
+                        logger.debug("A process of the pool had ended before.")
+            for process in self.processes:
+                if at_once:
+                    process.terminate()
+                process.join(timeout=10)
+                if process.is_alive():
+                    process.kill()
+                    process.join()
+            for connection in self.connections:
+                connection.close()
+            self.processes, self.connections = [], []
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -227,8 +218,9 @@ class WorkerPool:
         self.stop(at_once=error[0] is not None)
 
 
-def _having(shard: slice) -> str:
-    return f"while it had the texts {shard.start} to {shard.stop - 1}"
+def texts_of(shard: slice) -> str:
+    """Which they are, in words."""
+    return f"texts {shard.start} to {shard.stop - 1}"
 
 
 def default_devices() -> list[str]:

@@ -53,11 +53,7 @@ class StoredModel:
 
     @classmethod
     def of(cls, modules: Sequence[nn.Module] | Mapping[str, nn.Module] | None) -> StoredModel:
-        """A model made of modules, by their names, which are their numbers where they have none.
-
-        Raises:
-            ValueError: There are none.
-        """
+        """A model made of modules, by their names, which are their numbers where they have none."""
         if not modules:
             raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
         return cls(
@@ -75,13 +71,7 @@ def load(
 ) -> StoredModel:
     """Load a model's modules from a folder: a saved SentenceTransformer, or a plain transformers model plus pooling.
 
-    Args:
-        folder: The folder.
-        trust_remote_code: Whether code in the folder, and classes from elsewhere, may run.
-        model_kwargs: For `AutoModel.from_pretrained`.
-        tokenizer_kwargs: For `AutoTokenizer.from_pretrained`.
-        config_kwargs: For `AutoConfig.from_pretrained`.
-        backend: What computes: "torch", "onnx" or "openvino".
+    Arguments as of SentenceTransformer.
 
     Raises:
         FileNotFoundError: The folder holds no model, or a file is missing.
@@ -126,16 +116,7 @@ def settings_in(folder: Path, file: str = SETTINGS_FILE) -> dict[str, Any]:
 
 
 def refuse_no_transformers(folder: Path, or_else: str, what: str = "model") -> None:
-    """Raise unless a folder holds a transformers model, or an adapter of one.
-
-    Args:
-        folder: The folder.
-        or_else: What else it might have held.
-        what: What it should hold.
-
-    Raises:
-        FileNotFoundError: It holds neither.
-    """
+    """Raise unless a folder holds a transformers model, or an adapter of one; it might have held something `or_else`."""
     if (folder / "config.json").exists() or (folder / "adapter_config.json").exists():
         return
     found = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
@@ -152,8 +133,7 @@ def text_of(path: Path) -> str | None:
 def _is_reranker(saved: Mapping[str, Any], folder: Path) -> bool:
     """Whether a folder holds a reranker, whose transformers model embeds texts after all, with mean pooling.
 
-    Raises:
-        ValueError: It holds a model of a family whose outputs are no single vector a text.
+    Models of families whose outputs are no single vector a text are refused.
     """
     family = saved.get("model_type")
     if family == RERANKER:
@@ -178,16 +158,12 @@ def read_model_settings(
     settings: Mapping[str, Any],
     others: Mapping[str, tuple[str, bool]] | None = None,
 ) -> dict[str, Any]:
-    """What config_sentence_transformers.json says, as far as it is known here.
+    """What config_sentence_transformers.json says, as far as it is known here, each setting checked to be of its type.
 
     Args:
         folder: The model's folder.
         settings: The file's content.
         others: Settings that the family has besides, or otherwise: what each should be, in words, and whether it is.
-
-    Raises:
-        ValueError: A setting is not of its type.
-        ImportError: The model needs other versions of packages.
     """
     check_version_requirements(settings.get("requirements"), str(folder))
     prompts = settings.get("prompts")

@@ -1,6 +1,7 @@
-"""Adapters (LoRA and the like) on a transformers model, by peft: add, load, switch, save and merge them.
+"""Adapters (LoRA and the like) on a model's transformers model, by peft: add, load, switch, save and merge them.
 
-peft is called directly: transformers' own methods ask for the newest peft, whichever that may be.
+Functions whose first argument is `self` are methods of every model, and take a bare transformers model as well. peft is called
+directly: transformers' own methods ask for the newest peft, whichever that may be.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.checked import needed
 from likewise.modules.base import read_settings
 
 ADAPTER_FILE = "adapter_config.json"
@@ -21,11 +23,7 @@ PREFIX = "base_model.model."  # of the names in peft's files
 
 
 def base_of_adapter(folder: str | Path) -> str | None:
-    """The model that the adapter in a folder is for; None where there is no adapter.
-
-    Raises:
-        ValueError: The adapter does not say, or would import code that it names.
-    """
+    """The model that the adapter in a folder is for; None where there is no adapter. One that would import code is refused."""
     if not (Path(folder) / ADAPTER_FILE).is_file():
         return None
     settings = read_settings(folder, ADAPTER_FILE)
@@ -45,64 +43,68 @@ def base_of_adapter(folder: str | Path) -> str | None:
 
 
 def has_adapters(auto_model: Any) -> bool:
-    """Whether there are adapters on the model."""
+    """Whether there are adapters on the transformers model."""
     return bool(getattr(auto_model, "peft_config", None))
 
 
-def add_adapter(auto_model: Any, config: Any, name: str = "default") -> None:
-    """Put a fresh adapter on a model and use it; the model's own weights are frozen.
+def add_adapter(self: Any, adapter_config: Any, adapter_name: str = "default") -> None:
+    """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters are trained from then on.
 
     Raises:
         ImportError: peft is not installed.
         ValueError: There is an adapter of this name.
     """
-    peft = _peft()
-    if has_adapters(auto_model) and name in auto_model.peft_config:
-        raise ValueError(f"There is an adapter {name!r} already. Choose another name, or delete it first.")
-    config.base_model_name_or_path = auto_model.name_or_path or None
+    peft, auto_model = _peft(), _adaptable(self)
+    if has_adapters(auto_model) and adapter_name in auto_model.peft_config:
+        raise ValueError(
+            f"There is an adapter {adapter_name!r} already. Choose another name, or delete it first."
+        )
+    adapter_config.base_model_name_or_path = auto_model.name_or_path or None
     with warnings.catch_warnings():  # that there are several adapters is meant
         warnings.filterwarnings("ignore", message="Already found a `peft_config`")
-        peft.inject_adapter_in_model(config, auto_model, name)
-    set_adapter(auto_model, name)
+        peft.inject_adapter_in_model(adapter_config, auto_model, adapter_name)
+    set_adapter(auto_model, adapter_name)
 
 
-def load_adapter(auto_model: Any, folder: str | Path, name: str = "default", trainable: bool = False) -> None:
-    """Put the adapter in a folder on a model and use it.
+def load_adapter(
+    self: Any, folder: str | Path, adapter_name: str = "default", is_trainable: bool = False
+) -> None:
+    """Load an adapter from a folder, and use it.
 
     Raises:
         ImportError: peft is not installed.
         ValueError: The adapter is damaged, or for another model.
     """
-    peft = _peft()
+    peft, auto_model = _peft(), _adaptable(self)
     from peft.utils import load_peft_weights
 
     base_of_adapter(folder)
     try:
         config = peft.PeftConfig.from_pretrained(str(folder))
-        config.inference_mode = not trainable
+        config.inference_mode = not is_trainable
         weights = load_peft_weights(str(folder), device="cpu")
-        add_adapter(auto_model, config, name)
+        add_adapter(auto_model, config, adapter_name)
         own = {key.removeprefix(PREFIX): value for key, value in weights.items()}
-        missing = set(peft.get_peft_model_state_dict(auto_model, adapter_name=name)) ^ set(own)
+        missing = set(peft.get_peft_model_state_dict(auto_model, adapter_name=adapter_name)) ^ set(own)
         if missing:
             raise ValueError(f"weights do not fit, e.g. {min(missing)}")
-        peft.set_peft_model_state_dict(auto_model, own, adapter_name=name)
+        peft.set_peft_model_state_dict(auto_model, own, adapter_name=adapter_name)
     except Exception as error:  # peft and safetensors raise what they happen to stumble over
         raise ValueError(
             f"The adapter in {folder} cannot be put on {type(auto_model).__name__} ({error}). It may be cut short, or for "
             "another model: copy or download it again."
         ) from error
     for key, parameter in auto_model.named_parameters():
-        if f".{name}." in key:
-            parameter.requires_grad_(trainable)
+        if f".{adapter_name}." in key:
+            parameter.requires_grad_(is_trainable)
 
 
 def save_adapter(auto_model: Any, folder: str | Path) -> None:
     """Write the adapter in use to a folder, as peft does."""
     from safetensors.torch import save_file
 
-    name = active_adapters(auto_model)[0]
-    weights = adapter_state(auto_model, name)
+    name = active_adapter(auto_model)
+    weights = get_adapter_state_dict(auto_model, name)
     auto_model.peft_config[name].save_pretrained(str(folder))
     save_file(
         {PREFIX + key: value.contiguous().cpu() for key, value in weights.items()},
@@ -111,13 +113,14 @@ def save_adapter(auto_model: Any, folder: str | Path) -> None:
     )
 
 
-def set_adapter(auto_model: Any, names: str | list[str]) -> None:
-    """Use these adapters and no others.
+def set_adapter(self: Any, adapter_name: str | list[str]) -> None:
+    """Use this adapter, or these, and no others.
 
     Raises:
         ValueError: There is no such adapter.
     """
-    wanted = [names] if isinstance(names, str) else list(names)
+    auto_model = _adaptable(self)
+    wanted = [adapter_name] if isinstance(adapter_name, str) else list(adapter_name)
     known = list(getattr(auto_model, "peft_config", {}))
     for name in wanted:
         if name not in known:
@@ -126,36 +129,48 @@ def set_adapter(auto_model: Any, names: str | list[str]) -> None:
         layer.set_adapter(wanted)
 
 
-def enable_adapters(auto_model: Any, enabled: bool) -> None:
-    """Compute with the adapters, or without them."""
-    for _, layer in _layers(auto_model):
-        layer.enable_adapters(enabled)
+def disable_adapters(self: Any) -> None:
+    """Compute without adapters."""
+    for _, layer in _layers(_adaptable(self)):
+        layer.enable_adapters(False)
 
 
-def active_adapters(auto_model: Any) -> list[str]:
+def enable_adapters(self: Any) -> None:
+    """Compute with the adapters again."""
+    for _, layer in _layers(_adaptable(self)):
+        layer.enable_adapters(True)
+
+
+def active_adapters(self: Any) -> list[str]:
     """The names of the adapters in use.
 
     Raises:
         ValueError: There are none on the model.
     """
-    for _, layer in _layers(auto_model):
+    for _, layer in _layers(_adaptable(self)):
         return list(layer.active_adapters)
     raise ValueError("The model has no adapters. Load or add one first: `model.load_adapter(folder)`.")
 
 
-def adapter_state(auto_model: Any, name: str | None = None) -> dict[str, Tensor]:
-    """The weights of an adapter, by default of the first in use."""
-    chosen = active_adapters(auto_model)[0] if name is None else name
-    return dict(_peft().get_peft_model_state_dict(auto_model, adapter_name=chosen))
+def active_adapter(self: Any) -> str:
+    """The name of the first adapter in use."""
+    return active_adapters(self)[0]
 
 
-def delete_adapter(auto_model: Any, names: str | list[str]) -> None:
+def get_adapter_state_dict(self: Any, adapter_name: str | None = None) -> dict[str, Tensor]:
+    """The weights of an adapter, by default of the one in use."""
+    chosen = active_adapter(self) if adapter_name is None else adapter_name
+    return dict(_peft().get_peft_model_state_dict(_adaptable(self), adapter_name=chosen))
+
+
+def delete_adapter(self: Any, adapter_names: str | list[str]) -> None:
     """Take adapters off.
 
     Raises:
         ValueError: There is no such adapter.
     """
-    for name in [names] if isinstance(names, str) else names:
+    auto_model = _adaptable(self)
+    for name in [adapter_names] if isinstance(adapter_names, str) else adapter_names:
         if name not in getattr(auto_model, "peft_config", {}):
             raise ValueError(f"There is no adapter {name!r} to delete.")
         for _, layer in _layers(auto_model):
@@ -163,33 +178,41 @@ def delete_adapter(auto_model: Any, names: str | list[str]) -> None:
         del auto_model.peft_config[name]
 
 
-def merge_adapters(auto_model: Any) -> None:
-    """Add the weights of the adapters in use to the model's own, and take all adapters off.
+def merge_adapters(self: Any) -> None:
+    """Add the active adapters' weights to the model's own and take the adapters off; embeddings stay the same.
 
     Raises:
         ValueError: There are no adapters, or weights that are not numbers would come of it.
     """
+    auto_model = _adaptable(self)
     active_adapters(auto_model)
     for name, layer in list(_layers(auto_model)):
         layer.merge(safe_merge=True)
-        parent, _, attribute = name.rpartition(".")
-        setattr(auto_model.get_submodule(parent), attribute, layer.get_base_layer())
+        auto_model.set_submodule(name, layer.get_base_layer())
     for name, kept in list(_whole_modules(auto_model)):
-        parent, _, attribute = name.rpartition(".")
-        setattr(auto_model.get_submodule(parent), attribute, kept)
+        auto_model.set_submodule(name, kept)
     del auto_model.peft_config
     for parameter in auto_model.parameters():
         parameter.requires_grad_(True)  # adding an adapter had frozen them
 
 
-def _layers(auto_model: nn.Module) -> Iterator[tuple[str, Any]]:
-    if not has_adapters(auto_model):
-        return
-    from peft.tuners.tuners_utils import BaseTunerLayer
+def _adaptable(model: Any) -> Any:
+    """The transformers model of a model, which does the work with adapters; itself, if it is one."""
+    if not isinstance(model, nn.Sequential):
+        return model
+    auto_model = getattr(model[0], "auto_model", None)
+    if auto_model is None:
+        raise ValueError(
+            f"Adapters are for models with a Transformer module, but the first is {type(model[0]).__name__}."
+        )
+    return auto_model
 
-    yield from (
-        (name, module) for name, module in auto_model.named_modules() if isinstance(module, BaseTunerLayer)
-    )
+
+def _layers(auto_model: nn.Module) -> Iterator[tuple[str, Any]]:
+    if has_adapters(auto_model):
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        yield from (item for item in auto_model.named_modules() if isinstance(item[1], BaseTunerLayer))
 
 
 def _whole_modules(auto_model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -203,8 +226,4 @@ def _whole_modules(auto_model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ImportError('Adapters need peft. Install it: pip install "likewise[peft]".') from error
-    return peft
+    return needed("peft", "Adapters need peft", "peft")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -159,17 +159,8 @@ class Module(nn.Module, ABC):
         load_weights(model, folder)
         return model
 
-    @staticmethod
-    def load_file_path(
-        model_name_or_path: str | Path, filename: str, subfolder: str = "", **where: Any
-    ) -> str | None:
-        """The path of a model's file, downloaded if need be; None where there is no such file. Arguments as of `load`."""
-        return hub.load_file_path(str(model_name_or_path), filename, subfolder, **where)
-
-    @staticmethod
-    def load_dir_path(model_name_or_path: str | Path, subfolder: str = "", **where: Any) -> str | None:
-        """The path of a model's folder, downloaded if need be; None where there is no such folder. Arguments as of `load`."""
-        return hub.load_dir_path(str(model_name_or_path), subfolder, **where)
+    load_file_path = staticmethod(hub.load_file_path)
+    load_dir_path = staticmethod(hub.load_dir_path)
 
 
 class InputModule(Module):
@@ -205,17 +196,23 @@ class InputModule(Module):
             tokenizer.save(str(Path(output_path) / "tokenizer.json"), **kwargs)
 
 
+def size_in(attribute: str) -> Callable[[Any], int]:
+    """A method that returns one of the module's attributes, which is the size of what it gives."""
+
+    def size(self: Any) -> int:
+        """The size of an embedding that comes out."""
+        return int(getattr(self, attribute))
+
+    return size
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write indented JSON."""
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf8")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON.
-
-    Raises:
-        ValueError: The file is not JSON.
-    """
+    """Read JSON; a ValueError names the file that is none."""
     try:
         return json.loads(path.read_text(encoding="utf8"))
     except ValueError as error:
@@ -225,12 +222,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_settings(folder: str | Path, file_name: str) -> dict[str, Any]:
-    """Read a JSON object from a file in a folder.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: The file is not JSON, or holds something else.
-    """
+    """Read a JSON object from a file in a folder; a ValueError names the file that holds something else."""
     path = Path(folder) / file_name
     settings = read_json(path)
     if not isinstance(settings, dict):
@@ -278,11 +270,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
 
 
 def load_weights(module: nn.Module, folder: str | Path) -> None:
-    """Fill a module with the weights in a folder.
-
-    Raises:
-        ValueError: The weights do not fit the module.
-    """
+    """Fill a module with the weights in a folder, which must fit it."""
     try:
         module.load_state_dict(read_weights(folder))
     except RuntimeError as error:
@@ -299,11 +287,17 @@ def to_packed(features: Features) -> tuple[TokenBatch, Tensor]:
             "These features hold several texts in one row, told apart by `cu_seq_lens_q`, which is not read here. "
             "Give each text a row of its own, padded, with an `attention_mask`."
         )
-    mask = features.get("attention_mask")
-    if mask is None or mask.shape != token_embeddings.shape[:2]:
-        mask = torch.ones(token_embeddings.shape[:2], dtype=torch.long, device=token_embeddings.device)
+    mask = _mask_of_embeddings(features)
     tokens = TokenBatch.from_padded(mask, mask, prompt_length=features.get("prompt_length"))
     return tokens, tokens.unpad(token_embeddings, mask)
+
+
+def _mask_of_embeddings(features: Features) -> Tensor:
+    """The mask of padded token embeddings, (N, L) int64; all ones where there is none of their shape."""
+    mask: Tensor | None = features.get("attention_mask")
+    embeddings: Tensor = features["token_embeddings"]
+    fits = mask is not None and mask.shape == embeddings.shape[:2]
+    return mask if mask is not None and fits else embeddings.new_ones(embeddings.shape[:2], dtype=torch.long)
 
 
 def made_whole(value: Any) -> Any:
@@ -320,11 +314,7 @@ def mask_of(features: Features) -> Tensor:
 def put_token_embeddings(features: Features, tokens: TokenBatch, values: Tensor) -> Features:
     """Put (T, D) token embeddings back, in the form that the features are in; beside `to_packed`."""
     if "tokens" not in features:
-        mask = features.get("attention_mask")
-        width = features["token_embeddings"].shape[:2]
-        if mask is None or mask.shape != width:
-            mask = torch.ones(width, dtype=torch.long, device=values.device)
-        values = scatter(values, tokens, mask)
+        values = scatter(values, tokens, _mask_of_embeddings(features))
     features["token_embeddings"] = values
     return features
 
@@ -371,9 +361,6 @@ def padded_inputs(
         inputs: The inputs.
         prompt: Goes to a method that takes it by name; else it is put in front of the texts.
         **options: Further arguments, for a method that takes them. `processing_kwargs` must be taken.
-
-    Raises:
-        ValueError: `processing_kwargs` are not taken.
     """
     is_older = not hasattr(reader, "preprocess") or (
         is_own(reader, "preprocess") and not is_own(reader, "tokenize")

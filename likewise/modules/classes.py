@@ -100,11 +100,7 @@ class ModuleReader:
 
 
 def checked_name(name: str, known: Container[str], named_in: Path) -> str:
-    """A module's name, if a model can hold a module by it next to those that are known.
-
-    Raises:
-        ValueError: It cannot.
-    """
+    """A module's name, if a model can hold a module by it next to those that are known; others are refused."""
     if not name or "." in name:
         raise ValueError(
             f"{named_in} names a module {name!r}; a name must not be empty and holds no dot. Rename the module there."

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import needed
 from likewise.engine.features import Padding
-from likewise.modules.base import Features, InputModule
-from likewise.modules.images import is_address, is_picture, names_image, opened, require_pillow
+from likewise.modules.base import Features
+from likewise.modules.images import is_address, is_picture, names_image, opened
 from likewise.modules.pretrained import (
+    PretrainedModule,
     load_config,
     load_model,
     load_tokenizer,
@@ -25,7 +27,7 @@ IMAGE, TEXT = 0, 1
 """The two kinds of inputs, as `image_text_info` in the features has them."""
 
 
-class CLIPModel(InputModule):
+class CLIPModel(PretrainedModule):
     """A CLIP as the only module of a model that takes images and texts, also in one list.
 
     Images are PIL images, or texts that are the path of an image file or a data URI. A URL is fetched where that was allowed,
@@ -49,6 +51,8 @@ class CLIPModel(InputModule):
     """
 
     save_in_root = False
+    modalities = ("text", "image")
+    """The kinds of inputs."""
 
     def __init__(
         self,
@@ -63,7 +67,7 @@ class CLIPModel(InputModule):
     ) -> None:
         super().__init__()
         self.fetch_urls = fetch_urls
-        require_pillow()
+        needed("PIL.Image", "Images need Pillow", "image")
         name = model_name_or_path or model_name
         for_model, for_config = dict(model_kwargs or {}), dict(config_kwargs or {})
         # transformers would ask on the terminal
@@ -74,26 +78,11 @@ class CLIPModel(InputModule):
                 f"CLIPModel takes a model of type 'clip', but {name} is of type {config.model_type!r}. "
                 "Take `models.Transformer` for a model of texts."
             )
-        self.auto_model: Any = load_model(name, config, for_model)
+        self.auto_model = load_model(name, config, for_model)
         self.image_processor = load_image_processor(processor_name or name, for_processor)
         tokenizer = load_tokenizer(processor_name or name, for_processor)
         self.tokenization = Tokenization(tokenizer)
         self.max_seq_length = min(tokenizer.model_max_length, config.text_config.max_position_embeddings)
-
-    @property
-    def modalities(self) -> tuple[str, ...]:
-        """The kinds of inputs."""
-        return ("text", "image")
-
-    @property
-    def model(self) -> Any:
-        """The transformers model; the same as `auto_model`."""
-        return self.auto_model
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the transformers model."""
-        return self.auto_model.config
 
     @property
     def processor(self) -> Any:
@@ -101,24 +90,6 @@ class CLIPModel(InputModule):
         from transformers import CLIPProcessor
 
         return CLIPProcessor(self.image_processor, self.tokenizer)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The transformers tokenizer."""
-        return self.tokenization.tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None:
-        self.tokenization = Tokenization(tokenizer, max_length=self.max_seq_length)
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Texts are cut at this many tokens, the special ones counted in."""
-        return self.tokenization.max_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        self.tokenization.max_length = value
 
     def get_sentence_embedding_dimension(self) -> int:
         """D, the size of an embedding."""
@@ -155,11 +126,7 @@ class CLIPModel(InputModule):
         return features
 
     def _kind(self, value: Any, told: int | None) -> int:
-        """Whether an input is an image or a text.
-
-        Raises:
-            ValueError: It is the address of an image that nobody allowed to fetch.
-        """
+        """Whether an input is an image or a text; the address of an image that nobody allowed to fetch is refused."""
         if told is not None and not is_picture(value):
             return told
         if not (isinstance(value, str) and names_image(value)):
@@ -237,11 +204,7 @@ class CLIPModel(InputModule):
 
 
 def load_image_processor(name_or_path: str, options: Mapping[str, Any]) -> Any:
-    """The image processor in a folder, or of a name on the Hub.
-
-    Raises:
-        ValueError: Its file is missing or damaged.
-    """
+    """The image processor in a folder, or of a name on the Hub."""
     from transformers import AutoImageProcessor
 
     try:

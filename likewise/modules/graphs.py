@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import logging
 import shutil
 import tempfile
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import needed
 from likewise.engine import TokenSequences
 from likewise.modules.graph_model import INPUTS, OUTPUTS, GraphModel
 from likewise.modules.onnx_model import OnnxModel, refuse_weights_elsewhere
@@ -46,17 +46,32 @@ class GraphPart:
     by_token: bool
 
     def refuse_other(self, graph: GraphModel) -> None:
-        """Refuse a graph that was made of something else.
-
-        Raises:
-            ValueError: It says that it gives scores in place of token embeddings, or the other way about.
-        """
+        """Refuse a graph that says that it gives scores in place of token embeddings, or the other way about."""
         others = OUTPUTS if self.output not in OUTPUTS else ("logits",)
         if graph.output_name in others:
             raise ValueError(
                 f"The graph {graph.path} gives {graph.output_name!r}, but {self.output!r} is needed: it belongs to a model of another "
                 'family. Pass `model_kwargs={"export": True}` to export one from the weights.'
             )
+
+
+class FirstOutput(nn.Module):
+    """A transformers model with positional arguments and the first of its outputs: the last layer, or logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        output: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
+        return output
+
+
+LAST_LAYER = GraphPart(load_model, FirstOutput, OUTPUTS[0], by_token=True)
+"""Token embeddings."""
 
 
 def graph_classes() -> dict[str, type[GraphModel]]:
@@ -69,7 +84,7 @@ def load_graph_model(
     name_or_path: str,
     config: Any,
     model_kwargs: Mapping[str, Any],
-    part: GraphPart | None = None,
+    part: GraphPart = LAST_LAYER,
 ) -> GraphModel:
     """The graph in a model's folder. Where there is none it is exported from the weights, to a temporary folder.
 
@@ -80,14 +95,14 @@ def load_graph_model(
         model_kwargs: `file_name` and `subfolder` of the graph (it is also looked for in the backend's folder there),
             `export` (True exports anyway, False never), and what runs it takes: `provider`, `provider_options` and
             `session_options` of onnxruntime, `ov_config` and `device` of OpenVINO.
-        part: What of the model is wanted; None for its last layer.
+        part: What of the model is wanted.
 
     Raises:
         FileNotFoundError: The file that is asked for does not exist.
         ImportError: A package of the backend is not installed.
         ValueError: An option is unknown, the file is damaged, or what was exported computes something else.
     """
-    kind, part = graph_classes()[backend], part or LAST_LAYER
+    kind = graph_classes()[backend]
     allowed = ("file_name", "subfolder", "export", *kind.options)
     unknown = set(model_kwargs) - {*allowed, "trust_remote_code", "cache_dir"}
     if unknown:
@@ -146,8 +161,7 @@ def _exported(
 def find_graph(kind: type[GraphModel], folder: Path, model_kwargs: Mapping[str, Any]) -> Path | None:
     """The graph's file, in the folder or in the backend's folder there; None where it is to be exported.
 
-    Raises:
-        FileNotFoundError: One is asked for by name, or exporting is ruled out, and there is none.
+    There must be one that is asked for by name, or where exporting is ruled out.
     """
     places = graph_places(kind, model_kwargs)
     found = next((folder / place for place in places if (folder / place).is_file()), None)
@@ -168,30 +182,24 @@ def graph_places(kind: type[GraphModel], model_kwargs: Mapping[str, Any]) -> lis
     return [(Path(subfolder) / part / name).as_posix() for part in ("", kind.backend)]
 
 
-def export(model: nn.Module, target: Path, extra: str = "onnx", part: GraphPart | None = None) -> None:
+def export(model: nn.Module, target: Path, extra: str = "onnx", part: GraphPart = LAST_LAYER) -> None:
     """Write the ONNX graph of a transformers model in float32.
 
     It is traced: graphs by torch's newer exporter take twenty times as long, and onnxruntime finds no attention to
     fuse in them.
-
-    Raises:
-        ImportError: onnx is not installed.
     """
-    if importlib.util.find_spec("onnx") is None:
-        raise ImportError(f'Exporting a graph needs onnx. Install it: pip install "likewise[{extra}]".')
+    needed("onnx", "Exporting a graph needs onnx", extra)
     config: Any = model.config
     ids = torch.tensor([[5, 6, 7, 8], [5, 6, 0, 0]]) % config.vocab_size
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
     typed = (getattr(config, "type_vocab_size", 0) or 0) > 1
     arguments = (ids, mask, torch.zeros_like(mask)) if typed else (ids, mask)
     names = INPUTS[: len(arguments)]
-    part = part or LAST_LAYER
     axes = {name: {0: "batch", 1: "length"} for name in names}
     axes[part.output] = {0: "batch", 1: "length"} if part.by_token else {0: "batch"}
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # the exporter's own, and of what tracing makes constant: see check_export
+        # The exporter's own, and of what tracing makes constant: see check_export.
+        warnings.simplefilter("ignore")
         torch.onnx.export(
             part.wrap(model).eval(),
             arguments,
@@ -204,22 +212,16 @@ def export(model: nn.Module, target: Path, extra: str = "onnx", part: GraphPart 
         )
 
 
-def check_export(graph: GraphModel, model: nn.Module, part: GraphPart | None = None) -> None:
-    """Compare a graph with its model on a batch of another shape than the one that was traced.
-
-    Raises:
-        ValueError: They differ.
-    """
-    longest = (
-        getattr(graph.config, "max_position_embeddings", None) or LONGEST_CHECK
-    ) - graph.position_offset
-    lengths = [min(longest, length) for length in (LONGEST_CHECK, 7, 1)]
+def check_export(graph: GraphModel, model: nn.Module, part: GraphPart = LAST_LAYER) -> None:
+    """Refuse a graph that differs from its model, on a batch of another shape than the one that was traced."""
+    positions = getattr(graph.config, "max_position_embeddings", None) or LONGEST_CHECK
+    lengths = [min(positions - graph.position_offset, length) for length in (LONGEST_CHECK, 7, 1)]
     generator = torch.Generator().manual_seed(0)
     batch = TokenSequences.from_lists(
         [torch.randint(graph.config.vocab_size, (n,), generator=generator).tolist() for n in lengths]
     ).pack()
     padded = batch.to_features(graph.padding)
-    mask, part = padded["attention_mask"], part or LAST_LAYER
+    mask = padded["attention_mask"]
     with torch.inference_mode():
         expected = part.wrap(model)(padded["input_ids"], mask)
         found = torch.from_numpy(graph.run(graph.features(batch)))
@@ -231,22 +233,3 @@ def check_export(graph: GraphModel, model: nn.Module, part: GraphPart | None = N
             f"The graph that was exported from a {type(model).__name__} computes something else: it differs by "
             f"{difference:.1g}. This architecture cannot be exported; load it with `backend='torch'`."
         )
-
-
-class FirstOutput(nn.Module):
-    """A transformers model with positional arguments and the first of its outputs: the last layer, or logits."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
-    ) -> Tensor:
-        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        output: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
-        return output
-
-
-LAST_LAYER = GraphPart(load_model, FirstOutput, OUTPUTS[0], by_token=True)
-"""Token embeddings."""

@@ -11,18 +11,6 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp")
 DATA_URI = "data:image/"
 
 
-def require_pillow() -> None:
-    """Refuse to go on without Pillow.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise ImportError('Images need Pillow. Install it: `pip install "likewise[image]"`.') from error
-
-
 def is_picture(value: Any) -> bool:
     """Whether this is a PIL image."""
     pillow = sys.modules.get("PIL.Image")  # whoever holds an image has imported it
@@ -49,11 +37,7 @@ def is_address(text: str) -> bool:
 
 
 def opened(image: Any) -> Any:
-    """A PIL image with its pixels read; `image` is one, or a text that says where one is.
-
-    Raises:
-        ValueError: It cannot be had, or is damaged.
-    """
+    """A PIL image with its pixels read; `image` is one, or a text that says where one is."""
     try:
         if isinstance(image, str):
             from transformers.image_utils import load_image

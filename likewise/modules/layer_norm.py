@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from likewise.modules.base import Features, Module
+from likewise.modules.base import Features, Module, size_in
 
 
 class LayerNorm(Module):
@@ -28,8 +28,4 @@ class LayerNorm(Module):
         features["sentence_embedding"] = self.norm(features["sentence_embedding"])
         return features
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """The size of the output."""
-        return self.dimension
-
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension = size_in("dimension")

@@ -7,7 +7,8 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from likewise.modules.base import Features, Module, put_token_embeddings, to_packed
+from likewise.checked import positive
+from likewise.modules.base import Features, Module, put_token_embeddings, size_in, to_packed
 
 
 class LSTM(Module):
@@ -40,24 +41,16 @@ class LSTM(Module):
     ) -> None:
         super().__init__()
         size = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
-        for name, value in (("word_embedding_dimension", size), ("hidden_dim", hidden_dim)):
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
-        self.word_embedding_dimension = size
-        self.hidden_dim = hidden_dim
+        self.word_embedding_dimension = positive(size, "word_embedding_dimension")
+        self.hidden_dim = positive(hidden_dim, "hidden_dim")
         self.num_layers = num_layers
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.embeddings_dimension = hidden_dim * (2 if bidirectional else 1)
-        self.encoder = nn.LSTM(
-            size, hidden_dim, num_layers, dropout=dropout, bidirectional=bidirectional, batch_first=True
-        )
+        sizes = (self.word_embedding_dimension, hidden_dim, num_layers)
+        self.encoder = nn.LSTM(*sizes, dropout=dropout, bidirectional=bidirectional, batch_first=True)
 
-    def get_word_embedding_dimension(self) -> int:
-        """The size of an embedding that comes out."""
-        return self.embeddings_dimension
-
-    get_embedding_dimension = get_word_embedding_dimension
+    get_word_embedding_dimension = get_embedding_dimension = size_in("embeddings_dimension")
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Replace `token_embeddings`."""

@@ -24,9 +24,6 @@ def check_output(backend: str, path: tuple[str | int, ...], is_layer: bool, beco
         path: The output's keys, one within the other.
         is_layer: Whether it is the output of a layer.
         becomes: The feature.
-
-    Raises:
-        ValueError: It cannot.
     """
     named = ".".join(map(str, path))
     if becomes not in (TOKENS, SENTENCE) or (is_layer and becomes != TOKENS):
@@ -43,17 +40,14 @@ def check_output(backend: str, path: tuple[str | int, ...], is_layer: bool, beco
 def add_output(
     model: Any, features: Features, path: tuple[str | int, ...], becomes: str, padding: Padding
 ) -> Features:
-    """Add what the model itself gives by name, computed on a padded batch.
+    """Add to the features, packed or padded, what the transformers model itself gives by name, computed on a padded batch.
 
     Args:
         model: The transformers model.
         features: Packed or padded.
         path: The output's keys, one within the other.
-        becomes: The feature that it becomes.
+        becomes: The feature that it becomes, whose shape it must have.
         padding: How the tokenizer pads.
-
-    Raises:
-        ValueError: The output has another shape than the feature.
     """
     tokens: TokenBatch | None = features.get("tokens")
     padded: Mapping[str, Any] = features if tokens is None else tokens.to_features(padding)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.checked import needed
 from likewise.modules.graph_model import OUTPUTS, GraphModel
 
 
@@ -39,12 +40,7 @@ class OnnxModel(GraphModel):
         provider_options: Mapping[str, Any] | None = None,
         session_options: Any = None,
     ) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(
-                'The ONNX backend needs onnxruntime. Install it: pip install "likewise[onnx]".'
-            ) from error
+        onnxruntime = needed("onnxruntime", "The ONNX backend needs onnxruntime", "onnx")
         available = onnxruntime.get_available_providers()
         if provider is not None and provider not in available:
             raise ValueError(
@@ -92,10 +88,7 @@ class OnnxModel(GraphModel):
 def optimize_graph(model: OnnxModel, target: Path, config: Any) -> None:
     """Write a graph again as onnxruntime optimises it, with fused attention, norms and activations.
 
-    Args:
-        model: The graph.
-        target: The file to write.
-        config: As `likewise.backend.OptimizationConfig`, or optimum's class of this name.
+    `config` is as `likewise.backend.OptimizationConfig`, or optimum's class of this name.
     """
     from onnxruntime.transformers.fusion_options import FusionOptions
     from onnxruntime.transformers.optimizer import optimize_model
@@ -126,10 +119,7 @@ def optimize_graph(model: OnnxModel, target: Path, config: Any) -> None:
 def quantize_graph(model: OnnxModel, target: Path, config: Any) -> None:
     """Write a graph again with its matrices in 8 bits; what they are multiplied with is quantised as it comes.
 
-    Args:
-        model: The graph.
-        target: The file to write.
-        config: As `likewise.backend.QuantizationConfig`, or optimum's class of this name.
+    `config` is as `likewise.backend.QuantizationConfig`, or optimum's class of this name.
     """
     from onnxruntime.quantization import quantize_dynamic
 
@@ -156,12 +146,7 @@ def has_weights_beside(path: Path) -> bool:
 
 
 def refuse_weights_elsewhere(path: Path) -> None:
-    """Refuse a graph that names files outside of its folder for its weights.
-
-    Raises:
-        ImportError: onnx is not installed.
-        ValueError: It does, or is damaged.
-    """
+    """Refuse a graph that names files outside of its folder for its weights."""
     for name in _files_beside(path):
         place = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
         if place.anchor or ".." in place.parts:
@@ -173,11 +158,8 @@ def refuse_weights_elsewhere(path: Path) -> None:
 
 def _files_beside(path: Path) -> Iterator[str]:
     """The files that the tensors of a graph are in, wherever in it they stand."""
-    try:
-        import onnx
-        from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise ImportError('The ONNX backend needs onnx. Install it: pip install "likewise[onnx]".') from error
+    onnx = needed("onnx", "The ONNX backend needs onnx", "onnx")
+    from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 
     def within(message: Message) -> Iterator[str]:
         if isinstance(message, onnx.TensorProto):

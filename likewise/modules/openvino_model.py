@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.checked import needed
 from likewise.modules.graph_model import OUTPUTS, GraphModel
 
 PRECISION = "INFERENCE_PRECISION_HINT"
@@ -88,15 +89,8 @@ def quantize_openvino(
         target: The .xml file to write.
         batches: Features to find the ranges of activations with.
         **options: Of `nncf.quantize`.
-
-    Raises:
-        ImportError: nncf is not installed.
     """
-    openvino = import_openvino()
-    try:
-        import nncf
-    except ImportError as error:
-        raise ImportError('Quantising needs nncf. Install it: pip install "likewise[openvino]".') from error
+    openvino, nncf = import_openvino(), needed("nncf", "Quantising needs nncf", "openvino")
     graph = openvino.Core().read_model(str(model.path))
     quantized = nncf.quantize(
         graph,
@@ -109,18 +103,8 @@ def quantize_openvino(
 
 
 def import_openvino() -> Any:
-    """The module, imported when first needed.
-
-    Raises:
-        ImportError: It is not installed.
-    """
-    try:
-        import openvino
-    except ImportError as error:
-        raise ImportError(
-            'The OpenVINO backend needs openvino. Install it: pip install "likewise[openvino]".'
-        ) from error
-    return openvino
+    """The module, imported when first needed."""
+    return needed("openvino", "The OpenVINO backend needs openvino", "openvino")
 
 
 def _settings(ov_config: Mapping[str, Any] | str | os.PathLike[str] | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine import TokenBatch
-from likewise.modules.base import Features, Module, to_packed, write_json
+from likewise.modules.base import Features, Module, size_in, to_packed, write_json
 
 # Several modes are concatenated in this order. The values are the boolean keys of the saved form.
 SAVED_KEYS = {
@@ -105,11 +105,7 @@ class Pooling(Module):
         """The size of a sentence embedding."""
         return len(self.modes) * self.word_embedding_dimension
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """The size of a sentence embedding."""
-        return self.pooling_output_dimension
-
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension = size_in("pooling_output_dimension")
 
     def get_pooling_mode_str(self) -> str:
         """The modes, joined by '+'."""

@@ -10,27 +10,62 @@ from typing import Any
 import torch
 from torch import nn
 
+from likewise.checked import positive
 from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
-from likewise.modules.base import read_settings, write_json
+from likewise.modules.base import InputModule, read_settings, write_json
 from likewise.modules.saved_arguments import check_config
+from likewise.modules.text import Tokenization
 
 NO_LIMIT = 1_000_000_000  # tokens: transformers writes a number far beyond it where a tokenizer has no limit
 HUB_ARGUMENTS = ("cache_dir", "token", "revision", "local_files_only", "subfolder")
 
 
+class PretrainedModule(InputModule):
+    """A first module with a transformers model, `auto_model`, and a tokenizer in its `tokenization`."""
+
+    auto_model: Any
+    tokenization: Tokenization
+    do_lower_case = False
+
+    @property
+    def tokenizer(self) -> Any:
+        """The transformers tokenizer."""
+        return self.tokenization.tokenizer
+
+    @tokenizer.setter
+    def tokenizer(self, tokenizer: Any) -> None:
+        self.tokenization = Tokenization(tokenizer, self.do_lower_case, self.max_seq_length)
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """Texts are cut at this many tokens, the special ones counted in."""
+        return self.tokenization.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int | None) -> None:
+        self.tokenization.max_length = None if value is None else positive(value, "max_seq_length")
+
+    @property
+    def config(self) -> Any:
+        """The configuration of the transformers model."""
+        return self.auto_model.config
+
+    @property
+    def model(self) -> Any:
+        """The transformers model; the same as `auto_model`."""
+        return self.auto_model
+
+
 def load_model(
     name_or_path: str, config: Any, model_args: Mapping[str, Any], needs_pooler: bool = False
 ) -> nn.Module:
-    """The encoder of this configuration, without a head.
+    """The encoder of this configuration, without a head, from a folder or the Hub; its weights must be there, and fit.
 
     Args:
         name_or_path: Its folder, or its name on the Hub.
         config: Its configuration.
         model_args: For `from_pretrained`.
         needs_pooler: Whether weights of a pooler must be there too.
-
-    Raises:
-        ValueError: The weights are damaged, or not those of this configuration.
     """
     from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
 
@@ -53,13 +88,7 @@ def load_model(
 def load_config(name_or_path: str, config_args: Mapping[str, Any], trusted: bool = False) -> Any:
     """The configuration in a folder, or of a name on the Hub; without a question on the terminal.
 
-    Args:
-        name_or_path: Its folder, or its name on the Hub.
-        config_args: For `from_pretrained`.
-        trusted: Whether code that comes with the model may run.
-
-    Raises:
-        ValueError: It asks for code, or for weights outside of its folder.
+    One that asks for code is refused, unless the code that comes with the model is trusted, and so are weights outside of its folder.
     """
     from transformers import AutoConfig
 
@@ -71,16 +100,9 @@ def load_config(name_or_path: str, config_args: Mapping[str, Any], trusted: bool
 def read_pretrained(
     auto: Any, name_or_path: str, config: Any, model_args: Mapping[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """A transformers model of this configuration, and which of its weights were missing.
+    """A transformers model of this configuration, by the class `auto`, and which of its weights were missing.
 
-    Args:
-        auto: The class of transformers, whose `from_pretrained` is called.
-        name_or_path: Its folder, or its name on the Hub.
-        config: Its configuration.
-        model_args: For `from_pretrained`.
-
-    Raises:
-        ValueError: The weights are damaged or lie outside of the folder, or there is an adapter that would import code.
+    Weights that are damaged or lie outside of the folder are refused, and an adapter that would import code.
     """
     from safetensors import SafetensorError
     from transformers.utils.peft_utils import find_adapter_config_file
@@ -114,11 +136,7 @@ def read_pretrained(
 
 
 def _check_shards(index: Path) -> None:
-    """Refuse a list of files with weights that leads out of its folder.
-
-    Raises:
-        ValueError: It does, or is damaged.
-    """
+    """Refuse a list of files with weights that is damaged or leads out of its folder."""
     shards = read_settings(index.parent, index.name).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ValueError(f"{index} should name the file of each weight. Copy or download the folder again.")
@@ -145,11 +163,7 @@ def _damaged_file(folder: Path) -> Path | None:
 
 
 def load_tokenizer(name_or_path: str, tokenizer_args: Mapping[str, Any]) -> Any:
-    """The tokenizer in a folder, or of a name on the Hub.
-
-    Raises:
-        ValueError: Its files are missing or damaged.
-    """
+    """The tokenizer in a folder, or of a name on the Hub."""
     from transformers import AutoTokenizer
 
     try:
@@ -176,15 +190,7 @@ def save_model(model: Any, folder: Path, safe_serialization: bool) -> None:
 def save_whole(
     model: Any, tokenizer: Any, max_seq_length: int | None, folder: Path, safe_serialization: bool
 ) -> None:
-    """Write a model and its tokenizer to a folder, as transformers reads them.
-
-    Args:
-        model: The model.
-        tokenizer: Its tokenizer.
-        max_seq_length: The limit that is written with the tokenizer.
-        folder: The folder.
-        safe_serialization: Whether weights are written as safetensors.
-    """
+    """Write a model and its tokenizer, with its limit, to a folder, as transformers reads them."""
     save_model(model, folder, safe_serialization)
     tokenizer.save_pretrained(folder)
     tidy_tokenizer_config(folder / "tokenizer_config.json", max_seq_length)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import Any, Literal
 
-import numpy as np
-
 from likewise.engine import TokenSequences
-from likewise.modules.text import Text, Tokenization, prepared
+from likewise.modules.text import Text, Tokenization
 
 KINDS = ("common", "text", "audio", "image", "video", "chat_template")
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
@@ -56,11 +54,7 @@ class Processing:
 
     @classmethod
     def of(cls, kwargs: ProcessingKwargs) -> Processing:
-        """Read `processing_kwargs`.
-
-        Raises:
-            ValueError: Something in them is unknown, or not for texts without a chat template.
-        """
+        """Read `processing_kwargs`, which are checked."""
         check_processing_kwargs(kwargs)
         given = {**kwargs.get("common", {}), **kwargs.get("text", {})}
         truncation = given.get("truncation", True)
@@ -92,11 +86,7 @@ class Processing:
 
 
 def check_processing_kwargs(kwargs: Any) -> None:
-    """Refuse what cannot be honoured.
-
-    Raises:
-        ValueError: A kind or an argument is unknown, or a value not of its kind.
-    """
+    """Refuse what cannot be honoured: an unknown kind or argument, a value not of its kind."""
     if not isinstance(kwargs, Mapping) or not all(isinstance(part, Mapping) for part in kwargs.values()):
         raise ValueError(
             f'`processing_kwargs` must be a dict of dicts, e.g. {{"text": {{"max_length": 128}}}}, but is {kwargs!r}.'
@@ -179,28 +169,19 @@ class _CalledTokenization(Tokenization):
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         with self._lock:
-            return self._by_calls(texts, prompt)
+            return super().__call__(texts, prompt)
 
-    def _by_calls(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
-        wanted = prepared(texts, prompt, self.do_lower_case)
-        has_pairs = any(not isinstance(text, str) for text in wanted)
-        ids, types = self._called(wanted, None)
+    def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
+        ids, types = self._called(texts, None)
         longer = [row for row, found in enumerate(ids) if self.max_length and len(found) > self.max_length]
         if longer:
-            cut_ids, cut_types = self._called([wanted[row] for row in longer], self.max_length)
+            cut_ids, cut_types = self._called([texts[row] for row in longer], self.max_length)
             for place, row in enumerate(longer):
                 ids[row] = cut_ids[place]
                 if types is not None and cut_types is not None:
                     types[row] = cut_types[place]
-        self.num_texts += len(wanted)
-        self.num_truncated += len(longer)
-        sequences = TokenSequences.from_lists(ids, types if has_pairs else None)
-        if not prompt:
-            return sequences
-        of_prompt = self._called(prepared([""], prompt, self.do_lower_case), self.max_length)[0][0]
-        closed = bool(of_prompt) and of_prompt[-1] in self.tokenizer.all_special_ids
-        lengths = np.full(len(wanted), len(of_prompt) - closed, np.int64)
-        return TokenSequences(sequences.input_ids, sequences.offsets, sequences.token_type_ids, lengths)
+        has_pairs = any(not isinstance(text, str) for text in texts)
+        return ids, types if has_pairs else None, len(longer)
 
     def _called(
         self, texts: list[Any], max_length: int | None

@@ -44,11 +44,7 @@ class QueryExpansion:
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> QueryExpansion:
-        """From a dict.
-
-        Raises:
-            ValueError: A key is unknown or lacking, or a value is not of its kind.
-        """
+        """From a dict, checked key by key."""
         if not isinstance(given, Mapping):
             raise ValueError(
                 f"`query_expansion` must be a dict, e.g. {{'strategy': 'fixed', 'length': 32}}, but is {given!r}."
@@ -69,11 +65,7 @@ class QueryExpansion:
         return cls(**given)
 
     def token_id(self, tokenizer: Any) -> int:
-        """The id of what is added.
-
-        Raises:
-            ValueError: The tokenizer does not have it.
-        """
+        """The id of what is added, which the tokenizer must have."""
         token = self.token or tokenizer.mask_token or tokenizer.eos_token
         known: int | None = tokenizer.convert_tokens_to_ids(token)  # not `get_vocab`, which copies all of it
         if known is None or (known == tokenizer.unk_token_id and token != tokenizer.unk_token):

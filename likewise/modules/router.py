@@ -289,11 +289,7 @@ Asym = Router
 
 
 def without_task(texts: Sequence[Any], task: str | None) -> tuple[Sequence[Any], str | None]:
-    """Texts and their task, where they come as `[{"query": text}, ...]`, as an Asym took them; others as they are.
-
-    Raises:
-        ValueError: They name several tasks.
-    """
+    """Texts and their task, where they come as `[{"query": text}, ...]`, as an Asym took them; others as they are."""
     if not (len(texts) and all(isinstance(text, Mapping) for text in texts)):
         return texts, task
     tasks = {key for text in texts for key in text}

@@ -48,10 +48,8 @@ def saved_arguments(
         saved: The settings of a Transformer.
         kind: "model", "tokenizer" or "config".
         source: Where they stand, for messages.
-        trusted: Whether the folder's code may run; then any argument passes but those that decide over code.
-
-    Raises:
-        ValueError: One may not come from a folder.
+        trusted: Whether the folder's code may run; then any argument passes but those that decide over code. Else those that may
+            not come from a folder are refused.
     """
     names = [f"{kind}_args", f"{kind}_kwargs", *(["processor_kwargs"] if kind == "tokenizer" else [])]
     given: dict[str, Any] = {}
@@ -88,9 +86,6 @@ def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bo
         source: Where it was read from.
         given: What the user asked for, which may be anything.
         trusted: Whether code that comes with the model may run.
-
-    Raises:
-        ValueError: It does.
     """
     weights = getattr(config, "transformers_weights", None)
     if (
@@ -123,11 +118,7 @@ def _attentions(config: Any) -> Iterator[str]:
 
 
 def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...]:
-    """What a `modality_config` takes of the model's output for texts, as keys one within the other.
-
-    Raises:
-        ValueError: It says nothing of texts, or names another method than `forward`.
-    """
+    """What a `modality_config` takes of the model's output for texts, as keys one within the other."""
     if modality_config is None:
         return LAST_LAYER
     of_texts = modality_config.get("text")
@@ -143,11 +134,7 @@ def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...
 
 
 def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str, dict[str, dict[str, Any]]]:
-    """The settings of a Transformer, their file (the first of the seven names that exists), and the arguments they ask for.
-
-    Raises:
-        ValueError: They ask for something that a folder may not decide, and are not trusted.
-    """
+    """The settings of a Transformer, their file (the first of the seven names that exists), and the arguments they ask for."""
     there = [name for name in CONFIG_FILES if (Path(folder) / name).exists()]
     source = str(Path(folder) / (there or CONFIG_FILES)[0])
     saved = read_settings(folder, there[0]) if there else {}
@@ -156,11 +143,7 @@ def read_config(folder: str | Path, trusted: bool) -> tuple[dict[str, Any], str,
 
 
 def refuse_others(saved: Mapping[str, Any], folder: str | Path, source: str, task: str) -> None:
-    """Refuse settings of a Transformer that takes something else than texts, or has another head.
-
-    Raises:
-        ValueError: They are such.
-    """
+    """Refuse settings of a Transformer that takes something else than texts, or has another head."""
     kinds = saved.get("modality_config") or {"text": {}}
     if "text" not in kinds or "message" in kinds:
         raise ValueError(

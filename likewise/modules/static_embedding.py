@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights
+from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights, size_in
+from likewise.modules.distillation import distil
 from likewise.modules.find_folder import find_folder
 from likewise.modules.text import Text, prepared
 
@@ -89,11 +90,7 @@ class StaticEmbedding(InputModule):
         """No limit."""
         return math.inf
 
-    def get_sentence_embedding_dimension(self) -> int:
-        """D, the size of an embedding."""
-        return self.embedding_dim
-
-    get_embedding_dimension = get_sentence_embedding_dimension
+    get_sentence_embedding_dimension = get_embedding_dimension = size_in("embedding_dim")
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of texts, without special tokens."""
@@ -159,56 +156,8 @@ class StaticEmbedding(InputModule):
             f"There is no {TOKENIZER_FILE} in {folder}, nor in its folder {SUBFOLDERS[1]}. Pass a model2vec model."
         )
 
-    @classmethod
-    def from_distillation(
-        cls,
-        model_name: str | os.PathLike[str],
-        vocabulary: Sequence[str] | None = None,
-        device: str | None = None,
-        pca_dims: int | None = 256,
-        apply_zipf: bool = True,
-        sif_coefficient: float | None = 1e-4,
-        token_remove_pattern: str | None = r"\[unused\d+\]",
-        quantize_to: str = "float32",
-        use_subword: bool = True,
-    ) -> StaticEmbedding:
-        """Distil a transformer into one vector a token, as model2vec does; no texts and no training are needed.
-
-        Each token goes through the model by itself; the mean of its outputs, reduced by principal components and
-        weighted down if the token is frequent, is its vector.
-
-        Args:
-            model_name: A folder, or a name on the Hub. Its transformer is used, not what comes after.
-            vocabulary: Words to add as tokens of their own.
-            device: Where the model computes; None for the best device at hand.
-            pca_dims: D, the principal components that are kept; None to keep the model's own dimensions.
-            apply_zipf: Whether tokens are weighted at all: their frequency is taken to fall with their rank in the
-                vocabulary (Zipf), p = 1 / (rank + 1), scaled to a sum of 1.
-            sif_coefficient: a in the weight a / (a + p) (Arora et al. 2017, smooth inverse frequency); None for no
-                weights.
-            token_remove_pattern: Tokens that match this regular expression are dropped.
-            quantize_to: float16, float32 or float64.
-            use_subword: Whether the tokenizer's own tokens are kept; without them there are only those of
-                `vocabulary`, and the unknown token.
-
-        Raises:
-            ValueError: An argument is out of its range.
-
-        Reference: Tulkens and van Dongen 2024, Model2Vec, https://github.com/MinishLab/model2vec.
-        """
-        from likewise.modules.distillation import distil
-
-        tokenizer, vectors = distil(
-            model_name,
-            vocabulary=vocabulary or (),
-            device=device,
-            pca_dims=pca_dims,
-            sif_coefficient=sif_coefficient if apply_zipf else None,
-            token_remove_pattern=token_remove_pattern,
-            dtype=quantize_to,
-            use_subword=use_subword,
-        )
-        return cls(tokenizer, vectors, base_model=os.fspath(model_name))
+    from_distillation = classmethod(distil)
+    """`likewise.modules.distillation.distil`, to one of this class."""
 
     def __repr__(self) -> str:
         return f"StaticEmbedding({{'num_embeddings': {self.num_embeddings}, 'embedding_dim': {self.embedding_dim}}})"

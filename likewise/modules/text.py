@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeAlias
 
@@ -79,10 +80,7 @@ class Tokenization:
         self.num_truncated += num_truncated
         if not prompt:
             return sequences
-        prompt_lengths = np.full(len(wanted), self._prompt_length(prompt), np.int64)
-        return TokenSequences(
-            sequences.input_ids, sequences.offsets, sequences.token_type_ids, prompt_lengths
-        )
+        return replace(sequences, prompt_lengths=np.full(len(wanted), self._prompt_length(prompt), np.int64))
 
     def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
         """Ids and types of the texts' tokens, and how many texts were cut."""
@@ -91,12 +89,8 @@ class Tokenization:
     def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
         encodings = self._own_tokenizer().encode_batch_fast(texts, add_special_tokens=True)
         ids = [encoding.ids for encoding in encodings]
-        num_truncated = 0
-        if self.max_length is not None:
-            limit = self.max_length
-            num_truncated = sum(
-                bool(e.overflowing) for e, i in zip(encodings, ids, strict=True) if len(i) >= limit
-            )
+        full = [] if self.max_length is None else [e for e in encodings if len(e) >= self.max_length]
+        num_truncated = sum(bool(encoding.overflowing) for encoding in full)
         typed = "token_type_ids" in self.tokenizer.model_input_names and (
             any(not isinstance(text, str) for text in texts)
             or any(encodings[0].type_ids if encodings else ())
@@ -155,7 +149,7 @@ class Tokenization:
 def tokenizer_state(tokenizer: Any) -> tuple[Any, ...]:
     """A tokenizer, as this very object, and what may be changed in it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
-    parts = [repr(getattr(backend, name, None)) for name in ("normalizer", "pre_tokenizer", "post_processor")]
+    parts = [repr(getattr(backend, name, None)) for name in BACKEND_PARTS]
     return (_Same(tokenizer), len(tokenizer), getattr(tokenizer, "truncation_side", None), *parts)
 
 
@@ -182,13 +176,7 @@ class KeptTokens:
     def get(
         self, way: tuple[Any, ...], texts: Sequence[Text], make: Callable[[], TokenSequences]
     ) -> TokenSequences:
-        """The token ids of these texts, made if they are not there.
-
-        Args:
-            way: What they depend on, beside the texts.
-            texts: The texts.
-            make: Tokenises the texts.
-        """
+        """The token ids of these texts, made if they are not there; `way` is what they depend on beside the texts."""
         if not all(isinstance(text, str | tuple) for text in texts):
             return make()
         key = (way, tuple(texts))
@@ -244,11 +232,7 @@ def private_backend(backend: Any) -> Any:
 def prepared(
     texts: Sequence[Text], prompt: str | None = None, do_lower_case: bool = False
 ) -> list[str | tuple[str, str]]:
-    """The texts (or `{"text": ...}`) with a prompt in front (of a pair: of its first text), in lower case if asked for.
-
-    Raises:
-        TypeError: Something is neither a string nor a pair of strings.
-    """
+    """The texts (or `{"text": ...}`) with a prompt in front (of a pair: of its first text), in lower case if asked for."""
     if isinstance(texts, str):  # whose letters would be taken for texts
         raise TypeError(f"Expected a list of texts, but got the text {texts!r:.60}. Pass it in a list.")
     prompt = prompt or ""
@@ -256,7 +240,7 @@ def prepared(
     for row, text in enumerate(texts):
         if isinstance(text, Mapping) and text.keys() == {
             "text"
-        }:  # a text with its kind, as models of several take them
+        }:  # with its kind, as models of several take it
             text = text["text"]
         if isinstance(text, str):
             ready.append((prompt + text).lower() if do_lower_case else prompt + text)
@@ -271,11 +255,7 @@ def prepared(
 
 
 def check_texts(texts: Sequence[Text]) -> None:
-    """Refuse what `prepared` would, before anything is done.
-
-    Raises:
-        TypeError: Something is neither a string nor a pair of strings.
-    """
+    """Refuse what `prepared` would, before anything is done."""
     for row, text in enumerate(texts):
         if type(text) is not str:
             try:

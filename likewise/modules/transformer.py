@@ -15,11 +15,12 @@ from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
 from likewise.modules.adapters import base_of_adapter, load_adapter
-from likewise.modules.base import Features, InputModule, mask_of, scatter, write_json
+from likewise.modules.base import Features, mask_of, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
 from likewise.modules.named_output import SENTENCE, TOKENS, add_output, check_output
 from likewise.modules.pretrained import (
+    PretrainedModule,
     load_config,
     load_model,
     load_tokenizer,
@@ -46,7 +47,7 @@ SAVED = (
 )  # fmt: skip
 
 
-class Transformer(InputModule):
+class Transformer(PretrainedModule):
     """A transformers encoder (or decoder) as the first module of a model.
 
     Args:
@@ -132,7 +133,7 @@ class Transformer(InputModule):
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         self.backend = backend
-        self.auto_model: Any = self._load_model(base, config, for_model)
+        self.auto_model = self._load_model(base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
         tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
@@ -237,36 +238,6 @@ class Transformer(InputModule):
     def _longest_sequence(self) -> int | None:
         """The smaller of the tokenizer's and the model's limits; None where neither has one."""
         return longest_sequence(self.tokenizer, self.auto_model.config, self.encoder.position_offset)
-
-    @property
-    def tokenizer(self) -> Any:
-        """The transformers tokenizer."""
-        return self.tokenization.tokenizer
-
-    @tokenizer.setter
-    def tokenizer(self, tokenizer: Any) -> None:
-        self.tokenization = Tokenization(tokenizer, self.do_lower_case, self.max_seq_length)
-
-    @property
-    def max_seq_length(self) -> int | None:
-        """Texts are cut at this many tokens, the special ones counted in."""
-        return self.tokenization.max_length
-
-    @max_seq_length.setter
-    def max_seq_length(self, value: int | None) -> None:
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"`max_seq_length` must be a whole number of at least 1, but is {value!r}.")
-        self.tokenization.max_length = value
-
-    @property
-    def config(self) -> Any:
-        """The configuration of the transformers model."""
-        return self.auto_model.config
-
-    @property
-    def model(self) -> Any:
-        """The transformers model; the same as `auto_model`."""
-        return self.auto_model
 
     def get_word_embedding_dimension(self) -> int:
         """D, the size of a token embedding, or of what is taken in its place."""

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.modules.base import Features, Module
+from likewise.checked import positive
+from likewise.modules.base import Features, Module, size_in
 
 
 class WeightedLayerPooling(Module):
@@ -39,25 +40,17 @@ class WeightedLayerPooling(Module):
     ) -> None:
         super().__init__()
         size = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(
-                f"`word_embedding_dimension` must be a whole number of at least 1, but is {size!r}."
-            )
+        self.word_embedding_dimension = positive(size, "word_embedding_dimension")
         if not 0 <= layer_start <= num_hidden_layers:
             raise ValueError(
                 f"`layer_start` must lie between 0 and `num_hidden_layers` ({num_hidden_layers}), but is {layer_start}."
             )
-        self.word_embedding_dimension = size
         self.layer_start = layer_start
         self.num_hidden_layers = num_hidden_layers
         start = torch.ones(num_hidden_layers + 1 - layer_start) if layer_weights is None else layer_weights
         self.layer_weights = start if isinstance(start, nn.Parameter) else nn.Parameter(start)
 
-    def get_word_embedding_dimension(self) -> int:
-        """The size of an embedding."""
-        return self.word_embedding_dimension
-
-    get_embedding_dimension = get_word_embedding_dimension
+    get_word_embedding_dimension = get_embedding_dimension = size_in("word_embedding_dimension")
 
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Replace `token_embeddings` by the mean over `all_layer_embeddings`.

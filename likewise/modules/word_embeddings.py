@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import positive
 from likewise.engine import TokenSequences
 from likewise.engine.features import Padding
-from likewise.modules.base import Features, InputModule, read_weights, save_weights, write_json
+from likewise.modules.base import Features, InputModule, read_weights, save_weights, size_in, write_json
 from likewise.modules.classes import foreign_class, untrusted
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
@@ -63,21 +64,13 @@ class WordEmbeddings(InputModule):
             raise ValueError(
                 f"There are {len(weights)} vectors for {len(tokenizer.get_vocab())} words. Pass one vector a word."
             )
-        if not isinstance(max_seq_length, int) or max_seq_length < 1:
-            raise ValueError(
-                f"`max_seq_length` must be a whole number of at least 1, but is {max_seq_length!r}."
-            )
         self.tokenizer: WordTokenizer = tokenizer
         self.emb_layer = nn.Embedding.from_pretrained(weights.float(), freeze=not update_embeddings)
         self.embeddings_dimension = int(weights.shape[1])
         self.update_embeddings = update_embeddings
-        self.max_seq_length = max_seq_length
+        self.max_seq_length = positive(max_seq_length, "max_seq_length")
 
-    def get_word_embedding_dimension(self) -> int:
-        """D, the size of a vector."""
-        return self.embeddings_dimension
-
-    get_embedding_dimension = get_word_embedding_dimension
+    get_word_embedding_dimension = get_embedding_dimension = size_in("embeddings_dimension")
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Word ids of texts, cut at the maximum length."""

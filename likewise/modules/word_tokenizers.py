@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from likewise.checked import needed
 from likewise.modules.base import read_settings, write_json
 from likewise.modules.stop_words import ENGLISH_STOP_WORDS
 
@@ -111,13 +112,7 @@ class PhraseTokenizer(WordTokenizer):
         ngram_separator: str = "_",
         max_ngram_length: int = 5,
     ) -> None:
-        try:
-            from nltk import word_tokenize
-        except ImportError as error:
-            raise ImportError(
-                'PhraseTokenizer cuts texts with nltk. Install it: pip install "likewise[phrases]".'
-            ) from error
-        self._cut = word_tokenize
+        self._cut = needed("nltk", "PhraseTokenizer cuts texts with nltk", "phrases").word_tokenize
         self.stop_words = set(stop_words)
         self.do_lower_case = do_lower_case
         self.ngram_separator = ngram_separator

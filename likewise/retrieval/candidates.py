@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from likewise.retrieval.embedding_blocks import Array, Blocks
+from likewise.model.kept import Array, Blocks
 from likewise.retrieval.topk import StreamingTopK
 from likewise.similarity import Similarity
 

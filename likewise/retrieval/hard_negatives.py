@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.model.fingerprint import digest
+from likewise.model.kept import Array, Blocks
 from likewise.retrieval.candidates import (
     Candidates,
     Pairs,
@@ -19,7 +20,6 @@ from likewise.retrieval.candidates import (
     score_with_cross_encoder,
     within_rank,
 )
-from likewise.retrieval.embedding_blocks import Array, Blocks
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.mined_columns import FORMATS, Mined
 from likewise.retrieval.negatives import Choice, Negatives, choose

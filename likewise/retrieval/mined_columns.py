@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from likewise.model.kept import Array
 from likewise.retrieval.candidates import Pairs
-from likewise.retrieval.embedding_blocks import Array
 from likewise.retrieval.negatives import Negatives
 
 FORMATS = ("triplet", "n-tuple", "labeled-pair", "labeled-list")

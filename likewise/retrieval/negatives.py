@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from likewise.model.kept import Array
 from likewise.retrieval.candidates import Candidates, Pairs
-from likewise.retrieval.embedding_blocks import Array
 
 
 @dataclass(frozen=True)

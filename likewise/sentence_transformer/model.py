@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
+from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
+from likewise.model.kept import OutputFile
 from likewise.model.model import Model
-from likewise.model.output_file import OutputFile
 from likewise.model.pool import WorkerPool
 from likewise.modules import Pooling, Router
 from likewise.modules.base import is_own
@@ -250,7 +251,9 @@ class SentenceTransformer(Model):
                 made_of = fingerprint.embedding_parts(self) | request.settings | {"precision": precision}
                 output = OutputFile(out, texts, made_of)
                 progress(output.done)
-                return encoding.encode_to_file(output, texts, embed, precision, inference.WINDOW)
+                return output.fill(
+                    lambda part: encoding.converted(embed(part), precision, True, False), empty_shape=(0, 0)
+                )
             found = embed(texts)
         if output_value == "sentence_embedding":
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
@@ -312,10 +315,8 @@ class SentenceTransformer(Model):
     way_of_embedding = encoding.way_of_embedding
 
     def _check_truncate_dim(self, dimension: int | None) -> None:
-        if dimension is not None and (not isinstance(dimension, int) or dimension < 1):
-            raise ValueError(f"`truncate_dim` must be a whole number of at least 1, but is {dimension!r}.")
         size = None if dimension is None else output_dimension(list(self))
-        if dimension is not None and size is not None and dimension > size:
+        if dimension is not None and positive(dimension, "truncate_dim") > (size or dimension):
             _say_whole(dimension, size)
 
     # Similarity
@@ -422,5 +423,5 @@ class SentenceTransformer(Model):
 
 
 @lru_cache  # once
-def _say_whole(dimension: int, size: int) -> None:
+def _say_whole(dimension: int, size: int | None) -> None:
     logger.warning("`truncate_dim` is %d, but embeddings have %d entries: they stay whole.", dimension, size)

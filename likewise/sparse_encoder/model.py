@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
+from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
 from likewise.model.model import Model
@@ -376,5 +377,5 @@ class SparseEncoder(Model):
 
 
 def _check_dims(value: Any) -> None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError(f"`max_active_dims` must be a whole number of at least 1, but is {value!r}.")
+    if value is not None:
+        positive(value, "max_active_dims")

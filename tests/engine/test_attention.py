@@ -16,6 +16,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.attention import (
     NAME,
+    Scoring,
     _BlockAttention,
     _grouped_sdpa,
     packed_attention,
@@ -70,10 +71,11 @@ def test_packed_attention_equals_each_sequence_alone(way: str, causal: bool, win
     tokens = batch_of(LENGTHS)
     q, k, v = (heads(tokens, 4, 8, seed) for seed in range(3))
     expected = one_by_one(q, k, v, tokens, causal, window)
+    how = Scoring(0.0, 8**-0.5, causal, window, None)
     if way == "groups":
-        found = _grouped_sdpa(q, k, v, tokens, 0.0, 8**-0.5, causal, window, None)
+        found = _grouped_sdpa(q, k, v, tokens, how)
     else:
-        found = _BlockAttention.apply(q, k, v, None, blocks_of(tokens), 0.0, 8**-0.5, causal, window)
+        found = _BlockAttention.apply(q, k, v, None, blocks_of(tokens), how)
     gradient = torch.randn_like(expected)
     torch.testing.assert_close(found, expected)
     for ours, theirs in zip(
@@ -485,7 +487,7 @@ def test_cuda_kernels_equal_the_grouped_way_with_shared_key_heads(
     )
     found = packed_attention(q, k, v, tokens, causal=causal, window=window)
     wide_k, wide_v = (x.repeat_interleave(4, dim=1) for x in (k, v))
-    expected = _grouped_sdpa(q, wide_k, wide_v, tokens, 0.0, 64**-0.5, causal, window, None)
+    expected = _grouped_sdpa(q, wide_k, wide_v, tokens, Scoring(0.0, 64**-0.5, causal, window, None))
     tolerance = 1e-4 if dtype == torch.float32 else 3e-2
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
     gradient = torch.randn_like(found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair
 from likewise.cross_encoder.graph_scorer import GraphScorer, part_of
@@ -220,9 +221,7 @@ class Transformer(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"`max_length` must be a whole number of at least 1, but is {value!r}.")
-        self.tokenization.max_length = value
+        self.tokenization.max_length = None if value is None else positive(value, "max_length")
         if value is not None:
             self.tokenizer.model_max_length = value
 

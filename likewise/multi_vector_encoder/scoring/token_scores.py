@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.multi_vector_encoder.packed_maxsim import WITHOUT_TOKENS, Groups, packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 
@@ -191,8 +192,7 @@ def xtr_scores(
     Raises:
         ValueError: `top_k` is less than 1.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise ValueError(f"`top_k` must be a whole number of at least 1, but is {top_k!r}.")
+    positive(top_k, "top_k")
     queries, columns = (
         _queries(queries_embeddings, queries_mask),
         _columns(documents_embeddings, documents_mask),

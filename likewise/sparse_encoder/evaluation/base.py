@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import checked_embeddings
 from likewise.evaluation.measurement import Array, Measurement
@@ -88,9 +89,7 @@ class SparseEvaluator(SentenceEvaluator):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         given = type(self).__signature__.bind(*args, **kwargs).arguments  # type: ignore[attr-defined]
         dims = given.pop("max_active_dims", None)
-        if dims is not None and (not isinstance(dims, int) or isinstance(dims, bool) or dims < 1):
-            raise ValueError(f"`max_active_dims` must be a whole number of at least 1, but is {dims!r}.")
-        self.max_active_dims = dims
+        self.max_active_dims = None if dims is None else positive(dims, "max_active_dims")
         self._seen: list[Seen] = []
         super().__init__(**given)
 
