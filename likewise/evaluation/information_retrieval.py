@@ -18,8 +18,9 @@ from likewise.evaluation.embedding import Task, checked_embeddings
 from likewise.evaluation.inputs import check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
+from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
-from likewise.retrieval.topk import Ranking, StreamingTopK
+from likewise.retrieval.topk import StreamingTopK
 from likewise.similarity import Similarity
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Measurement
-from likewise.retrieval.topk import Ranking, top_k
+from likewise.retrieval.ranking_keys import Ranking
+from likewise.retrieval.topk import top_k
 
 if TYPE_CHECKING:
     from likewise.types import Encoder

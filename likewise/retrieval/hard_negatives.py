@@ -25,8 +25,8 @@ from likewise.retrieval.mined_columns import FORMATS, Mined
 from likewise.retrieval.negatives import Choice, Negatives, choose
 from likewise.retrieval.numbered import Numbered
 from likewise.retrieval.on_ray import each_on_ray
-from likewise.retrieval.products import is_known
-from likewise.similarity import to_float_tensor
+from likewise.retrieval.products import products_of
+from likewise.similarity import manhattan_sim, to_float_tensor
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -226,8 +226,8 @@ def _mine(
             model.stop_multi_process_pool(settings["pool"])
     queries, documents = embedded
     name = key(*names, k, include_positives, pairs.query.tolist(), pairs.positive.tolist())
-    if not is_known(encoder.similarity):
-        blocks = Blocks(None, BLOCK_ROWS, None)  # what decides its scores is not in the name
+    if products_of(encoder.similarity).function not in (None, manhattan_sim):
+        blocks = Blocks(None, BLOCK_ROWS)  # it is not one of ours: what decides its scores is not in the name
     found = find_candidates(
         pairs,
         queries,

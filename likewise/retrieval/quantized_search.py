@@ -20,8 +20,8 @@ from likewise.precision import (
     quantize_embeddings,
 )
 from likewise.retrieval.finite import refuse_not_finite
+from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
-from likewise.retrieval.topk import Ranking
 
 logger = logging.getLogger(__name__)
 
