@@ -9,13 +9,14 @@ here is one for each term, as in the reference implementation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 from likewise.engine.embed import Embed
-from likewise.losses.base import Columns, Loss, check_mini_batches
+from likewise.losses.base import Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import Duplicates, find_duplicates
 from likewise.losses.info_nce import as_dot_products
@@ -25,6 +26,7 @@ from likewise.types import Encoder
 TILE_ROWS = 256
 
 
+@dataclass(eq=False, repr=False)
 class MegaBatchMarginLoss(Loss):
     """Anchors with a positive each; of the other rows' positives, the one most alike is the negative.
 
@@ -55,49 +57,24 @@ class MegaBatchMarginLoss(Loss):
             "forward_non_mini_batched",
         }
     )
-    config_keys = (
-        "positive_margin",
-        "negative_margin",
-        "mini_batch_size",
-        "mini_batch_num_tokens",
-        "mask_duplicates",
-    )
+    config_keys = ("positive_margin", "negative_margin", "mask_duplicates")
     cites = "wieting-gimpel-2018-paranmt"
 
-    def __init__(
-        self,
-        model: Encoder,
-        positive_margin: float = 0.8,
-        negative_margin: float = 0.3,
-        use_mini_batched_version: bool = True,
-        mini_batch_size: int = 50,
-        mini_batch_num_tokens: int | None = None,
-        show_progress_bar: bool = False,
-        *,
-        gather_across_devices: bool = False,
-        mask_duplicates: bool = False,
-    ) -> None:
-        super().__init__(model)
-        self.positive_margin = positive_margin
-        self.negative_margin = negative_margin
-        self.mini_batch_size = mini_batch_size
-        self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.gather_across_devices = gather_across_devices
-        self.mask_duplicates = mask_duplicates
-        self.use_mini_batched_version = use_mini_batched_version
-        self.show_progress_bar = show_progress_bar
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
+    model: Encoder
+    positive_margin: float = 0.8
+    negative_margin: float = 0.3
+    use_mini_batched_version: bool = True
+    mini_batch_size: int = 50
+    mini_batch_num_tokens: int | None = None
+    show_progress_bar: bool = False
+    _: KW_ONLY
+    gather_across_devices: bool = False
+    mask_duplicates: bool = False
 
     @property
     def embed(self) -> Embed:
         """In chunks of the mini-batches' size, if they are asked for."""
-        if not self.use_mini_batched_version:
-            return Embed()
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
-        )
+        return super().embed if self.use_mini_batched_version else Embed()
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None

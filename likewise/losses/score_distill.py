@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
 from likewise.types import Encoder
 
 
+@dataclass(eq=False, repr=False)
 class MarginMSELoss(Loss):
     """A query, a positive and negatives, with what a teacher (a cross encoder, say) scores them.
 
@@ -44,12 +46,10 @@ class MarginMSELoss(Loss):
             ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
         ),
     )
-    config_keys = ("similarity_fct",)
     cites = "hofstätter2021improving"
 
-    def __init__(self, model: Encoder, similarity_fct: Similarity = pairwise_dot_score) -> None:
-        super().__init__(model)
-        self.similarity_fct = similarity_fct
+    model: Encoder
+    similarity_fct: Similarity = pairwise_dot_score
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) queries, positives and k negatives; labels (B,), (B, k) or (B, k + 1) -> scalar, >= 0."""
