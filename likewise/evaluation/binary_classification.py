@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from likewise.evaluation.inputs import checked_numbers, checked_texts, file_name
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.evaluation.metrics import average_precision, best_accuracy, best_f1, matthews_correlation
 from likewise.similarity import SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 _DISTANCES = ("euclidean", "manhattan")
 _COLUMNS = ("accuracy", "accuracy_threshold", "f1", "precision", "recall", "f1_threshold", "ap", "mcc")

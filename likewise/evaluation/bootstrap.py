@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from likewise.evaluation.measurement import Array, Measurement
+from likewise.types import Encoder
 
 if TYPE_CHECKING:
     from likewise.evaluation.base import SentenceEvaluator
-    from likewise.types import Encoder
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from likewise.model.fingerprint import quick_key
 from likewise.similarity import QUANTISED, Embeddings, to_float_tensor, to_tensor
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 Task = Literal["query", "document"]
 SHARED_BYTES = 2**30  # at most this much is kept for other evaluators

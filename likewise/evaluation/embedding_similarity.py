@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,9 +24,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
 from likewise.precision import Precision, quantize_embeddings
 from likewise.similarity import SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,9 +22,7 @@ from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
 from likewise.retrieval.topk import StreamingTopK
 from likewise.similarity import Similarity
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 

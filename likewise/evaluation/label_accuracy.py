@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +15,7 @@ from likewise.engine.modes import eval_mode
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Array, Measurement
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import checked_texts
 from likewise.evaluation.measurement import Array, Measurement
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)

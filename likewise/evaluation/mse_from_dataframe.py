@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,7 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import check_text, file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.mse import squared_errors
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.evaluation.measurement import Measurement
 from likewise.similarity import Similarity, SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 _TITLES = (
     "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval", "SCIDOCS",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import mined_pairs
 from likewise.retrieval.paraphrase_mining import mine_pairs
 from likewise.similarity import cos_sim
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 class ParaphraseMiningEvaluator(SentenceEvaluator):

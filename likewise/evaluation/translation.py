@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +13,7 @@ from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.topk import top_k
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 _NUM_PRINTED = 5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,9 +22,7 @@ from likewise.evaluation.inputs import (
 )
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.similarity import Similarity, SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)

@@ -27,11 +27,11 @@ from likewise.retrieval.numbered import Numbered
 from likewise.retrieval.on_ray import each_on_ray
 from likewise.retrieval.products import products_of
 from likewise.similarity import manhattan_sim, to_float_tensor
+from likewise.types import Encoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 BLOCK_ROWS = 2**16

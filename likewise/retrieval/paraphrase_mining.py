@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,7 @@ from torch import Tensor
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 def paraphrase_mining(
