@@ -80,6 +80,8 @@ class Columns:
         return f"{texts}; {self.label.value}"
 
 
+GRADCACHE = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
+"""Steps of the reference's losses that embed in chunks."""
 NAMES_OF_COMPUTE = ("compute", "compute_loss_from_embeddings")
 
 
@@ -231,7 +233,7 @@ class Loss(nn.Module, ABC):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card; `mask_duplicates`, which the reference has not, where it is set."""
         names = self.config_keys or [
-            name for name in getattr(self, "__dataclass_fields__", ()) if name != "model"
+            name for name in getattr(self, "__dataclass_fields__", ()) if name not in ("model", "loss")
         ]
         if self.mini_batch_size is not None and "mini_batch_size" not in names:
             names = [*names, "mini_batch_size", "mini_batch_num_tokens"]
@@ -288,6 +290,12 @@ def function_name(function: Callable[..., Any]) -> str:
         settings = ", ".join(f"{key}={value!r}" for key, value in function.keywords.items())
         return f"{function_name(function.func)}({settings})" if settings else function_name(function.func)
     return getattr(function, "__name__", type(function).__name__)
+
+
+def full_name(thing: Any) -> str:
+    """The name of a class, or of an object's class, with that of its module; without one if it is built in."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def _in_words(value: Any) -> Any:

@@ -68,17 +68,11 @@ class BatchTripletLoss(Loss, ABC):
     """
 
     takes = (Columns(("sentence",), label=Label.CLASS, in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "batch_all_triplet_loss",
-            "batch_hard_triplet_loss",
-            "batch_hard_triplet_soft_margin_loss",
-            "batch_semi_hard_triplet_loss",
-            "get_triplet_mask",
-            "get_anchor_positive_triplet_mask",
-            "get_anchor_negative_triplet_mask",
-        }
-    )
+    never_called = frozenset({
+        "batch_all_triplet_loss", "batch_hard_triplet_loss", "batch_hard_triplet_soft_margin_loss",
+        "batch_semi_hard_triplet_loss", "get_triplet_mask", "get_anchor_positive_triplet_mask",
+        "get_anchor_negative_triplet_mask",
+    })  # fmt: skip
     config_keys: ClassVar[tuple[str, ...]] = ("distance_metric", "margin")
     cites = "hermans2017defense"
 

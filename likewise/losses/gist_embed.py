@@ -23,7 +23,7 @@ from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Batch, Embed
-from likewise.losses.base import Columns, Loss
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
@@ -62,16 +62,7 @@ class GISTEmbedLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "embed_minibatch",
-            "embed_minibatch_iter",
-            "forward_cached",
-            "calculate_loss",
-            "calculate_loss_and_cache_gradients",
-            "sim_matrix",
-        }
-    )
+    never_called = GRADCACHE | {"calculate_loss_and_cache_gradients", "sim_matrix"}
     cites = "solatorio2024gistembed"
 
     model: Encoder
@@ -133,7 +124,7 @@ class GISTEmbedLoss(Loss):
         guides, _ = as_dot_products(guides, cos_sim, EPS)
         joined = join_processes([*columns, *guides], self.gather_across_devices)
         all_columns, all_guides = joined.tensors[: len(columns)], joined.tensors[len(columns) :]
-        own = joined.first + torch.arange(len(columns[0]), device=columns[0].device)
+        own = joined.numbers(columns[0])
         known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
         pairs = pairwise_dot_score(guides[0], guides[1])[:, None]  # (B, 1)
         slack = self.margin if self.margin_strategy == "absolute" else pairs.abs() * self.margin

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from likewise.engine.embed import Embed
-from likewise.losses.base import Columns, Loss
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import Duplicates, find_duplicates
 from likewise.losses.info_nce import as_dot_products
@@ -47,16 +47,7 @@ class MegaBatchMarginLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "embed_minibatch",
-            "embed_minibatch_iter",
-            "forward_cached",
-            "calculate_loss",
-            "forward_mini_batched",
-            "forward_non_mini_batched",
-        }
-    )
+    never_called = GRADCACHE | {"forward_mini_batched", "forward_non_mini_batched"}
     config_keys = ("positive_margin", "negative_margin", "mask_duplicates")
     cites = "wieting-gimpel-2018-paranmt"
 
@@ -89,7 +80,7 @@ class MegaBatchMarginLoss(Loss):
         (anchors, positives), _ = as_dot_products(embeddings, cos_sim)
         joined = join_processes([positives], self.gather_across_devices)
         candidates = joined.tensors[0]
-        own = joined.first + torch.arange(len(anchors), device=anchors.device)
+        own = joined.numbers(anchors)
         known = find_duplicates(ids, self.mask_duplicates, 2, own, self.gather_across_devices)
         hardest, found = _hardest(anchors.detach(), candidates.detach(), own, known)
         excess = pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin

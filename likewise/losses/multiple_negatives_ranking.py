@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from likewise.losses.base import Columns, Loss
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
@@ -68,7 +68,7 @@ class MultipleNegativesRankingLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
-    never_called = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
+    never_called = GRADCACHE
 
     model: Encoder
     scale: float = 20.0
@@ -102,10 +102,9 @@ class MultipleNegativesRankingLoss(Loss):
         columns, similarity = as_dot_products(embeddings, self.similarity_fct)
         joined = join_processes(columns, self.gather_across_devices)
         queries, *documents = joined.tensors
-        rows, all_rows, device = len(columns[0]), len(queries), queries.device
-        own = joined.first + torch.arange(rows, device=device)  # (B,) this process's rows among all
+        own = joined.numbers(columns[0])
         # (B, columns - 1) the numbers of their documents
-        own_documents = own[:, None] + all_rows * torch.arange(len(documents), device=device)
+        own_documents = own[:, None] + len(queries) * torch.arange(len(documents), device=own.device)
         known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
 
         def candidates(name: DirectionName) -> Direction:

@@ -55,21 +55,7 @@ class MarginMSELoss(Loss):
         """(B, D) queries, positives and k negatives; labels (B,), (B, k) or (B, k + 1) -> scalar, >= 0."""
         positive, *negatives = document_scores(embeddings, self.similarity_fct)
         margins = torch.stack([positive - negative for negative in negatives], dim=1)  # (B, k)
-        return mse_loss(margins, self._wanted(labels, *margins.shape).detach().to(margins))
-
-    def _wanted(self, labels: Tensor | None, rows: int, negatives: int) -> Tensor:
-        """(B, k): the teacher's margins."""
-        if labels is not None and labels.shape == (rows, negatives + 1):
-            return labels[:, :1] - labels[:, 1:]
-        if labels is not None and labels.shape == (rows,):
-            labels = labels.unsqueeze(1)
-        if labels is None or labels.shape != (rows, negatives):
-            found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
-            raise ValueError(
-                f"MarginMSELoss takes for each of {rows} rows either {negatives} margins or {negatives + 1} scores, the "
-                f"positive's first; but got {found}. Make the label column a list of that length."
-            )
-        return labels
+        return mse_loss(margins, teacher_margins(self, labels, *margins.shape).detach().to(margins))
 
 
 class DistillKLDivLoss(Loss):
@@ -135,9 +121,23 @@ class DistillKLDivLoss(Loss):
         return kl_div(student, teacher, reduction="batchmean") * self.student_temperature**2
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         own = {name: getattr(self, name) for name in ("student_temperature", "teacher_temperature")}
         return super().get_config_dict() | {k: v for k, v in own.items() if v != self.temperature}
+
+
+def teacher_margins(loss: Loss, labels: Tensor | None, rows: int, negatives: int) -> Tensor:
+    """(B, k): a teacher's margins, of labels that are these, (B,) or (B, k), or the scores themselves (B, k + 1)."""
+    if labels is not None and labels.shape == (rows, negatives + 1):
+        return labels[:, :1] - labels[:, 1:]
+    if labels is not None and labels.shape == (rows,):
+        labels = labels.unsqueeze(1)
+    if labels is None or labels.shape != (rows, negatives):
+        found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
+        raise ValueError(
+            f"{type(loss).__name__} takes for each of {rows} rows either {negatives} margins or {negatives + 1} scores, the "
+            f"positive's first; but got {found}. Make the label column a list of that length."
+        )
+    return labels
 
 
 def document_scores(embeddings: Sequence[Tensor], similarity_fct: Similarity) -> list[Tensor]:

@@ -51,7 +51,6 @@ class Loss(AnyLoss):
         return embed(self.model, with_tasks(batch))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         config = super().get_config_dict()
         if isinstance(self.similarity_fct, XTRScores):
             config["similarity_fct"] = type(self.similarity_fct).__name__
