@@ -68,6 +68,4 @@ class StoredBlocks(Sequence[Array]):
         return len(self.paths)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [np.load(path, mmap_mode="r") for path in self.paths[index]]
         return np.load(self.paths[index], mmap_mode="r")
