@@ -294,7 +294,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             self.output_scores(_nested(short, name))
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
-        """See the class."""
         return self.choose_primary(model, metrics, self.primary_metric)
 
     def choose_primary(
@@ -316,7 +315,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         columns = (
             [("accuracy", k) for k in self.accuracy_at_k]
             + [(kind, k) for k in self.precision_recall_at_k for kind in ("precision", "recall")]
-            + [(kind, k) for kind, ks in self._other_ranks().items() for k in ks]
+            + [(kind, k) for kind in ("mrr", "ndcg", "map") for k in getattr(self, f"{kind}_at_k")]
         )
         titles = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall"}
         functions = sorted({key.rpartition("_")[0] for key in measured})
@@ -325,9 +324,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             for function in functions
             for kind, k in columns
         }
-
-    def _other_ranks(self) -> dict[str, Sequence[int]]:
-        return {"mrr": self.mrr_at_k, "ndcg": self.ndcg_at_k, "map": self.map_at_k}
 
     def write_files(self, output_path: Path, row: Mapping[str, Any]) -> None:
         """The csv file's row and, if asked for, what was found, `{fn}` in the files' names."""
@@ -343,7 +339,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             yield {"query_id": query, "query": text, "results": found}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         prompts = ("query_prompt", "query_prompt_name", "corpus_prompt", "corpus_prompt_name")
         given = {name: getattr(self, name) for name in prompts}
         return super().get_config_dict() | {name: value for name, value in given.items() if value is not None}

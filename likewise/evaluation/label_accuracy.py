@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from likewise.engine.modes import eval_mode
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.types import Encoder
 
@@ -46,11 +45,9 @@ class LabelAccuracyEvaluator(SentenceEvaluator):
             raise TypeError(
                 "`softmax_model` is missing. Pass the SoftmaxLoss that the model was trained with."
             )
-        self.csv_file = file_name("accuracy_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("accuracy")
+        self.set_names("accuracy_evaluation")
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         trained: Any = model
         self.dataloader.collate_fn = trained.smart_batching_collate
         batches: Iterable[tuple[list[dict[str, Any]], Tensor]] = self.dataloader

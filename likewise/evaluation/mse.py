@@ -54,7 +54,6 @@ class MSEEvaluator(SentenceEvaluator):
         self.source_embeddings = self._embedded(teacher_model, sources)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         errors = squared_errors(self.source_embeddings, self._embedded(model, self.target_sentences))
         return {"negative_mse": Measurement((-100 * errors,))}
 
@@ -68,7 +67,6 @@ class MSEEvaluator(SentenceEvaluator):
 
     @property
     def description(self) -> str:
-        """What is measured, in words."""
         return "Knowledge Distillation"
 
 

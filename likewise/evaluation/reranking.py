@@ -14,12 +14,7 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task
 from likewise.evaluation.inputs import check_text, file_name
 from likewise.evaluation.measurement import Measurement
-from likewise.evaluation.metrics import (
-    RankedLists,
-    list_average_precision,
-    list_ndcg_at_k,
-    list_reciprocal_rank_at_k,
-)
+from likewise.evaluation.metrics import reranking_metrics
 from likewise.similarity import Similarity, cos_sim
 from likewise.types import Encoder
 
@@ -73,20 +68,14 @@ class RerankingEvaluator(SentenceEvaluator):
         self.primary_metric = self.full_name(self.primary)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         newer = ("compute_metrics", "compute_metrics_batched", "compute_metrics_individual")
         older = ("compute_metrices", "compute_metrices_batched", "compute_metrices_individual")
         if not self.is_replaced(*newer, *older):
-            measured = self._measured(model, self.use_batched_encoding)
-            return dict(zip(self._names(), measured.values(), strict=True))
-        compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
-        found = compute(model)
-        return Measurement.fixed_each(
-            {name: found[key] for name, key in zip(self._names(), ("map", "mrr", "ndcg"), strict=True)}
-        )
-
-    def _names(self) -> tuple[str, str, str]:
-        return "map", f"mrr@{self.at_k}", f"ndcg@{self.at_k}"
+            found = self._measured(model, self.use_batched_encoding)
+        else:
+            compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
+            found = Measurement.fixed_each(compute(model))
+        return {"map": found["map"]} | {f"{key}@{self.at_k}": found[key] for key in ("mrr", "ndcg")}
 
     def compute_metrics(self, model: Encoder) -> dict[str, float]:
         """`map`, `mrr` and `ndcg`; override it to report others under these names."""
@@ -131,17 +120,10 @@ class RerankingEvaluator(SentenceEvaluator):
         step = len(self._lists) if is_batched else 1
         parts = [self._lists[start : start + step] for start in range(0, len(self._lists), step)]
         scores = [score for part in parts for score in self._scores(model, part)]
-        sizes = [len(score) for score in scores]
         is_positive = [len(sample["positive"]) for sample in self._lists]
-        relevance = np.concatenate([np.arange(n) < k for n, k in zip(sizes, is_positive, strict=True)])
-        lists = RankedLists.sort(
-            torch.cat(scores).cpu().numpy(), relevance, np.repeat(np.arange(len(sizes)), sizes), len(sizes)
-        )
-        return {
-            "map": Measurement((list_average_precision(lists),)),
-            "mrr": Measurement((list_reciprocal_rank_at_k(lists, self.at_k),)),
-            "ndcg": Measurement((list_ndcg_at_k(lists, self.at_k),)),
-        }
+        relevance = [np.arange(len(score)) < k for score, k in zip(scores, is_positive, strict=True)]
+        found = reranking_metrics(torch.cat(scores).cpu().numpy(), relevance, self.at_k)
+        return {key.partition("@")[0]: Measurement((values,)) for key, values in found.items()}
 
     def _scores(self, model: Encoder, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         """The scores of each sample's positives and then its negatives."""
@@ -166,7 +148,6 @@ class RerankingEvaluator(SentenceEvaluator):
         return {key.upper(): measurement.value for key, measurement in measured.items()}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         return {"at_k": self.at_k} | super().get_config_dict()
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.topk import top_k
@@ -48,14 +47,10 @@ class TranslationEvaluator(SentenceEvaluator):
     primary = "mean_accuracy"
 
     def __post_init__(self) -> None:
-        self.source_sentences, self.target_sentences = checked_texts(
-            source_sentences=self.source_sentences, target_sentences=self.target_sentences
-        )
-        self.csv_file = file_name("translation_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("mean_accuracy")
+        self.check_texts("source_sentences", "target_sentences")
+        self.set_names("translation_evaluation")
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         sources, targets = self.embed_columns(model, self.source_sentences, self.target_sentences)
         if self.print_wrong_matches:
             self._print_wrong(top_k(sources, targets, _NUM_PRINTED))
