@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
 from typing import Any
 
@@ -127,21 +127,19 @@ class RerankingEvaluator(SentenceEvaluator):
 
     def _scores(self, model: Encoder, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         """The scores of each sample's positives and then its negatives."""
-        texts = [[*sample["positive"], *sample["negative"]] for sample in samples]
-        shows = self.show_progress_bar and self.use_batched_encoding
-        (queries,) = self.embed_columns(
-            model, [sample["query"] for sample in samples], encode_fn_name="query", show_progress_bar=shows
-        )
-        (documents,) = self.embed_columns(
-            model,
-            [text for some in texts for text in some],
-            encode_fn_name="document",
-            show_progress_bar=shows,
-        )
-        parts = torch.split(documents, [len(some) for some in texts])
-        return [
-            self.similarity_fct(query, part).reshape(-1) for query, part in zip(queries, parts, strict=True)
-        ]
+        shown = {"show_progress_bar": self.show_progress_bar and self.use_batched_encoding}
+        lists = [[*sample["positive"], *sample["negative"]] for sample in samples]
+        texts = [sample["query"] for sample in samples], [text for some in lists for text in some]
+        (queries,) = self.embed_columns(model, texts[0], encode_fn_name="query", **shown)
+        (documents,) = self.embed_columns(model, texts[1], encode_fn_name="document", **shown)
+        pairs = self._with_documents(queries, documents, [len(some) for some in lists])
+        return [self.similarity_fct(query, own).reshape(-1) for query, own in pairs]
+
+    def _with_documents(
+        self, queries: Tensor, documents: Tensor, sizes: list[int]
+    ) -> Iterable[tuple[Any, Any]]:
+        """Each query with its own documents."""
+        return zip(queries, documents.split(sizes), strict=True)
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """`MAP`, `MRR@k`, `NDCG@k`."""

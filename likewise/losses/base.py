@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeGuard
+from typing import Any, ClassVar, TypeAlias, TypeGuard
 
 from torch import Tensor, nn
 from torch.nn.functional import pad
@@ -21,9 +21,6 @@ from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
 from likewise.modules.base import is_own
 from likewise.types import Encoder, check_family
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 LossValue: TypeAlias = Tensor | dict[str, Tensor]
 
@@ -138,12 +135,6 @@ class Loss(nn.Module, ABC):
             if name in vars(cls) and other not in vars(cls):
                 setattr(cls, other, vars(cls)[name])
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """A module from the start, on which a dataclass can put its fields."""
-        loss = super().__new__(cls)
-        nn.Module.__init__(loss)
-        return loss
-
     def __init__(self, model: Encoder) -> None:
         self.model = model
         self.__post_init__()
@@ -158,12 +149,12 @@ class Loss(nn.Module, ABC):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""
+        if "_modules" not in self.__dict__:  # a dataclass sets its fields before it calls anything
+            nn.Module.__init__(self)
         for each in self._names_of(name):
             super().__setattr__(each, value)
         if isinstance(value, nn.Module) and hasattr(type(self), name):
-            self.__dict__[name] = (
-                value  # where it is found before the default, which the class of a dataclass holds
-            )
+            self.__dict__[name] = value  # found before the default, which a dataclass holds under this name
 
     def __delattr__(self, name: str) -> None:
         for each in self._names_of(name):

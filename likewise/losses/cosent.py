@@ -90,11 +90,8 @@ class AnglELoss(CoSENTLoss):
         """Two (B, D) batches and (B,) labels; or three and more, with or without labels -> scalar, in nats."""
         if len(embeddings) > 2:
             anchors, *others = embeddings
-            labels = (
-                anchors.new_ones(len(anchors))
-                if labels is None
-                else one_label_per_row(self, labels, embeddings)
-            )
+            labels = anchors.new_ones(len(anchors)) if labels is None else labels
+            labels = one_label_per_row(self, labels, embeddings)
             labels = torch.cat([labels, *[1 - labels] * (len(others) - 1)])
             embeddings = (anchors.repeat(len(others), 1), torch.cat(others))
         return super().compute(embeddings, labels)

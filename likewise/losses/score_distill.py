@@ -115,7 +115,7 @@ class DistillKLDivLoss(Loss):
         teacher = softmax(labels.detach().to(scores) / self.teacher_temperature, dim=1)
         if not self._is_checked:
             self._is_checked = (
-                True  # the first batch stands for all: looking at each would make the device wait
+                True  # the first batch stands for all: to look at each would make the device wait
             )
             check_teacher_targets(teacher, labels, self.teacher_temperature, type(self).__name__)
         return kl_div(student, teacher, reduction="batchmean") * self.student_temperature**2

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
 from likewise.losses.base import Columns, Label
-from likewise.losses.score_distill import teacher_margins
+from likewise.losses.score_distill import MarginMSELoss, teacher_margins
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
 from likewise.multi_vector_encoder.scoring.token_scores import (
@@ -38,11 +38,7 @@ class MultiVectorMarginMSELoss(Loss):
         mini_batch_size: Texts of a chunk that is recomputed in the backward pass; None for all at once.
     """
 
-    takes = (
-        Columns(
-            ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
-        ),
-    )
+    takes = MarginMSELoss.takes
     config_keys: ClassVar[tuple[str, ...]] = ("similarity_fct", "mini_batch_size")
     cites = "hofstätter2021improving"
 
