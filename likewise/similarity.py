@@ -160,12 +160,12 @@ class SimilarityFunction(Enum):
     @staticmethod
     def to_similarity_fn(similarity_function: str | SimilarityFunction) -> Similarity:
         """The all-pairs function of this name: (N, D), (M, D) -> (N, M)."""
-        return _ALL_PAIRS[_member(similarity_function)]
+        return _FUNCTIONS[_member(similarity_function).value][0]
 
     @staticmethod
     def to_similarity_pairwise_fn(similarity_function: str | SimilarityFunction) -> Similarity:
         """The row-by-row function of this name: (N, D), (N, D) -> (N,)."""
-        return _PAIRWISE[_member(similarity_function)]
+        return _FUNCTIONS[_member(similarity_function).value][1]
 
     @staticmethod
     def possible_values() -> list[str]:
@@ -248,15 +248,10 @@ def _rows(embeddings: Embeddings) -> Tensor:
     return tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
 
 
-_ALL_PAIRS: dict[SimilarityFunction, Similarity] = {
-    SimilarityFunction.COSINE: cos_sim,
-    SimilarityFunction.DOT_PRODUCT: dot_score,
-    SimilarityFunction.EUCLIDEAN: euclidean_sim,
-    SimilarityFunction.MANHATTAN: manhattan_sim,
-}
-_PAIRWISE: dict[SimilarityFunction, Similarity] = {
-    SimilarityFunction.COSINE: pairwise_cos_sim,
-    SimilarityFunction.DOT_PRODUCT: pairwise_dot_score,
-    SimilarityFunction.EUCLIDEAN: pairwise_euclidean_sim,
-    SimilarityFunction.MANHATTAN: pairwise_manhattan_sim,
+# Of all pairs, and row by row.
+_FUNCTIONS: dict[str, tuple[Similarity, Similarity]] = {
+    "cosine": (cos_sim, pairwise_cos_sim),
+    "dot": (dot_score, pairwise_dot_score),
+    "euclidean": (euclidean_sim, pairwise_euclidean_sim),
+    "manhattan": (manhattan_sim, pairwise_manhattan_sim),
 }

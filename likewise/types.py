@@ -37,10 +37,6 @@ class Encoder(Protocol):
         """What makes tokens of texts."""
 
     @property
-    def max_seq_length(self) -> int | None:
-        """Tokens beyond this are cut off; None for no limit."""
-
-    @property
     def truncate_dim(self) -> int | None:
         """Embeddings are cut to this many entries; None for all."""
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from likewise.evaluation.embedding import Task, checked_embeddings, embed
+from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.modules.base import is_own
 from likewise.types import Encoder, check_family
@@ -119,6 +120,18 @@ class SentenceEvaluator:
         if (key := self.primary_key(model)) is not None:
             self.primary_metric = self.full_name(key)
 
+    def check_texts(self, *columns: str) -> None:
+        """Make lists of these attributes, columns of texts; see `checked_texts`."""
+        lists = checked_texts(**{name: getattr(self, name) for name in columns})
+        for name, texts in zip(columns, lists, strict=True):
+            setattr(self, name, texts)
+
+    def set_names(self, stem: str, *more: str | None) -> None:
+        """Name the csv file, by the evaluator and what else tells it apart, and the primary metric if it is always the same."""
+        self.csv_file = file_name(stem, self.name, *more, "results.csv")
+        if self.primary is not None:
+            self.primary_metric = self.full_name(self.primary)
+
     def embed(self, model: Encoder, texts: Sequence[Any], task: Task | None = None, **kwargs: Any) -> Tensor:
         """The embeddings of texts, (N, D), or of one text, (D,); as queries or documents, if `task` says so."""
         settings = {"batch_size": self.batch_size, "show_progress_bar": self.show_progress_bar} | kwargs
@@ -185,16 +198,10 @@ class SentenceEvaluator:
 
     def log(self, metrics: Mapping[str, float], epoch: int, steps: int) -> None:
         """Report the metrics at level INFO."""
-        when = (
-            ""
-            if epoch == -1
-            else f" after epoch {epoch}"
-            if steps == -1
-            else f" in epoch {epoch} after step {steps}"
-        )
+        when = f" after epoch {epoch}" if steps == -1 else f" in epoch {epoch} after step {steps}"
         cut = "" if self.truncate_dim is None else f", embeddings cut to {self.truncate_dim}"
         values = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        logger.info("%s%s%s: %s", self.description, when, cut, values)
+        logger.info("%s%s%s: %s", self.description, "" if epoch == -1 else when, cut, values)
 
     @property
     def description(self) -> str:

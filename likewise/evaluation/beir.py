@@ -13,6 +13,8 @@ from typing import Any
 
 from likewise.tables import Row, read_rows
 
+_ROLES = {"bm25": " (the first stage's ranking)"}
+
 
 @dataclass(frozen=True)
 class RetrievalTask:
@@ -69,7 +71,7 @@ def load_subset(dataset_id: str, subset: str, split: str, columns: Sequence[str]
         rows = load_dataset(dataset_id, subset, split=split)
     except Exception as error:
         raise ValueError(
-            f"Cannot load the subset {subset!r}, split {split!r}, of the data set {dataset_id!r}."
+            f"Cannot load the subset {subset!r}{_ROLES.get(subset, '')}, split {split!r}, of the data set {dataset_id!r}."
         ) from error
     if missing := set(columns) - set(rows.column_names):
         raise ValueError(f"The subset {subset!r} of {dataset_id!r} lacks the columns {sorted(missing)}.")

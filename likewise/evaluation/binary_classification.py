@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import checked_numbers, checked_texts, file_name, function_names, primary_of
+from likewise.evaluation.embedding import once_each
+from likewise.evaluation.inputs import checked_numbers, function_names, primary_of
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.evaluation.metrics import average_precision, best_accuracy, best_f1, matthews_correlation
 from likewise.similarity import SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 _DISTANCES = ("euclidean", "manhattan")
 _COLUMNS = ("accuracy", "accuracy_threshold", "f1", "precision", "recall", "f1_threshold", "ap", "mcc")
@@ -56,9 +55,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
     similarity_fn_names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
-        self.sentences1, self.sentences2 = checked_texts(
-            sentences1=self.sentences1, sentences2=self.sentences2
-        )
+        self.check_texts("sentences1", "sentences2")
         self._gold = checked_numbers("labels", self.labels, len(self.sentences1))
         found = sorted(set(self._gold.tolist()))
         if found != [0, 1]:
@@ -66,7 +63,7 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
                 f"`labels` must be 0 and 1, both of them, but are {found[:5]}. Map them to 0 and 1."
             )
         self.similarity_fn_names = function_names(self.similarity_fn_names, None)
-        self.csv_file = file_name("binary_classification_evaluation", self.name, "results.csv")
+        self.set_names("binary_classification_evaluation")
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> BinaryClassificationEvaluator:
@@ -75,7 +72,6 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         return cls(texts1, texts2, [example.label for example in examples], **kwargs)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         if self.is_replaced("compute_metrics", "compute_metrices"):
             compute = self.compute_metrics if self.is_replaced("compute_metrics") else self.compute_metrices
             by_function = {fn: Measurement.fixed_each(values) for fn, values in compute(model).items()}
@@ -106,16 +102,10 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         return found
 
     def _embedded(self, model: Encoder) -> tuple[Tensor, Tensor]:
-        try:
-            places = {text: i for i, text in enumerate(dict.fromkeys([*self.sentences1, *self.sentences2]))}
-        except TypeError:  # images: nobody can tell whether two of them are equal
-            first, second = self.embed_columns(model, self.sentences1, self.sentences2)
-            return first, second
-        (distinct,) = self.embed_columns(model, list(places))
-        rows = [
-            torch.tensor([places[text] for text in column]) for column in (self.sentences1, self.sentences2)
-        ]
-        return distinct.index_select(0, rows[0]), distinct.index_select(0, rows[1])
+        texts, places = once_each([*self.sentences1, *self.sentences2])
+        (distinct,) = self.embed_columns(model, texts)
+        first, second = torch.tensor(places).chunk(2)
+        return distinct.index_select(0, first), distinct.index_select(0, second)
 
     def _of_scores(self, scores: Array, is_similarity: bool) -> dict[str, Measurement]:
         """One similarity function's metrics from (N,) similarities, or distances."""
@@ -167,7 +157,6 @@ class BinaryClassificationEvaluator(SentenceEvaluator):
         return found.value, found.precision, found.recall, sign * found.threshold
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
-        """See the class."""
         return primary_of("{}_ap", self.similarity_fn_names or [model.similarity_fn_name])
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.measurement import Array, Measurement
-
-if TYPE_CHECKING:
-    from likewise.evaluation.base import SentenceEvaluator
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(frozen=True)
@@ -65,11 +62,10 @@ def bootstrap_interval(
         num_samples: How often items are drawn.
     """
     _check(measurement, level, num_samples)
-
-    def statistic(items: Array) -> float:
-        return measurement.statistic(*(row[items] for row in measurement.rows))
-
-    return _interval(measurement, statistic, generator, level, num_samples)
+    rows, statistic = measurement.rows, measurement.statistic
+    return _interval(
+        measurement, lambda items: statistic(*(row[items] for row in rows)), generator, level, num_samples
+    )
 
 
 def paired_test(
@@ -93,15 +89,12 @@ def paired_test(
         raise ValueError(
             "The two models were measured on different items. Measure both with the same evaluator."
         )
-    size = len(first.rows[0])
-    rows = [
-        np.concatenate(both) for both in zip(first.rows, second.rows, strict=True)
-    ]  # item i of the second: size + i
+    size = len(first.rows[0])  # item i of the second model is size + i
+    rows = [np.concatenate(both) for both in zip(first.rows, second.rows, strict=True)]
 
     def difference(before: Array, after: Array) -> float:
-        return second.statistic(*(row[after] for row in rows)) - first.statistic(
-            *(row[before] for row in rows)
-        )
+        was, now = ([row[items] for row in rows] for items in (before, after))
+        return second.statistic(*now) - first.statistic(*was)
 
     from scipy.stats import permutation_test
 

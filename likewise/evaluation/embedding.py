@@ -5,31 +5,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from likewise.model.fingerprint import quick_key
 from likewise.similarity import QUANTISED, Embeddings, to_float_tensor, to_tensor
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 Task = Literal["query", "document"]
 SHARED_BYTES = 2**30  # at most this much is kept for other evaluators
 # What `encode` may be given without the embeddings being others.
-WITHOUT_EFFECT = frozenset(
-    {
-        "batch_size",
-        "show_progress_bar",
-        "device",
-        "pool",
-        "chunk_size",
-        "convert_to_numpy",
-        "convert_to_tensor",
-    }
-)
+WITHOUT_EFFECT = frozenset({
+    "batch_size", "show_progress_bar", "device", "pool", "chunk_size", "convert_to_numpy", "convert_to_tensor",
+})  # fmt: skip
 _shared: ContextVar[_SharedEmbeddings | None] = ContextVar("_shared", default=None)
 
 
@@ -153,14 +143,19 @@ def _was_replaced(model: Any, method: str) -> bool:
 
 def _embed(model: Encoder, texts: Sequence[Any], task: Task | None, **encode_kwargs: Any) -> Tensor:
     encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
-    distinct = list(dict.fromkeys(texts)) if _are_hashable(texts) else list(texts)
+    distinct, places = once_each(texts)
     embeddings = to_float_tensor(encode(distinct, convert_to_tensor=True, **encode_kwargs))
     if len(distinct) == len(texts):
         return embeddings
-    places = {text: i for i, text in enumerate(distinct)}
-    return embeddings.index_select(
-        0, torch.tensor([places[text] for text in texts], device=embeddings.device)
-    )
+    return embeddings.index_select(0, torch.tensor(places, device=embeddings.device))
+
+
+def once_each(texts: Sequence[Any]) -> tuple[list[Any], list[int]]:
+    """The distinct ones of texts, and each text's place among them; of inputs that cannot be compared, all are distinct."""
+    if not _are_hashable(texts):
+        return list(texts), list(range(len(texts)))
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    return list(places), [places[text] for text in texts]
 
 
 def _are_hashable(texts: Sequence[Any]) -> bool:

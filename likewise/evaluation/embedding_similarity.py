@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import (
     checked_function,
     checked_numbers,
-    checked_texts,
-    file_name,
     function_names,
     primary_of,
 )
@@ -24,9 +22,7 @@ from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
 from likewise.precision import Precision, quantize_embeddings
 from likewise.similarity import SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -64,9 +60,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
     truncate_dim: int | None = None
 
     def __post_init__(self) -> None:
-        self.sentences1, self.sentences2 = checked_texts(
-            sentences1=self.sentences1, sentences2=self.sentences2
-        )
+        self.check_texts("sentences1", "sentences2")
         self._gold = checked_numbers("scores", self.scores, len(self.sentences1))
         if np.ptp(self._gold) == 0:
             raise ValueError(
@@ -74,7 +68,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
             )
         self._main = checked_function(self.main_similarity)
         self.similarity_fn_names = function_names(self.similarity_fn_names, self._main)
-        self.csv_file = file_name("similarity_evaluation", self.name, self.precision, "results.csv")
+        self.set_names("similarity_evaluation", self.precision)
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> EmbeddingSimilarityEvaluator:
@@ -83,7 +77,6 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         return cls(texts1, texts2, [example.label for example in examples], **kwargs)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         if self.precision in ("int8", "uint8"):  # the ranges are those of both columns together
             (whole,) = self.embed_columns(model, [*self.sentences1, *self.sentences2])
             first, second = whole.chunk(2)
@@ -110,7 +103,6 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         return quantize_embeddings(normalize(torch.from_numpy(found), dim=-1), self.precision)
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
-        """See the class."""
         return primary_of("spearman_{}", self.similarity_fn_names or [model.similarity_fn_name], self._main)
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -120,11 +112,9 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
 
     @property
     def description(self) -> str:
-        """What is measured, in words."""
         return "Semantic Similarity"
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         return super().get_config_dict() | ({} if self.precision is None else {"precision": self.precision})
 
 

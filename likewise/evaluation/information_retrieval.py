@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -18,12 +18,11 @@ from likewise.evaluation.embedding import Task, checked_embeddings
 from likewise.evaluation.inputs import check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
+from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
-from likewise.retrieval.topk import Ranking, StreamingTopK
+from likewise.retrieval.topk import StreamingTopK
 from likewise.similarity import Similarity
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 
@@ -295,7 +294,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             self.output_scores(_nested(short, name))
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
-        """See the class."""
         return self.choose_primary(model, metrics, self.primary_metric)
 
     def choose_primary(
@@ -317,7 +315,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         columns = (
             [("accuracy", k) for k in self.accuracy_at_k]
             + [(kind, k) for k in self.precision_recall_at_k for kind in ("precision", "recall")]
-            + [(kind, k) for kind, ks in self._other_ranks().items() for k in ks]
+            + [(kind, k) for kind in ("mrr", "ndcg", "map") for k in getattr(self, f"{kind}_at_k")]
         )
         titles = {"accuracy": "Accuracy", "precision": "Precision", "recall": "Recall"}
         functions = sorted({key.rpartition("_")[0] for key in measured})
@@ -326,9 +324,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             for function in functions
             for kind, k in columns
         }
-
-    def _other_ranks(self) -> dict[str, Sequence[int]]:
-        return {"mrr": self.mrr_at_k, "ndcg": self.ndcg_at_k, "map": self.map_at_k}
 
     def write_files(self, output_path: Path, row: Mapping[str, Any]) -> None:
         """The csv file's row and, if asked for, what was found, `{fn}` in the files' names."""
@@ -344,7 +339,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
             yield {"query_id": query, "query": text, "results": found}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         prompts = ("query_prompt", "query_prompt_name", "corpus_prompt", "corpus_prompt_name")
         given = {name: getattr(self, name) for name in prompts}
         return super().get_config_dict() | {name: value for name, value in given.items() if value is not None}

@@ -54,25 +54,17 @@ def checked_numbers(name: str, values: Iterable[Any], length: int) -> Array:
         raise ValueError(
             f"`{name}` must have one number for each of the {length} rows, but has {len(column)}."
         )
-    try:
-        numbers = np.array([float(value) for value in column], dtype=np.float64)
-    except (TypeError, ValueError):
-        row = next(i for i, value in enumerate(column) if not _is_number(value))
-        raise TypeError(
-            f"Row {row} of `{name}` must be a number, but is {column[row]!r}. Convert the column."
-        ) from None
+    numbers = np.empty(length, dtype=np.float64)
+    for row, value in enumerate(column):
+        try:
+            numbers[row] = float(value)
+        except (TypeError, ValueError):
+            message = f"Row {row} of `{name}` must be a number, but is {value!r}. Convert the column."
+            raise TypeError(message) from None
     if not np.isfinite(numbers).all():
         row = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise ValueError(f"Row {row} of `{name}` must be finite, but is {column[row]!r}. Drop that row.")
     return numbers
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        float(value)
-    except (TypeError, ValueError):
-        return False
-    return True
 
 
 def checked_function(function: str | SimilarityFunction | None) -> SimilarityFunction | None:

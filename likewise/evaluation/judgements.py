@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from likewise.evaluation.measurement import Array
-from likewise.retrieval.topk import Ranking
+from likewise.retrieval.ranking_keys import Ranking
 
 logger = logging.getLogger(__name__)
 

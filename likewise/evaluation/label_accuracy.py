@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +13,8 @@ from torch.utils.data import DataLoader
 
 from likewise.engine.modes import eval_mode
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Array, Measurement
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -48,11 +45,9 @@ class LabelAccuracyEvaluator(SentenceEvaluator):
             raise TypeError(
                 "`softmax_model` is missing. Pass the SoftmaxLoss that the model was trained with."
             )
-        self.csv_file = file_name("accuracy_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("accuracy")
+        self.set_names("accuracy_evaluation")
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         trained: Any = model
         self.dataloader.collate_fn = trained.smart_batching_collate
         batches: Iterable[tuple[list[dict[str, Any]], Tensor]] = self.dataloader

@@ -13,7 +13,7 @@ scikit-learn takes half a millisecond for each, seconds for the ten thousand que
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,6 +153,18 @@ def list_average_precision(lists: RankedLists) -> Array:
     return lists.sums(precision * lists.relevance) / lists.sums(lists.relevance)
 
 
+def reranking_metrics(scores: Array, relevance: Sequence[Array], k: int) -> dict[str, Array]:
+    """`map`, `mrr@k` and `ndcg@k` of each list, from (N,) scores and the relevance of each list's documents, list after list."""
+    sizes = [len(some) for some in relevance]
+    query = np.repeat(np.arange(len(sizes)), sizes)
+    lists = RankedLists.sort(scores, np.concatenate(relevance), query, len(sizes))
+    return {
+        "map": list_average_precision(lists),
+        f"mrr@{k}": list_reciprocal_rank_at_k(lists, k),
+        f"ndcg@{k}": list_ndcg_at_k(lists, k),
+    }
+
+
 # Scored pairs
 
 
@@ -175,43 +187,20 @@ class Thresholded:
 
 def best_accuracy(scores: Array, labels: Array) -> Thresholded:
     """The threshold with the highest accuracy: (N,) scores, larger for positives, and (N,) labels 0 or 1."""
-    cuts = _cuts(scores, labels)
-    return cuts.best((cuts.true_positives + cuts.num_negatives - cuts.false_positives) / len(labels))
+    return _best(scores, labels, lambda right, wrong: (right + wrong[-1] - wrong) / len(labels))
 
 
 def best_f1(scores: Array, labels: Array) -> Thresholded:
     """The threshold with the highest F1: (N,) scores, larger for positives, and (N,) labels 0 or 1."""
-    cuts = _cuts(scores, labels)
-    called = cuts.true_positives + cuts.false_positives
-    return cuts.best(2 * cuts.true_positives / np.maximum(called + cuts.num_positives, 1))
+    return _best(scores, labels, lambda right, wrong: 2 * right / np.maximum(right + wrong + right[-1], 1))
 
 
-@dataclass(frozen=True)
-class _Cuts:
-    """All thresholds that make a difference: above all scores, then below each distinct score in turn."""
+def _best(scores: Array, labels: Array, quality: Callable[[Array, Array], Array]) -> Thresholded:
+    """The first, thus highest, threshold with the largest quality, 0 where none is above 0.
 
-    threshold: Array
-    true_positives: Array
-    false_positives: Array
-
-    @property
-    def num_positives(self) -> int:
-        return int(self.true_positives[-1])
-
-    @property
-    def num_negatives(self) -> int:
-        return int(self.false_positives[-1])
-
-    def best(self, values: Array) -> Thresholded:
-        """The first, thus highest, threshold with the largest value; 0 where no value is above 0."""
-        i = int(values.argmax())
-        positives, called = self.true_positives[i], self.true_positives[i] + self.false_positives[i]
-        precision = positives / called if called else 0.0
-        recall = positives / self.num_positives if self.num_positives else 0.0
-        return Thresholded(float(values[i]), float(self.threshold[i]), float(precision), float(recall))
-
-
-def _cuts(scores: Array, labels: Array) -> _Cuts:
+    Thresholds that make a difference lie above all scores, then below each distinct score in turn; `quality` is told how many
+    positives and how many others reach each of them.
+    """
     order = np.argsort(-scores, kind="stable")
     scores, positive = scores[order], labels[order] > 0
     ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
@@ -221,10 +210,12 @@ def _cuts(scores: Array, labels: Array) -> _Cuts:
     # Half-way between two neighbouring floats may round to the lower one, which would let that one in.
     threshold[:-1] = np.where(threshold[:-1] == distinct[1:], distinct[:-1], threshold[:-1])
     above_all = np.nextafter(distinct[:1], np.array(np.inf, dtype=scores.dtype))
-    return _Cuts(
-        np.concatenate([above_all, threshold]),
-        np.concatenate([[0], positive.cumsum()[ends]]),
-        np.concatenate([[0], (~positive).cumsum()[ends]]),
+    right, wrong = (np.concatenate([[0], which.cumsum()[ends]]) for which in (positive, ~positive))
+    values = quality(right, wrong)
+    i = int(values.argmax())
+    precision, recall = (right[i] / max(total, 1) for total in (right[i] + wrong[i], right[-1]))
+    return Thresholded(
+        float(values[i]), float(np.append(above_all, threshold)[i]), float(precision), float(recall)
     )
 
 

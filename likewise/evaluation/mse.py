@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import checked_texts
 from likewise.evaluation.measurement import Array, Measurement
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -57,7 +54,6 @@ class MSEEvaluator(SentenceEvaluator):
         self.source_embeddings = self._embedded(teacher_model, sources)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         errors = squared_errors(self.source_embeddings, self._embedded(model, self.target_sentences))
         return {"negative_mse": Measurement((-100 * errors,))}
 
@@ -71,7 +67,6 @@ class MSEEvaluator(SentenceEvaluator):
 
     @property
     def description(self) -> str:
-        """What is measured, in words."""
         return "Knowledge Distillation"
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import check_text, file_name
+from likewise.evaluation.inputs import check_text
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.mse import squared_errors
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -49,8 +46,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
             raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
-        self.csv_file = file_name("mse_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("negative_mse")
+        self.set_names("mse_evaluation")
         pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
         ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]
         texts = [text for sources, _ in pairs for text in sources]
@@ -61,7 +57,6 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
         self.target_sentences = [targets for _, targets in pairs]
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         errors = [
             -100 * squared_errors(teacher, self.embed_columns(model, targets)[0].cpu().numpy())
             for teacher, targets in zip(self.source_embeddings, self.target_sentences, strict=True)
@@ -78,7 +73,6 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
 
     @property
     def description(self) -> str:
-        """What is measured, in words."""
         return "Knowledge Distillation"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -15,9 +15,7 @@ from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.evaluation.measurement import Measurement
 from likewise.similarity import Similarity, SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 _TITLES = (
     "ClimateFEVER", "DBPedia", "FEVER", "FiQA2018", "HotpotQA", "MSMARCO", "NFCorpus", "NQ", "QuoraRetrieval", "SCIDOCS",
@@ -144,7 +142,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def _read(self, name: str) -> RetrievalTask:
         if self._folder is None:
-            return read_hub(self._load_dataset_subset_split, _title(name))
+            return read_hub(self._load_dataset_subset_split, title_of(name))
         return read_folder(self._folder if is_beir_folder(self._folder) else self._folder / name)
 
     def _load_dataset_subset_split(self, subset: str, split: str, required_columns: Sequence[str]) -> Any:
@@ -153,7 +151,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def _get_human_readable_name(self, dataset_name: str) -> str:
         """What stands in front of a data set's metrics."""
-        return _title(dataset_name) + ("" if self.truncate_dim is None else f"_{self.truncate_dim}")
+        return title_of(dataset_name) + ("" if self.truncate_dim is None else f"_{self.truncate_dim}")
 
     def __call__(
         self,
@@ -163,7 +161,6 @@ class NanoBEIREvaluator(SentenceEvaluator):
         steps: int = -1,
         **kwargs: Any,
     ) -> dict[str, float]:
-        """Measure a model; arguments as for every evaluator."""
         self.prepare(model)
         results: dict[str, float] = {}
         by_metric: dict[str, list[float]] = {}
@@ -177,7 +174,6 @@ class NanoBEIREvaluator(SentenceEvaluator):
         return results | self.report(model, Measurement.fixed_each(aggregated), output_path, epoch, steps)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """The aggregated metrics."""
         with sharing_embeddings(model):
             measured = [evaluator.measure(model) for evaluator in self.evaluators]
         if not all(one.rows for some in measured for one in some.values()):  # numbers without items
@@ -189,7 +185,6 @@ class NanoBEIREvaluator(SentenceEvaluator):
         }
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str | None:
-        """See the class."""
         return self.evaluators[0].choose_primary(model, metrics, self.primary_metric)
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -204,7 +199,6 @@ class NanoBEIREvaluator(SentenceEvaluator):
             super().store_metrics_in_model_card_data(model, metrics, epoch, step)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         prompts = {"query_prompts": self.query_prompts, "corpus_prompts": self.corpus_prompts}
         given = {key: value for key, value in prompts.items() if value is not None}
         return (
@@ -232,6 +226,6 @@ def _checked_prompts(argument: str, prompts: Prompts, names: Sequence[str]) -> d
     return dict(prompts)
 
 
-def _title(name: str) -> str:
+def title_of(name: str) -> str:
     """The data set's name as metrics and splits spell it: "NanoSciFact" for scifact."""
     return f"Nano{TITLES[name.lower()]}" if name.lower() in TITLES else name

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import checked_texts, file_name
+from likewise.evaluation.inputs import checked_texts
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import mined_pairs
 from likewise.retrieval.paraphrase_mining import mine_pairs
 from likewise.similarity import cos_sim
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 class ParaphraseMiningEvaluator(SentenceEvaluator):
@@ -79,8 +77,7 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
             raise ValueError(
                 "There are no duplicates among `sentences_map`. Pass `duplicates_list` with ids of its keys."
             )
-        self.csv_file = file_name("paraphrase_mining_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("average_precision")
+        self.set_names("paraphrase_mining_evaluation")
 
     def _numbered(self, pairs: Iterable[tuple[Any, Any]]) -> np.ndarray[Any, Any]:
         """Each pair of two different texts once, as the number `i * N + j` of its places i < j; sorted."""
@@ -97,7 +94,6 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         return closed
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         embeddings = self.embed(model, self.sentences)
         scores, pairs = mine_pairs(
             embeddings, self.query_chunk_size, self.corpus_chunk_size, self.max_pairs, self.top_k, cos_sim
@@ -116,7 +112,6 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         }
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         own = {
             "add_transitive_closure": self._is_closed,
             "max_pairs": self.max_pairs,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +14,9 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task
 from likewise.evaluation.inputs import check_text, file_name
 from likewise.evaluation.measurement import Measurement
-from likewise.evaluation.metrics import (
-    RankedLists,
-    list_average_precision,
-    list_ndcg_at_k,
-    list_reciprocal_rank_at_k,
-)
+from likewise.evaluation.metrics import reranking_metrics
 from likewise.similarity import Similarity, cos_sim
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -75,20 +68,14 @@ class RerankingEvaluator(SentenceEvaluator):
         self.primary_metric = self.full_name(self.primary)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         newer = ("compute_metrics", "compute_metrics_batched", "compute_metrics_individual")
         older = ("compute_metrices", "compute_metrices_batched", "compute_metrices_individual")
         if not self.is_replaced(*newer, *older):
-            measured = self._measured(model, self.use_batched_encoding)
-            return dict(zip(self._names(), measured.values(), strict=True))
-        compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
-        found = compute(model)
-        return Measurement.fixed_each(
-            {name: found[key] for name, key in zip(self._names(), ("map", "mrr", "ndcg"), strict=True)}
-        )
-
-    def _names(self) -> tuple[str, str, str]:
-        return "map", f"mrr@{self.at_k}", f"ndcg@{self.at_k}"
+            found = self._measured(model, self.use_batched_encoding)
+        else:
+            compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
+            found = Measurement.fixed_each(compute(model))
+        return {"map": found["map"]} | {f"{key}@{self.at_k}": found[key] for key in ("mrr", "ndcg")}
 
     def compute_metrics(self, model: Encoder) -> dict[str, float]:
         """`map`, `mrr` and `ndcg`; override it to report others under these names."""
@@ -133,42 +120,32 @@ class RerankingEvaluator(SentenceEvaluator):
         step = len(self._lists) if is_batched else 1
         parts = [self._lists[start : start + step] for start in range(0, len(self._lists), step)]
         scores = [score for part in parts for score in self._scores(model, part)]
-        sizes = [len(score) for score in scores]
         is_positive = [len(sample["positive"]) for sample in self._lists]
-        relevance = np.concatenate([np.arange(n) < k for n, k in zip(sizes, is_positive, strict=True)])
-        lists = RankedLists.sort(
-            torch.cat(scores).cpu().numpy(), relevance, np.repeat(np.arange(len(sizes)), sizes), len(sizes)
-        )
-        return {
-            "map": Measurement((list_average_precision(lists),)),
-            "mrr": Measurement((list_reciprocal_rank_at_k(lists, self.at_k),)),
-            "ndcg": Measurement((list_ndcg_at_k(lists, self.at_k),)),
-        }
+        relevance = [np.arange(len(score)) < k for score, k in zip(scores, is_positive, strict=True)]
+        found = reranking_metrics(torch.cat(scores).cpu().numpy(), relevance, self.at_k)
+        return {key.partition("@")[0]: Measurement((values,)) for key, values in found.items()}
 
     def _scores(self, model: Encoder, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
         """The scores of each sample's positives and then its negatives."""
-        texts = [[*sample["positive"], *sample["negative"]] for sample in samples]
-        shows = self.show_progress_bar and self.use_batched_encoding
-        (queries,) = self.embed_columns(
-            model, [sample["query"] for sample in samples], encode_fn_name="query", show_progress_bar=shows
-        )
-        (documents,) = self.embed_columns(
-            model,
-            [text for some in texts for text in some],
-            encode_fn_name="document",
-            show_progress_bar=shows,
-        )
-        parts = torch.split(documents, [len(some) for some in texts])
-        return [
-            self.similarity_fct(query, part).reshape(-1) for query, part in zip(queries, parts, strict=True)
-        ]
+        shown = {"show_progress_bar": self.show_progress_bar and self.use_batched_encoding}
+        lists = [[*sample["positive"], *sample["negative"]] for sample in samples]
+        texts = [sample["query"] for sample in samples], [text for some in lists for text in some]
+        (queries,) = self.embed_columns(model, texts[0], encode_fn_name="query", **shown)
+        (documents,) = self.embed_columns(model, texts[1], encode_fn_name="document", **shown)
+        pairs = self._with_documents(queries, documents, [len(some) for some in lists])
+        return [self.similarity_fct(query, own).reshape(-1) for query, own in pairs]
+
+    def _with_documents(
+        self, queries: Tensor, documents: Tensor, sizes: list[int]
+    ) -> Iterable[tuple[Any, Any]]:
+        """Each query with its own documents."""
+        return zip(queries, documents.split(sizes), strict=True)
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """`MAP`, `MRR@k`, `NDCG@k`."""
         return {key.upper(): measurement.value for key, measurement in measured.items()}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         return {"at_k": self.at_k} | super().get_config_dict()
 
 

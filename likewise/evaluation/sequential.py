@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 class SequentialEvaluator(SentenceEvaluator):

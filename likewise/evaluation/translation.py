@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Measurement
-from likewise.retrieval.topk import Ranking, top_k
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.retrieval.ranking_keys import Ranking
+from likewise.retrieval.topk import top_k
+from likewise.types import Encoder
 
 _NUM_PRINTED = 5
 
@@ -49,14 +47,10 @@ class TranslationEvaluator(SentenceEvaluator):
     primary = "mean_accuracy"
 
     def __post_init__(self) -> None:
-        self.source_sentences, self.target_sentences = checked_texts(
-            source_sentences=self.source_sentences, target_sentences=self.target_sentences
-        )
-        self.csv_file = file_name("translation_evaluation", self.name, "results.csv")
-        self.primary_metric = self.full_name("mean_accuracy")
+        self.check_texts("source_sentences", "target_sentences")
+        self.set_names("translation_evaluation")
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
         sources, targets = self.embed_columns(model, self.source_sentences, self.target_sentences)
         if self.print_wrong_matches:
             self._print_wrong(top_k(sources, targets, _NUM_PRINTED))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import InitVar, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -15,16 +15,12 @@ from likewise.evaluation.inputs import (
     FUNCTION_NAMES,
     checked_function,
     checked_margin,
-    checked_texts,
-    file_name,
     function_names,
     primary_of,
 )
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.similarity import Similarity, SimilarityFunction
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 @dataclass(eq=False, repr=False)
@@ -67,16 +63,14 @@ class TripletEvaluator(SentenceEvaluator):
     main_distance_function: InitVar[str | SimilarityFunction | None] = None
 
     def __post_init__(self, main_distance_function: str | SimilarityFunction | None) -> None:
-        self.anchors, self.positives, self.negatives = checked_texts(
-            anchors=self.anchors, positives=self.positives, negatives=self.negatives
-        )
+        self.check_texts("anchors", "positives", "negatives")
         self._main = checked_function(self.main_similarity_function or main_distance_function)
         self.main_similarity_function = self._main
         functions = self._get_similarity_functions()
         self.similarity_fn_names = function_names(self.similarity_fn_names, self._main, functions)
         self._margin = checked_margin(self.margin, functions)
         self.margin = self._margin
-        self.csv_file = file_name("triplet_evaluation", self.name, "results.csv")
+        self.set_names("triplet_evaluation")
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> TripletEvaluator:
@@ -85,14 +79,7 @@ class TripletEvaluator(SentenceEvaluator):
         return cls(anchors, positives, negatives, **kwargs)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        """See the class."""
-        (anchors,) = self.embed_columns(model, self.anchors, encode_fn_name="query")
-        positives, negatives = self.embed_columns(
-            model, self.positives, self.negatives, encode_fn_name="document"
-        )
-        given = (anchors, positives, negatives)
-        columns: list[Any] = [one if one.is_sparse else one.cpu().numpy() for one in given]
-        functions = self._get_similarity_functions()
+        columns, functions = self._columns(model), self._get_similarity_functions()
         measured = {}
         for name in self.similarity_fn_names or [model.similarity_fn_name]:
             near, far = functions[name](*columns)
@@ -101,6 +88,13 @@ class TripletEvaluator(SentenceEvaluator):
         if len(measured) > 1:
             measured["max_accuracy"] = Measurement.largest(list(measured.values()))
         return measured
+
+    def _columns(self, model: Encoder) -> list[Any]:
+        given = (
+            *self.embed_columns(model, self.anchors, encode_fn_name="query"),
+            *self.embed_columns(model, self.positives, self.negatives, encode_fn_name="document"),
+        )
+        return [one if one.is_sparse else one.cpu().numpy() for one in given]
 
     def embed_inputs(  # type: ignore[override]
         self,
@@ -123,7 +117,6 @@ class TripletEvaluator(SentenceEvaluator):
         return {name: both(SimilarityFunction.to_similarity_pairwise_fn(name)) for name in FUNCTION_NAMES}
 
     def primary_key(self, model: Encoder, metrics: Mapping[str, float] | None = None) -> str:
-        """See the class."""
         return primary_of("{}_accuracy", self.similarity_fn_names or [model.similarity_fn_name], self._main)
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -132,5 +125,4 @@ class TripletEvaluator(SentenceEvaluator):
         return {f"accuracy_{name}": measured[f"{name}_accuracy"].value for name in names}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         return ({"margin": self._margin} if any(self._margin.values()) else {}) | super().get_config_dict()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -34,6 +34,7 @@ LAYER_WEIGHTS: dict[str, Callable[[int], float]] = {
 }
 
 
+@dataclass(eq=False, repr=False)
 class AdaptiveLayerLoss(LossAround):
     """Around any loss: trains a model whose later layers can be taken off, for speed, and which still serves.
 
@@ -57,49 +58,35 @@ class AdaptiveLayerLoss(LossAround):
         TypeError: The inner loss does not compute from embeddings.
     """
 
-    config_keys = (
-        "n_layers_per_step",
-        "last_layer_weight",
-        "prior_layers_weight",
-        "kl_div_weight",
-        "kl_temperature",
-        "layer_weighting",
-    )
     cites = "li20242d"
 
-    def __init__(
-        self,
-        model: Encoder,
-        loss: nn.Module,
-        n_layers_per_step: int = 1,
-        last_layer_weight: float = 1.0,
-        prior_layers_weight: float = 1.0,
-        kl_div_weight: float = 1.0,
-        kl_temperature: float = 0.3,
-        layer_weighting: LayerWeighting = "uniform",
-    ) -> None:
-        super().__init__(model, loss)
-        if not callable(layer_weighting) and layer_weighting not in LAYER_WEIGHTS:
+    model: Encoder
+    loss: Any
+    n_layers_per_step: int = 1
+    last_layer_weight: float = 1.0
+    prior_layers_weight: float = 1.0
+    kl_div_weight: float = 1.0
+    kl_temperature: float = 0.3
+    layer_weighting: LayerWeighting = "uniform"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        weighting, first = self.layer_weighting, self.model[0]
+        if not callable(weighting) and weighting not in LAYER_WEIGHTS:
             raise ValueError(
-                f"`layer_weighting` must be one of {', '.join(LAYER_WEIGHTS)}, or a function, but is {layer_weighting!r}."
+                f"`layer_weighting` must be one of {', '.join(LAYER_WEIGHTS)}, or a function, but is {weighting!r}."
             )
-        if not isinstance(model[0], Transformer):
+        if not isinstance(first, Transformer):
             raise ValueError(
                 f"{type(self).__name__} needs a model whose first module is a Transformer, but it is a "
-                f"{type(model[0]).__name__}. Take the inner loss alone."
+                f"{type(first).__name__}. Take the inner loss alone."
             )
-        if any(isinstance(module, AdaptiveLayerLoss) for module in loss.modules()):
+        if any(isinstance(module, AdaptiveLayerLoss) for module in self.loss.modules()):
             raise ValueError("`loss` is, or has inside, a loss over layers already. Keep one of them.")
-        self.n_layers_per_step = n_layers_per_step
-        self.last_layer_weight = last_layer_weight
-        self.prior_layers_weight = prior_layers_weight
-        self.kl_div_weight = kl_div_weight
-        self.kl_temperature = kl_temperature
-        self.layer_weighting = layer_weighting
 
     def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
         """What the inner loss reads, of all layers: one (B, layers, D) for each column, the last layer last."""
-        return self.loss.read(batch, replace(embed, layers=True))
+        return super().read(batch, replace(embed, layers=True))
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, **context: Any
@@ -128,7 +115,6 @@ class AdaptiveLayerLoss(LossAround):
         return LAYER_WEIGHTS[weighting](layer_idx) if isinstance(weighting, str) else weighting(layer_idx)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         weighting = self.layer_weighting
         named = weighting if isinstance(weighting, str) else getattr(weighting, "__name__", "custom")
         return super().get_config_dict() | {"layer_weighting": named}
@@ -178,7 +164,7 @@ class Matryoshka2dLoss(AdaptiveLayerLoss):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of both losses, for the model card."""
-        return super().get_config_dict() | self.loss.get_config_dict()
+        return {**super().get_config_dict(), **self.loss.get_config_dict()}
 
 
 def _divergence(last: Sequence[Tensor], prior: Sequence[Tensor], temperature: float) -> Tensor:

@@ -77,6 +77,8 @@ class Columns:
         return f"{texts}; {self.label.value}"
 
 
+GRADCACHE = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
+"""Steps of the reference's losses that embed in chunks."""
 NAMES_OF_COMPUTE = ("compute", "compute_loss_from_embeddings")
 
 
@@ -95,7 +97,7 @@ class Loss(nn.Module, ABC):
     """The shapes of data this loss takes, the usual one first."""
     model: Encoder
     config_keys: ClassVar[tuple[str, ...]] = ()
-    """The attributes that the model card shows as this loss's arguments."""
+    """The attributes that the model card shows as this loss's arguments; of a dataclass, by default, all fields but the model."""
     model_type: ClassVar[str | None] = "SentenceTransformer"
     """The family of models it is for; None for any."""
     cites: ClassVar[str] = ""
@@ -104,6 +106,12 @@ class Loss(nn.Module, ABC):
     """Whether `compute` and `compute_loss_from_embeddings` are two names of one method."""
     mask_duplicates: bool = False
     """Whether `compute` takes `ids` by which equal values are known (see `likewise.losses.ids`)."""
+    mini_batch_size: int | None = None
+    """Sequences of a chunk that is recomputed, were they all as long as the batch's longest; None for all at once."""
+    mini_batch_num_tokens: int | None = None
+    """Tokens of such a chunk, in place of its sequences."""
+    show_progress_bar: bool = False
+    """Whether to show a bar over the chunks."""
 
     never_called: ClassVar[frozenset[str]] = frozenset()
     """Steps that the reference's loss calls and this one does not have."""
@@ -128,14 +136,25 @@ class Loss(nn.Module, ABC):
                 setattr(cls, other, vars(cls)[name])
 
     def __init__(self, model: Encoder) -> None:
-        super().__init__()
-        check_family(self, model, "losses")
         self.model = model
+        self.__post_init__()
+
+    def __post_init__(self) -> None:
+        """Check what every loss takes; a subclass that is a dataclass goes on with what it takes itself."""
+        check_family(self, self.model, "losses")
+        for name in ("mini_batch_size", "mini_batch_num_tokens"):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"`{name}` must be at least 1, but is {size}. Drop it to take the default.")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""
+        if "_modules" not in self.__dict__:  # a dataclass sets its fields before it calls anything
+            nn.Module.__init__(self)
         for each in self._names_of(name):
             super().__setattr__(each, value)
+        if isinstance(value, nn.Module) and hasattr(type(self), name):
+            self.__dict__[name] = value  # found before the default, which a dataclass holds under this name
 
     def __delattr__(self, name: str) -> None:
         for each in self._names_of(name):
@@ -159,8 +178,12 @@ class Loss(nn.Module, ABC):
 
     @property
     def embed(self) -> Embed:
-        """How columns are embedded where the caller does not say: in recomputed chunks by the `Cached` losses."""
-        return Embed()
+        """How columns are embedded where the caller does not say: in recomputed chunks by losses with a `mini_batch_size`."""
+        return Embed(
+            self.mini_batch_num_tokens,
+            recompute_rows=self.mini_batch_size,
+            show_progress_bar=self.show_progress_bar,
+        )
 
     def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
         """The embeddings that `compute` takes: by default (B, D) of each column, by the model.
@@ -200,7 +223,12 @@ class Loss(nn.Module, ABC):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card; `mask_duplicates`, which the reference has not, where it is set."""
-        values = {name: getattr(self, name) for name in self.config_keys}
+        names = self.config_keys or [
+            name for name in getattr(self, "__dataclass_fields__", ()) if name not in ("model", "loss")
+        ]
+        if self.mini_batch_size is not None and "mini_batch_size" not in names:
+            names = [*names, "mini_batch_size", "mini_batch_num_tokens"]
+        values = {name: getattr(self, name) for name in names}
         return {k: _in_words(v) for k, v in values.items() if k != "mask_duplicates" or v}
 
     @property
@@ -242,14 +270,6 @@ def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Te
     return labels.view(-1)
 
 
-def check_mini_batches(mini_batch_size: int, mini_batch_num_tokens: int | None) -> None:
-    """Refuse sizes of chunks, by the names that the reference gives them, that are less than 1."""
-    sizes = {"mini_batch_size": mini_batch_size, "mini_batch_num_tokens": mini_batch_num_tokens}
-    for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, but is {value}. Drop it to take the default.")
-
-
 def widened(embeddings: Tensor, size: int) -> Tensor:
     """(B, d) -> (B, size): zeros behind, so that weights for whole embeddings fit truncated ones (Matryoshka)."""
     return pad(embeddings, (0, size - embeddings.shape[-1]))
@@ -263,6 +283,15 @@ def function_name(function: Callable[..., Any]) -> str:
     return getattr(function, "__name__", type(function).__name__)
 
 
+def full_name(thing: Any) -> str:
+    """The name of a class, or of an object's class, with that of its module; without one if it is built in."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+
+
 def _in_words(value: Any) -> Any:
-    """A setting as the model card shows it: functions by their names."""
-    return function_name(value) if callable(value) and not isinstance(value, nn.Module) else value
+    """A setting as the model card shows it: functions by their names, metrics with the class that lists them."""
+    if not callable(value) or isinstance(value, nn.Module):
+        return value
+    name = function_name(value)
+    return value.__qualname__ if name.isupper() else name

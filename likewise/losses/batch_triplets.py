@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar, TypeAlias
 
 import torch
@@ -55,6 +56,7 @@ class BatchHardTripletLossDistanceFunction:
     eucledian_distance = euclidean_distance
 
 
+@dataclass(eq=False, repr=False)
 class BatchTripletLoss(Loss, ABC):
     """What the four have in common: distances of all rows, and which rows are of one class.
 
@@ -66,32 +68,19 @@ class BatchTripletLoss(Loss, ABC):
     """
 
     takes = (Columns(("sentence",), label=Label.CLASS, in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "batch_all_triplet_loss",
-            "batch_hard_triplet_loss",
-            "batch_hard_triplet_soft_margin_loss",
-            "batch_semi_hard_triplet_loss",
-            "get_triplet_mask",
-            "get_anchor_positive_triplet_mask",
-            "get_anchor_negative_triplet_mask",
-        }
-    )
+    never_called = frozenset({
+        "batch_all_triplet_loss", "batch_hard_triplet_loss", "batch_hard_triplet_soft_margin_loss",
+        "batch_semi_hard_triplet_loss", "get_triplet_mask", "get_anchor_positive_triplet_mask",
+        "get_anchor_negative_triplet_mask",
+    })  # fmt: skip
     config_keys: ClassVar[tuple[str, ...]] = ("distance_metric", "margin")
     cites = "hermans2017defense"
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance,
-        margin: float = 5,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model)
-        self.distance_metric = distance_metric
-        self.margin = margin
-        self.gather_across_devices = gather_across_devices
+    model: Encoder
+    distance_metric: AllDistances = BatchHardTripletLossDistanceFunction.euclidean_distance
+    margin: float = 5
+    _: KW_ONLY
+    gather_across_devices: bool = False
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """One (B, D) batch and (B,) classes -> scalar, >= 0."""

@@ -11,14 +11,14 @@ https://doi.org/10.1109/CVPR.2006.100, equation 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, pairwise_distance, relu
 
 from likewise.losses.base import Columns, Label, Loss, one_label_per_row
 from likewise.losses.gather import join_processes
-from likewise.losses.triplet import Distance, member_name
+from likewise.losses.triplet import Distance
 from likewise.similarity import to_float_tensor
 from likewise.types import Encoder
 
@@ -42,6 +42,7 @@ class SiameseDistanceMetric:
         return 1 - cosine_similarity(x, y)
 
 
+@dataclass(eq=False, repr=False)
 class ContrastiveLoss(Loss):
     """Pairs of texts, each similar (1) or not (0).
 
@@ -56,20 +57,12 @@ class ContrastiveLoss(Loss):
     """
 
     takes = (Columns(("sentence1", "sentence2"), label=Label.BINARY),)
-    config_keys = ("distance_metric", "margin", "size_average")
     cites = "hadsell2006dimensionality"
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE,
-        margin: float = 0.5,
-        size_average: bool = True,
-    ) -> None:
-        super().__init__(model)
-        self.distance_metric = distance_metric
-        self.margin = margin
-        self.size_average = size_average
+    model: Encoder
+    distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE
+    margin: float = 0.5
+    size_average: bool = True
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels -> scalar, >= 0. Labels between 0 and 1 weigh the two terms."""
@@ -79,13 +72,8 @@ class ContrastiveLoss(Loss):
         losses = 0.5 * (labels * distances.square() + (1 - labels) * relu(self.margin - distances).square())
         return losses.mean() if self.size_average else losses.sum()
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return super().get_config_dict() | {
-            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric)
-        }
 
-
+@dataclass(eq=False, repr=False)
 class OnlineContrastiveLoss(Loss):
     """Pairs of texts, each similar (1) or not (0); only the pairs that a threshold could not tell apart count.
 
@@ -102,18 +90,11 @@ class OnlineContrastiveLoss(Loss):
     takes = ContrastiveLoss.takes
     config_keys = ("distance_metric", "margin")
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE,
-        margin: float = 0.5,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model)
-        self.distance_metric = distance_metric
-        self.margin = margin
-        self.gather_across_devices = gather_across_devices
+    model: Encoder
+    distance_metric: Distance = SiameseDistanceMetric.COSINE_DISTANCE
+    margin: float = 0.5
+    _: KW_ONLY
+    gather_across_devices: bool = False
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels, 0 or 1 -> scalar, >= 0."""
@@ -125,9 +106,3 @@ class OnlineContrastiveLoss(Loss):
         hard_positives = positives[positives > (negatives.min() if len(negatives) else positives.mean())]
         hard_negatives = negatives[negatives < (positives.max() if len(positives) else negatives.mean())]
         return hard_positives.square().sum() + relu(self.margin - hard_negatives).square().sum()
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return super().get_config_dict() | {
-            "distance_metric": member_name(self.distance_metric, SiameseDistanceMetric)
-        }

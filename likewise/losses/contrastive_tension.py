@@ -31,7 +31,26 @@ from likewise.similarity import Similarity, cos_sim, pairwise_dot_score
 from likewise.types import Encoder
 
 
-class ContrastiveTensionLoss(Loss):
+class TwoModels(Loss):
+    """A loss over a model and a copy of it, which is trained along. A subclass writes `compute`."""
+
+    cites = "carlsson2021semantic"
+
+    def __init__(self, model: Encoder) -> None:
+        super().__init__(model)
+        self.model1 = copy.deepcopy(model)
+
+    @property
+    def model2(self) -> Encoder:
+        """The reference's name of `model`."""
+        return self.model
+
+    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
+        """The copy's embeddings of the first texts, and the model's of the last."""
+        return [*embed(self.model1, batch, [0]), *embed(self.model, batch, [len(batch) - 1])]
+
+
+class ContrastiveTensionLoss(TwoModels):
     """Pairs of texts, some of them equal: label 1, or no label at all (equal texts are found by their tokens).
 
     Prefer ContrastiveTensionLossInBatchNegatives, which learns more from a batch; DenoisingAutoEncoderLoss is the other
@@ -46,20 +65,6 @@ class ContrastiveTensionLoss(Loss):
         Columns(("sentence1", "sentence2"), label=Label.BINARY),
         Columns(("sentence1", "sentence2")),
     )
-    cites = "carlsson2021semantic"
-
-    def __init__(self, model: Encoder) -> None:
-        super().__init__(model)
-        self.model1 = copy.deepcopy(model)
-
-    @property
-    def model2(self) -> Encoder:
-        """The reference's name of `model`."""
-        return self.model
-
-    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
-        """The copy's embeddings of the first texts, the model's of the second."""
-        return [*embed(self.model1, batch, [0]), *embed(self.model, batch, [1])]
 
     def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`same`: (B,) whether the texts are equal; left out where the columns are not packed."""
@@ -77,7 +82,7 @@ class ContrastiveTensionLoss(Loss):
         return binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="sum")
 
 
-class ContrastiveTensionLossInBatchNegatives(Loss):
+class ContrastiveTensionLossInBatchNegatives(TwoModels):
     """Texts alone: both copies embed all of a batch, and each text's two embeddings should find each other.
 
     Rows of two texts, usually a text and itself, are two views of one thing: the copy embeds the first, the model the
@@ -97,7 +102,6 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         Columns(("sentence", "same sentence"), in_batch_negatives=True),
     )
     config_keys = ("scale", "similarity_fct", "mask_duplicates")
-    cites = "carlsson2021semantic"
 
     def __init__(
         self,
@@ -111,7 +115,6 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         super().__init__(model)
         if not scale > 0:
             raise ValueError(f"`scale` must be positive, but is {scale}. 20 suits cosine similarity.")
-        self.model1 = copy.deepcopy(model)
         self.similarity_fct = similarity_fct
         self.gather_across_devices = gather_across_devices
         self.mask_duplicates = mask_duplicates
@@ -119,18 +122,9 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale), device=device))
 
     @property
-    def model2(self) -> Encoder:
-        """The reference's name of `model`."""
-        return self.model
-
-    @property
     def scale(self) -> float:
         """What the similarities are multiplied by at present."""
         return self.logit_scale.exp().item()
-
-    def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
-        """The copy's embeddings of the (first) texts, and the model's of the (last) ones."""
-        return [*embed(self.model1, batch, [0]), *embed(self.model, batch, [len(batch) - 1])]
 
     def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`ids`, where duplicates are masked: those of the first and of the last texts, then of id columns."""
@@ -152,7 +146,7 @@ class ContrastiveTensionLossInBatchNegatives(Loss):
         own, similarity = as_dot_products(embeddings, self.similarity_fct)
         joined = join_processes(own, self.gather_across_devices)
         every = joined.tensors
-        rows = joined.first + torch.arange(len(own[0]), device=own[0].device)
+        rows = joined.numbers(own[0])
         known = find_duplicates(ids, self.mask_duplicates, 2, rows, self.gather_across_devices)
         edit = None if known is None else known.hide_rows
         directions = [Direction(own[0], every[1], edit), Direction(own[1], every[0], edit, swapped=True)]

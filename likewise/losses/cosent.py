@@ -11,6 +11,7 @@ Li and Li 2023, https://arxiv.org/abs/2309.12871, equation 8.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from likewise.similarity import Similarity, pairwise_angle_sim, pairwise_cos_sim
 from likewise.types import Encoder
 
 
+@dataclass(eq=False, repr=False)
 class CoSENTLoss(Loss):
     """Pairs of texts with a number each; only the order of the numbers matters.
 
@@ -34,22 +36,15 @@ class CoSENTLoss(Loss):
         gather_across_devices: Whether the pairs of all processes are put in order together.
     """
 
-    takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.NUMBER),)
+    takes = (Columns(("sentence1", "sentence2"), label=Label.NUMBER),)
     config_keys = ("scale", "similarity_fct")
     cites = "10531646"
 
-    def __init__(
-        self,
-        model: Encoder,
-        scale: float = 20.0,
-        similarity_fct: Similarity = pairwise_cos_sim,
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model)
-        self.scale = scale
-        self.similarity_fct = similarity_fct
-        self.gather_across_devices = gather_across_devices
+    model: Encoder
+    scale: float = 20.0
+    similarity_fct: Similarity = pairwise_cos_sim
+    _: KW_ONLY
+    gather_across_devices: bool = False
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Two (B, D) batches and (B,) labels -> scalar, in nats; 0 where every pair is in order by a wide margin."""
@@ -79,7 +74,7 @@ class AnglELoss(CoSENTLoss):
         gather_across_devices: Whether the pairs of all processes are put in order together.
     """
 
-    takes = (
+    takes = (  # type: ignore[assignment]
         *CoSENTLoss.takes,
         Columns(("anchor", "positive", "negative"), more="negative"),
         Columns(
@@ -95,11 +90,8 @@ class AnglELoss(CoSENTLoss):
         """Two (B, D) batches and (B,) labels; or three and more, with or without labels -> scalar, in nats."""
         if len(embeddings) > 2:
             anchors, *others = embeddings
-            labels = (
-                anchors.new_ones(len(anchors))
-                if labels is None
-                else one_label_per_row(self, labels, embeddings)
-            )
+            labels = anchors.new_ones(len(anchors)) if labels is None else labels
+            labels = one_label_per_row(self, labels, embeddings)
             labels = torch.cat([labels, *[1 - labels] * (len(others) - 1)])
             embeddings = (anchors.repeat(len(others), 1), torch.cat(others))
         return super().compute(embeddings, labels)

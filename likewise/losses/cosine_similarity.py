@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from likewise.losses.base import Columns, Label, Loss, one_label_per_row
+from likewise.losses.base import Columns, Label, Loss, full_name, one_label_per_row
 from likewise.similarity import to_float_tensor
 from likewise.types import Encoder
 
@@ -57,12 +57,7 @@ class CosineSimilarityLoss(Loss):
         return loss
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         return {
-            "loss_fct": _full_name(self.loss_fct),
-            "cos_score_transformation": _full_name(self.cos_score_transformation),
+            "loss_fct": full_name(self.loss_fct),
+            "cos_score_transformation": full_name(self.cos_score_transformation),
         }
-
-
-def _full_name(module: nn.Module) -> str:
-    return f"{type(module).__module__}.{type(module).__name__}"

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ from likewise.types import Encoder
 METRICS = ("mse", "l2", "cosine")
 
 
+@dataclass(eq=False, repr=False)
 class EmbedDistillLoss(Loss):
     """Texts, in one or several columns, with the embedding that a teacher gives them.
 
@@ -42,25 +44,21 @@ class EmbedDistillLoss(Loss):
 
     takes = (Columns(("sentence",), more="sentence", label=Label.EMBEDDING),)
     names_are_one = False
-    config_keys: ClassVar[tuple[str, ...]] = ("distance_metric", "projection_dim")
     cites = "kim2023embeddistill"
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: Literal["mse", "l2", "cosine"] = "cosine",
-        projection_dim: int | None = None,
-    ) -> None:
-        super().__init__(model)
-        if distance_metric not in METRICS:
+    model: Encoder
+    distance_metric: Literal["mse", "l2", "cosine"] = "cosine"
+    projection_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.distance_metric not in METRICS:
             raise ValueError(
-                f"`distance_metric` must be one of {', '.join(METRICS)}, but is {distance_metric!r}."
+                f"`distance_metric` must be one of {', '.join(METRICS)}, but is {self.distance_metric!r}."
             )
-        self.distance_metric = distance_metric
-        self.projection_dim = projection_dim
         self.projection: nn.Linear | None = None
-        if projection_dim is not None:
-            self.projection = nn.Linear(_size(model), projection_dim, device=model.device)
+        if self.projection_dim is not None:
+            self.projection = nn.Linear(_size(self.model), self.projection_dim, device=self.model.device)
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) batches and labels, (B, T) or (B, columns, T) -> scalar, >= 0."""

@@ -33,6 +33,10 @@ class Joined:
     first: int = 0
     weight: float = 1.0
 
+    def numbers(self, own: Tensor) -> Tensor:
+        """(B,) the numbers of this process's rows, (B, ...), among all."""
+        return self.first + torch.arange(len(own), device=own.device)
+
 
 def join_processes(tensors: Sequence[Tensor], wanted: bool = True) -> Joined:
     """The tensors' rows, and those that the other processes hold.

@@ -14,15 +14,16 @@ https://arxiv.org/abs/2407.15831, section 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from itertools import product
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Batch, Embed
-from likewise.losses.base import Columns, Loss, check_mini_batches
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
 from likewise.losses.info_nce import Direction, as_dot_products, info_nce
@@ -35,6 +36,7 @@ EPS = 1e-8  # norms below it count as it
 TIE = 1e-6  # guide similarities that differ by rounding count as equal
 
 
+@dataclass(eq=False, repr=False)
 class GISTEmbedLoss(Loss):
     """Anchors with a positive each, and any number of hard negatives; a guide tells which candidates are no negatives.
 
@@ -60,59 +62,33 @@ class GISTEmbedLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "embed_minibatch",
-            "embed_minibatch_iter",
-            "forward_cached",
-            "calculate_loss",
-            "calculate_loss_and_cache_gradients",
-            "sim_matrix",
-        }
-    )
-    guide: Encoder
-    config_keys: ClassVar[tuple[str, ...]] = (
-        "guide",
-        "temperature",
-        "margin_strategy",
-        "margin",
-        "contrast_anchors",
-        "contrast_positives",
-        "gather_across_devices",
-        "mask_duplicates",
-    )
+    never_called = GRADCACHE | {"calculate_loss_and_cache_gradients", "sim_matrix"}
     cites = "solatorio2024gistembed"
 
-    def __init__(
-        self,
-        model: Encoder,
-        guide: Encoder,
-        temperature: float = 0.01,
-        margin_strategy: Literal["absolute", "relative"] = "absolute",
-        margin: float = 0.0,
-        contrast_anchors: bool = True,
-        contrast_positives: bool = True,
-        gather_across_devices: bool = False,
-        *,
-        mask_duplicates: bool = False,
-    ) -> None:
-        super().__init__(model)
-        if margin_strategy not in ("absolute", "relative"):
+    model: Encoder
+    guide: Encoder
+    temperature: float = 0.01
+    margin_strategy: Literal["absolute", "relative"] = "absolute"
+    margin: float = 0.0
+    contrast_anchors: bool = True
+    contrast_positives: bool = True
+    gather_across_devices: bool = False
+    _: KW_ONLY
+    mask_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.margin_strategy not in ("absolute", "relative"):
             raise ValueError(
-                f"`margin_strategy` must be 'absolute' or 'relative', but is {margin_strategy!r}."
+                f"`margin_strategy` must be 'absolute' or 'relative', but is {self.margin_strategy!r}."
             )
-        if not temperature > 0:
-            raise ValueError(f"`temperature` must be positive, but is {temperature}. The paper takes 0.01.")
+        if not self.temperature > 0:
+            raise ValueError(
+                f"`temperature` must be positive, but is {self.temperature}. The paper takes 0.01."
+            )
         # No submodule: the guide is not trained, wrapped or saved with the loss.
-        object.__setattr__(self, "guide", guide)
-        self.must_retokenize = _speak_differently(model, guide)
-        self.temperature = temperature
-        self.margin_strategy = margin_strategy
-        self.margin = margin
-        self.contrast_anchors = contrast_anchors
-        self.contrast_positives = contrast_positives
-        self.gather_across_devices = gather_across_devices
-        self.mask_duplicates = mask_duplicates
+        self.__dict__["guide"] = self._modules.pop("guide", None) or self.guide
+        self.must_retokenize = _speak_differently(self.model, self.guide)
 
     @torch.no_grad()
     def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
@@ -148,7 +124,7 @@ class GISTEmbedLoss(Loss):
         guides, _ = as_dot_products(guides, cos_sim, EPS)
         joined = join_processes([*columns, *guides], self.gather_across_devices)
         all_columns, all_guides = joined.tensors[: len(columns)], joined.tensors[len(columns) :]
-        own = joined.first + torch.arange(len(columns[0]), device=columns[0].device)
+        own = joined.numbers(columns[0])
         known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
         pairs = pairwise_dot_score(guides[0], guides[1])[:, None]  # (B, 1)
         slack = self.margin if self.margin_strategy == "absolute" else pairs.abs() * self.margin
@@ -196,8 +172,6 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         mask_duplicates: As there.
     """
 
-    config_keys = (*GISTEmbedLoss.config_keys, "mini_batch_size", "mini_batch_num_tokens")
-
     def __init__(
         self,
         model: Encoder,
@@ -214,6 +188,9 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         *,
         mask_duplicates: bool = False,
     ) -> None:
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.show_progress_bar = show_progress_bar
         super().__init__(
             model,
             guide,
@@ -224,19 +201,6 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
             contrast_positives,
             gather_across_devices,
             mask_duplicates=mask_duplicates,
-        )
-        self.mini_batch_size = mini_batch_size
-        self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.show_progress_bar = show_progress_bar
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
-
-    @property
-    def embed(self) -> Embed:
-        """In chunks of the mini-batches' size."""
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
         )
 
 

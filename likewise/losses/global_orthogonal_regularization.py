@@ -9,6 +9,7 @@ Reference: Zhang et al. 2017, https://arxiv.org/abs/1708.06320, equations 7 and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 import torch
@@ -21,6 +22,7 @@ from likewise.similarity import Similarity, cos_sim
 from likewise.types import Encoder
 
 
+@dataclass(eq=False, repr=False)
 class GlobalOrthogonalRegularizationLoss(Loss):
     """Spreads embeddings over all directions; each column by itself.
 
@@ -43,29 +45,23 @@ class GlobalOrthogonalRegularizationLoss(Loss):
     config_keys = ("similarity_fct", "mean_weight", "second_moment_weight", "aggregation")
     cites = "zhang2017learningspreadoutlocalfeature"
 
-    def __init__(
-        self,
-        model: Encoder,
-        similarity_fct: Similarity = cos_sim,
-        mean_weight: float | None = 1.0,
-        second_moment_weight: float | None = 1.0,
-        aggregation: Literal["mean", "sum"] = "mean",
-        *,
-        gather_across_devices: bool = False,
-    ) -> None:
-        super().__init__(model)
-        if not mean_weight and not second_moment_weight:
+    model: Encoder
+    similarity_fct: Similarity = cos_sim
+    mean_weight: float | None = 1.0
+    second_moment_weight: float | None = 1.0
+    aggregation: Literal["mean", "sum"] = "mean"
+    _: KW_ONLY
+    gather_across_devices: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.mean_weight and not self.second_moment_weight:
             raise ValueError(
-                f"`mean_weight` is {mean_weight} and `second_moment_weight` is {second_moment_weight}, which leaves "
+                f"`mean_weight` is {self.mean_weight} and `second_moment_weight` is {self.second_moment_weight}, which leaves "
                 "nothing. Make one of them positive."
             )
-        if aggregation not in ("mean", "sum"):
-            raise ValueError(f"`aggregation` must be 'mean' or 'sum', but is {aggregation!r}.")
-        self.similarity_fct = similarity_fct
-        self.mean_weight = mean_weight
-        self.second_moment_weight = second_moment_weight
-        self.aggregation = aggregation
-        self.gather_across_devices = gather_across_devices
+        if self.aggregation not in ("mean", "sum"):
+            raise ValueError(f"`aggregation` must be 'mean' or 'sum', but is {self.aggregation!r}.")
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
         """(B, D) batches -> the terms by name, each a scalar >= 0."""

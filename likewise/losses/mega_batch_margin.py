@@ -9,13 +9,14 @@ here is one for each term, as in the reference implementation.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
 from likewise.engine.embed import Embed
-from likewise.losses.base import Columns, Loss, check_mini_batches
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import Duplicates, find_duplicates
 from likewise.losses.info_nce import as_dot_products
@@ -25,6 +26,7 @@ from likewise.types import Encoder
 TILE_ROWS = 256
 
 
+@dataclass(eq=False, repr=False)
 class MegaBatchMarginLoss(Loss):
     """Anchors with a positive each; of the other rows' positives, the one most alike is the negative.
 
@@ -45,59 +47,25 @@ class MegaBatchMarginLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), in_batch_negatives=True),)
-    never_called = frozenset(
-        {
-            "embed_minibatch",
-            "embed_minibatch_iter",
-            "forward_cached",
-            "calculate_loss",
-            "forward_mini_batched",
-            "forward_non_mini_batched",
-        }
-    )
-    config_keys = (
-        "positive_margin",
-        "negative_margin",
-        "mini_batch_size",
-        "mini_batch_num_tokens",
-        "mask_duplicates",
-    )
+    never_called = GRADCACHE | {"forward_mini_batched", "forward_non_mini_batched"}
+    config_keys = ("positive_margin", "negative_margin", "mask_duplicates")
     cites = "wieting-gimpel-2018-paranmt"
 
-    def __init__(
-        self,
-        model: Encoder,
-        positive_margin: float = 0.8,
-        negative_margin: float = 0.3,
-        use_mini_batched_version: bool = True,
-        mini_batch_size: int = 50,
-        mini_batch_num_tokens: int | None = None,
-        show_progress_bar: bool = False,
-        *,
-        gather_across_devices: bool = False,
-        mask_duplicates: bool = False,
-    ) -> None:
-        super().__init__(model)
-        self.positive_margin = positive_margin
-        self.negative_margin = negative_margin
-        self.mini_batch_size = mini_batch_size
-        self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.gather_across_devices = gather_across_devices
-        self.mask_duplicates = mask_duplicates
-        self.use_mini_batched_version = use_mini_batched_version
-        self.show_progress_bar = show_progress_bar
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
+    model: Encoder
+    positive_margin: float = 0.8
+    negative_margin: float = 0.3
+    use_mini_batched_version: bool = True
+    mini_batch_size: int = 50
+    mini_batch_num_tokens: int | None = None
+    show_progress_bar: bool = False
+    _: KW_ONLY
+    gather_across_devices: bool = False
+    mask_duplicates: bool = False
 
     @property
     def embed(self) -> Embed:
         """In chunks of the mini-batches' size, if they are asked for."""
-        if not self.use_mini_batched_version:
-            return Embed()
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
-        )
+        return super().embed if self.use_mini_batched_version else Embed()
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
@@ -112,7 +80,7 @@ class MegaBatchMarginLoss(Loss):
         (anchors, positives), _ = as_dot_products(embeddings, cos_sim)
         joined = join_processes([positives], self.gather_across_devices)
         candidates = joined.tensors[0]
-        own = joined.first + torch.arange(len(anchors), device=anchors.device)
+        own = joined.numbers(anchors)
         known = find_duplicates(ids, self.mask_duplicates, 2, own, self.gather_across_devices)
         hardest, found = _hardest(anchors.detach(), candidates.detach(), own, known)
         excess = pairwise_dot_score(anchors, candidates[hardest]) - self.negative_margin

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import ClassVar, Literal, TypeAlias
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from likewise.engine.embed import Embed
-from likewise.losses.base import Columns, Loss, check_mini_batches
+from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
 from likewise.losses.ids import find_duplicates
@@ -36,6 +36,7 @@ BOTH_WAYS: tuple[DirectionName, ...] = ("query_to_doc", "doc_to_query")
 HARDNESS_MODES = ("in_batch_negatives", "hard_negatives", "all_negatives")
 
 
+@dataclass(eq=False, repr=False)
 class MultipleNegativesRankingLoss(Loss):
     """Anchors with a positive each, and any number of hard negatives; the other rows' documents are negatives too.
 
@@ -67,43 +68,26 @@ class MultipleNegativesRankingLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
-    never_called = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
-    config_keys: ClassVar[tuple[str, ...]] = (
-        "scale",
-        "similarity_fct",
-        "gather_across_devices",
-        "directions",
-        "partition_mode",
-        "hardness_mode",
-        "hardness_strength",
-        "mask_duplicates",
-    )
+    never_called = GRADCACHE
 
-    def __init__(
-        self,
-        model: Encoder,
-        scale: float = 20.0,
-        similarity_fct: Similarity = cos_sim,
-        gather_across_devices: bool = False,
-        directions: Sequence[DirectionName] = ("query_to_doc",),
-        partition_mode: PartitionMode = "joint",
-        hardness_mode: HardnessMode | None = None,
-        hardness_strength: float = 0.0,
-        *,
-        mask_duplicates: bool = False,
-    ) -> None:
-        super().__init__(model)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {scale}. 20 suits cosine similarity.")
-        self.scale = scale
-        self.similarity_fct = similarity_fct
-        self.gather_across_devices = gather_across_devices
-        self.directions = _checked_directions(directions, partition_mode)
-        self.partition_mode = partition_mode
-        _check_hardness(hardness_mode, hardness_strength)
-        self.hardness_mode = hardness_mode
-        self.hardness_strength = hardness_strength
-        self.mask_duplicates = mask_duplicates
+    model: Encoder
+    scale: float = 20.0
+    similarity_fct: Similarity = cos_sim
+    gather_across_devices: bool = False
+    directions: Sequence[DirectionName] = ("query_to_doc",)
+    partition_mode: PartitionMode = "joint"
+    hardness_mode: HardnessMode | None = None
+    hardness_strength: float = 0.0
+    _: KW_ONLY
+    mask_duplicates: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scale > 0:
+            raise ValueError(f"`scale` must be positive, but is {self.scale}. 20 suits cosine similarity.")
+        self.directions = tuple(self.directions)
+        _check_directions(self.directions, self.partition_mode)
+        _check_hardness(self.hardness_mode, self.hardness_strength)
 
     def compute(
         self, embeddings: Sequence[Tensor], labels: Tensor | None = None, ids: Tensor | None = None
@@ -118,10 +102,9 @@ class MultipleNegativesRankingLoss(Loss):
         columns, similarity = as_dot_products(embeddings, self.similarity_fct)
         joined = join_processes(columns, self.gather_across_devices)
         queries, *documents = joined.tensors
-        rows, all_rows, device = len(columns[0]), len(queries), queries.device
-        own = joined.first + torch.arange(rows, device=device)  # (B,) this process's rows among all
+        own = joined.numbers(columns[0])
         # (B, columns - 1) the numbers of their documents
-        own_documents = own[:, None] + all_rows * torch.arange(len(documents), device=device)
+        own_documents = own[:, None] + len(queries) * torch.arange(len(documents), device=own.device)
         known = find_duplicates(ids, self.mask_duplicates, len(columns), own, self.gather_across_devices)
 
         def candidates(name: DirectionName) -> Direction:
@@ -232,7 +215,6 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: As there.
     """
 
-    config_keys = (*MultipleNegativesRankingLoss.config_keys, "mini_batch_size", "mini_batch_num_tokens")
     cites = "gao2021scaling"
 
     def __init__(
@@ -251,6 +233,9 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         *,
         mask_duplicates: bool = False,
     ) -> None:
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.show_progress_bar = show_progress_bar
         super().__init__(
             model,
             scale,
@@ -261,19 +246,6 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
             hardness_mode,
             hardness_strength,
             mask_duplicates=mask_duplicates,
-        )
-        self.mini_batch_size = mini_batch_size
-        self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.show_progress_bar = show_progress_bar
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
-
-    @property
-    def embed(self) -> Embed:
-        """In chunks of the mini-batches' size."""
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
         )
 
 
@@ -333,9 +305,7 @@ def _all_of(edits: list[Edit]) -> Edit | None:
     return edit
 
 
-def _checked_directions(
-    directions: Sequence[DirectionName], partition_mode: str
-) -> tuple[DirectionName, ...]:
+def _check_directions(directions: Sequence[DirectionName], partition_mode: str) -> None:
     unknown = set(directions) - set(ALL_DIRECTIONS)
     if unknown or "query_to_doc" not in directions:
         raise ValueError(
@@ -350,7 +320,6 @@ def _checked_directions(
             f"'query_to_doc' and 'doc_to_query' only, but `directions` are {tuple(directions)!r}. Drop the others, or "
             "take 'joint'."
         )
-    return tuple(directions)
 
 
 def _check_hardness(mode: str | None, strength: float) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
 from likewise.types import Encoder
 
 
+@dataclass(eq=False, repr=False)
 class MarginMSELoss(Loss):
     """A query, a positive and negatives, with what a teacher (a cross encoder, say) scores them.
 
@@ -44,32 +46,16 @@ class MarginMSELoss(Loss):
             ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
         ),
     )
-    config_keys = ("similarity_fct",)
     cites = "hofstätter2021improving"
 
-    def __init__(self, model: Encoder, similarity_fct: Similarity = pairwise_dot_score) -> None:
-        super().__init__(model)
-        self.similarity_fct = similarity_fct
+    model: Encoder
+    similarity_fct: Similarity = pairwise_dot_score
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) queries, positives and k negatives; labels (B,), (B, k) or (B, k + 1) -> scalar, >= 0."""
         positive, *negatives = document_scores(embeddings, self.similarity_fct)
         margins = torch.stack([positive - negative for negative in negatives], dim=1)  # (B, k)
-        return mse_loss(margins, self._wanted(labels, *margins.shape).detach().to(margins))
-
-    def _wanted(self, labels: Tensor | None, rows: int, negatives: int) -> Tensor:
-        """(B, k): the teacher's margins."""
-        if labels is not None and labels.shape == (rows, negatives + 1):
-            return labels[:, :1] - labels[:, 1:]
-        if labels is not None and labels.shape == (rows,):
-            labels = labels.unsqueeze(1)
-        if labels is None or labels.shape != (rows, negatives):
-            found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
-            raise ValueError(
-                f"MarginMSELoss takes for each of {rows} rows either {negatives} margins or {negatives + 1} scores, the "
-                f"positive's first; but got {found}. Make the label column a list of that length."
-            )
-        return labels
+        return mse_loss(margins, teacher_margins(self, labels, *margins.shape).detach().to(margins))
 
 
 class DistillKLDivLoss(Loss):
@@ -129,15 +115,29 @@ class DistillKLDivLoss(Loss):
         teacher = softmax(labels.detach().to(scores) / self.teacher_temperature, dim=1)
         if not self._is_checked:
             self._is_checked = (
-                True  # the first batch stands for all: looking at each would make the device wait
+                True  # the first batch stands for all: to look at each would make the device wait
             )
             check_teacher_targets(teacher, labels, self.teacher_temperature, type(self).__name__)
         return kl_div(student, teacher, reduction="batchmean") * self.student_temperature**2
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         own = {name: getattr(self, name) for name in ("student_temperature", "teacher_temperature")}
         return super().get_config_dict() | {k: v for k, v in own.items() if v != self.temperature}
+
+
+def teacher_margins(loss: Loss, labels: Tensor | None, rows: int, negatives: int) -> Tensor:
+    """(B, k): a teacher's margins, of labels that are these, (B,) or (B, k), or the scores themselves (B, k + 1)."""
+    if labels is not None and labels.shape == (rows, negatives + 1):
+        return labels[:, :1] - labels[:, 1:]
+    if labels is not None and labels.shape == (rows,):
+        labels = labels.unsqueeze(1)
+    if labels is None or labels.shape != (rows, negatives):
+        found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
+        raise ValueError(
+            f"{type(loss).__name__} takes for each of {rows} rows either {negatives} margins or {negatives + 1} scores, the "
+            f"positive's first; but got {found}. Make the label column a list of that length."
+        )
+    return labels
 
 
 def document_scores(embeddings: Sequence[Tensor], similarity_fct: Similarity) -> list[Tensor]:

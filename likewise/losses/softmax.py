@@ -39,11 +39,8 @@ class SoftmaxLoss(Loss):
 
     takes: tuple[Columns, ...] = (Columns(("sentence1", "sentence2"), label=Label.CLASS),)
     config_keys = (
-        "num_labels",
-        "concatenation_sent_rep",
-        "concatenation_sent_difference",
-        "concatenation_sent_multiplication",
-    )
+        "num_labels", "concatenation_sent_rep", "concatenation_sent_difference", "concatenation_sent_multiplication",
+    )  # fmt: skip
     cites = "reimers-2019-sentence-bert"
 
     def __init__(

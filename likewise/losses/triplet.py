@@ -8,12 +8,13 @@ Reference: Schroff et al. 2015, FaceNet, https://arxiv.org/abs/1503.03832, equat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.losses.base import Columns, Loss, function_name
+from likewise.losses.base import Columns, Loss
 from likewise.similarity import (
     pairwise_cos_sim,
     pairwise_euclidean_sim,
@@ -45,6 +46,7 @@ class TripletDistanceMetric:
         return -pairwise_manhattan_sim(x, y)
 
 
+@dataclass(eq=False, repr=False)
 class TripletLoss(Loss):
     """Rows of an anchor, a positive and a negative.
 
@@ -58,33 +60,14 @@ class TripletLoss(Loss):
     """
 
     takes = (Columns(("anchor", "positive", "negative")),)
-    config_keys = ("distance_metric", "triplet_margin")
     cites = "hermans2017defense"
 
-    def __init__(
-        self,
-        model: Encoder,
-        distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN,
-        triplet_margin: float = 5,
-    ) -> None:
-        super().__init__(model)
-        self.distance_metric = distance_metric
-        self.triplet_margin = triplet_margin
+    model: Encoder
+    distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN
+    triplet_margin: float = 5
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """Three (B, D) batches -> scalar, >= 0."""
         anchors, positives, negatives = (to_float_tensor(embedding) for embedding in embeddings)
         excess = self.distance_metric(anchors, positives) - self.distance_metric(anchors, negatives)
         return relu(excess + self.triplet_margin).mean()
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return super().get_config_dict() | {
-            "distance_metric": member_name(self.distance_metric, TripletDistanceMetric)
-        }
-
-
-def member_name(function: Callable[..., Any], among: type) -> str:
-    """`Class.NAME` of a function that is one of a class's, else the function's own name."""
-    name = function_name(function)
-    return f"{among.__name__}.{name}" if getattr(among, name, None) is function else name

@@ -24,11 +24,18 @@ class LossAround(Loss):
         TypeError: The inner loss does not compute from embeddings.
     """
 
-    def __init__(self, model: Encoder, loss: nn.Module) -> None:
+    loss: Loss
+
+    def __init__(self, model: Encoder, loss: Any) -> None:
+        self.loss = loss
         super().__init__(model)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        loss: nn.Module = self.loss
         self.inner_name = type(loss).__name__
         if not isinstance(loss, Loss):
-            loss = _Foreign(model, loss)
+            loss = _Foreign(self.model, loss)
         elif not computes_from_embeddings(loss):
             raise TypeError(
                 f"`loss` is a {self.inner_name}, whose own `forward` nothing would call inside {type(self).__name__}. Write "
@@ -40,19 +47,15 @@ class LossAround(Loss):
 
     @property
     def embed(self) -> Embed:
-        """As the inner loss says."""
         return self.loss.embed
 
     def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
-        """As the inner loss does."""
         return self.loss.read(batch, embed)
 
     def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
-        """As the inner loss does."""
         return self.loss.context(batch, embed)
 
     def cut_labels(self, labels: Tensor | None, size: int) -> Tensor | None:
-        """As the inner loss does."""
         return self.loss.cut_labels(labels, size)
 
     def get_config_dict(self) -> dict[str, Any]:

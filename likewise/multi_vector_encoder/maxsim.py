@@ -59,11 +59,8 @@ def maxsim(
     # As many tokens of either side as fit, with their products.
     most = math.isqrt((chunk_elements or NUMBERS_AT_A_TIME) + size * size) - size
     rows = []
-    for some_queries in _groups(queries, most):
-        query = _Packed.of(some_queries, device or home)
-        parts = [
-            _scores(query, _Packed.of(part, device or home)).to(home) for part in _groups(documents, most)
-        ]
+    for some in _groups(queries, most):
+        parts = [_scores(some, part, device or home).to(home) for part in _groups(documents, most)]
         rows.append(torch.cat(parts, dim=1))
     scores = torch.cat(rows)
     return scores / _num_tokens(queries, home).unsqueeze(1) if length_normalize else scores
@@ -92,9 +89,7 @@ def maxsim_pairwise(
     home = _device(b, a)
     # A pair is small: `chunk_elements` has nothing to cut.
     pairs = [
-        _scores(_Packed.of([query], device or home), _Packed.of([document], device or home))
-        .reshape(1)
-        .to(home)
+        _scores([query], [document], device or home).reshape(1).to(home)
         for query, document in zip(queries, documents, strict=True)
     ]
     scores = torch.cat([torch.zeros(0, device=home), *pairs])
@@ -158,33 +153,13 @@ class _Item:
         return cls(vectors[counts], weights[counts])
 
 
-@dataclass(frozen=True)
-class _Packed:
-    """The tokens of several texts, one behind the other.
-
-    Attributes:
-        vectors: (T, D).
-        weights: (T,).
-        lengths: (N,) int64: how many tokens each text has, on the CPU.
-    """
-
-    vectors: Tensor
-    weights: Tensor
-    lengths: Tensor
-
-    @classmethod
-    def of(cls, items: Sequence[_Item], device: str | torch.device) -> _Packed:
-        return cls(
-            torch.cat([item.vectors for item in items]).to(device),
-            torch.cat([item.weights for item in items]).to(device),
-            torch.tensor([len(item.vectors) for item in items]),
-        )
-
-
-def _scores(queries: _Packed, documents: _Packed) -> Tensor:
-    """(A, B) float32 scores."""
-    lengths = queries.lengths.tolist(), documents.lengths.tolist()
-    return packed_maxsim(queries.vectors, documents.vectors, *lengths, weights=queries.weights)
+def _scores(queries: Sequence[_Item], documents: Sequence[_Item], device: str | torch.device) -> Tensor:
+    """(A, B) float32 scores, computed on a device."""
+    sides = queries, documents
+    first, second = (torch.cat([item.vectors for item in side]).to(device) for side in sides)
+    of_first, of_second = ([len(item.vectors) for item in side] for side in sides)
+    weights = torch.cat([item.weights for item in queries]).to(device)
+    return packed_maxsim(first, second, of_first, of_second, weights=weights)
 
 
 def _items(texts: Texts, mask: Any, name: str) -> list[_Item]:

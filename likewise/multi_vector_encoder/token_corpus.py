@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
+from likewise.retrieval.best_documents import BestDocuments
 from likewise.retrieval.quantized_search import library
-from likewise.retrieval.topk import Ranking
 
 VECTORS, LENGTHS, SETTINGS, CODEC = "vectors.bin", "lengths.npy", "settings.json", "codec.faiss"
 FLOATS = ("float32", "float16")
@@ -158,7 +157,8 @@ class TokenCorpus:
         Raises:
             ValueError: `top_k` is less than 1, or a query has another size than the corpus.
         """
-        asked, best = self._asked(queries, top_k), BestDocuments(min(top_k, len(self)))
+        asked = self._asked(queries, top_k)
+        best = BestDocuments(len(asked), min(top_k, len(self)))
         ends = self.lengths.cumsum(0)
         first = 0
         while first < len(self):
@@ -227,35 +227,6 @@ class TokenCorpus:
         lengths = queries.lengths.tolist(), documents.lengths.tolist()
         scores = packed_maxsim(queries.vectors, documents.vectors, *lengths)
         return scores / queries.lengths.clamp(min=1).unsqueeze(1) if self.length_normalize else scores
-
-
-class BestDocuments:
-    """The best k documents of each query so far; of equal scores the one with the lower number.
-
-    Args:
-        k: How many.
-    """
-
-    def __init__(self, k: int) -> None:
-        self.k = k
-        self.scores: Tensor | None = None
-        self.places = torch.empty(0, dtype=torch.long)
-
-    def add(self, scores: Tensor, places: Tensor) -> None:
-        """Add documents: (Q, M) scores and their numbers (M,)."""
-        wide = places.expand(len(scores), -1)
-        if self.scores is not None:
-            scores, wide = torch.cat([self.scores, scores], dim=1), torch.cat([self.places, wide], dim=1)
-        by_place = wide.argsort(dim=1)
-        order = by_place.gather(1, scores.gather(1, by_place).argsort(dim=1, descending=True, stable=True))
-        kept = order[:, : self.k]
-        self.scores, self.places = scores.gather(1, kept), wide.gather(1, kept)
-
-    def result(self) -> Ranking:
-        """What was found, with -1 for documents that there are not."""
-        assert self.scores is not None
-        lacking = (0, self.k - self.scores.shape[1])
-        return Ranking(pad(self.scores, lacking, value=-torch.inf), pad(self.places, lacking, value=-1))
 
 
 def _fitted(model: Any, documents: Sequence[str], name: str, encode_kwargs: dict[str, Any]) -> Any:

@@ -8,8 +8,9 @@ from likewise.retrieval.fusion import reciprocal_rank_fusion, weighted_fusion
 from likewise.retrieval.hard_negatives import mine_hard_negatives
 from likewise.retrieval.paraphrase_mining import paraphrase_mining, paraphrase_mining_embeddings
 from likewise.retrieval.quantized_search import semantic_search_faiss, semantic_search_usearch
+from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import information_retrieval, semantic_search
-from likewise.retrieval.topk import Ranking, StreamingTopK, top_k
+from likewise.retrieval.topk import StreamingTopK, top_k
 
 __all__ = [
     "Ranking",

@@ -11,7 +11,6 @@ import torch
 
 from likewise.model.kept import Array, Blocks
 from likewise.retrieval.topk import StreamingTopK
-from likewise.similarity import Similarity
 
 PAIRS_AT_A_TIME = 2**16
 
@@ -63,13 +62,11 @@ class Candidates:
 
 
 def find_candidates(
+    encoder: Any,
     pairs: Pairs,
-    queries: Sequence[Array],
-    documents: Sequence[Array],
-    similarity: tuple[Similarity, Similarity],
+    embedded: tuple[Sequence[Array], Sequence[Array]],
     k: int,
     exclude_positives: bool,
-    device: torch.device,
     blocks: Blocks,
     name: str,
     show_progress_bar: bool = False,
@@ -77,13 +74,11 @@ def find_candidates(
     """The K documents most similar to each query.
 
     Args:
+        encoder: Its `similarity` and `similarity_pairwise` score, on its `device`.
         pairs: The queries, documents and positives.
-        queries: The queries' embeddings, in blocks of `blocks.size` rows.
-        documents: The documents' embeddings, in blocks of `blocks.size` rows.
-        similarity: Scores of all pairs, and scores row by row.
+        embedded: The queries' embeddings, and the documents', in blocks of `blocks.size` rows.
         k: How many documents per query.
         exclude_positives: Whether a query's positives are left out.
-        device: Where to compute.
         blocks: Where the results are kept, ...
         name: ... and under which name.
         show_progress_bar: Whether to show how many pairs were compared. Not for work that is done elsewhere.
@@ -93,14 +88,15 @@ def find_candidates(
     total = len(pairs.queries) * len(pairs.documents)
     bar = tqdm(total=total, desc="Searching", unit=" pairs", unit_scale=True, disable=not show_progress_bar)
     report = bar.update if show_progress_bar else None
-    all_pairs, pairwise = similarity
+    queries, documents = embedded
+    device, score = encoder.device, encoder.similarity  # only these are sent to other machines
     query, positive = torch.from_numpy(pairs.query), torch.from_numpy(pairs.positive)
 
     def search(rows: slice) -> Array:
         inside = (query >= rows.start) & (query < rows.stop)
         excluded = (query[inside] - rows.start, positive[inside]) if exclude_positives else None
         embeddings = torch.from_numpy(np.array(queries[rows.start // blocks.size])).to(device)
-        search = StreamingTopK(embeddings, k, all_pairs, excluded, report=report)
+        search = StreamingTopK(embeddings, k, score, excluded, report=report)
         for block in documents:
             search.add(block)
         ranking = search.result()
@@ -113,7 +109,7 @@ def find_candidates(
     for rows in _parts(len(pairs.query)):
         sides = (queries, pairs.query[rows]), (documents, pairs.positive[rows])
         both = (_rows(side, numbers, blocks.size).to(device) for side, numbers in sides)
-        positive_scores.append(torch.as_tensor(pairwise(*both)).detach().float().cpu())
+        positive_scores.append(torch.as_tensor(encoder.similarity_pairwise(*both)).detach().float().cpu())
     return Candidates(
         kept[:, 0].astype(np.int64), kept[:, 1].astype(np.float32), torch.cat(positive_scores).numpy()
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.similarity import Embeddings, to_float_tensor
@@ -42,14 +41,8 @@ def community_detection(
     rows = to_float_tensor(embeddings)
     refuse_not_finite(rows, lambda row: f"Row {row} of `embeddings`")
     units = torch.nn.functional.normalize(rows.unsqueeze(0) if rows.dim() == 1 else rows, dim=-1)
-    sizes = torch.cat(
-        [
-            (units[start : start + batch_size] @ units.T >= threshold).sum(dim=1)
-            for start in tqdm(
-                range(0, len(units), batch_size), desc="Counting", disable=not show_progress_bar
-            )
-        ]
-    )
+    parts = tqdm(units.split(batch_size), desc="Counting", disable=not show_progress_bar)
+    sizes = torch.cat([(part @ units.T >= threshold).sum(dim=1) for part in parts])
     by_size = sizes.argsort(descending=True, stable=True)
     centres = by_size[sizes[by_size] >= min_community_size]
     is_free = torch.ones(len(units), dtype=torch.bool, device=units.device)
@@ -57,20 +50,12 @@ def community_detection(
     while len(centres):
         part, centres = centres[:batch_size], centres[batch_size:]
         for centre, scores in zip(part.tolist(), units[part] @ units.T, strict=True):
-            if (
-                is_free[centre]
-                and (group := _group(centre, scores, is_free, threshold, min_community_size)) is not None
-            ):
-                is_free[group] = False
-                groups.append(group.tolist())
+            if not is_free[centre]:
+                continue
+            members = ((scores >= threshold) & is_free).nonzero().squeeze(1)
+            if len(members) >= min_community_size:
+                members = members[scores[members].argsort(descending=True, stable=True)]
+                groups.append([centre, *members[members != centre].tolist()])
+                is_free[groups[-1]] = False
         centres = centres[is_free[centres]]
     return sorted(groups, key=len, reverse=True)
-
-
-def _group(centre: int, scores: Tensor, is_free: Tensor, threshold: float, min_size: int) -> Tensor | None:
-    """The free rows close to a centre, itself first; None if they are too few."""
-    members = ((scores >= threshold) & is_free).nonzero().squeeze(1)
-    if len(members) < min_size:
-        return None
-    members = members[scores[members].argsort(descending=True, stable=True)]
-    return torch.cat([members.new_tensor([centre]), members[members != centre]])

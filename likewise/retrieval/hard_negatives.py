@@ -25,13 +25,13 @@ from likewise.retrieval.mined_columns import FORMATS, Mined
 from likewise.retrieval.negatives import Choice, Negatives, choose
 from likewise.retrieval.numbered import Numbered
 from likewise.retrieval.on_ray import each_on_ray
-from likewise.retrieval.products import is_known
-from likewise.similarity import to_float_tensor
+from likewise.retrieval.products import products_of
+from likewise.similarity import manhattan_sim, to_float_tensor
+from likewise.types import Encoder
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from likewise.types import Encoder
 
 logger = logging.getLogger(__name__)
 BLOCK_ROWS = 2**16
@@ -224,21 +224,12 @@ def _mine(
     finally:
         if use_multi_process:
             model.stop_multi_process_pool(settings["pool"])
-    queries, documents = embedded
     name = key(*names, k, include_positives, pairs.query.tolist(), pairs.positive.tolist())
-    if not is_known(encoder.similarity):
-        blocks = Blocks(None, BLOCK_ROWS, None)  # what decides its scores is not in the name
+    if products_of(encoder.similarity).function not in (None, manhattan_sim):
+        blocks = Blocks(None, BLOCK_ROWS)  # it is not one of ours: what decides its scores is not in the name
+    both = embedded[0], embedded[1]
     found = find_candidates(
-        pairs,
-        queries,
-        documents,
-        (encoder.similarity, encoder.similarity_pairwise),
-        k,
-        not include_positives,
-        model.device,
-        blocks,
-        f"candidates_{name}",
-        show_progress_bar=shows,
+        encoder, pairs, both, k, not include_positives, blocks, f"candidates_{name}", shows
     )
     return found if include_positives else within_rank(pairs, found, k)
 

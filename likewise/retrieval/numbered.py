@@ -21,7 +21,7 @@ class Numbered:
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model, self.device = model, model.device
         self.kept: dict[str, Any] = {}
 
     def encode_query(self, texts: Sequence[str], **settings: Any) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,7 @@ from torch import Tensor
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
-
-if TYPE_CHECKING:
-    from likewise.types import Encoder
+from likewise.types import Encoder
 
 
 def paraphrase_mining(
@@ -103,12 +100,9 @@ def mine_pairs(
 ) -> tuple[Tensor, Tensor]:
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
     sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"`{name}` must be at least 1, but is {size}. Pass a positive number.")
-    for name, number in (("max_pairs", max_pairs), ("top_k", top_k)):
-        if number < 0:
-            raise ValueError(f"`{name}` must be at least 0, but is {number}. Pass a positive number.")
+    for name, number in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
+        if number < (least := int(name in sizes)):
+            raise ValueError(f"`{name}` must be at least {least}, but is {number}. Pass a positive number.")
     refuse_not_finite(embeddings, lambda row: f"Row {row} of the embeddings")
     num_rows, device = len(embeddings), embeddings.device
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)

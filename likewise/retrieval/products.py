@@ -12,37 +12,33 @@ A product is rounded; the similarity itself is computed again for the few docume
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
+from math import sqrt
 from timeit import repeat
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
-from likewise.similarity import Similarity, cos_sim, dot_score, euclidean_sim, manhattan_sim, pytorch_cos_sim
+from likewise.similarity import Similarity, cos_sim, dot_score, euclidean_sim, pytorch_cos_sim
 
 
+@dataclass
 class Products:
     """Dot products, and cosines as those of prepared vectors; or a function of somebody's, whose scores are final.
 
-    Args:
+    Attributes:
         function: Scores factors (Q, F) and (M, F) in place of products: (Q, M).
         prepare: What is done to all vectors first, (N, D) -> (N, D).
     """
 
-    def __init__(
-        self, function: Similarity | None = None, prepare: Callable[[Tensor], Tensor] | None = None
-    ) -> None:
-        self.function = function
-        self.prepare = prepare or (lambda vectors: vectors)
+    function: Similarity | None = None
+    prepare: Callable[[Tensor], Tensor] = lambda vectors: vectors
 
-    def queries(self, queries: Tensor) -> Tensor:
-        """Prepared queries (Q, D) as factors (Q, F)."""
-        return queries
-
-    def documents(self, documents: Tensor) -> Tensor:
-        """Prepared documents (M, D) as factors (M, F)."""
-        return documents
+    def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
+        """Prepared queries, or documents, (N, D) as factors (N, F); queries come first."""
+        return vectors
 
     def of_tile(self, queries: Tensor, documents: Tensor) -> Tensor:
         """Products of factors: (Q, F), (M, F) -> (Q, M)."""
@@ -61,16 +57,14 @@ class Products:
 
         Each is added up in the same way: equal documents score equally, to the bit.
         """
-        products: Tensor = documents.mul_(queries).sum(dim=-1)
-        return products
+        return torch.sum(documents.mul_(queries), dim=-1)
 
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
         """The products that stand for similarities (Q, 1) with factors of queries (Q, F)."""
         return scores
 
-    def magnitude(self, queries: Tensor, longest: float) -> Tensor:
-        """(Q, 1): what the sums of products and similarities are small against; `longest` is a document's largest norm."""
-        norms: Tensor = queries.norm(dim=1, keepdim=True)
+    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
+        """(Q, 1): what the sums of products and similarities are small against; norms are of queries and the longest document."""
         return norms * longest
 
     def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
@@ -86,43 +80,33 @@ class Products:
         # What a user who allowed faster float32 products gave away in each.
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1
-        summing = (queries.shape[1] + 8) * 2.0**-23 * self.magnitude(queries, longest)
-        error: Tensor = share * longest * queries.norm(dim=1, keepdim=True) + summing
-        return error
+        norms: Tensor = queries.norm(dim=1, keepdim=True)
+        summing = (queries.shape[1] + 8) * 2.0**-23 * self.magnitude(norms, longest)
+        return share * longest * norms + summing
 
 
 class Distances(Products):
     """Negative Euclidean distances. Their factors end with zeros, since products of odd sizes are slow."""
 
-    def queries(self, queries: Tensor) -> Tensor:
-        """See the class above."""
-        # c is about |d|^2, so that the factors' last entries are small.
-        self.constant = float(queries.square().sum(dim=1).mean()) if len(queries) else 0.0
-        return self._with_last(queries, queries.new_ones(len(queries), 1))
-
-    def documents(self, documents: Tensor) -> Tensor:
-        """See the class above."""
-        squares = documents.square().sum(dim=1, keepdim=True)
-        return self._with_last(documents, (self.constant - squares) / 2)
+    def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
+        squares = vectors.square().sum(dim=1, keepdim=True)
+        if are_queries:  # c is about |d|^2, so that the factors' last entries are small
+            self.constant = float(squares.mean()) if len(vectors) else 0.0
+        last = torch.ones_like(squares) if are_queries else (self.constant - squares) / 2
+        return pad(torch.cat([vectors, last], dim=1), (0, -(vectors.shape[1] + 1) % 16))
 
     def scores(self, queries: Tensor, documents: Tensor) -> Tensor:
-        """See the class above. The difference is taken first: near neighbours keep their digits."""
+        """As above. The difference is taken first: near neighbours keep their digits."""
         differences = documents.sub_(queries[..., : documents.shape[-1]])
         return -differences.square_().sum(dim=-1).sqrt_()
 
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
-        """See the class above. The factors' 1 is not the query's."""
-        squares = queries.square().sum(dim=1, keepdim=True) - 1
+        squares = queries.square().sum(dim=1, keepdim=True) - 1  # the factors' 1 is not the query's
         return (squares + self.constant - scores.square()) / 2
 
-    def magnitude(self, queries: Tensor, longest: float) -> Tensor:
-        """See the class above: squares of up to |q| + |d| are added and subtracted."""
-        lengths: Tensor = queries.norm(dim=1, keepdim=True) + longest + self.constant**0.5
-        return lengths.square()
-
-    @staticmethod
-    def _with_last(vectors: Tensor, last: Tensor) -> Tensor:
-        return pad(torch.cat([vectors, last], dim=1), (0, -(vectors.shape[1] + 1) % 16))
+    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
+        """As above: squares of up to |q| + |d| are added and subtracted."""
+        return (norms + longest + sqrt(self.constant)).square()
 
 
 def products_of(score_function: Similarity) -> Products:
@@ -135,11 +119,6 @@ def products_of(score_function: Similarity) -> Products:
     return Distances() if score_function is euclidean_sim else Products(score_function)
 
 
-def is_known(score_function: Similarity) -> bool:
-    """Whether this is one of the library's own similarities, which depend on the embeddings alone."""
-    return products_of(score_function).function is None or score_function is manhattan_sim
-
-
 @cache
 def bfloat16_is_faster(device: torch.device) -> bool:
     """Whether this processor multiplies matrices at least 1.5 times as fast in bfloat16 as in float32; measured once.
@@ -148,9 +127,6 @@ def bfloat16_is_faster(device: torch.device) -> bool:
     """
     if device.type != "cpu":
         return False
-    matrix = torch.ones(256, 256)
-    times = [
-        min(repeat(partial(torch.mm, factor, factor), number=1, repeat=3))
-        for factor in (matrix.bfloat16(), matrix)
-    ]
-    return 1.5 * times[0] < times[1]
+    ones = [torch.ones(256, 256, dtype=dtype) for dtype in (torch.bfloat16, torch.float32)]
+    rounded, whole = (min(repeat(partial(torch.mm, one, one), number=1, repeat=3)) for one in ones)
+    return 1.5 * rounded < whole

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from importlib import import_module
 from typing import Any
 
@@ -20,31 +19,33 @@ from likewise.precision import (
     quantize_embeddings,
 )
 from likewise.retrieval.finite import refuse_not_finite
+from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
-from likewise.retrieval.topk import Ranking
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SearchLibrary:
-    """A library that searches, and what it does differently from the other.
-
-    Attributes:
-        name: As it is imported.
-        precisions: What the corpus may be quantised to.
-        build: (corpus, precision, exact) -> index.
-        find: (index, queries, precision, k, exact) -> (Q, k) scores, (Q, k) ids, -1 where there are fewer.
-        fetch: (index, (N,) ids, precision) -> the N embeddings as they were added.
-        size: index -> how many embeddings it has.
-    """
+class SearchLibrary(ABC):
+    """A library that searches, and what it does differently from the other."""
 
     name: str
+    """As it is imported."""
     precisions: tuple[Precision, ...]
-    build: Callable[[Array, Precision, bool], Any]
-    find: Callable[[Any, Array, Precision, int, bool], tuple[Array, Array]]
-    fetch: Callable[[Any, Array, Precision], Array]
-    size: Callable[[Any], int]
+    """What the corpus may be quantised to."""
+
+    @abstractmethod
+    def build(self, corpus: Array, precision: Precision, exact: bool) -> Any:
+        """An index of a corpus."""
+
+    @abstractmethod
+    def find(
+        self, index: Any, queries: Array, precision: Precision, k: int, exact: bool
+    ) -> tuple[Array, Array]:
+        """(Q, k) scores, (Q, k) ids, -1 where there are fewer."""
+
+    @abstractmethod
+    def fetch(self, index: Any, ids: Array, precision: Precision) -> Array:
+        """(N,) ids -> the N embeddings as they were added."""
 
     def search(
         self,
@@ -104,7 +105,8 @@ class SearchLibrary:
         quantized = quantize_embeddings(queries, precision, ranges) if is_float else queries
         start = time.perf_counter()
         num_candidates = top_k * (rescore_multiplier if scores_again else 1)
-        if num_candidates and self.size(index):
+        num_documents = index.ntotal if hasattr(index, "ntotal") else len(index)
+        if num_candidates and num_documents:
             scores, ids = self.find(index, quantized, precision, num_candidates, exact)
         else:  # the libraries ask for a document and for a place
             scores, ids = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
@@ -129,68 +131,63 @@ class SearchLibrary:
 
 
 def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[Array, Array]:
-    """Order candidates by their dot products with the queries.
-
-    Args:
-        queries: (Q, D).
-        documents: (Q, K, D), each query's candidates.
-        ids: (Q, K), -1 for none.
-        top_k: How many to keep.
-
-    Returns:
-        (Q, top_k) scores and ids, best first.
-    """
+    """(Q, D), each query's candidates (Q, K, D) and their ids, -1 for none -> (Q, top_k) dot products and ids, best first."""
     scores = np.where(ids >= 0, np.einsum("qd,qkd->qk", queries, documents), -np.inf)
     order = np.argsort(-scores, axis=1, kind="stable")[:, :top_k]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(ids, order, axis=1)
 
 
-def _faiss_build(corpus: Array, precision: Precision, exact: bool) -> Any:
-    faiss = library("faiss", "faiss-cpu")
-    size = corpus.shape[1]
-    if precision == "ubinary":
-        index = faiss.IndexBinaryFlat(8 * size) if exact else faiss.IndexBinaryHNSW(8 * size, 16)
-    else:
-        index = (
-            faiss.IndexFlatIP(size) if exact else faiss.IndexHNSWFlat(size, 16, faiss.METRIC_INNER_PRODUCT)
-        )
-    index.add(corpus)
-    return index
+class Faiss(SearchLibrary):
+    """faiss, which scores floats by dot products."""
+
+    name, precisions = "faiss", ("float32", "uint8", "ubinary")
+
+    def build(self, corpus: Array, precision: Precision, exact: bool) -> Any:
+        faiss, size = library("faiss", "faiss-cpu"), corpus.shape[1]
+        if precision == "ubinary":
+            index = faiss.IndexBinaryFlat(8 * size) if exact else faiss.IndexBinaryHNSW(8 * size, 16)
+        elif exact:
+            index = faiss.IndexFlatIP(size)
+        else:
+            index = faiss.IndexHNSWFlat(size, 16, faiss.METRIC_INNER_PRODUCT)
+        index.add(corpus)
+        return index
+
+    def find(
+        self, index: Any, queries: Array, precision: Precision, k: int, exact: bool
+    ) -> tuple[Array, Array]:
+        scores, ids = index.search(queries, k)
+        return scores, ids
+
+    def fetch(self, index: Any, ids: Array, precision: Precision) -> Array:
+        found: Array = np.stack([index.reconstruct(int(i)) for i in ids])
+        return found.astype(np.uint8) if precision != "float32" else found
 
 
-def _faiss_find(index: Any, queries: Array, precision: Precision, k: int, exact: bool) -> tuple[Array, Array]:
-    scores, ids = index.search(queries, k)
-    return scores, ids
+class Usearch(SearchLibrary):
+    """usearch, whose scores are distances."""
 
+    name, precisions = "usearch", ("float32", "int8", "binary", "ubinary")
 
-def _faiss_fetch(index: Any, ids: Array, precision: Precision) -> Array:
-    found: Array = np.stack([index.reconstruct(int(i)) for i in ids])
-    return found.astype(np.uint8) if precision != "float32" else found
+    def build(self, corpus: Array, precision: Precision, exact: bool) -> Any:
+        size = corpus.shape[1] * (8 if precision in ("binary", "ubinary") else 1)
+        kinds = {"float32": ("cos", "f32"), "int8": ("ip", "i8")}
+        metric, dtype = kinds.get(precision, ("hamming", "b1"))
+        index = library("usearch.index", "usearch").Index(ndim=size, metric=metric, dtype=dtype)
+        index.add(np.arange(len(corpus)), _unsigned(corpus, precision))
+        return index
 
+    def find(
+        self, index: Any, queries: Array, precision: Precision, k: int, exact: bool
+    ) -> tuple[Array, Array]:
+        matches = index.search(_unsigned(queries, precision), k, exact=exact)
+        scores, ids = np.atleast_2d(matches.distances), np.atleast_2d(matches.keys).astype(np.int64)
+        counts: Any = getattr(matches, "counts", ids.shape[1])  # a single query has all its matches
+        return scores, np.where(np.arange(ids.shape[1]) < np.reshape(counts, (-1, 1)), ids, -1)
 
-def _usearch_build(corpus: Array, precision: Precision, exact: bool) -> Any:
-    usearch = library("usearch.index", "usearch")
-    bits = precision in ("binary", "ubinary")
-    kinds = {"float32": ("cos", "f32"), "int8": ("ip", "i8")}
-    metric, dtype = kinds.get(precision, ("hamming", "b1"))
-    index = usearch.Index(ndim=corpus.shape[1] * (8 if bits else 1), metric=metric, dtype=dtype)
-    index.add(np.arange(len(corpus)), _unsigned(corpus, precision))
-    return index
-
-
-def _usearch_find(
-    index: Any, queries: Array, precision: Precision, k: int, exact: bool
-) -> tuple[Array, Array]:
-    matches = index.search(_unsigned(queries, precision), k, exact=exact)
-    scores, ids = np.atleast_2d(matches.distances), np.atleast_2d(matches.keys).astype(np.int64)
-    found: Any = getattr(matches, "counts", ids.shape[1])  # a single query has all its matches
-    counts = np.reshape(found, (-1, 1))
-    return scores, np.where(np.arange(ids.shape[1]) < np.reshape(counts, (-1, 1)), ids, -1)
-
-
-def _usearch_fetch(index: Any, ids: Array, precision: Precision) -> Array:
-    found = np.asarray(index.get(ids))
-    return (found.view(np.uint8) ^ np.uint8(0x80)).view(np.int8) if precision == "binary" else found
+    def fetch(self, index: Any, ids: Array, precision: Precision) -> Array:
+        found = np.asarray(index.get(ids))
+        return (found.view(np.uint8) ^ np.uint8(0x80)).view(np.int8) if precision == "binary" else found
 
 
 def _unsigned(embeddings: Array, precision: Precision) -> Array:
@@ -206,16 +203,7 @@ def library(name: str, package: str) -> Any:
         raise ImportError(f"This search needs {package}. Install it: pip install {package}") from error
 
 
-semantic_search_faiss = SearchLibrary(
-    "faiss",
-    ("float32", "uint8", "ubinary"),
-    _faiss_build,
-    _faiss_find,
-    _faiss_fetch,
-    lambda index: int(index.ntotal),
-).search
+semantic_search_faiss = Faiss().search
 """Search by faiss in embeddings that were quantised to float32, uint8 or ubinary; arguments as `SearchLibrary.search` has them."""
-semantic_search_usearch = SearchLibrary(
-    "usearch", ("float32", "int8", "binary", "ubinary"), _usearch_build, _usearch_find, _usearch_fetch, len
-).search
+semantic_search_usearch = Usearch().search
 """Search by usearch in float32, int8, binary or ubinary; arguments as `SearchLibrary.search` has them."""

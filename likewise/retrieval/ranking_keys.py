@@ -5,13 +5,27 @@ The upper 32 bits order as the float32 score does, the lower 32 bits hold 2**32 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-LOWEST = torch.finfo(torch.float32).min  # stands for -inf, with which one cannot calculate
 _ID_BITS = 2**32 - 1
 _SIGN_FLIP = 0x7FFFFFFF  # negative floats sort backwards by their bits
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The best K documents of Q queries, best first.
+
+    Attributes:
+        scores: (Q, K) float32, descending; -inf where a query has fewer than K documents.
+        ids: (Q, K) int64; -1 where a query has fewer than K documents.
+    """
+
+    scores: Tensor
+    ids: Tensor
 
 
 def pack(scores: Tensor, ids: Tensor) -> Tensor:
@@ -21,16 +35,11 @@ def pack(scores: Tensor, ids: Tensor) -> Tensor:
     return (ordered << 32) | (_ID_BITS - ids)
 
 
-def unpack(keys: Tensor) -> tuple[Tensor, Tensor]:
+def unpack(keys: Tensor) -> Ranking:
     """int64 keys -> float32 scores and int64 ids; -inf and -1 for `NO_KEY`."""
-    ids = _ID_BITS - (keys & _ID_BITS)
-    return unpack_scores(keys), ids.masked_fill(ids == _ID_BITS, -1)
-
-
-def unpack_scores(keys: Tensor) -> Tensor:
-    """int64 keys -> float32 scores."""
-    ordered = keys >> 32
-    return torch.where(ordered < 0, ordered ^ _SIGN_FLIP, ordered).int().view(torch.float32)
+    ordered, ids = keys >> 32, _ID_BITS - (keys & _ID_BITS)
+    scores = torch.where(ordered < 0, ordered ^ _SIGN_FLIP, ordered).int().view(torch.float32)
+    return Ranking(scores, ids.masked_fill(ids == _ID_BITS, -1))
 
 
 NO_KEY = int(pack(torch.tensor(-torch.inf), torch.tensor(_ID_BITS)))  # below every other
@@ -55,7 +64,7 @@ def merged(keys: Tensor, rows: Tensor, more: Tensor) -> Tensor:
 
 def at_least(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns where scores (Q, M) reach thresholds (Q, 1) float32; never where one is -inf."""
-    threshold = threshold.clamp(min=LOWEST)
+    threshold = threshold.clamp(min=torch.finfo(torch.float32).min)
     if scores.device.type == "cpu":  # NumPy compares, and finds few among many, much faster than torch
         hits = torch.from_numpy(np.flatnonzero(scores.float().numpy() >= threshold.numpy()))
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from likewise.retrieval.topk import QUERIES_PER_TILE, Ranking, top_k
+from likewise.retrieval.ranking_keys import Ranking
+from likewise.retrieval.topk import QUERIES_PER_TILE, top_k
 from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor
 
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
+from likewise.losses.base import full_name as fullname
 from likewise.losses.base import function_name as similarity_fct_name
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.modules.classes import ModuleReader
@@ -31,12 +32,6 @@ __all__ = [
     "import_module_class",
     "similarity_fct_name",
 ]
-
-
-def fullname(obj: Any) -> str:
-    """The name of a class, or of an object's class, with that of its module; without one if it is built in."""
-    kind = obj if isinstance(obj, type) else type(obj)
-    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
 def import_from_string(dotted_path: str) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import copy
 import functools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,23 @@ def test_the_references_name_of_compute_works() -> None:
     embeddings = [torch.randn(4, 8) for _ in range(3)]
     loss = losses.TripletLoss(FixedModel())  # type: ignore[arg-type]
     assert torch.equal(loss.compute_loss_from_embeddings(embeddings), loss.compute(embeddings))
+
+
+def test_a_module_that_is_given_for_a_function_is_used_and_trained_along() -> None:
+    class Weighted(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(3.0))
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return self.weight * a @ b.T
+
+    own, pair = Weighted(), [torch.eye(4), torch.eye(4)]
+    loss = losses.MultipleNegativesRankingLoss(FixedModel(4), scale=1.0, similarity_fct=own)  # type: ignore[arg-type]
+    assert loss.similarity_fct is own
+    assert any(weight is own.weight for weight in loss.parameters())
+    assert loss.compute(pair).item() == pytest.approx(math.log(math.exp(3) + 3) - 3, rel=1e-5)
+    assert copy.deepcopy(loss).similarity_fct is not own
 
 
 def test_functions_are_named_with_their_settings() -> None:

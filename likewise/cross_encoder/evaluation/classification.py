@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.cross_encoder.evaluation.base import PairEvaluator, checked_pairs, of_examples
-from likewise.evaluation.inputs import checked_numbers, file_name
+from likewise.evaluation.inputs import checked_numbers
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.evaluation.metrics import average_precision, best_accuracy, best_f1
 
@@ -54,7 +54,7 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
                 f"`labels` must be whole numbers, but row {row} is {self._gold[row]}. Round them, or take the "
                 "CrossEncoderCorrelationEvaluator."
             )
-        self.csv_file = file_name("CrossEncoderClassificationEvaluator", self.name, "results.csv")
+        self.set_names("CrossEncoderClassificationEvaluator")
 
     @classmethod
     def from_input_examples(
@@ -83,7 +83,6 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
         return {key: Measurement((predicted, labels), statistic) for key, statistic in _CLASSES.items()}
 
     def primary_key(self, model: Any, metrics: Mapping[str, float] | None = None) -> str:
-        """See the class."""
         return "average_precision" if model.num_labels == 1 else "f1_macro"
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:

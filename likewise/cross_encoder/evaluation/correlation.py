@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.cross_encoder.evaluation.base import PairEvaluator, checked_pairs, of_examples
-from likewise.evaluation.inputs import checked_numbers, file_name
+from likewise.evaluation.inputs import checked_numbers
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
 
@@ -50,8 +50,7 @@ class CrossEncoderCorrelationEvaluator(PairEvaluator):
             raise ValueError(
                 f"All `scores` are {self._gold[0]}, with which nothing correlates. Pass varied scores."
             )
-        self.csv_file = file_name("CrossEncoderCorrelationEvaluator", self.name, "results.csv")
-        self.primary_metric = self.full_name(self.primary)
+        self.set_names("CrossEncoderCorrelationEvaluator")
 
     @classmethod
     def from_input_examples(cls, examples: Sequence[Any], **kwargs: Any) -> CrossEncoderCorrelationEvaluator:

@@ -14,7 +14,7 @@ from likewise.cross_encoder.evaluation.base import PairEvaluator
 from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEvaluator, with_distances
 from likewise.evaluation.beir import is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.measurement import Measurement
-from likewise.evaluation.nano_beir import TITLES
+from likewise.evaluation.nano_beir import TITLES, title_of
 from likewise.tables import read_rows
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
                 self._samples(name, folder),
                 at_k=self.at_k,
                 always_rerank_positives=self.always_rerank_positives,
-                name=f"{_title(name)}_R{self.rerank_k}",
+                name=f"{title_of(name)}_R{self.rerank_k}",
                 prompt_name=self.prompt_name,
                 batch_size=self.batch_size,
                 show_progress_bar=self.show_progress_bar,
@@ -83,10 +83,10 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
 
     def _samples(self, name: str, folder: Path | None) -> list[dict[str, Any]]:
         if folder is None:
-            task, ranking = (
-                read_hub(partial(load_subset, self.dataset_id), _title(name)),
-                _hub_ranking(self.dataset_id, _title(name)),
-            )
+            load = partial(load_subset, self.dataset_id)
+            task = read_hub(load, title_of(name))
+            rows = load("bm25", title_of(name), ["query-id", "corpus-ids"])
+            ranking = {row["query-id"]: row["corpus-ids"] for row in rows}
         else:
             own = folder if is_beir_folder(folder) else folder / name
             task, ranking = read_folder(own), _folder_ranking(own)
@@ -110,7 +110,6 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
         steps: int = -1,
         **kwargs: Any,
     ) -> dict[str, float]:
-        """Measure a model; arguments as for every evaluator."""
         self.prepare(model)
         results: dict[str, float] = {}
         measured = []
@@ -120,7 +119,6 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
         return results | self.report(model, self._aggregate(measured), output_path, epoch, steps)
 
     def measure(self, model: CrossEncoder) -> dict[str, Measurement]:  # type: ignore[override]
-        """The aggregated metrics."""
         return self._aggregate([evaluator.measure(model) for evaluator in self.evaluators])
 
     def _aggregate(self, measured: Sequence[Mapping[str, Measurement]]) -> dict[str, Measurement]:
@@ -140,7 +138,6 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
         super().store_metrics_in_model_card_data(model, with_distances(metrics), epoch, step)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         keys = ("dataset_names", "dataset_id", "rerank_k", "at_k", "always_rerank_positives")
         return {key: getattr(self, key) for key in keys}
 
@@ -161,24 +158,6 @@ def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str
     if not found:
         raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
     return found
-
-
-def _title(name: str) -> str:
-    return f"Nano{TITLES[name.lower()]}" if name.lower() in TITLES else name
-
-
-def _hub_ranking(dataset_id: str, split: str) -> dict[str, list[str]]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(dataset_id, "bm25", split=split)
-    except Exception as error:
-        raise ValueError(
-            f"Cannot load the subset 'bm25', split {split!r}, of the data set {dataset_id!r}: the first stage's ranking."
-        ) from error
-    if missing := {"query-id", "corpus-ids"} - set(rows.column_names):
-        raise ValueError(f"The subset 'bm25' of {dataset_id!r} lacks the columns {sorted(missing)}.")
-    return {row["query-id"]: row["corpus-ids"] for row in rows}
 
 
 def _folder_ranking(folder: Path) -> dict[str, list[str]]:

@@ -11,12 +11,7 @@ import numpy as np
 from likewise.cross_encoder.evaluation.base import PairEvaluator
 from likewise.evaluation.inputs import check_text, file_name
 from likewise.evaluation.measurement import Array, Measurement
-from likewise.evaluation.metrics import (
-    RankedLists,
-    list_average_precision,
-    list_ndcg_at_k,
-    list_reciprocal_rank_at_k,
-)
+from likewise.evaluation.metrics import reranking_metrics
 
 if TYPE_CHECKING:
     from likewise.cross_encoder.model import CrossEncoder
@@ -113,16 +108,8 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         return measured
 
     def _metrics(self, scores: Array, relevance: Sequence[Array]) -> dict[str, Measurement]:
-        sizes = [len(relevant) for relevant in relevance]
-        lists = RankedLists.sort(
-            scores, np.concatenate(relevance), np.repeat(np.arange(len(sizes)), sizes), len(sizes)
-        )
         with np.errstate(invalid="ignore"):  # of a query without relevant documents
-            values = {
-                "map": list_average_precision(lists),
-                f"mrr@{self.at_k}": list_reciprocal_rank_at_k(lists, self.at_k),
-                f"ndcg@{self.at_k}": list_ndcg_at_k(lists, self.at_k),
-            }
+            values = reranking_metrics(scores, relevance, self.at_k)
         return {key: Measurement((np.nan_to_num(each),)) for key, each in values.items()}
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
@@ -140,7 +127,6 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         super().store_metrics_in_model_card_data(model, with_distances(metrics), epoch, step)
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         with_first_stage = any(sample.base_is_relevant is not None for sample in self._lists)
         return {"at_k": self.at_k} | (
             {"always_rerank_positives": self.always_rerank_positives} if with_first_stage else {}

@@ -30,6 +30,7 @@ class ADRMSELoss(ListLoss):
     """
 
     cites = "schlatt2025rankdistillm"
+    config_keys = ("alpha", "activation_fn", "mini_batch_size")
 
     def __init__(
         self,
@@ -58,7 +59,3 @@ class ADRMSELoss(ListLoss):
         ahead = torch.sigmoid(self.alpha * (scores.unsqueeze(1) - scores.unsqueeze(2)))
         smooth_ranks = 0.5 + ahead.sum(dim=2)  # a document is ahead of itself by a half
         return (ranks - smooth_ranks) ** 2 / torch.log2(1 + ranks)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {"alpha": self.alpha, **super().get_config_dict()}

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from likewise.cross_encoder.scoring import read_pairs, score_pairs
 from likewise.engine.embed import Embed
 from likewise.engine.pair_batch import PairBatch
-from likewise.losses.base import Columns, Label
+from likewise.losses.base import Columns, Label, full_name
 from likewise.losses.citations import bibtex
 from likewise.modules.base import is_own
 from likewise.types import check_family
@@ -57,6 +57,8 @@ class Loss(nn.Module, ABC):
     """The family of models it is for."""
     cites: ClassVar[str] = ""
     """The key of its paper in citations.bib."""
+    config_keys: ClassVar[tuple[str, ...]] = ("activation_fn",)
+    """The attributes that the model card shows as this loss's arguments."""
     num_labels: int | None = 1
     """How many scores a pair must have; None for any number."""
     own_score: Embed = Embed(output="scores")
@@ -133,7 +135,8 @@ class Loss(nn.Module, ABC):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
-        return {"activation_fn": full_name(self.activation_fn)}
+        values = {name: getattr(self, name) for name in self.config_keys}
+        return {k: full_name(v) if isinstance(v, nn.Module) else v for k, v in values.items()}
 
     @property
     def citation(self) -> str:
@@ -184,12 +187,6 @@ def numbers(values: Labels, like: Tensor) -> Tensor:
     assert values is not None
     parts = [torch.as_tensor(part).to(like.device, like.dtype).reshape(-1) for part in values]
     return torch.cat(parts) if parts else like.new_zeros(0)
-
-
-def full_name(thing: Any) -> str:
-    """The dotted name of a thing's class, as model cards show it."""
-    kind = type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 __all__ = [

@@ -45,6 +45,5 @@ class BinaryCrossEntropyLoss(PairLoss):
         return loss
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         weight = None if self.pos_weight is None else self.pos_weight.item()
         return super().get_config_dict() | {"pos_weight": weight}

@@ -25,6 +25,7 @@ class CrossEntropyLoss(PairLoss):
 
     takes = (Columns(("first text", "second text"), label=Label.CLASS),)
     num_labels = None
+    config_keys = ()
 
     def __init__(self, model: Any, activation_fn: nn.Module | None = None, **kwargs: Any) -> None:
         super().__init__(model, activation_fn)
@@ -55,7 +56,3 @@ class CrossEntropyLoss(PairLoss):
                 )
         loss = self.ce_loss(scores, classes)
         return loss
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """None that the model card would show."""
-        return {}

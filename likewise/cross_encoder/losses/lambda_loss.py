@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import log
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from likewise.cross_encoder.losses.base import Labels, by_length, full_name
+from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
 
@@ -120,6 +120,9 @@ class LambdaLoss(ListLoss):
     """
 
     cites = "wang2018lambdaloss"
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "weighting_scheme", "k", "sigma", "eps", "reduction_log", "activation_fn", "mini_batch_size",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -170,17 +173,6 @@ class LambdaLoss(ListLoss):
         differences = (scores.unsqueeze(2) - scores.unsqueeze(1)).clamp(min=-1e8, max=1e8)
         terms: Tensor = weights * logsigmoid(self.sigma * differences)
         return terms[chosen]
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "weighting_scheme": full_name(self.weighting_scheme),
-            "k": self.k,
-            "sigma": self.sigma,
-            "eps": self.eps,
-            "reduction_log": self.reduction_log,
-            **super().get_config_dict(),
-        }
 
 
 def _takes_all_pairs(scheme: nn.Module) -> bool:

@@ -23,6 +23,7 @@ class ListMLELoss(PListMLELoss):
     """
 
     cites = "xia2008listwise"
+    config_keys = PListMLELoss.config_keys[1:]
 
     def __init__(
         self,
@@ -32,9 +33,3 @@ class ListMLELoss(PListMLELoss):
         respect_input_order: bool = True,
     ) -> None:
         super().__init__(model, None, activation_fn, mini_batch_size, respect_input_order)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        config = super().get_config_dict()
-        del config["lambda_weight"]
-        return config

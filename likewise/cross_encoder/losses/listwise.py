@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ class ListLoss(Loss):
     """
 
     takes = (Columns(("query", "list of documents"), label=Label.PER_DOCUMENT),)
+    config_keys: ClassVar[tuple[str, ...]] = ("activation_fn", "mini_batch_size")
 
     def __init__(
         self, model: Any, activation_fn: nn.Module | None = None, mini_batch_size: int | None = None
@@ -92,7 +93,3 @@ class ListLoss(Loss):
                 f"{type(self).__name__} takes a label for each document, but {differs}. Correct the data."
             )
         return scores, numbers(lists, scores)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return super().get_config_dict() | {"mini_batch_size": self.mini_batch_size}

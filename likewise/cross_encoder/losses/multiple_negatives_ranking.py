@@ -11,13 +11,13 @@ https://arxiv.org/abs/2101.06983, for the cached form.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows, full_name
+from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows
 from likewise.engine.embed import Embed
 
 
@@ -34,6 +34,7 @@ class MultipleNegativesRankingLoss(Loss):
 
     cites = "oord2019representationlearningcontrastivepredictive"
     takes = (Columns(("anchor", "positive"), more="negative", in_batch_negatives=True),)
+    config_keys: ClassVar[tuple[str, ...]] = ("scale", "num_negatives", "activation_fn")
 
     def __init__(
         self,
@@ -78,14 +79,6 @@ class MultipleNegativesRankingLoss(Loss):
             rows = rows * self.scale
         return cross_entropy(rows, torch.zeros(len(rows), dtype=torch.long, device=rows.device))
 
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return {
-            "scale": self.scale,
-            "num_negatives": self.num_negatives,
-            "activation_fn": full_name(self.activation_fn),
-        }
-
 
 class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """The same loss in the memory of one mini-batch: pairs are scored in chunks that are recomputed in the backward pass.
@@ -100,6 +93,7 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """
 
     cites = "gao2021scaling"
+    config_keys = (*MultipleNegativesRankingLoss.config_keys, "mini_batch_size")
 
     def __init__(
         self,
@@ -119,7 +113,3 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         self.own_score = Embed(
             output="scores", recompute_rows=mini_batch_size, show_progress_bar=show_progress_bar
         )
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        return super().get_config_dict() | {"mini_batch_size": self.mini_batch_size}

@@ -10,12 +10,12 @@ Reference: Lan et al. 2014, Position-Aware ListMLE: A Sequential Learning Proces
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from likewise.cross_encoder.losses.base import Labels, by_length, full_name
+from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
 LARGEST_POWER = 127  # of two, in float32
@@ -56,6 +56,12 @@ class PListMLELoss(ListLoss):
     eps = 1e-10
 
     cites = "lan2014position"
+    config_keys: ClassVar[tuple[str, ...]] = (
+        "lambda_weight",
+        "activation_fn",
+        "mini_batch_size",
+        "respect_input_order",
+    )
 
     def __init__(
         self,
@@ -89,12 +95,3 @@ class PListMLELoss(ListLoss):
         weights = self.lambda_weight(torch.ones_like(scores, dtype=torch.bool))
         weighted: Tensor = likelihoods * (weights / (weights.sum(dim=1, keepdim=True) + self.eps))
         return weighted
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        weight = None if self.lambda_weight is None else full_name(self.lambda_weight)
-        return {
-            "lambda_weight": weight,
-            **super().get_config_dict(),
-            "respect_input_order": self.respect_input_order,
-        }

@@ -26,6 +26,7 @@ class RankNetLoss(LambdaLoss):
     """
 
     cites = "burges2005learning"
+    config_keys = LambdaLoss.config_keys[1:]  # all pairs weigh the same
 
     def __init__(
         self,
@@ -40,9 +41,3 @@ class RankNetLoss(LambdaLoss):
         super().__init__(
             model, NoWeightingScheme(), k, sigma, eps, reduction_log, activation_fn, mini_batch_size
         )
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
-        config = super().get_config_dict()
-        del config["weighting_scheme"]
-        return config

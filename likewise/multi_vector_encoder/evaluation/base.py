@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.evaluation.embedding import once_each
+
 
 def embed(evaluator: Any, model: Any, texts: Sequence[Any], task: str | None, **options: Any) -> list[Tensor]:
     """(tokens, D) for each text, each distinct text embedded once.
@@ -24,17 +26,14 @@ def embed(evaluator: Any, model: Any, texts: Sequence[Any], task: str | None, **
     """
     encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
     settings = {"batch_size": evaluator.batch_size, "show_progress_bar": evaluator.show_progress_bar}
-    distinct = list(dict.fromkeys(texts)) if all(isinstance(text, str) for text in texts) else list(texts)
+    distinct, places = once_each(texts)
     found = encode(distinct, **(settings | options))
     for text, embeddings in zip(distinct, found, strict=True):
         if not torch.isfinite(embeddings).all():
             raise ValueError(
                 f"The model embeds tokens of {text!r:.80} with NaN or infinite entries. Look at that text, or at the model's weights."
             )
-    if len(distinct) == len(texts):
-        return list(found)
-    by_text = dict(zip(distinct, found, strict=True))
-    return [by_text[text] for text in texts]
+    return [found[place] for place in places]
 
 
 def refuse_truncate_dim(truncate_dim: int | None) -> None:

@@ -13,8 +13,8 @@ from likewise.evaluation.embedding import Task
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.multi_vector_encoder.evaluation.base import embed, refuse_truncate_dim
 from likewise.multi_vector_encoder.scoring.token_scores import XTRScores, xtr_scores
-from likewise.multi_vector_encoder.token_corpus import BestDocuments
-from likewise.retrieval.topk import Ranking
+from likewise.retrieval.best_documents import BestDocuments
+from likewise.retrieval.ranking_keys import Ranking
 
 
 @dataclass(eq=False, repr=False)
@@ -69,7 +69,7 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
             model, self.queries, "query", prompt_name=self.query_prompt_name, prompt=self.query_prompt
         )
         functions = self._score_functions(model)
-        best = {name: BestDocuments(self._max_k()) for name in functions}
+        best = {name: BestDocuments(len(queries), self._max_k()) for name in functions}
         for start in range(0, len(self.corpus), self.corpus_chunk_size):
             part = slice(start, start + self.corpus_chunk_size)
             documents = (
@@ -85,5 +85,5 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
             )
             places = self._judgements.places[part]
             for name, function in functions.items():
-                best[name].add(function(queries, documents).cpu(), places)
+                best[name].add(function(queries, documents), places)
         return {name: one.result() for name, one in best.items()}

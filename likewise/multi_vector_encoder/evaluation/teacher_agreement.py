@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.losses.base import function_name
 from likewise.multi_vector_encoder.evaluation.base import embed
@@ -80,10 +79,9 @@ class MultiVectorDistillationEvaluator(SentenceEvaluator):
         for value in (self.temperature, self._student, self._teacher):
             if not 0 < value < math.inf:
                 raise ValueError(f"A temperature must be positive and finite, but is {value}.")
-        self.csv_file = file_name("distillation_evaluation", self.name, "results.csv")
+        self.set_names("distillation_evaluation")
 
     def measure(self, model: Any) -> dict[str, Measurement]:
-        """See the class."""
         from scipy.stats import spearmanr
 
         student, teacher = self._student_scores(model), self.scores
@@ -108,7 +106,6 @@ class MultiVectorDistillationEvaluator(SentenceEvaluator):
         return torch.stack(found, dim=1) if self._is_nested else found[0]
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         given = {
             "temperature": self.temperature,
             "student_temperature": self._student,

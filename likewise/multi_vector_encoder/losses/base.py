@@ -37,26 +37,20 @@ class Loss(AnyLoss):
     model_type = "MultiVectorEncoder"
 
     def __init__(self, model: Any, similarity_fct: Score, mini_batch_size: int | None = None) -> None:
+        self.mini_batch_size = mini_batch_size
         super().__init__(cast(Encoder, model))
         self.similarity_fct = similarity_fct
-        self.mini_batch_size = mini_batch_size
-        self.embed  # noqa: B018 - refuses a size that cannot be
 
     @property
     def embed(self) -> Embed:
         """Token embeddings, in chunks where a size is given."""
-        if self.mini_batch_size is not None and self.mini_batch_size < 1:
-            raise ValueError(
-                f"`mini_batch_size` must be at least 1, but is {self.mini_batch_size}. None takes all texts at once."
-            )
-        return Embed(recompute_rows=self.mini_batch_size, output=OUTPUT)
+        return replace(super().embed, output=OUTPUT)
 
     def read(self, batch: Batch, embed: Embed) -> Sequence[Tensor]:
         """The token embeddings of each column; the first is of queries, the others of documents, unless the batch says else."""
         return embed(self.model, with_tasks(batch))
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         config = super().get_config_dict()
         if isinstance(self.similarity_fct, XTRScores):
             config["similarity_fct"] = type(self.similarity_fct).__name__

@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from likewise.engine.embed import Embed
-from likewise.losses.base import Columns, check_mini_batches
+from likewise.losses.base import Columns
 from likewise.losses.gather import join_processes
-from likewise.multi_vector_encoder.losses.base import OUTPUT, Loss, columns_of
+from likewise.multi_vector_encoder.losses.base import Loss, columns_of
 from likewise.multi_vector_encoder.scoring.token_scores import Score, colbert_scores, scored
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 
@@ -107,7 +106,6 @@ class CachedMultiVectorMultipleNegativesRankingLoss(MultiVectorMultipleNegatives
         gather_across_devices: bool = False,
         show_progress_bar: bool = False,
     ) -> None:
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
         self.mini_batch_num_tokens, self.show_progress_bar = mini_batch_num_tokens, show_progress_bar
         super().__init__(
             model,
@@ -116,16 +114,6 @@ class CachedMultiVectorMultipleNegativesRankingLoss(MultiVectorMultipleNegatives
             mini_batch_size=mini_batch_size,
             score_mini_batch_size=score_mini_batch_size,
             gather_across_devices=gather_across_devices,
-        )
-
-    @property
-    def embed(self) -> Embed:
-        """In chunks of the mini-batches' size."""
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
-            output=OUTPUT,
         )
 
 

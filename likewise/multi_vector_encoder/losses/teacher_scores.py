@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
 from likewise.losses.base import Columns, Label
+from likewise.losses.score_distill import MarginMSELoss, teacher_margins
 from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
 from likewise.multi_vector_encoder.scoring.token_scores import (
@@ -37,11 +38,7 @@ class MultiVectorMarginMSELoss(Loss):
         mini_batch_size: Texts of a chunk that is recomputed in the backward pass; None for all at once.
     """
 
-    takes = (
-        Columns(
-            ("query", "positive", "negative"), more="negative", label=Label.NUMBERS, fewer_numbers=(1, 2)
-        ),
-    )
+    takes = MarginMSELoss.takes
     config_keys: ClassVar[tuple[str, ...]] = ("similarity_fct", "mini_batch_size")
     cites = "hofstätter2021improving"
 
@@ -55,18 +52,7 @@ class MultiVectorMarginMSELoss(Loss):
         queries, documents = columns_of(embeddings)
         positive, *negatives = (scored_pairwise(self.similarity_fct, queries, column) for column in documents)
         margins = torch.stack([positive - negative for negative in negatives], dim=1)  # (B, k)
-        rows, number = margins.shape
-        if labels is not None and labels.shape == (rows, number + 1):
-            labels = labels[:, :1] - labels[:, 1:]
-        elif labels is not None and labels.shape == (rows,):
-            labels = labels.unsqueeze(1)
-        if labels is None or labels.shape != margins.shape:
-            found = "none" if labels is None else f"labels of shape {tuple(labels.shape)}"
-            raise ValueError(
-                f"MultiVectorMarginMSELoss takes for each of {rows} rows either {number} margins or {number + 1} scores, the "
-                f"positive's first; but got {found}. Make the label column a list of that length."
-            )
-        return mse_loss(margins, labels.detach().to(margins))
+        return mse_loss(margins, teacher_margins(self, labels, *margins.shape).detach().to(margins))
 
 
 class MultiVectorDistillKLDivLoss(Loss):
@@ -129,6 +115,5 @@ class MultiVectorDistillKLDivLoss(Loss):
         return loss * self.student_temperature**2
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments of this loss, for the model card."""
         own = {name: getattr(self, name) for name in ("student_temperature", "teacher_temperature")}
         return super().get_config_dict() | {k: v for k, v in own.items() if v != self.temperature}

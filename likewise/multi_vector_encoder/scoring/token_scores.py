@@ -55,10 +55,8 @@ def colbert_scores(
         chunk_elements: Products to hold at a time, about.
         length_normalize: Whether to divide by the number of the query's tokens.
     """
-    queries, columns = (
-        _queries(queries_embeddings, queries_mask),
-        _columns(documents_embeddings, documents_mask),
-    )
+    queries = _queries(queries_embeddings, queries_mask)
+    columns = _columns(documents_embeddings, documents_mask)
     scores = _maxsim(queries, TokenEmbeddings.join(columns), None, chunk_elements, length_normalize)
     return _by_rows(scores, len(columns))
 
@@ -72,10 +70,8 @@ def colbert_kd_scores(
     length_normalize: bool = False,
 ) -> Tensor:
     """The MaxSim of each query with its own documents: (B, N) float32. Arguments as in `colbert_scores`."""
-    queries, columns = (
-        _queries(queries_embeddings, queries_mask),
-        _columns(documents_embeddings, documents_mask),
-    )
+    queries = _queries(queries_embeddings, queries_mask)
+    columns = _columns(documents_embeddings, documents_mask)
     documents, number = TokenEmbeddings.join(columns), len(columns)
     rows = (
         torch.arange(len(queries) * number).view(number, -1).T.flatten()
@@ -193,10 +189,8 @@ def xtr_scores(
         ValueError: `top_k` is less than 1.
     """
     positive(top_k, "top_k")
-    queries, columns = (
-        _queries(queries_embeddings, queries_mask),
-        _columns(documents_embeddings, documents_mask),
-    )
+    queries = _queries(queries_embeddings, queries_mask)
+    columns = _columns(documents_embeddings, documents_mask)
     documents = TokenEmbeddings.join(columns)
     products = (queries.vectors @ documents.vectors.T).float()  # (T, U)
     values, places = products.topk(min(top_k, products.shape[1]), dim=1)

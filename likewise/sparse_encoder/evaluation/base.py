@@ -13,7 +13,7 @@ from torch import Tensor
 
 from likewise.checked import positive
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.embedding import checked_embeddings
+from likewise.evaluation.embedding import checked_embeddings, once_each
 from likewise.evaluation.measurement import Array, Measurement
 
 FAMILY = "SparseEncoder"
@@ -101,19 +101,19 @@ class SparseEvaluator(SentenceEvaluator):
         if isinstance(texts, str):
             return self.embed(model, [texts], task, **kwargs)[0]
         encode = {"query": model.encode_query, "document": model.encode_document, None: model.encode}[task]
-        places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        distinct, places = once_each(texts)
         options = {
             "batch_size": self.batch_size,
             "show_progress_bar": self.show_progress_bar,
             "max_active_dims": self.max_active_dims,
             "convert_to_sparse_tensor": False,
         } | kwargs
-        found: Tensor = encode(list(places), save_to_cpu=True, **options)
+        found: Tensor = encode(distinct, save_to_cpu=True, **options)
         if found.is_sparse:  # a row with an entry that is no finite number has such a sum
-            checked_embeddings(torch.sparse.sum(found, dim=1).to_dense().unsqueeze(1), list(places))
+            checked_embeddings(torch.sparse.sum(found, dim=1).to_dense().unsqueeze(1), distinct)
         else:
-            found = checked_embeddings(found, list(places))
-        return found.index_select(0, torch.tensor([places[text] for text in texts]))
+            found = checked_embeddings(found, distinct)
+        return found.index_select(0, torch.tensor(places, dtype=torch.long))
 
     def embed_columns(self, model: Any, *columns: Sequence[Any], **kwargs: Any) -> tuple[Tensor, ...]:
         """As every evaluator's; it notes how sparse they are."""
@@ -138,6 +138,5 @@ class SparseEvaluator(SentenceEvaluator):
         return super().csv_row(dense) | {name: measured[name].value for name in names}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments worth telling in the model card."""
         dims = {} if self.max_active_dims is None else {"max_active_dims": self.max_active_dims}
         return super().get_config_dict() | dims

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -72,19 +72,14 @@ class SparseMSEEvaluator(OfSparseRows, MSEEvaluator):
 class SparseRerankingEvaluator(OfSparseRows, RerankingEvaluator):
     """RerankingEvaluator, with `active_dims` and `sparsity_ratio` of queries and documents (`corpus_`)."""
 
-    def _scores(self, model: Any, samples: Sequence[Mapping[str, Any]]) -> list[Tensor]:
-        if self.is_replaced("embed_inputs"):
-            return super()._scores(model, samples)
-        shown = {"show_progress_bar": self.show_progress_bar and self.use_batched_encoding}
-        lists = [[*sample["positive"], *sample["negative"]] for sample in samples]
-        texts = [sample["query"] for sample in samples], [text for some in lists for text in some]
-        (queries,) = self.embed_columns(model, texts[0], encode_fn_name="query", **shown)
-        (documents,) = self.embed_columns(model, texts[1], encode_fn_name="document", **shown)
+    def _with_documents(
+        self, queries: Tensor, documents: Tensor, sizes: list[int]
+    ) -> Iterable[tuple[Any, Any]]:
+        if not documents.is_sparse:
+            return super()._with_documents(queries, documents, sizes)
         rows = iter(rows_of(documents))
-        return [
-            self.similarity_fct(query.unsqueeze(0), torch.stack([next(rows) for _ in some])).reshape(-1)
-            for query, some in zip(rows_of(queries), lists, strict=True)
-        ]
+        each = zip(rows_of(queries), sizes, strict=True)
+        return [(query.unsqueeze(0), torch.stack([next(rows) for _ in range(size)])) for query, size in each]
 
     def figures(self) -> dict[str, float]:
         """By `query_` and `corpus_`."""

@@ -64,7 +64,6 @@ class CSRReconstructionLoss(nn.Module):
         return {f"reconstruction_loss_{name}": torch.stack(values).mean() for name, values in sums.items()}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments, for the model card."""
         return {"beta": self.beta}
 
 
@@ -112,12 +111,10 @@ class CSRLoss(LossAround):
         return parts | {name: self.gamma * value for name, value in named(base).items()}
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments, for the model card."""
         return {"beta": self.beta, "gamma": self.gamma, "loss": self.inner_name}
 
     @property
     def citation(self) -> str:
-        """BibTeX of the paper, for the model card."""
         return bibtex("wen2025matryoshkarevisitingsparsecoding")
 
 

@@ -59,10 +59,8 @@ class FlopsLoss(nn.Module):
         return (sums.sum(dim=0) / rows.sum()).square().sum()
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The arguments, for the model card."""
         return {"threshold": self.threshold}
 
     @property
     def citation(self) -> str:
-        """BibTeX of the paper, for the model card."""
         return bibtex("paria2020minimizing")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -15,15 +15,13 @@ from likewise.losses import (
     MarginMSELoss,
     MSELoss,
     MultipleNegativesRankingLoss,
-    TripletDistanceMetric,
     TripletLoss,
 )
-from likewise.losses.multiple_negatives_ranking import DirectionName, HardnessMode, PartitionMode
-from likewise.losses.triplet import Distance
 from likewise.similarity import Similarity, dot_score, pairwise_cos_sim, pairwise_dot_score
 from likewise.sparse_encoder.losses.base import FAMILY, check_similarity, refuse_alone
 
 
+@dataclass(eq=False, repr=False)
 class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     """MultipleNegativesRankingLoss of dot products, whose range sparse embeddings choose by themselves.
 
@@ -42,31 +40,12 @@ class SparseMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
     model_type = FAMILY
     forward = refuse_alone
 
-    def __init__(
-        self,
-        model: Any,
-        scale: float = 1.0,
-        similarity_fct: Similarity = dot_score,
-        gather_across_devices: bool = False,
-        directions: Sequence[DirectionName] = ("query_to_doc",),
-        partition_mode: PartitionMode = "joint",
-        hardness_mode: HardnessMode | None = None,
-        hardness_strength: float = 0.0,
-        *,
-        mask_duplicates: bool = False,
-    ) -> None:
-        check_similarity("similarity_fct", similarity_fct, of_pairs=False)
-        super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            gather_across_devices,
-            directions,
-            partition_mode,
-            hardness_mode,
-            hardness_strength,
-            mask_duplicates=mask_duplicates,
-        )
+    scale: float = 1.0
+    similarity_fct: Similarity = dot_score
+
+    def __post_init__(self) -> None:
+        check_similarity("similarity_fct", self.similarity_fct, of_pairs=False)
+        super().__post_init__()
 
 
 class SparseMarginMSELoss(MarginMSELoss):
@@ -80,9 +59,9 @@ class SparseMarginMSELoss(MarginMSELoss):
     model_type = FAMILY
     forward = refuse_alone
 
-    def __init__(self, model: Any, similarity_fct: Similarity = pairwise_dot_score) -> None:
-        check_similarity("similarity_fct", similarity_fct, of_pairs=True)
-        super().__init__(model, similarity_fct)
+    def __post_init__(self) -> None:
+        check_similarity("similarity_fct", self.similarity_fct, of_pairs=True)
+        super().__post_init__()
 
 
 class SparseDistillKLDivLoss(DistillKLDivLoss):
@@ -123,14 +102,9 @@ class SparseTripletLoss(TripletLoss):
     model_type = FAMILY
     forward = refuse_alone
 
-    def __init__(
-        self,
-        model: Any,
-        distance_metric: Distance = TripletDistanceMetric.EUCLIDEAN,
-        triplet_margin: float = 5,
-    ) -> None:
-        check_similarity("distance_metric", distance_metric, of_pairs=True)
-        super().__init__(model, distance_metric, triplet_margin)
+    def __post_init__(self) -> None:
+        check_similarity("distance_metric", self.distance_metric, of_pairs=True)
+        super().__post_init__()
 
 
 class SparseCosineSimilarityLoss(CosineSimilarityLoss):

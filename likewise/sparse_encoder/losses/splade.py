@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from likewise.engine.embed import Embed
-from likewise.losses.base import LossValue, check_mini_batches
+from likewise.losses.base import Loss, LossValue
 from likewise.losses.wrapping import LossAround
 from likewise.sparse_encoder.losses.base import FAMILY
 from likewise.sparse_encoder.losses.flops import FlopsLoss
@@ -179,6 +178,9 @@ class CachedSpladeLoss(SpladeLoss):
         mini_batch_num_tokens: int | None = None,
         show_progress_bar: bool = False,
     ) -> None:
+        self.mini_batch_size = mini_batch_size
+        self.mini_batch_num_tokens = mini_batch_num_tokens
+        self.show_progress_bar = show_progress_bar
         super().__init__(
             model,
             loss,
@@ -190,27 +192,8 @@ class CachedSpladeLoss(SpladeLoss):
             query_regularizer_threshold,
             use_document_regularizer_only,
         )
-        check_mini_batches(mini_batch_size, mini_batch_num_tokens)
-        self.mini_batch_size = mini_batch_size
-        self.mini_batch_num_tokens = mini_batch_num_tokens
-        self.show_progress_bar = show_progress_bar
 
-    @property
-    def embed(self) -> Embed:
-        """In chunks of the mini-batches' size."""
-        return Embed(
-            self.mini_batch_num_tokens,
-            recompute_rows=self.mini_batch_size,
-            show_progress_bar=self.show_progress_bar,
-        )
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """That of SpladeLoss, and the size of the chunks."""
-        sizes = {
-            "mini_batch_size": self.mini_batch_size,
-            "mini_batch_num_tokens": self.mini_batch_num_tokens,
-        }
-        return super().get_config_dict() | sizes
+    embed = Loss.embed  # its own, not the inner loss's
 
 
 def named(value: LossValue) -> dict[str, Tensor]:
