@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from inspect import cleandoc
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -87,7 +88,7 @@ CHOICES: dict[str, type[ExplicitEnum]] = {
 
 def with_help(kind: type[Kind]) -> type[Kind]:
     """A dataclass whose fields have as help, for transformers' HfArgumentParser, what the docstring says of them."""
-    found = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", kind.__doc__ or "", re.MULTILINE)
+    found = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", cleandoc(kind.__doc__ or ""), re.MULTILINE)
     told = {name: " ".join(text.split()) for name, text in found}
     dataclass_of_kind: Any = kind
     for each in fields(dataclass_of_kind):
