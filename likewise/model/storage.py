@@ -22,7 +22,7 @@ from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import ModuleReader, checked_name, save_module
 from likewise.modules.find_folder import find_folder as find_folder
-from likewise.similarity import SimilarityFunction
+from likewise.similarity import OF_WHOLE_TEXTS
 
 logger = logging.getLogger(__name__)
 
@@ -198,8 +198,8 @@ def read_model_settings(
         ),
         "default_prompt_name": ("a text", isinstance(settings.get("default_prompt_name"), str)),
         "similarity_fn_name": (
-            f"one of {', '.join(SimilarityFunction.possible_values())}",
-            settings.get("similarity_fn_name") in SimilarityFunction.possible_values(),
+            f"one of {', '.join(OF_WHOLE_TEXTS)}",
+            settings.get("similarity_fn_name") in OF_WHOLE_TEXTS,
         ),
         **(others or {}),
     }
