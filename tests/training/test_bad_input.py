@@ -131,6 +131,8 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"prompts": {"nli": {"anchor": "q: "}}},
         r"`prompts` has a prompt for 'nli'",
     ),
+    "a list of prompts": ({"prompts": ["q: "]}, r"`prompts` has \['q: '\] \(list\), but a prompt is a text"),
+    "a prompt that is no text": ({"prompts": {"anchor": 3}}, r"`prompts` has 3 \(int\) for 'anchor'"),
     "no micro batch": ({"micro_batch_tokens": 0}, r"`micro_batch_tokens` must be at least 1"),
     "a router mapping without a router": (
         {"router_mapping": {"anchor": "query"}},
@@ -162,7 +164,7 @@ def test_arguments_that_cannot_take_effect_are_refused(
     name: str, model: SentenceTransformer, arguments: Callable[..., Any]
 ) -> None:
     changes, message = BAD_ARGUMENTS[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         SentenceTransformerTrainer(
             model,
             arguments(**changes),

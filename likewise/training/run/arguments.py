@@ -264,6 +264,7 @@ class BaseTrainingArguments(TrainingArguments):
                 f"`max_kept_tokens` must be at least 0, but is {self.max_kept_tokens}. Drop it to take the default."
             )
         self._check_mixing()
+        self._check_prompts()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:
             raise ValueError(
@@ -305,6 +306,17 @@ class BaseTrainingArguments(TrainingArguments):
                 "`multi_dataset_exhausted='drop'` uses every batch once, so that weights have no effect. Take 'stop' or "
                 "'restart', or drop the weights."
             )
+
+    def _check_prompts(self) -> None:
+        given: Any = self.prompts
+        for name, prompt in given.items() if isinstance(given, dict) else [("", given)]:
+            for text in prompt.values() if isinstance(prompt, dict) else [prompt]:
+                if not isinstance(text, str | None):
+                    of = f" for {name!r}" if name else ""
+                    raise TypeError(
+                        f"`prompts` has {text!r} ({type(text).__name__}){of}, but a prompt is a text. Pass one for all columns, or "
+                        "texts by column or by data set: `prompts={'question': 'query: '}`."
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """All arguments, those left out that are functions or classes."""
