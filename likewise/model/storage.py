@@ -56,13 +56,21 @@ class StoredModel:
         """A model made of modules, by their names, which are their numbers where they have none.
 
         Raises:
+            TypeError: One is no module.
             ValueError: There are none.
         """
+        if isinstance(modules, nn.Module) and not isinstance(modules, nn.Sequential | nn.ModuleList):
+            raise TypeError(
+                f"`modules` must be a list, but is one {type(modules).__name__}. Pass `modules=[...]`."
+            )
         if not modules:
             raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
-        return cls(
-            dict(modules if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)})
-        )
+        named = dict(modules if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)})
+        for name, module in named.items():
+            if not isinstance(module, nn.Module):
+                made = f" Make one of it: `{module.__name__}(...)`." if isinstance(module, type) else ""
+                raise TypeError(f"`modules` must hold modules, but {name!r} is {module!r}.{made}")
+        return cls(named)
 
 
 def load(

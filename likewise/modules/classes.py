@@ -166,6 +166,11 @@ def _load_foreign(module_class: Any, folder: Path, options: Mapping[str, Any]) -
 
 def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
     """Save a module to a folder, which is made if it does not exist, and return the name its class is saved under."""
+    if not hasattr(module, "save"):
+        kind = type(module).__name__
+        raise TypeError(
+            f"The module {kind} has no method `save`. Write one, or let it inherit from `models.Module`."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     parameters = inspect.signature(module.save).parameters
     takes = "safe_serialization" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
