@@ -118,7 +118,17 @@ def options_of(
     config_kwargs: Mapping[str, Any] | None,
     backend: str,
 ) -> dict[str, Any]:
-    """What the modules of a folder are loaded with, by what takes it; arguments as of `load`."""
+    """What the modules of a folder are loaded with, by what takes it; arguments as of `load`.
+
+    Raises:
+        TypeError: One of them is no dict.
+    """
+    for given in (model_kwargs, tokenizer_kwargs, config_kwargs):
+        if not isinstance(given or {}, Mapping):
+            raise TypeError(
+                f"`model_kwargs`, `processor_kwargs` and `config_kwargs` are dicts of arguments, but one is {given!r}. Pass e.g. "
+                "`model_kwargs={'dtype': 'bfloat16'}`."
+            )
     trust = {"trust_remote_code": True} if trust_remote_code else {}
     return {
         "model_kwargs": {**trust, **(model_kwargs or {})},

@@ -84,9 +84,15 @@ class ModuleReader:
                 raise
             raise ValueError(f"The {module_class.__name__} in {folder} cannot be loaded: {error}") from error
         except (TypeError, KeyError, AttributeError) as error:
+            asked = [
+                f"`{name}`"
+                for name, given in self.options.items()
+                if name.endswith("_kwargs") and set(given) - {"trust_remote_code"}
+            ]
             raise ValueError(
                 f"The settings of the {module_class.__name__} in {folder} are not what it takes: {error}. "
-                "Restore its configuration file or save the model again."
+                + (f"Check what you passed in {', '.join(asked)}; else restore" if asked else "Restore")
+                + " its configuration file or save the model again."
             ) from error
 
     def _inside(self, folder: Path, path: str) -> Path:
