@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -265,6 +267,7 @@ class BaseTrainingArguments(TrainingArguments):
             )
         self._check_mixing()
         self._check_prompts()
+        self._check_rates()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:
             raise ValueError(
@@ -306,6 +309,25 @@ class BaseTrainingArguments(TrainingArguments):
                 "`multi_dataset_exhausted='drop'` uses every batch once, so that weights have no effect. Take 'stop' or "
                 "'restart', or drop the weights."
             )
+
+    def _check_rates(self) -> None:
+        rates: dict[str, Any] = {
+            name: getattr(self, name) for name in ("learning_rate", "weight_decay", "adam_epsilon")
+        }
+        for pattern, rate in self.learning_rate_mapping.items():
+            rates[f"learning_rate_mapping[{pattern!r}]"] = rate
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"`learning_rate_mapping` has {pattern!r}, which is no regular expression: {error}. Put a backslash in front "
+                    "of signs that stand for themselves."
+                ) from None
+        for name, rate in rates.items():
+            if not isinstance(rate, Real):
+                raise TypeError(
+                    f"`{name}` must be a number, but is {rate!r} ({type(rate).__name__}). In YAML write 1.0e-3: 1e-3 is a text."
+                )
 
     def _check_prompts(self) -> None:
         given: Any = self.prompts
