@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum
+from importlib import import_module
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,11 +59,19 @@ def to_float_tensor(embeddings: Embeddings) -> Tensor:
 
 
 def to_tensor(embeddings: Embeddings) -> Tensor:
-    """The embeddings as one tensor, of the type that they have."""
+    """The embeddings as one tensor, of the type that they have.
+
+    Raises:
+        TypeError: They are texts.
+    """
     if isinstance(embeddings, Tensor):
         return embeddings
-    if isinstance(embeddings, np.ndarray):
+    if isinstance(embeddings, np.ndarray) and embeddings.dtype.kind != "U":
         return torch.from_numpy(embeddings)
+    if isinstance(embeddings, str) or (len(embeddings) and isinstance(embeddings[0], str)):
+        raise TypeError(
+            f"Expected embeddings, but got texts ({str(embeddings)[:40]}). Embed them first, by `model.encode(...)`."
+        )
     if len(embeddings) and isinstance(embeddings[0], Tensor):
         return torch.stack(list(embeddings))
     if len(embeddings) and isinstance(embeddings[0], np.ndarray):
@@ -149,28 +158,48 @@ def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
 
 
 class SimilarityFunction(Enum):
-    """The four ways to compare embeddings; the value is the name that is saved with a model."""
+    """The ways to compare embeddings, the last two those of tokens; the value is the name that is saved with a model."""
 
     COSINE = "cosine"
     DOT_PRODUCT = "dot"
     DOT = "dot"  # an alias of DOT_PRODUCT
     EUCLIDEAN = "euclidean"
     MANHATTAN = "manhattan"
+    MAXSIM = "maxsim"
+    MEAN_MAXSIM = "meanmaxsim"
 
     @staticmethod
     def to_similarity_fn(similarity_function: str | SimilarityFunction) -> Similarity:
-        """The all-pairs function of this name: (N, D), (M, D) -> (N, M)."""
-        return _FUNCTIONS[_member(similarity_function).value][0]
+        """The all-pairs function of this name: (N, D), (M, D) -> (N, M); or of texts' tokens."""
+        return _functions(similarity_function)[0]
 
     @staticmethod
     def to_similarity_pairwise_fn(similarity_function: str | SimilarityFunction) -> Similarity:
-        """The row-by-row function of this name: (N, D), (N, D) -> (N,)."""
-        return _FUNCTIONS[_member(similarity_function).value][1]
+        """The row-by-row function of this name: (N, D), (N, D) -> (N,); or of texts' tokens."""
+        return _functions(similarity_function)[1]
 
     @staticmethod
     def possible_values() -> list[str]:
         """The names of all similarity functions."""
         return [member.value for member in SimilarityFunction]
+
+
+def name_for_whole_texts(function: str | SimilarityFunction) -> str:
+    """The name of a function that compares one embedding of each text.
+
+    Raises:
+        ValueError: There is none of this name, or it compares tokens.
+    """
+    name = function.value if isinstance(function, SimilarityFunction) else function
+    if name not in OF_WHOLE_TEXTS:
+        hint = (
+            " That one compares tokens, in a MultiVectorEncoder."
+            if name in SimilarityFunction.possible_values()
+            else ""
+        )
+        choices = ", ".join(OF_WHOLE_TEXTS)
+        raise ValueError(f"There is no similarity function {name!r}. Choose one of: {choices}.{hint}")
+    return name
 
 
 def is_sparse(embeddings: Any) -> bool:
@@ -242,6 +271,15 @@ def _member(name: str | SimilarityFunction) -> SimilarityFunction:
         raise ValueError(f"There is no similarity function {name!r}. Choose one of: {choices}.") from None
 
 
+def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similarity]:
+    """That of all pairs, and that row by row. MaxSim belongs to the models with an embedding for each token: loaded when asked for."""
+    member = _member(function)
+    if member.value in _FUNCTIONS:
+        return _FUNCTIONS[member.value]
+    of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim"), member.name.lower()
+    return getattr(of_tokens, name), getattr(of_tokens, f"{name}_pairwise")
+
+
 def _rows(embeddings: Embeddings) -> Tensor:
     """The embeddings as (N, D); one vector becomes a batch of one."""
     tensor = to_float_tensor(embeddings)
@@ -255,3 +293,4 @@ _FUNCTIONS: dict[str, tuple[Similarity, Similarity]] = {
     "euclidean": (euclidean_sim, pairwise_euclidean_sim),
     "manhattan": (manhattan_sim, pairwise_manhattan_sim),
 }
+OF_WHOLE_TEXTS = tuple(_FUNCTIONS)

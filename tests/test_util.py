@@ -58,6 +58,24 @@ def test_every_function_of_the_reference_is_here_with_its_arguments() -> None:
             assert not missing or len(inspect.signature(there).parameters) == 1, (name, missing)
 
 
+def test_every_similarity_function_has_the_references_name_and_its_functions() -> None:
+    ours, theirs_too = util.SimilarityFunction, theirs.SimilarityFunction
+    assert {one.name: one.value for one in ours} == {one.name: one.value for one in theirs_too}
+    assert ours.possible_values() == theirs_too.possible_values()
+    for name in ours.possible_values():
+        for way in ("to_similarity_fn", "to_similarity_pairwise_fn"):
+            function = getattr(ours, way)(name)
+            assert function.__name__ == getattr(theirs_too, way)(name).__name__
+            assert function is getattr(util, function.__name__)
+
+
+@pytest.mark.parametrize("texts", ["a cat", ["a cat"], np.array(["a cat"])])
+def test_texts_in_the_place_of_embeddings_are_told_apart(texts: Any) -> None:
+    for call in (util.cos_sim, util.pairwise_dot_score, util.semantic_search):
+        with pytest.raises(TypeError, match=r"Expected embeddings, but got texts \(.*a cat.*`model.encode"):
+            call(texts, texts)
+
+
 @pytest.mark.parametrize("module", ["distributed", "environment", "file_io", "logging", "misc", "tensor"])
 def test_the_references_paths_hold_its_names(module: str) -> None:
     here = getattr(__import__(f"likewise.util.{module}").util, module)

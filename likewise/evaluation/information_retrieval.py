@@ -7,7 +7,7 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task, checked_embeddings
-from likewise.evaluation.inputs import check_text, checked_function, file_name
+from likewise.evaluation.inputs import FUNCTION_NAMES, check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
 from likewise.retrieval.ranking_keys import Ranking
@@ -63,6 +63,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
     """
 
     model_type = "SentenceTransformer"
+    known_functions: ClassVar[Collection[str]] = FUNCTION_NAMES
     queries: Any
     corpus: Any
     relevant_docs: Mapping[Any, Collection[Any]]
@@ -91,7 +92,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         self.queries = [queries[query] for query in self.queries_ids]
         self.corpus_ids = list(corpus)
         self.corpus = list(corpus.values())
-        self.main_score_function = checked_function(self.main_score_function)
+        self.main_score_function = checked_function(self.main_score_function, self.known_functions)
         base = file_name("Information-Retrieval_evaluation", self.name)
         self.csv_file = f"{base}_results.csv"
         self.predictions_file = f"{base}_predictions.jsonl"

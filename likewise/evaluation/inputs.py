@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from likewise.evaluation.measurement import Array
-from likewise.similarity import SimilarityFunction
+from likewise.similarity import OF_WHOLE_TEXTS, SimilarityFunction
 
-FUNCTION_NAMES = ("cosine", "dot", "euclidean", "manhattan")
+FUNCTION_NAMES = OF_WHOLE_TEXTS
 
 
 def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
@@ -67,11 +67,13 @@ def checked_numbers(name: str, values: Iterable[Any], length: int) -> Array:
     return numbers
 
 
-def checked_function(function: str | SimilarityFunction | None) -> SimilarityFunction | None:
+def checked_function(
+    function: str | SimilarityFunction | None, known: Collection[str] = FUNCTION_NAMES
+) -> SimilarityFunction | None:
     """A similarity function's name as a SimilarityFunction."""
     if function is None:
         return None
-    checked_function_names([function.value if isinstance(function, SimilarityFunction) else function])
+    checked_function_names([function.value if isinstance(function, SimilarityFunction) else function], known)
     return SimilarityFunction(function)
 
 

@@ -72,6 +72,10 @@ class Model(nn.Sequential):
         super().__init__(OrderedDict(stored.modules))
         settings = stored.settings
         self.module_kwargs = stored.module_kwargs
+        if not isinstance(prompts or {}, Mapping):
+            raise TypeError(
+                f"`prompts` must be a dict of texts by name, e.g. {{'query': 'query: '}}, but is {prompts!r}."
+            )
         named = {**self.default_prompts, **(settings.get("prompts") or {}), **(prompts or {})}
         self.prompts: dict[str, str] = {name: text or "" for name, text in named.items()}
         self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
@@ -373,6 +377,10 @@ class Model(nn.Sequential):
         Returns:
             The features, with `sentence_embedding` (N, D) among them.
         """
+        if not isinstance(features, Mapping):
+            raise TypeError(
+                f"A model takes features, but got {type(features).__name__}. Texts go to `{self.over_inputs}`."
+            )
         for name, module in self.named_children():
             features = run_module(module, features, kwargs, self.module_kwargs.get(name, ()), self[0])
         return features

@@ -22,7 +22,7 @@ from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import ModuleReader, checked_name, save_module
 from likewise.modules.find_folder import find_folder as find_folder
-from likewise.similarity import SimilarityFunction
+from likewise.similarity import OF_WHOLE_TEXTS
 
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,18 @@ class StoredModel:
     @classmethod
     def of(cls, modules: Sequence[nn.Module] | Mapping[str, nn.Module] | None) -> StoredModel:
         """A model made of modules, by their names, which are their numbers where they have none."""
+        if isinstance(modules, nn.Module) and not isinstance(modules, nn.Sequential | nn.ModuleList):
+            raise TypeError(
+                f"`modules` must be a list, but is one {type(modules).__name__}. Pass `modules=[...]`."
+            )
         if not modules:
             raise ValueError("`modules` is empty; a model needs at least one module, e.g. a Transformer.")
-        return cls(
-            dict(modules if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)})
-        )
+        named = dict(modules if isinstance(modules, Mapping) else {str(i): m for i, m in enumerate(modules)})
+        for name, module in named.items():
+            if not isinstance(module, nn.Module):
+                made = f" Make one of it: `{module.__name__}(...)`." if isinstance(module, type) else ""
+                raise TypeError(f"`modules` must hold modules, but {name!r} is {module!r}.{made}")
+        return cls(named)
 
 
 def load(
@@ -100,7 +107,17 @@ def options_of(
     config_kwargs: Mapping[str, Any] | None,
     backend: str,
 ) -> dict[str, Any]:
-    """What the modules of a folder are loaded with, by what takes it; arguments as of `load`."""
+    """What the modules of a folder are loaded with, by what takes it; arguments as of `load`.
+
+    Raises:
+        TypeError: One of them is no dict.
+    """
+    for given in (model_kwargs, tokenizer_kwargs, config_kwargs):
+        if not isinstance(given or {}, Mapping):
+            raise TypeError(
+                f"`model_kwargs`, `processor_kwargs` and `config_kwargs` are dicts of arguments, but one is {given!r}. Pass e.g. "
+                "`model_kwargs={'dtype': 'bfloat16'}`."
+            )
     trust = {"trust_remote_code": True} if trust_remote_code else {}
     return {
         "model_kwargs": {**trust, **(model_kwargs or {})},
@@ -174,8 +191,8 @@ def read_model_settings(
         ),
         "default_prompt_name": ("a text", isinstance(settings.get("default_prompt_name"), str)),
         "similarity_fn_name": (
-            f"one of {', '.join(SimilarityFunction.possible_values())}",
-            settings.get("similarity_fn_name") in SimilarityFunction.possible_values(),
+            f"one of {', '.join(OF_WHOLE_TEXTS)}",
+            settings.get("similarity_fn_name") in OF_WHOLE_TEXTS,
         ),
         **(others or {}),
     }

@@ -362,6 +362,11 @@ def padded_inputs(
         prompt: Goes to a method that takes it by name; else it is put in front of the texts.
         **options: Further arguments, for a method that takes them. `processing_kwargs` must be taken.
     """
+    if not hasattr(reader, "preprocess") and not hasattr(reader, "tokenize"):
+        raise TypeError(
+            f"The first module, {type(reader).__name__}, has no method `tokenize` or `preprocess` that takes texts. Begin with one "
+            "that has, e.g. a Transformer."
+        )
     is_older = not hasattr(reader, "preprocess") or (
         is_own(reader, "preprocess") and not is_own(reader, "tokenize")
     )
@@ -397,6 +402,9 @@ def run_module(
         kwargs: Keyword arguments for any module.
         declared: Names among them that this one is known to take; those in its `forward_kwargs` come on top.
         reader: The first module, whose tokenizer says how features are padded.
+
+    Raises:
+        TypeError: The module returns something else than features.
     """
     taken = {*declared, *getattr(module, "forward_kwargs", ())}
     if "tokens" in features and (not is_own(module, "forward") or is_watched(module)):
@@ -405,6 +413,11 @@ def run_module(
         features,
         **{name: value for name, value in kwargs.items() if name in taken},
     )
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"The module {type(module).__name__} returned {type(found).__name__}, but a module returns the features that it was "
+            "given, with its own among them. End its `forward` with `return features`."
+        )
     return found
 
 

@@ -84,9 +84,15 @@ class ModuleReader:
                 raise
             raise ValueError(f"The {module_class.__name__} in {folder} cannot be loaded: {error}") from error
         except (TypeError, KeyError, AttributeError) as error:
+            asked = [
+                f"`{name}`"
+                for name, given in self.options.items()
+                if name.endswith("_kwargs") and set(given) - {"trust_remote_code"}
+            ]
             raise ValueError(
                 f"The settings of the {module_class.__name__} in {folder} are not what it takes: {error}. "
-                "Restore its configuration file or save the model again."
+                + (f"Check what you passed in {', '.join(asked)}; else restore" if asked else "Restore")
+                + " its configuration file or save the model again."
             ) from error
 
     def _inside(self, folder: Path, path: str) -> Path:
@@ -162,6 +168,11 @@ def _load_foreign(module_class: Any, folder: Path, options: Mapping[str, Any]) -
 
 def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
     """Save a module to a folder, which is made if it does not exist, and return the name its class is saved under."""
+    if not hasattr(module, "save"):
+        kind = type(module).__name__
+        raise TypeError(
+            f"The module {kind} has no method `save`. Write one, or let it inherit from `models.Module`."
+        )
     folder.mkdir(parents=True, exist_ok=True)
     parameters = inspect.signature(module.save).parameters
     takes = "safe_serialization" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -69,6 +69,11 @@ class Dense(Module):
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Map the named feature, (..., in_features) -> (..., out_features)."""
         values = features[self.module_input_name].to(self.linear.weight.dtype)
+        if values.shape[-1] != self.in_features:
+            raise ValueError(
+                f"Dense takes {self.in_features} numbers, but `{self.module_input_name}` has {values.shape[-1]}. Make it with "
+                f"`in_features={values.shape[-1]}`."
+            )
         mapped = self.activation_function(self.linear(values))
         features[self.module_output_name] = mapped + self.residual(values) if self.use_residual else mapped
         return features

@@ -45,7 +45,12 @@ def paraphrase_mining(
 
     Returns:
         See `paraphrase_mining_embeddings`.
+
+    Raises:
+        TypeError: `sentences` is one text.
     """
+    if isinstance(sentences, str):
+        raise TypeError(f"`sentences` must be a list of texts, but is one text. Pass [{sentences[:40]!r}].")
     embeddings = model.encode(
         sentences,
         show_progress_bar=show_progress_bar,

@@ -29,7 +29,7 @@ from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
-from likewise.similarity import Similarity, SimilarityFunction
+from likewise.similarity import Similarity, SimilarityFunction, name_for_whole_texts
 
 logger = logging.getLogger(__name__)
 
@@ -330,9 +330,7 @@ class SentenceTransformer(Model):
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
-        if value is not None:
-            SimilarityFunction.to_similarity_fn(value)  # refuses an unknown name
-        self._similarity_fn_name = value.value if isinstance(value, SimilarityFunction) else value
+        self._similarity_fn_name = None if value is None else name_for_whole_texts(value)
 
     @property
     def similarity(self) -> Similarity:

@@ -26,7 +26,7 @@ from likewise.modules.find_folder import find_folder
 from likewise.modules.router import output_dimension, without_task
 from likewise.modules.text import Text, check_texts
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
-from likewise.similarity import Similarity, SimilarityFunction
+from likewise.similarity import Similarity, SimilarityFunction, name_for_whole_texts
 from likewise.sparse_encoder import sparse_tensors, storage
 from likewise.sparse_encoder.model_card import SparseEncoderModelCardData, kind_of
 from likewise.sparse_encoder.modules import SparseAutoEncoder, SpladePooling
@@ -275,7 +275,7 @@ class SparseEncoder(Model):
                     f"The modules of this model ({', '.join(type(module).__name__ for module in self)}) give no "
                     "`sentence_embedding`. Add one that makes it, e.g. SpladePooling."
                 )
-            batch = features["sentence_embedding"].float()
+            batch = features["sentence_embedding"]
             batch = batch if dims is None else sparse_tensors.select_max_active_dims(batch, dims)
             places = torch.from_numpy(numbers)
             if to_sparse:
@@ -307,9 +307,7 @@ class SparseEncoder(Model):
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:
-        if value is not None:
-            SimilarityFunction.to_similarity_fn(value)  # refuses an unknown name
-        self._similarity_fn_name = value.value if isinstance(value, SimilarityFunction) else value
+        self._similarity_fn_name = None if value is None else name_for_whole_texts(value)
 
     @property
     def similarity(self) -> Similarity:
@@ -346,8 +344,13 @@ class SparseEncoder(Model):
             A list of (token, weight); of (N, V) a list of such lists.
 
         Raises:
+            TypeError: They are no tensor.
             ValueError: `top_k` is less than 1.
         """
+        if not isinstance(embeddings, Tensor):
+            raise TypeError(
+                f"`embeddings` must be a tensor, as `encode` gives, but is {type(embeddings).__name__}."
+            )
         if top_k is not None and top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, but is {top_k!r}. Drop it for all tokens.")
         first: Any = self[0]

@@ -37,6 +37,13 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         SentenceTransformer(tmp_path / "nowhere")
 
 
+def test_arguments_that_transformers_does_not_take_are_not_blamed_on_the_folder(folder: Path) -> None:
+    with pytest.raises(ValueError, match=r"argument 'foo'. Check what you passed in `model_kwargs`; else"):
+        SentenceTransformer(folder, model_kwargs={"foo": 1}, trust_remote_code=True)
+    with pytest.raises(TypeError, match="are dicts of arguments, but one is 'bfloat16'"):
+        SentenceTransformer(folder, model_kwargs="bfloat16")  # type: ignore[arg-type]
+
+
 def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
     with pytest.raises(NotADirectoryError, match="is a file"):
         SentenceTransformer(folder / "model.safetensors")

@@ -282,6 +282,52 @@ def test_a_first_module_without_a_way_to_read_texts_is_told_so() -> None:
         model.encode("a cat")
 
 
+class Without(torch.nn.Module):
+    """Gives what it is told to, and neither reads texts nor saves itself."""
+
+    def __init__(self, made: Any) -> None:
+        super().__init__()
+        self.made = made
+
+    def forward(self, features: Any) -> Any:
+        return self.made(features)
+
+
+@pytest.mark.parametrize(
+    ("modules", "message"),
+    [
+        (
+            lambda first: [first, Without(lambda features: None)],
+            "Without returned NoneType.*`return features`",
+        ),
+        (lambda first: [first, Without(lambda features: torch.ones(3))], "Without returned Tensor"),
+        (lambda first: [Without(dict), first], "Without, has no method `tokenize` or `preprocess`"),
+        (lambda first: [first, "pooling"], "`modules` must hold modules, but '1' is 'pooling'"),
+        (lambda first: [first, likewise.models.Normalize], r"Make one of it: `Normalize\(...\)`"),
+        (lambda first: first, r"`modules` must be a list, but is one Transformer"),
+    ],
+)
+def test_modules_that_cannot_be_are_refused_in_words(tmp_path: Path, modules: Any, message: str) -> None:
+    first = likewise.models.Transformer(small_model_folder(tmp_path / "small"))
+    with pytest.raises(TypeError, match=message):
+        likewise.SentenceTransformer(modules=modules(first), device="cpu").encode(["a cat", "a dog"])
+
+
+def test_other_mistakes_around_modules_are_named(tmp_path: Path) -> None:
+    first = likewise.models.Transformer(small_model_folder(tmp_path / "small"))
+    pooling = likewise.models.Pooling(32)
+    model = likewise.SentenceTransformer(modules=[first, pooling, Without(dict)], device="cpu")
+    with pytest.raises(TypeError, match="Without has no method `save`"):
+        model.save_pretrained(str(tmp_path / "saved"))
+    with pytest.raises(TypeError, match=r"takes features, but got list. Texts go to `encode`"):
+        model(["a cat"])
+    model[2] = likewise.models.Dense(16, 8)
+    with pytest.raises(ValueError, match=r"Dense takes 16 numbers, but `sentence_embedding` has 32"):
+        model.encode("a cat")
+    with pytest.raises(TypeError, match=r"`prompts` must be a dict of texts by name, .*but is 'query: '"):
+        likewise.SentenceTransformer(modules=[first, pooling], prompts="query: ")  # type: ignore[arg-type]
+
+
 def test_a_tokenizer_is_saved_of_either_kind(tmp_path: Path) -> None:
     transformer = likewise.models.Transformer(small_model_folder(tmp_path / "bert"))
 

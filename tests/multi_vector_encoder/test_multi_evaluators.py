@@ -29,6 +29,7 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("MultiVectorInformationRetrievalEvaluator", (QUERIES, CORPUS, RELEVANT), {"name": "small"}),
     ("MultiVectorInformationRetrievalEvaluator", (QUERIES, CORPUS, RELEVANT), {"corpus_chunk_size": 7, "chunk_elements": 500}),
     ("MultiVectorInformationRetrievalEvaluator", (QUERIES, CORPUS, RELEVANT), {"query_prompt": "the ", "corpus_prompt": "a "}),
+    ("MultiVectorInformationRetrievalEvaluator", (QUERIES, CORPUS, RELEVANT), {"main_score_function": "maxsim"}),
     ("MultiVectorRerankingEvaluator", (SAMPLES,), {"name": "some", "at_k": 3}),
     ("MultiVectorRerankingEvaluator", (SAMPLES,), {"use_batched_encoding": False}),
     ("MultiVectorTripletEvaluator", tuple(TRIPLETS), {"name": "some"}),

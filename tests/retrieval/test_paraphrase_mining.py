@@ -99,6 +99,11 @@ def test_none_or_one_embedding_has_no_pairs() -> None:
     )
 
 
+def test_one_text_in_place_of_a_list_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match=r"`sentences` must be a list of texts.*Pass \['a cat'\]"):
+        paraphrase_mining(model, "a cat")  # type: ignore[arg-type]
+
+
 def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:
     rows = ROWS.clone()
     rows[5, 0] = torch.nan

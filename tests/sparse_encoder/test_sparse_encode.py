@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import sentences, small_model_folder
@@ -175,6 +176,26 @@ def test_what_is_no_text_and_no_tensor_is_refused_by_its_type(folder: Path) -> N
         model.encode(["a cat", 3])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="must be a tensor, but is list"):
         model.sparsity([1.0])  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="must be a tensor, as `encode` gives, but is ndarray"):
+        model.decode(np.ones(3))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_half_precision_gives_embeddings_of_its_precision(
+    folder: Path, dtype: torch.dtype
+) -> None:
+    made = {"device": "cpu", "model_kwargs": {"dtype": dtype}}
+    ours, theirs = (kind(str(folder / "splade"), **made) for kind in (SparseEncoder, reference.SparseEncoder))
+    for options in ({}, {"convert_to_sparse_tensor": False}):
+        found, expected = (model.encode(TEXTS, **options) for model in (ours, theirs))
+        assert (
+            (found.dtype, found.is_sparse) == (expected.dtype, expected.is_sparse) == (dtype, found.is_sparse)
+        )
+        assert apart(found.float(), expected.float()) < 0.1 * float(expected.to_dense().max())
+    embeddings = ours.encode(TEXTS)
+    assert ours.similarity(embeddings, embeddings).dtype == torch.float32
+    assert ours.encode(TEXTS, max_active_dims=3).dtype == dtype
+    assert ours.decode(embeddings[0], top_k=1)
 
 
 def test_a_damaged_setting_is_named_with_its_file(folder: Path, tmp_path: Path) -> None:

@@ -131,6 +131,20 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"prompts": {"nli": {"anchor": "q: "}}},
         r"`prompts` has a prompt for 'nli'",
     ),
+    "a list of prompts": ({"prompts": ["q: "]}, r"`prompts` has \['q: '\] \(list\), but a prompt is a text"),
+    "a prompt that is no text": ({"prompts": {"anchor": 3}}, r"`prompts` has 3 \(int\) for 'anchor'"),
+    "a learning rate out of YAML": (
+        {"learning_rate": "1e-3"},
+        r"`learning_rate` must be a number, but is '1e-3' \(str\)\. In YAML write 1\.0e-3",
+    ),
+    "a learning rate by name that is none": (
+        {"learning_rate_mapping": {"embeddings": None}},
+        r"`learning_rate_mapping\['embeddings'\]` must be a number, but is None",
+    ),
+    "a bracket that does not close": (
+        {"learning_rate_mapping": {"(embeddings": 1e-3}},
+        r"`learning_rate_mapping` has '\(embeddings', which is no regular expression",
+    ),
     "no micro batch": ({"micro_batch_tokens": 0}, r"`micro_batch_tokens` must be at least 1"),
     "a router mapping without a router": (
         {"router_mapping": {"anchor": "query"}},
@@ -162,7 +176,7 @@ def test_arguments_that_cannot_take_effect_are_refused(
     name: str, model: SentenceTransformer, arguments: Callable[..., Any]
 ) -> None:
     changes, message = BAD_ARGUMENTS[name]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         SentenceTransformerTrainer(
             model,
             arguments(**changes),

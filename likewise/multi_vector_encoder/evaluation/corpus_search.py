@@ -12,6 +12,7 @@ from torch import Tensor
 from likewise.evaluation.embedding import Task
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
 from likewise.multi_vector_encoder.evaluation.base import embed, refuse_truncate_dim
+from likewise.multi_vector_encoder.model import SIMILARITIES
 from likewise.multi_vector_encoder.scoring.token_scores import XTRScores, xtr_scores
 from likewise.retrieval.best_documents import BestDocuments
 from likewise.retrieval.ranking_keys import Ranking
@@ -31,6 +32,7 @@ class MultiVectorInformationRetrievalEvaluator(InformationRetrievalEvaluator):
     """
 
     model_type = "MultiVectorEncoder"
+    known_functions = SIMILARITIES
     corpus_chunk_size: int = 5000
     chunk_elements: int | None = None
 

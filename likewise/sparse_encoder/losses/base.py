@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from likewise.losses.base import Loss
-from likewise.similarity import SimilarityFunction
+from likewise.similarity import OF_WHOLE_TEXTS, SimilarityFunction
 
 __all__ = ["Loss", "check_similarity", "refuse_alone"]
 
@@ -47,7 +47,7 @@ def check_similarity(name: str, function: Any, of_pairs: bool) -> None:
             f"`{name}` must be a function, but is {function!r}. Pass `likewise.util.{usual}`, say."
         )
     kinds = SimilarityFunction.to_similarity_fn, SimilarityFunction.to_similarity_pairwise_fn
-    for one in SimilarityFunction:
+    for one in OF_WHOLE_TEXTS:
         other, fitting = kinds[not of_pairs](one), kinds[of_pairs](one)
         if function is other:
             shapes = "(B, V), (B, V) -> (B,)" if of_pairs else "(N, V), (M, V) -> (N, M)"

@@ -9,6 +9,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from inspect import cleandoc
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, ClassVar, TypeVar
 
@@ -243,6 +244,8 @@ class BaseTrainingArguments(TrainingArguments):
                     f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
                 )
         self._check_mixing()
+        self._check_prompts()
+        self._check_rates()
         folds = (BatchSamplers.NO_DUPLICATES, BatchSamplers.NO_DUPLICATES_HASHED)
         if self.fold_duplicates and self.batch_sampler not in folds:
             raise ValueError(
@@ -284,6 +287,36 @@ class BaseTrainingArguments(TrainingArguments):
                 "`multi_dataset_exhausted='drop'` uses every batch once, so that weights have no effect. Take 'stop' or "
                 "'restart', or drop the weights."
             )
+
+    def _check_rates(self) -> None:
+        rates: dict[str, Any] = {
+            name: getattr(self, name) for name in ("learning_rate", "weight_decay", "adam_epsilon")
+        }
+        for pattern, rate in dict(self.learning_rate_mapping or {}).items():  # type: ignore[arg-type]
+            rates[f"learning_rate_mapping[{pattern!r}]"] = rate
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(
+                    f"`learning_rate_mapping` has {pattern!r}, which is no regular expression: {error}. Put a backslash in front "
+                    "of signs that stand for themselves."
+                ) from None
+        for name, rate in rates.items():
+            if not isinstance(rate, Real):
+                raise TypeError(
+                    f"`{name}` must be a number, but is {rate!r} ({type(rate).__name__}). In YAML write 1.0e-3: 1e-3 is a text."
+                )
+
+    def _check_prompts(self) -> None:
+        given: Any = self.prompts
+        for name, prompt in given.items() if isinstance(given, dict) else [("", given)]:
+            for text in prompt.values() if isinstance(prompt, dict) else [prompt]:
+                if not isinstance(text, str | None):
+                    of = f" for {name!r}" if name else ""
+                    raise TypeError(
+                        f"`prompts` has {text!r} ({type(text).__name__}){of}, but a prompt is a text. Pass one for all columns, or "
+                        "texts by column or by data set: `prompts={'question': 'query: '}`."
+                    )
 
     def to_dict(self) -> dict[str, Any]:
         """All arguments, those left out that are functions or classes."""
