@@ -12,7 +12,6 @@ from typer import Argument, Option
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.read_texts import Column, read_texts
-from likewise.cli.shards import EncodeShard, shards_in
 
 FORMS = (
     "a .npy file (one row per text), a .parquet file (columns text and embedding), or a folder to search in"
@@ -65,7 +64,7 @@ def encode(
         "truncate_dim": truncate_dim,
     }
     if ray:
-        _encode_shards(texts, out, EncodeShard(out.resolve(), model, column, options), workers)
+        _encode_shards(texts, out, (out.resolve(), model, column, options), workers)
         return
     if out.suffix not in (".npy", ".parquet", ""):
         raise ValueError(f"`--out` must be {FORMS}, but is {out}.")
@@ -83,14 +82,15 @@ def encode(
     )
 
 
-def _encode_shards(folder: Path, out: Path, work: EncodeShard, workers: int) -> None:
+def _encode_shards(folder: Path, out: Path, how: tuple[Any, ...], workers: int) -> None:
     from tqdm import tqdm
 
+    from likewise.cli.shards import EncodeShard, shards_in
     from likewise.retrieval.on_ray import each_on_ray
 
     if out.suffix:
         raise ValueError(f"With `--ray` `--out` must be a folder, but is {out}. Drop its ending.")
-    shards = shards_in(folder)
+    work, shards = EncodeShard(*how), shards_in(folder)
     out.mkdir(parents=True, exist_ok=True)
     left = [shard.resolve() for shard in shards if not work.is_done(shard)]
     start = time.perf_counter()
