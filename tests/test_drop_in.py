@@ -19,6 +19,7 @@ from transformers import HfArgumentParser
 
 import likewise
 from likewise import SentenceTransformerTrainingArguments, evaluation
+from likewise.training import BaseTrainingArguments
 
 TEXTS = sentences(10)
 # What the reference's files of 6.x hold for itself: bases of its classes, decorators, parts of other kinds of models.
@@ -240,6 +241,17 @@ def test_the_models_methods_take_the_references_arguments_in_its_order(name: str
         assert found[: len(expected)] == expected
     takes_named = any(value.kind is inspect.Parameter.VAR_KEYWORD for value in parameters.values())
     assert takes_named or set(expected) <= set(found)
+
+
+def test_every_training_argument_says_on_the_command_line_what_it_is() -> None:
+    parser = HfArgumentParser((SentenceTransformerTrainingArguments,))
+    told = {action.dest: action.help for action in parser._actions}
+    own = set(vars(BaseTrainingArguments)["__annotations__"]) - {"_VALID_DICT_FIELDS"}
+    assert own
+    assert not {name for name in own if not told[name]}
+    assert told["save_prompts"].startswith(
+        "Whether the training prompts become the model's own and are saved with"
+    )
 
 
 def test_training_arguments_come_from_a_command_line(tmp_path: Any) -> None:
