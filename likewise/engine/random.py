@@ -11,16 +11,11 @@ LEVELS = 1 << 16
 
 
 def keep_mask(shape: Sequence[int], drop: float, like: Tensor) -> Tensor:
-    """A mask to multiply with: 0 with probability `drop`, else 1 / (1 - drop).
+    """A mask to multiply with, of the dtype and device of `like`: 0 with probability `drop`, else 1 / (1 - drop).
 
     On the CPU torch draws a 53-bit number for every entry, which takes longer than most of what surrounds a dropout.
     Here one 64-bit draw serves four entries; `drop` is met to 1 / 65,536, and the scale is that of the probability
     that is really drawn, so that the expectation is exact.
-
-    Args:
-        shape: Of the mask.
-        drop: Probability of a zero, in [0, 1).
-        like: A tensor whose dtype and device the mask takes.
     """
     if like.device.type != "cpu":
         return torch.empty(*shape, dtype=like.dtype, device=like.device).bernoulli_(1 - drop).div_(1 - drop)
