@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from likewise.hub import http_get, is_sentence_transformer_model, load_dir_path, load_file_path
     from likewise.losses.base import function_name as similarity_fct_name
     from likewise.losses.teacher_targets import check_teacher_targets
-    from likewise.model.requirements import check_version_requirements
+    from likewise.model.storage import check_version_requirements
     from likewise.modules.device import best_device as get_device_name
     from likewise.multi_vector_encoder.maxsim import (
         maxsim,
@@ -90,7 +90,7 @@ _HOMES = {
     "cat_padded_token_embeddings": "likewise.multi_vector_encoder.padded_tokens",
     "check_package_availability": "likewise.util.environment",
     "check_teacher_targets": "likewise.losses.teacher_targets",
-    "check_version_requirements": "likewise.model.requirements",
+    "check_version_requirements": "likewise.model.storage",
     "community_detection": "likewise.retrieval",
     "compute_count_vector": "likewise.sparse_encoder.sparse_tensors",
     "cos_sim": "likewise.similarity",
