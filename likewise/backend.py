@@ -291,17 +291,11 @@ def _sample(name: str, configuration: str | None, split: str | None, column: str
 
 @dataclass(frozen=True)
 class GraphFile:
-    """A file of a model's graph in another form.
-
-    Attributes:
-        model: The model.
-        name: The file's name.
-        config: What it is made by, for the description of a pull request.
-    """
+    """A file of a model's graph in another form."""
 
     model: Model
     name: str
-    config: Any
+    config: Any  # by which it is made, for the description of a pull request
 
     def deliver(self, write: Callable[[Path], None], to: str, push_to_hub: bool, create_pr: bool) -> None:
         """Write it to a temporary folder; from there into the model's folder, or to the Hub."""

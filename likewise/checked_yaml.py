@@ -67,11 +67,8 @@ def check_kind(value: Any, kinds: tuple[type, ...], where: str) -> None:
     is_number = float in kinds and isinstance(value, int) and not isinstance(value, bool)
     # Exact types: to Python, `true` is a whole number too.
     if type(value) not in kinds and not is_number:
-        hint = (
-            " Put quotes around it if it is meant as a text."
-            if str in kinds and not isinstance(value, str)
-            else ""
-        )
+        may_be_text = str in kinds and not isinstance(value, str)
+        hint = " Put quotes around it if it is meant as a text." if may_be_text else ""
         words = " or ".join(WORDS[kind] for kind in WORDS if kind in kinds)
         raise ValueError(f"`{where}` must be {words}, but is {value!r}.{hint}")
 

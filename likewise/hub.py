@@ -138,10 +138,15 @@ def is_lost(error: BaseException) -> bool:
     return error.__cause__ is not None and is_lost(error.__cause__)
 
 
+def leads_out(name: str) -> bool:
+    """Whether a path, read as on any system, would leave the folder that it is looked for in."""
+    windows = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
+    return bool(windows.anchor) or ".." in windows.parts
+
+
 def _inside(path: Path) -> Path:
     """A path that stays inside of a model, on any system; one that leads out is refused."""
-    windows = PureWindowsPath(path)
-    if path.is_absolute() or windows.anchor or ".." in (*path.parts, *windows.parts):
+    if path.is_absolute() or leads_out(str(path)) or ".." in path.parts:
         raise ValueError(f"{path} leads out of the model. Pass a path inside of its folder.")
     return path
 

@@ -85,11 +85,7 @@ def dequantize_embeddings(
 ) -> Array:
     """Quantised embeddings (..., D or D / 8) as float32 (..., D): the lower ends of their steps, or 0 and 1.
 
-    Args:
-        embeddings: As `quantize_embeddings` returns them.
-        precision: What they were quantised to.
-        dimension: D.
-        ranges: (2, D), for int8 and uint8.
+    `ranges` (2, D) are for int8 and uint8.
     """
     if precision in ("int8", "uint8"):
         assert ranges is not None

@@ -45,7 +45,7 @@ class EncodeShard:
         return {name: value for name, value in vars(self).items() if name not in ("_model", "_fingerprint")}
 
     def is_done(self, shard: Path) -> bool:
-        """Whether the file's embeddings are there; refused are those of other texts, of another model or of other settings."""
+        """Whether the file's embeddings are there; those of other texts, another model or other settings are refused."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -83,7 +83,7 @@ class EncodeShard:
 
 
 def shards_in(folder: Path) -> list[Path]:
-    """The parquet files of a folder, by name; refused where there is none."""
+    """The parquet files of a folder, by name; there must be one."""
     found = sorted(folder.glob("*.parquet")) if folder.is_dir() else []
     if not found:
         raise FileNotFoundError(

@@ -90,6 +90,8 @@ class CrossEncoder(Model):
     stored_in = staticmethod(storage.load)
     over_inputs = "predict"
     default_huggingface_organization = storage.ORGANISATION
+    type_names = storage.TYPE_NAMES
+    readable_since = storage.READABLE_SINCE["modules"]
 
     def __init__(
         self,
@@ -616,12 +618,8 @@ class CrossEncoder(Model):
         return settings
 
     def _write(self, folder: Path, settings: Mapping[str, Any], safe_serialization: bool) -> None:
-        storage.save(dict(self.named_children()), settings, folder, safe_serialization)
+        super()._write(folder, settings, safe_serialization)
+        if (folder / "config.json").exists():  # an adapter has none
+            storage.write_activation(folder, settings["activation_fn"])
 
     _create_model_card = write_model_card
-
-    def weights_in(self, folder: str | os.PathLike[str]) -> dict[str, Tensor]:
-        """The weights of a CrossEncoder that was saved to a folder, on the CPU, by their names here."""
-        return nn.Sequential(
-            OrderedDict(storage.load(Path(folder), self.trust_remote_code).modules)
-        ).state_dict()

@@ -66,7 +66,7 @@ def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) ->
         parts = way.pool.map(list(pairs), options, way.chunk_size, progress)
         return torch.cat(parts).to(nothing.device) if parts else nothing
     scores: Tensor | None = None
-    for rows, features in inference.run_batches(cast(Any, model), pairs, request):
+    for rows, features in inference.run_batches(cast(Any, model), pairs, request, progress):
         batch: Tensor = features["scores"]
         if batch.is_floating_point() and torch.finfo(batch.dtype).bits < 32:
             batch = batch.float()  # in half precision many scores would be equal
@@ -79,7 +79,6 @@ def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) ->
             target = torch.device("cpu") if request.to_cpu else batch.device
             scores = torch.empty(len(pairs), *batch.shape[1:], dtype=batch.dtype, device=target)
         scores[torch.from_numpy(rows).to(scores.device)] = batch.to(scores.device)
-        progress(len(rows))
     return nothing if scores is None else scores
 
 

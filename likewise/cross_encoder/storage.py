@@ -112,26 +112,7 @@ def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.M
     return {"0": transformer, "1": LogitScore(known["yes"], known["no"])}
 
 
-def save(
-    modules: Mapping[str, nn.Module],
-    settings: Mapping[str, Any],
-    folder: Path,
-    safe_serialization: bool = True,
-) -> None:
-    """Write a model's modules and settings to a folder, in both forms.
-
-    Args:
-        modules: The modules by name, in order.
-        settings: Prompts and activation.
-        folder: Made if it does not exist.
-        safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
-    """
-    storage.save(modules, {}, settings, folder, safe_serialization, TYPE_NAMES, READABLE_SINCE["modules"])
-    if (folder / "config.json").exists():  # an adapter has none
-        _write_activation(folder, settings["activation_fn"])
-
-
-def _write_activation(folder: Path, activation: str | None) -> None:
+def write_activation(folder: Path, activation: str | None) -> None:
     """Name the activation in config.json, where readers up to 5.3 and servers look for it."""
     config = read_settings(folder, "config.json")
     config.pop(OLD_ACTIVATION, None)

@@ -63,18 +63,8 @@ def packed_attention_forward(
 ) -> tuple[Tensor, None]:
     """The signature by which transformers' models call an attention implementation.
 
-    Args:
-        module: The attention layer; its `is_causal` holds where the call does not say.
-        query: (1, H, T, D); key and value (1, H or fewer, T, D). Without a TokenBatch: (N, H, L, D).
-        attention_mask: None for packed rows.
-        dropout: Probability of dropping an attention weight.
-        scaling: Multiplies the scores; None for D ** -0.5.
-        is_causal: Whether a token sees only itself and those before it.
-        sliding_window: A token sees those at a distance less than this.
-        token_batch: The lengths of the sequences in the row.
-
-    Returns:
-        (1, T, H, D), and None in place of the attention weights.
+    Queries (1, H, T, D), keys and values (1, H or fewer, T, D), or without a TokenBatch (N, H, L, D); the rest as in
+    `packed_attention`. The layer's `is_causal` holds where the call does not say. Returns (1, T, H, D), and None for the weights.
     """
     unsupported = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if unsupported and token_batch is not None:
@@ -83,9 +73,8 @@ def packed_attention_forward(
         from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
         if attention_mask is None and sliding_window is not None:
-            attention_mask = _visible(
-                query.shape[2], _causal(module, is_causal), sliding_window, query.device
-            )
+            causal = _causal(module, is_causal)
+            attention_mask = _visible(query.shape[2], causal, sliding_window, query.device)
         attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
@@ -133,10 +122,9 @@ def packed_attention(
     if torch.is_autocast_enabled(device):  # as torch's own attention: some models leave these in float32
         query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
     head_size = query.shape[-1]
-    fits_kernels = (
-        head_size <= FLASH_HEAD_SIZE and head_size % 8 == 0 and bias is None and tokens.unseen is None
-    )
-    fused = query.is_cuda and fits_kernels and tokens.num_tokens > 0
+    fits_kernels = head_size <= FLASH_HEAD_SIZE and head_size % 8 == 0
+    is_plain = bias is None and tokens.unseen is None and tokens.num_tokens > 0
+    fused = query.is_cuda and fits_kernels and is_plain
     if fused and query.dtype in (torch.float16, torch.bfloat16):
         return _flash_attention(query, key, value, tokens, how)
     if key.shape[1] != query.shape[1]:

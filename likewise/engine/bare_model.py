@@ -63,13 +63,13 @@ class BareModel:
     def __call__(self, tokens: TokenBatch, rows: Tensor | None = None) -> Tensor:
         """The last layer's token embeddings (T, D); with `rows` those of one token of each sequence, by their numbers, (N, D)."""
         model = self._model
-        types = (
-            {} if tokens.token_type_ids is None else {"token_type_ids": tokens.token_type_ids.unsqueeze(0)}
-        )
+        types = {}
+        if self._takes_types and tokens.token_type_ids is not None:
+            types["token_type_ids"] = tokens.token_type_ids.unsqueeze(0)
         hidden: Tensor = model.embeddings(
             input_ids=tokens.input_ids.unsqueeze(0),
             position_ids=(tokens.positions + self._position_offset).unsqueeze(0),
-            **(types if self._takes_types else {}),
+            **types,
         ).squeeze(0)
         if hasattr(model, "embeddings_project"):
             hidden = model.embeddings_project(hidden)

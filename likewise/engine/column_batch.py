@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, overload
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,12 +59,10 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
         kept[order] = True
         mask = kept.repeat_interleave(tokens.lengths).to(tokens.device)
         return TokenBatch(
-            input_ids=tokens.input_ids[mask],
             lengths=tokens.lengths[order],
             place=positions.argsort().argsort(),  # each row's rank among them
-            token_type_ids=None if tokens.token_type_ids is None else tokens.token_type_ids[mask],
             prompt_lengths=None if tokens.prompt_lengths is None else tokens.prompt_lengths[order],
-            unseen=None if tokens.unseen is None else tokens.unseen[mask],
+            **{name: value[mask] for name, value in tokens.per_token.items()},
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> ColumnBatch:
@@ -75,11 +73,7 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
     def __len__(self) -> int:
         return self.num_columns
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Tensor]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[dict[str, Tensor]]: ...
-    def __getitem__(self, index: int | slice) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+    def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return [dict(column) for column in self._padded_columns[index]]
         return dict(self._padded_columns[index])  # its own, since a model adds to the features it is given

@@ -54,9 +54,6 @@ class Embed:
         show_progress_bar: Whether to show a bar over recomputed chunks.
         output: The feature that is asked of the model: `sentence_embedding`, `scores` of pairs, or
             `multi_vector_embedding`, of which each text has a tensor of its own shape.
-
-    Raises:
-        ValueError: A size is less than 1.
     """
 
     recompute_tokens: int | None = None
@@ -81,11 +78,8 @@ class Embed:
 
         Args:
             model: What embeds them.
-            batch: The columns, packed or padded.
+            batch: The columns, packed or padded; where chunks are asked for, such as can be cut into rows.
             columns: The numbers of those that are wanted; None for all.
-
-        Raises:
-            ValueError: Chunks are asked for, but the features cannot be cut into rows.
         """
         if columns is None and isinstance(batch, ColumnBatch) and batch.tasks is None:
             return batch.split(self.sequences(model, batch.tokens))
@@ -132,9 +126,7 @@ class Embed:
             for i, chunk in enumerate(bar)
         ]
         rows: Any = embeddings[0]
-        if not isinstance(
-            rows, Tensor
-        ):  # texts of unequal shape, which know how they are joined and put in order
+        if not isinstance(rows, Tensor):  # unequal shapes, which know how they are joined and put in order
             joined: Tensor = rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
             return joined
         return batch.restore(torch.cat(embeddings))
@@ -174,13 +166,10 @@ def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:
     if not columns:
         raise ValueError("The batch has no column of texts. Give at least one.")
     first = columns[0]
-    if not (
-        getattr(model, "takes_tokens", False) and {"input_ids", "attention_mask"} <= set(first) <= PACKABLE
-    ):
+    are_ids = {"input_ids", "attention_mask"} <= set(first) <= PACKABLE
+    if not (are_ids and getattr(model, "takes_tokens", False)):
         return columns
-    if any(
-        set(column) != set(first) or len(column["input_ids"]) != len(first["input_ids"]) for column in columns
-    ):
+    if any(set(c) != set(first) or len(c["input_ids"]) != len(first["input_ids"]) for c in columns):
         return columns
     longest = max(column["input_ids"].shape[1] for column in columns)
     joined = {}

@@ -68,19 +68,15 @@ class PackedEncoder:
     def __call__(
         self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
     ) -> tuple[Tensor, ...]:
-        """Token embeddings of a batch.
+        """Token embeddings of a batch, no sequence of which may be longer than the model has positions for.
 
         Args:
             tokens: The batch.
-            output_hidden_states: Whether to return every layer's output.
+            output_hidden_states: Whether to return every layer's output, the input embeddings first.
             padding: How the tokenizer pads, for whoever watches the model; None for zeros or the model's own pad token.
 
         Returns:
-            The last layer's (T, D) in packed order; with `output_hidden_states` those of all layers, the input
-            embeddings first.
-
-        Raises:
-            ValueError: A sequence is longer than the model has positions for.
+            The last layer's (T, D) in packed order, or those of all layers.
         """
         if not tokens.num_tokens:  # a model needs one token at least
             one = TokenBatch(tokens.input_ids.new_ones(1), torch.ones(1).long(), torch.zeros(1).long())
@@ -95,14 +91,9 @@ class PackedEncoder:
         return self._padded(tokens, output_hidden_states, padding if watched else None)
 
     def read(self, tokens: TokenBatch, rows: Tensor) -> Tensor:
-        """The last layer's output for one token of each sequence; known architectures compute it for no others.
+        """The last layer's output (N, D) for one token of each sequence; known architectures compute it for no others.
 
-        Args:
-            tokens: The batch.
-            rows: (N,) the number of each sequence's token, in packed order, on the tokens' device.
-
-        Returns:
-            (N, D), in packed order.
+        `rows` (N,) is the number of each sequence's token, in packed order, on the tokens' device.
         """
         if tokens.num_tokens and tokens.lengths[0] and self.packs() and self._can_read():
             self._check_length(tokens)
@@ -201,8 +192,7 @@ class PackedEncoder:
     def as_given(self, features: Mapping[str, Any], output_hidden_states: bool = False) -> tuple[Tensor, ...]:
         """Token embeddings (N, L, D) of padded features, every one of which that the model knows is handed to it.
 
-        Returns:
-            The last layer's; with `output_hidden_states` those of all layers, the input embeddings first.
+        The last layer's; with `output_hidden_states` those of all layers, the input embeddings first.
         """
         taken = self._parameters | {"input_ids", "attention_mask"}  # a wrapper may name neither
         given = {key: value for key, value in features.items() if key in taken}

@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 
-@dataclass(frozen=True)
-class Feature:
-    """A key of the features.
-
-    Attributes:
-        meaning: What stands under it.
-        packed: Its shape or type in the packed form; None where it stands in the padded form alone.
-        padded: Its shape or type in the padded form; None where it stands in the packed form alone.
-    """
+class Feature(NamedTuple):
+    """A key of the features: its meaning, and its shape or type in either form; None where it does not stand in that."""
 
     meaning: str
     packed: str | None

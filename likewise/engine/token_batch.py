@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -78,15 +78,16 @@ class TokenBatch:
         """Where the tokens are."""
         return self.input_ids.device
 
+    @property
+    def per_token(self) -> dict[str, Any]:
+        """Those of the attributes that have an entry for each token, where there are any."""
+        found = {"input_ids": self.input_ids, "token_type_ids": self.token_type_ids, "unseen": self.unseen}
+        return {name: value for name, value in found.items() if value is not None}
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBatch:
         """The same batch with its tokens on another device."""
-        types, unseen = self.token_type_ids, self.unseen
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=non_blocking),
-            token_type_ids=None if types is None else types.to(device, non_blocking=non_blocking),
-            unseen=None if unseen is None else unseen.to(device, non_blocking=non_blocking),
-        )
+        moved = {name: x.to(device, non_blocking=non_blocking) for name, x in self.per_token.items()}
+        return replace(self, **moved)
 
     def restore(self, per_sequence: Tensor) -> Tensor:
         """(N, ...) in packed order -> (N, ...) in the caller's order."""
@@ -133,24 +134,48 @@ class TokenBatch:
             self.device, non_blocking=True
         )
 
+    def expanded(
+        self, length: int, token_id: int, seen: bool, side: Literal["left", "right"] = "right"
+    ) -> TokenBatch:
+        """The batch with every sequence filled up to `length` tokens by `token_id`; longer ones stay as they are.
+
+        The sequence's own tokens see the added ones, which stand at `side`, if these are `seen`; the added ones see it either way.
+        """
+        lengths = self.lengths.clamp(min=length)  # ascending as before, so that the packed order stays
+        added = (lengths - self.lengths).to(self.device)
+        starts = (lengths.cumsum(0) - lengths).to(self.device)
+        sequence = self.sequence_of_token
+        target = self.positions + starts[sequence]
+        if side == "left":
+            target = target + added[sequence]
+        is_added = torch.ones(int(lengths.sum()), dtype=torch.bool, device=self.device)
+        is_added[target] = False
+        ids = torch.full_like(is_added, token_id, dtype=torch.long)
+        ids[target] = self.input_ids
+        types = None
+        if self.token_type_ids is not None:
+            types = torch.zeros_like(ids)
+            types[target] = self.token_type_ids
+        unseen = None if seen or not bool(added.any()) else is_added
+        return TokenBatch(ids, lengths, self.place, types, self.prompt_lengths, unseen)
+
     def chunks(self, max_tokens: int) -> list[TokenBatch]:
         """Split at sequence borders into batches of at most `max_tokens` tokens (or one longer sequence).
 
         The chunks' sequences, one chunk after the other, lie in this batch's packed order: concatenated results
         go through `restore`.
         """
-        sizes = [run.stop - run.start for run in chunked_lengths(self.lengths.tolist(), max_tokens)]
+        runs = chunked_lengths(self.lengths.tolist(), lambda: max_tokens)
+        sizes = [run.stop - run.start for run in runs]
         if len(sizes) <= 1:
             return [replace(self, place=torch.arange(len(self)))]
-        lengths = self.lengths.split(sizes)
-        token_sizes = [int(of_chunk.sum()) for of_chunk in lengths]
-        ids = self.input_ids.split(token_sizes)
-        types = [None] * len(sizes) if self.token_type_ids is None else self.token_type_ids.split(token_sizes)
-        prompts = [None] * len(sizes) if self.prompt_lengths is None else self.prompt_lengths.split(sizes)
-        unseen = [None] * len(sizes) if self.unseen is None else self.unseen.split(token_sizes)
+        parts: dict[str, Any] = {"lengths": self.lengths.split(sizes), "place": map(torch.arange, sizes)}
+        if self.prompt_lengths is not None:
+            parts["prompt_lengths"] = self.prompt_lengths.split(sizes)
+        token_sizes = [int(of_chunk.sum()) for of_chunk in parts["lengths"]]
+        parts |= {name: value.split(token_sizes) for name, value in self.per_token.items()}
         return [
-            TokenBatch(ids[i], lengths[i], torch.arange(sizes[i]), types[i], prompts[i], unseen[i])
-            for i in range(len(sizes))
+            TokenBatch(**dict(zip(parts, part, strict=True))) for part in zip(*parts.values(), strict=True)
         ]
 
     def to_features(self, padding: Padding, **packed: Any) -> dict[str, Any]:
@@ -164,12 +189,12 @@ class TokenBatch:
             `input_ids` and `attention_mask` (N, L), `token_type_ids` (N, L) and `prompt_length` (N,) where there are any,
             and the other features. The mask is 1 for tokens that are seen; where it was said which tokens are scored, for these.
         """
-        features = {
-            key: self._padded(value, padding.side)
-            if key in FEATURES and "(T, D)" in str(FEATURES[key].packed)
-            else value
-            for key, value in packed.items()
-        }
+        features = dict(packed)
+        for key, value in packed.items():
+            if key in FEATURES and "(T, D)" in str(FEATURES[key].packed):
+                layers = value if isinstance(value, tuple | list) else (value,)
+                padded = tuple(self.pad(layer, side=padding.side) for layer in layers)
+                features[key] = padded if layers is value else padded[0]
         features["input_ids"] = self.pad(self.input_ids, padding.id, padding.side)
         features["attention_mask"] = self.padded_mask(padding.side)
         if self.unseen is not None:
@@ -184,11 +209,6 @@ class TokenBatch:
         if self.prompt_lengths is not None:
             features["prompt_length"] = self.restore(self.prompt_lengths)
         return features
-
-    def _padded(self, packed: Any, side: Literal["left", "right"]) -> Any:
-        if isinstance(packed, tuple | list):
-            return tuple(self.pad(layer, side=side) for layer in packed)
-        return self.pad(packed, side=side)
 
     def pad(self, per_token: Tensor, value: float = 0, side: Literal["left", "right"] = "right") -> Tensor:
         """(T, ...) in packed order -> (N, L, ...) in the caller's order, padded with `value`."""
@@ -211,15 +231,13 @@ class TokenBatch:
         return padded[order][attention_mask[order].bool()]
 
 
-def chunked_lengths(lengths: Sequence[int], max_tokens: int) -> list[slice]:
-    """Cut a run of sequences with these lengths into slices of at most `max_tokens` tokens (or one longer one)."""
-    slices: list[slice] = []
-    start = tokens = 0
-    for i, length in enumerate(lengths):
-        if i > start and tokens + length > max_tokens:
-            slices.append(slice(start, i))
-            start, tokens = i, 0
-        tokens += length
-    if start < len(lengths):
-        slices.append(slice(start, len(lengths)))
-    return slices
+def chunked_lengths(lengths: Sequence[int], max_tokens: Callable[[], int]) -> Iterator[slice]:
+    """Cut a run of sequences with these lengths into slices of at most so many tokens, as it is by then (or one longer one)."""
+    start = 0
+    while start < len(lengths):
+        stop, tokens = start + 1, lengths[start]
+        while stop < len(lengths) and tokens + lengths[stop] <= max_tokens():
+            tokens += lengths[stop]
+            stop += 1
+        yield slice(start, stop)
+        start = stop

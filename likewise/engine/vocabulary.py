@@ -54,16 +54,8 @@ def pooled_logits(
     Returns (N, V), in packed order; zeros for a sequence without tokens.
     """
     size = chunk_tokens or CHUNK_TOKENS.get(logits.hidden.device.type, 1024)
-    rows: Tensor = _Pooled.apply(
-        logits.hidden,
-        logits.weight,
-        logits.bias,
-        tokens.lengths.tolist(),
-        pooling == "sum",
-        twice,
-        size,
-        torch.is_grad_enabled(),
-    )  # type: ignore[no-untyped-call]
+    settings = tokens.lengths.tolist(), pooling == "sum", twice, size, torch.is_grad_enabled()
+    rows: Tensor = _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
     return rows
 
 

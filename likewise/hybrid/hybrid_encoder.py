@@ -204,10 +204,9 @@ class HybridEncoder(nn.Module):
         leave_training(self)
         places = {name: _Places(model, len(texts)) for name, model in self.models.items()}
         with encoding.progress_of(len(texts), show_progress_bar, logger) as progress:
-            for rows, features in inference.run_batches(cast(Any, self), texts, request):
+            for rows, features in inference.run_batches(cast(Any, self), texts, request, progress):
                 for name, embeddings in features[OUTPUT].by_name.items():
                     places[name].put(rows, embeddings)
-                progress(len(rows))
         return {name: each.result()[0] if single else each.result() for name, each in places.items()}
 
     def encode_query(self, inputs: str | Sequence[Any], **kwargs: Any) -> dict[str, Any]:

@@ -46,11 +46,7 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
 
 
 class Cells(Sequence[Any]):
-    """A column of a data set, which stays where it is and is read some thousand cells at a time.
-
-    Args:
-        column: What `dataset["text"]` gives; it reads a slice in the time of a few single cells.
-    """
+    """A column of a data set, which stays where it is and is read some thousand cells at a time: that takes as long as a few."""
 
     def __init__(self, column: Sequence[Any]) -> None:
         self._column = column

@@ -43,11 +43,7 @@ def fingerprint(model: nn.Module) -> str:
 
 def embedding_parts(model: nn.Module) -> dict[str, str]:
     """What decides the embedding of a text with a given prompt, each part by its digest: so one can tell which differs."""
-    return {
-        "weights": _weights(model),
-        "modules": _modules(model),
-        "tokenizer": tokenizers_digest(model),
-    }
+    return {"weights": _weights(model), "modules": _modules(model), "tokenizer": tokenizers_digest(model)}
 
 
 def quick_key(model: nn.Module) -> tuple[Any, ...]:

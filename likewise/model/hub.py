@@ -104,6 +104,29 @@ def push(
     return str(commit.pr_url if create_pr else commit.commit_url)
 
 
+def save_to_hub(self: Any, repo_id: str, organization: str | None = None, *args: Any, **kwargs: Any) -> str:
+    """The older name of `push_to_hub`.
+
+    Args:
+        self: The model; this is its method `save_to_hub`.
+        repo_id: `name` or `organisation/name`.
+        organization: The organisation, if it is not in `repo_id`.
+        *args: Of `push_to_hub`, from `token` on.
+        **kwargs: Of `push_to_hub`.
+
+    Raises:
+        ValueError: `organization` is not the one in `repo_id`.
+    """
+    logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
+    if organization is not None and not repo_id.startswith(f"{organization}/"):
+        if "/" in repo_id:
+            raise ValueError(
+                f"`organization` is {organization!r}, but `repo_id` is {repo_id!r}. Drop `organization`."
+            )
+        repo_id = f"{organization}/{repo_id}"
+    return str(self.push_to_hub(repo_id, *args, **kwargs))
+
+
 def _create(api: Any, repo_id: str, private: bool | None, exist_ok: bool) -> str:
     """Make a repository, and return its full name.
 
@@ -127,17 +150,6 @@ def _create(api: Any, repo_id: str, private: bool | None, exist_ok: bool) -> str
             return made
 
     return with_retries(create, f"creating {repo_id}")
-
-
-def with_organization(repo_id: str, organization: str | None) -> str:
-    """`organisation/name`, where the two were given apart."""
-    if organization is None or repo_id.startswith(f"{organization}/"):
-        return repo_id
-    if "/" in repo_id:
-        raise ValueError(
-            f"`organization` is {organization!r}, but `repo_id` is {repo_id!r}. Drop `organization`."
-        )
-    return f"{organization}/{repo_id}"
 
 
 def _has_card(api: Any, repo_id: str, revision: str | None) -> bool:
@@ -166,15 +178,14 @@ def upload(
     return with_retries(send, f"uploading to {repo_id}")
 
 
-def with_retries(action: Callable[[], Answer], what: str, waits_s: Sequence[float] | None = None) -> Answer:
+def with_retries(action: Callable[[], Answer], what: str) -> Answer:
     """Do something over the network, again after a while where the connection is lost or the Hub is not well.
 
     Args:
         action: What to do.
         what: How messages call it.
-        waits_s: Seconds before each further attempt; None for WAITS_S.
     """
-    for attempt, wait in enumerate((*(WAITS_S if waits_s is None else waits_s), None), 1):
+    for attempt, wait in enumerate((*WAITS_S, None), 1):
         try:
             return action()
         except Exception as error:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine import TokenSequences
+from likewise.engine.token_batch import chunked_lengths
 from likewise.engine.token_sequences import IntArray
 from likewise.model.fingerprint import plain
 from likewise.modules.base import Features, padding_of, to_padded
@@ -86,7 +87,7 @@ def sentence_embeddings(
 ) -> Tensor:
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
     embeddings: Tensor | None = None
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in run_batches(model, texts, request, progress):
         if "sentence_embedding" not in features:
             raise ValueError(
                 f"The modules of this model ({', '.join(type(module).__name__ for module in model)}) give no "
@@ -102,12 +103,9 @@ def sentence_embeddings(
             device = torch.device("cpu") if request.to_cpu else batch.device
             embeddings = torch.empty(len(texts), batch.shape[-1], dtype=batch.dtype, device=device)
         embeddings[torch.from_numpy(rows).to(embeddings.device)] = batch.to(embeddings.device)
-        progress(len(rows))
-    return (
-        torch.empty(0, device="cpu" if request.to_cpu else request.device)
-        if embeddings is None
-        else embeddings
-    )
+    if embeddings is None:
+        return torch.empty(0, device="cpu" if request.to_cpu else request.device)
+    return embeddings
 
 
 def all_features(
@@ -116,7 +114,7 @@ def all_features(
     """Every feature of each text, as a dict; those by token in padded form, padding cut off at the end."""
     results: list[dict[str, Any]] = [{}] * len(texts)
     first: Any = model[0]
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in run_batches(model, texts, request, progress):
         padded = to_padded(features, padding_of(first, request.task))
         if request.truncate_dim is not None:
             padded["sentence_embedding"] = padded["sentence_embedding"][..., : request.truncate_dim]
@@ -130,7 +128,6 @@ def all_features(
                 results[row] = {name: value[0] for name, value in of_text.items()} | {
                     "sentence_embedding": padded["sentence_embedding"][i]
                 }
-        progress(len(rows))
     return results
 
 
@@ -139,7 +136,7 @@ def token_embeddings(
 ) -> list[Tensor]:
     """The embeddings of each text's tokens, (its tokens, D)."""
     results: list[Tensor] = [torch.empty(0)] * len(texts)
-    for rows, features in run_batches(model, texts, request):
+    for rows, features in run_batches(model, texts, request, progress):
         if "token_embeddings" not in features:
             raise ValueError(
                 "`output_value='token_embeddings'` is for models whose first module embeds tokens, but this one's is "
@@ -154,7 +151,6 @@ def token_embeddings(
             ordered = [v[mask] for v, mask in zip(features["token_embeddings"], masks, strict=True)]
         for row, values in zip(rows.tolist(), ordered, strict=True):
             results[row] = values.clone()  # not a view that would keep the whole batch alive
-        progress(len(rows))
     return results
 
 
@@ -174,14 +170,7 @@ class _Budget:
 
     def cut(self, lengths: Sequence[int]) -> Iterator[slice]:
         """Slices of a run of texts with these lengths, each within the budget as it is by then (or one longer text)."""
-        start = 0
-        while start < len(lengths):
-            stop, tokens = start + 1, lengths[start]
-            while stop < len(lengths) and tokens + lengths[stop] <= self.tokens:
-                tokens += lengths[stop]
-                stop += 1
-            yield slice(start, stop)
-            start = stop
+        return chunked_lengths(lengths, lambda: self.tokens)
 
     def halve(self, num_texts: int, error: Exception) -> None:
         """Go on with half the batch after an out-of-memory error."""
@@ -200,15 +189,16 @@ Make = Callable[[IntArray], Features]
 
 
 def run_batches(
-    model: Encoder, texts: Sequence[Any], request: Request
+    model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
 ) -> Iterator[tuple[IntArray, Features]]:
-    """Run the model over all texts: (which texts, their features) batch by batch."""
+    """Run the model over all texts: (which texts, their features) batch by batch. `progress` is told how many are done."""
     batches = _packed_batches if model.takes_tokens else _padded_batches
     budget = _Budget(request.token_budget)
     with torch.inference_mode():
         for start, rows, make in batches(model, texts, request, budget):
             for of_window, features in _run(model, rows, make, request, budget):
                 yield start + of_window, features
+                progress(len(of_window))
 
 
 def _run(
@@ -218,7 +208,8 @@ def _run(
     try:
         features = model(make(rows), **request.forward_kwargs)
     except (torch.OutOfMemoryError, RuntimeError) as error:
-        if len(rows) == 1 or not _is_out_of_memory(error):
+        is_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if len(rows) == 1 or not is_memory:
             raise
         budget.halve(len(rows), error)
         features = None
@@ -229,10 +220,6 @@ def _run(
         torch.cuda.empty_cache()
     for half in np.array_split(rows, 2):
         yield from _run(model, half, make, request, budget)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _packed_batches(

@@ -79,17 +79,11 @@ class Int8Linear(nn.Linear):
 
 @dataclass(frozen=True)
 class _Int8Weight:
-    """A linear layer in int8.
+    """A linear layer in int8."""
 
-    Attributes:
-        values: (out, in) int8.
-        scales: (out,): what a row of values is to be multiplied with.
-        bias: (out,).
-    """
-
-    values: Tensor
-    scales: Tensor
-    bias: Tensor
+    values: Tensor  # (out, in) int8
+    scales: Tensor  # (out,): what a row of values is to be multiplied with
+    bias: Tensor  # (out,)
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None) -> _Int8Weight:
@@ -109,13 +103,10 @@ class _Int8Weight:
 def _pack(weight: Tensor, bias: Tensor | None) -> Any:
     """The weight as `linear_dynamic` takes it."""
     scales = weight.abs().amax(dim=1).clamp(min=1e-8).double() / 127
-    with (
-        warnings.catch_warnings()
-    ):  # torch moves these functions to another package, but has no others for the CPU yet
+    with warnings.catch_warnings():  # torch moves these elsewhere, but has no others for the CPU yet
         warnings.simplefilter("ignore")
-        quantised = torch.quantize_per_channel(
-            weight, scales, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8
-        )
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         return torch.ops.quantized.linear_prepack(quantised, bias)
 
 
@@ -128,10 +119,8 @@ def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
 def probe(model: Encoder, texts: Sequence[Any], min_cosine: float, min_speedup: float) -> Int8Probe:
     """Try int8 weights, and keep them if they hold what they promise; see `SentenceTransformer.use_int8_weights`."""
     if model.device.type != "cpu" or model.dtype != torch.float32:
-        reason = (
-            f"int8 weights are for float32 models on the CPU; this one is {model.dtype} on {model.device}"
-        )
-        return Int8Probe(False, 1.0, 1.0, reason)
+        reason = "int8 weights are for float32 models on the CPU; this one is"
+        return Int8Probe(False, 1.0, 1.0, f"{reason} {model.dtype} on {model.device}")
     if not len(texts):
         raise ValueError("`texts` is empty. Pass some hundred texts like those to be embedded.")
     sample = list(texts[:PROBE_TEXTS])

@@ -58,10 +58,8 @@ class OutputFile:
     Args:
         path: The .npy file.
         texts: All texts, or pairs of them.
-        made_of: What else decides the rows, part by part: numbers, texts and lists of them.
-
-    Raises:
-        ValueError: The file is made of something else, or not of this making.
+        made_of: What else decides the rows, part by part: numbers, texts and lists of them. A file that is made of something
+            else, or not of this making, is refused.
     """
 
     def __init__(
@@ -146,11 +144,7 @@ class Blocks:
 
 @dataclass(frozen=True)
 class StoredBlocks(Sequence[Array]):
-    """Blocks in files, mapped when they are asked for; another process is sent their names only.
-
-    Attributes:
-        paths: A file for each block.
-    """
+    """Blocks, each in a file, mapped when they are asked for; another process is sent their names only."""
 
     paths: Sequence[Path]
 

@@ -17,28 +17,18 @@ import torch
 from torch import Tensor, nn
 
 from likewise.checked import needed
+from likewise.model.fingerprint import plain
 from likewise.modules.adapters import has_adapters
 from likewise.modules.base import Module
 
 DTYPES = (None, torch.float16, torch.bfloat16, torch.float32, torch.float64)
-# What a configuration says of where it comes from, not of what it computes.
-PROVENANCE = {"architectures", "transformers_version", "torch_dtype", "dtype"}
 DEFAULTS = {"weight": 1.0, "t": 0.5}
 NEARLY_PARALLEL = 0.9995  # cosine beyond which spherical interpolation is no better than linear
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """What to do with the weights of N models.
-
-    Attributes:
-        method: linear, slerp, or a method of mergekit.
-        parameters: Of the method.
-        base: The number of the base model; None for methods without one.
-        dtype: What is computed in; None for the inputs' own.
-        out_dtype: What the result is cast to; None leaves it.
-        batch_options: For mergekit.
-    """
+    """What to do with the weights of N models: the arguments of `merge`, the base model by its number."""
 
     method: str
     parameters: Mapping[str, Any]
@@ -181,21 +171,16 @@ def _kind(module: nn.Module) -> type[nn.Module]:
 def _settings(module: Any) -> Any:
     if isinstance(module, Module):
         return module.get_config_dict()
-    if hasattr(module, "config") and hasattr(module.config, "to_dict"):
-        settings = module.config.to_dict().items()
-        return {key: value for key, value in settings if key not in PROVENANCE and not key.startswith("_")}
-    return module.extra_repr()
+    return plain(module.config) if hasattr(module, "config") else module.extra_repr()
 
 
 def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dict[str, Tensor]:
     """The merged weights by name; of weights that are tied, the first name alone."""
     states = []
     for number, model in enumerate(models):
-        names: dict[int, str] = {}
-        for name, tensor in model.state_dict(keep_vars=True).items():
-            names.setdefault(id(tensor), name)
         own = model.state_dict(keep_vars=True)
-        states.append({name: own[name].detach().to(device) for name in names.values()})
+        names = {id(tensor): name for name, tensor in reversed(own.items())}
+        states.append({name: own[name].detach().to(device) for name in reversed(names.values())})
         shapes = {name: tensor.shape for name, tensor in states[number].items()}
         if shapes != {name: tensor.shape for name, tensor in states[0].items()}:
             raise ValueError(
@@ -262,7 +247,9 @@ def slerp(t: float, start: Tensor, end: Tensor) -> Tensor:
 
 def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[str, Tensor]:
     why = f"`method={mixture.method!r}` is mergekit's; without it there are 'linear' and 'slerp'"
-    merge_methods = needed("mergekit.merge_methods", why, "merge")
+    needed("mergekit", why, "merge")
+    from mergekit import merge_methods
+
     method = merge_methods.get(mixture.method)
     known = {parameter.name for parameter in method.spec.parameters}
     defaults = {name: value for name, value in DEFAULTS.items() if name in known}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from abc import abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -101,14 +100,8 @@ class Model(nn.Sequential):
     stored_in: ClassVar[Callable[..., storage.StoredModel]]
     """What a folder holds, by its path and whether its code is trusted."""
 
-    @abstractmethod
-    def _create_model_card(
-        self,
-        folder: str | os.PathLike[str],
-        model_name: str | None = None,
-        train_datasets: list[str] | None = None,
-    ) -> None:
-        """Write README.md to a folder."""
+    _create_model_card: ClassVar[Callable[..., None]]
+    """Writes README.md to a folder, with the model's name and names of the training data."""
 
     # Modules and settings
 
@@ -512,10 +505,7 @@ class Model(nn.Sequential):
         }
 
     def _write(self, folder: Path, settings: Mapping[str, Any], safe_serialization: bool) -> None:
-        storage.save(
-            dict(self.named_children()), self.module_kwargs, settings, folder, safe_serialization,
-            self.type_names, self.readable_since,
-        )  # fmt: skip
+        storage.save(self, settings, folder, safe_serialization)
 
     def save_pretrained(self, path: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """`save`, and its arguments, under the name that transformers has for it."""
@@ -524,17 +514,5 @@ class Model(nn.Sequential):
     push_to_hub = hub.push
     """`likewise.model.hub.push`, of this model."""
 
-    def save_to_hub(self, repo_id: str, organization: str | None = None, *args: Any, **kwargs: Any) -> str:
-        """The older name of `push_to_hub`.
-
-        Args:
-            repo_id: `name` or `organisation/name`.
-            organization: The organisation, if it is not in `repo_id`.
-            *args: Of `push_to_hub`, from `token` on.
-            **kwargs: Of `push_to_hub`.
-
-        Raises:
-            ValueError: `organization` is not the one in `repo_id`.
-        """
-        logger.warning('`save_to_hub` is deprecated; call `push_to_hub("organisation/name")`.')
-        return self.push_to_hub(hub.with_organization(repo_id, organization), *args, **kwargs)
+    save_to_hub = hub.save_to_hub
+    """`likewise.model.hub.save_to_hub`, of this model."""

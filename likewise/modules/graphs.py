@@ -74,9 +74,8 @@ LAST_LAYER = GraphPart(load_model, FirstOutput, OUTPUTS[0], by_token=True)
 """Token embeddings."""
 
 
-def graph_classes() -> dict[str, type[GraphModel]]:
-    """What runs graphs, by the backend's name."""
-    return {kind.backend: kind for kind in (OnnxModel, OpenVinoModel)}
+GRAPHS: dict[str, type[GraphModel]] = {kind.backend: kind for kind in (OnnxModel, OpenVinoModel)}
+"""What runs graphs, by the backend's name."""
 
 
 def load_graph_model(
@@ -96,13 +95,8 @@ def load_graph_model(
             `export` (True exports anyway, False never), and what runs it takes: `provider`, `provider_options` and
             `session_options` of onnxruntime, `ov_config` and `device` of OpenVINO.
         part: What of the model is wanted.
-
-    Raises:
-        FileNotFoundError: The file that is asked for does not exist.
-        ImportError: A package of the backend is not installed.
-        ValueError: An option is unknown, the file is damaged, or what was exported computes something else.
     """
-    kind = graph_classes()[backend]
+    kind = GRAPHS[backend]
     allowed = ("file_name", "subfolder", "export", *kind.options)
     unknown = set(model_kwargs) - {*allowed, "trust_remote_code", "cache_dir"}
     if unknown:
@@ -120,8 +114,18 @@ def load_graph_model(
         part.refuse_other(graph)
         return graph
     temporary = tempfile.mkdtemp(prefix="likewise-")
+    trust = {name: model_kwargs[name] for name in ("trust_remote_code", "cache_dir") if name in model_kwargs}
+    plain = {**trust, "attn_implementation": "eager", "dtype": torch.float32}
     try:
-        graph = _exported(kind, part, name_or_path, config, model_kwargs, options, Path(temporary))
+        model = part.load(name_or_path, copy.deepcopy(config), plain).eval()
+        config.architectures = [type(model).__name__]  # by which a head is known again
+        onnx_file = Path(temporary, "model.onnx")
+        export(model, onnx_file, kind.backend, part)
+        target = onnx_file.with_name(kind.file)
+        if target != onnx_file:
+            kind.copy_files(onnx_file, target)
+        graph = kind(target, config, **options)
+        check_export(graph, model, part)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -131,30 +135,6 @@ def load_graph_model(
         name_or_path,
         backend,
     )
-    return graph
-
-
-def _exported(
-    kind: type[GraphModel],
-    part: GraphPart,
-    name_or_path: str,
-    config: Any,
-    model_kwargs: Mapping[str, Any],
-    options: Mapping[str, Any],
-    folder: Path,
-) -> GraphModel:
-    """Export a graph to a folder, and load it."""
-    trust = {name: model_kwargs[name] for name in ("trust_remote_code", "cache_dir") if name in model_kwargs}
-    plain = {**trust, "attn_implementation": "eager", "dtype": torch.float32}
-    model = part.load(name_or_path, copy.deepcopy(config), plain).eval()
-    config.architectures = [type(model).__name__]  # by which a head is known again
-    onnx_file = folder / "model.onnx"
-    export(model, onnx_file, kind.backend, part)
-    target = onnx_file.with_name(kind.file)
-    if target != onnx_file:
-        kind.copy_files(onnx_file, target)
-    graph = kind(target, config, **options)
-    check_export(graph, model, part)
     return graph
 
 

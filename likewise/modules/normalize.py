@@ -37,13 +37,7 @@ class Normalize(Module):
             return {}
         return dict(zip(("module_input_name", "module_output_name"), names, strict=True))
 
-    @classmethod
-    def from_folder(cls, folder: str | Path, **kwargs: Any) -> Normalize:
-        """Build from a folder; one that is empty or missing is the plain case, since git drops empty folders."""
-        saved = (Path(folder) / cls.config_file_name).exists()
-        return cls(**(cls.saved_settings(folder) if saved else {}))
-
-    def save(self, output_path: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Write config.json where there is something to say."""
+    def write(self, folder: Path, safe_serialization: bool) -> None:
+        """Write config.json where there is something to say. An empty or missing folder is the plain case: git drops such."""
         if self.get_config_dict():
-            super().save(output_path, *args, **kwargs)
+            super().write(folder, safe_serialization)

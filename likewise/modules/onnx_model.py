@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from likewise.checked import needed
+from likewise.hub import leads_out
 from likewise.modules.graph_model import OUTPUTS, GraphModel
 
 
@@ -22,10 +23,6 @@ class OnnxModel(GraphModel):
         provider: onnxruntime's execution provider; None for the first it has.
         provider_options: Of that provider.
         session_options: onnxruntime's `SessionOptions`, e.g. for the number of threads.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-        ValueError: The file is damaged, or the provider is not at hand.
     """
 
     backend = "onnx"
@@ -63,11 +60,7 @@ class OnnxModel(GraphModel):
         self.session = session
         self.arguments = provider, provider_options, session_options
 
-    def __reduce__(self) -> Any:  # a session cannot be sent to another process; it is made anew there
-        return OnnxModel, (self.path, self.config, *self.arguments)
-
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
         found: np.ndarray = self.session.run([self.output_name], features)[0]
         return found
 
@@ -148,8 +141,7 @@ def has_weights_beside(path: Path) -> bool:
 def refuse_weights_elsewhere(path: Path) -> None:
     """Refuse a graph that names files outside of its folder for its weights."""
     for name in _files_beside(path):
-        place = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
-        if place.anchor or ".." in place.parts:
+        if leads_out(name):
             raise ValueError(
                 f"The graph {path} names the weights {name!r}, outside of its folder. Such a path is not followed: export it "
                 "again."

@@ -26,10 +26,6 @@ class OpenVinoModel(GraphModel):
         ov_config: Settings of OpenVINO, or a JSON file of them. It computes in float32 unless they say otherwise by
             INFERENCE_PRECISION_HINT.
         device: OpenVINO's name of where it computes.
-
-    Raises:
-        ImportError: openvino is not installed.
-        ValueError: The file is damaged, or `ov_config` names no file.
     """
 
     backend = "openvino"
@@ -53,18 +49,12 @@ class OpenVinoModel(GraphModel):
             ) from error
         names = [entry.names for entry in compiled.outputs]
         self.output = next((i for name in OUTPUTS for i, known in enumerate(names) if name in known), 0)
-        own = [
-            name for name in (*OUTPUTS, "logits", *sorted(names[self.output])) if name in names[self.output]
-        ]
-        super().__init__(path, config, [entry.any_name for entry in compiled.inputs], own[0] if own else "")
+        known = sorted(names[self.output], key=lambda name: (name not in (*OUTPUTS, "logits"), name))
+        super().__init__(path, config, [entry.any_name for entry in compiled.inputs], next(iter(known), ""))
         self.compiled = compiled
         self.arguments = ov_config, device
 
-    def __reduce__(self) -> Any:  # what is compiled cannot be sent to another process; it is made anew there
-        return OpenVinoModel, (self.path, self.config, *self.arguments)
-
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        """Token embeddings (N, L, D), or logits (N, labels), of padded features (N, L)."""
         found: np.ndarray = self.compiled(features)[self.output]
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class Pooling(Module):
         ValueError: A mode is unknown, D is not given, or a boolean is none.
     """
 
+    config_keys = ("word_embedding_dimension", *SAVED_KEYS.values(), "include_prompt")
     POOLING_MODES = tuple(SAVED_KEYS)
 
     def __init__(
@@ -69,18 +71,12 @@ class Pooling(Module):
             )
         if pooling_mode is None:
             chosen = (
-                pooling_mode_cls_token,
-                pooling_mode_max_tokens,
-                pooling_mode_mean_tokens,
-                pooling_mode_mean_sqrt_len_tokens,
-                pooling_mode_weightedmean_tokens,
-                pooling_mode_lasttoken,
-            )
+                pooling_mode_cls_token, pooling_mode_max_tokens, pooling_mode_mean_tokens,
+                pooling_mode_mean_sqrt_len_tokens, pooling_mode_weightedmean_tokens, pooling_mode_lasttoken,
+            )  # fmt: skip
             if not all(isinstance(wanted, bool) for wanted in chosen):
                 raise ValueError(f"The pooling modes must be true or false, but are {chosen}.")
-            modes = tuple(mode for mode, wanted in zip(SAVED_KEYS, chosen, strict=True) if wanted) or (
-                "mean",
-            )
+            modes = tuple(compress(SAVED_KEYS, chosen)) or ("mean",)
         else:
             modes = (pooling_mode,) if isinstance(pooling_mode, str) else tuple(pooling_mode)
         for mode in modes:
@@ -114,10 +110,8 @@ class Pooling(Module):
     def forward(self, features: Features, **kwargs: Any) -> Features:
         """Add `sentence_embedding`, (N, modes * D), in the caller's order."""
         tokens, token_embeddings = to_packed(features)
-        pooled = torch.cat(
-            [self._pool(mode, tokens, token_embeddings, features) for mode in self.modes], dim=-1
-        )
-        features["sentence_embedding"] = tokens.restore(pooled)
+        pooled = [self._pool(mode, tokens, token_embeddings, features) for mode in self.modes]
+        features["sentence_embedding"] = tokens.restore(torch.cat(pooled, dim=-1))
         return features
 
     def _pool(self, mode: str, tokens: TokenBatch, values: Tensor, features: Features) -> Tensor:
@@ -136,12 +130,10 @@ class Pooling(Module):
             return _token_at(values, first + lengths - 1, lengths)
         if mode == "max":
             return _segment_max(values, tokens, kept) * (lengths > 0).unsqueeze(1).to(values.dtype)
+        exact = torch.promote_types(values.dtype, torch.float32)
+        weights = values.new_ones(len(values), dtype=exact)
         if mode == "weightedmean":
-            weights = (tokens.positions + 1).to(torch.promote_types(values.dtype, torch.float32))
-        else:
-            weights = torch.ones(
-                len(values), dtype=torch.promote_types(values.dtype, torch.float32), device=values.device
-            )
+            weights = (tokens.positions + 1).to(exact)
         if kept is not None:
             weights = weights * kept
         total = _segment_sum(values * weights.unsqueeze(1), tokens)
@@ -154,14 +146,12 @@ class Pooling(Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The saved form that every reader understands."""
-        booleans = {key: mode in self.modes for mode, key in SAVED_KEYS.items()}
-        return {
-            "word_embedding_dimension": self.word_embedding_dimension,
-            **booleans,
-            "include_prompt": self.include_prompt,
-        }
+        modes = (mode in self.modes for mode in SAVED_KEYS)
+        return dict(
+            zip(self.config_keys, (self.word_embedding_dimension, *modes, self.include_prompt), strict=True)
+        )
 
-    def save(self, output_path: str | Path, *args: Any, **kwargs: Any) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write config.json. Modes in an unusual order need the newer form, in which they are listed."""
         config = self.get_config_dict()
         if self.modes != tuple(mode for mode in SAVED_KEYS if mode in self.modes):
@@ -170,12 +160,7 @@ class Pooling(Module):
                 "pooling_mode": self.pooling_mode,
                 "include_prompt": self.include_prompt,
             }
-        write_json(Path(output_path) / self.config_file_name, config)
-
-    @classmethod
-    def from_folder(cls, folder: str | Path, **kwargs: Any) -> Pooling:
-        """Build from either saved form."""
-        return cls(**cls.saved_settings(folder))
+        write_json(folder / self.config_file_name, config)
 
     def __repr__(self) -> str:
         return f"Pooling({self.get_config_dict()})"

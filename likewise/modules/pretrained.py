@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path, PureWindowsPath
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from likewise.checked import positive
+from likewise.hub import leads_out
 from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
 from likewise.modules.base import InputModule, read_settings, write_json
 from likewise.modules.saved_arguments import check_config
@@ -56,6 +57,11 @@ class PretrainedModule(InputModule):
         return self.auto_model
 
 
+def joined(*given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Keyword arguments from several places, of which the later ones win."""
+    return {name: value for part in given for name, value in (part or {}).items()}
+
+
 def load_model(
     name_or_path: str, config: Any, model_args: Mapping[str, Any], needs_pooler: bool = False
 ) -> nn.Module:
@@ -81,8 +87,7 @@ def load_model(
             f"The weights in {name_or_path} do not fit its config.json: {len(wrong)} are missing or of another shape, "
             f"e.g. {wrong[0]}. Copy or download the folder again."
         )
-    loaded: nn.Module = model
-    return loaded
+    return cast(nn.Module, model)
 
 
 def load_config(name_or_path: str, config_args: Mapping[str, Any], trusted: bool = False) -> Any:
@@ -141,8 +146,7 @@ def _check_shards(index: Path) -> None:
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise ValueError(f"{index} should name the file of each weight. Copy or download the folder again.")
     for name in sorted(set(shards.values())):
-        path = PureWindowsPath(name)  # of which `/` and `\\` lead elsewhere
-        if path.anchor or ".." in path.parts:
+        if leads_out(name):
             raise ValueError(
                 f"{index} names the weights {name!r}, outside of its folder. Such a path is not followed: move the file into "
                 "the folder and correct the path."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from threading import Lock, RLock
 from typing import Any, Literal
@@ -16,15 +16,15 @@ TRUNCATIONS = ("longest_first", "only_first", "only_second")
 NO_TRUNCATION = (False, "do_not_truncate")
 PADDINGS = (True, False, "longest", "max_length", "do_not_pad")
 WITHOUT_EFFECT = ("return_tensors", "return_attention_mask", "verbose")
-KNOWN = (
-    "max_length",
-    "truncation",
-    "add_special_tokens",
-    "padding",
-    "padding_side",
-    "pad_to_multiple_of",
-    *WITHOUT_EFFECT,
-)
+FITTING: dict[str, Callable[[Any], bool]] = {
+    "max_length": lambda value: value is None or (type(value) is int and value > 0),
+    "truncation": lambda value: value is True or value in (*NO_TRUNCATION, *TRUNCATIONS),
+    "add_special_tokens": lambda value: isinstance(value, bool),
+    "padding": lambda value: value in PADDINGS,
+    "padding_side": lambda value: value in (None, "left", "right"),
+    "pad_to_multiple_of": lambda value: value is None or (type(value) is int and value > 0),
+}
+"""Whether a value is one that the argument of this name can have."""
 KEPT_WAYS = 8  # of tokenising: most programs have one or two
 _choosing = Lock()
 
@@ -102,16 +102,8 @@ def check_processing_kwargs(kwargs: Any) -> None:
             "`processing_kwargs` has arguments for a chat template, but texts are embedded as they are here. Take "
             '"chat_template" out.'
         )
-    fitting = {
-        "max_length": lambda value: value is None or (type(value) is int and value > 0),
-        "truncation": lambda value: value is True or value in (*NO_TRUNCATION, *TRUNCATIONS),
-        "add_special_tokens": lambda value: isinstance(value, bool),
-        "padding": lambda value: value in PADDINGS,
-        "padding_side": lambda value: value in (None, "left", "right"),
-        "pad_to_multiple_of": lambda value: value is None or (type(value) is int and value > 0),
-    }
     for key, value in {**kwargs.get("common", {}), **kwargs.get("text", {})}.items():
-        if key not in KNOWN or not fitting.get(key, lambda value: True)(value):
+        if key not in WITHOUT_EFFECT and not (key in FITTING and FITTING[key](value)):
             raise ValueError(
                 f"`processing_kwargs` has `{key}={value!r}` for texts, which is not known here. It takes max_length, "
                 f"truncation (True, False, {', '.join(TRUNCATIONS)}), add_special_tokens, padding, padding_side and pad_to_multiple_of."
@@ -132,22 +124,16 @@ def kept_tokenization(
     key = (processing, *tokenization.state)
     with _choosing:
         if key not in known:
-            known[key] = tokenization_by(
-                processing, tokenization.tokenizer, tokenization.do_lower_case, tokenization.max_length
+            own = (
+                tokenization.tokenizer,
+                tokenization.do_lower_case,
+                processing.limit(tokenization.max_length),
             )
+            plainly = processing.add_special_tokens and processing.truncation in (None, "longest_first")
+            known[key] = Tokenization(*own) if plainly else _CalledTokenization(*own, processing)
             if len(known) > KEPT_WAYS:
                 del known[next(iter(known))]
         return known[key]
-
-
-def tokenization_by(
-    processing: Processing, tokenizer: Any, do_lower_case: bool, max_seq_length: int | None
-) -> Tokenization:
-    """What tokenises texts this way."""
-    limit = processing.limit(max_seq_length)
-    if processing.add_special_tokens and processing.truncation in (None, "longest_first"):
-        return Tokenization(tokenizer, do_lower_case, limit)
-    return _CalledTokenization(tokenizer, do_lower_case, limit, processing)
 
 
 class _CalledTokenization(Tokenization):

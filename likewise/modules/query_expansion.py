@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypedDict
 
 from likewise.engine import TokenBatch
-from likewise.engine.expansion import expanded
 from likewise.engine.features import Padding
 from likewise.modules.processing import ProcessingKwargs
 
@@ -121,7 +120,7 @@ class ByTask:
         if task != QUERY or self.expansion is None:
             return tokens
         token_id, side = self.expansion.token_id(tokenizer), Padding.of(tokenizer).side
-        return expanded(tokens, self.expansion.length, token_id, self.expansion.attend, side)
+        return tokens.expanded(self.expansion.length, token_id, self.expansion.attend, side)
 
     def get_config_dict(self) -> dict[str, Any]:
         """What is set."""

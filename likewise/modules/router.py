@@ -6,7 +6,7 @@ import ast
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
@@ -26,7 +26,8 @@ from likewise.modules.text import Text
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str | None, str | tuple[str, ...] | None]
+Modality: TypeAlias = str | tuple[str, ...] | None
+Key: TypeAlias = tuple[str | None, Modality]
 """A task ("query", "document", ...) and a modality ("text", "image"); None stands for any."""
 
 
@@ -59,16 +60,12 @@ class Router(InputModule):
         super().__init__()
         if not sub_modules or not all(len(modules) for modules in sub_modules.values()):
             raise ValueError("`sub_modules` must hold at least one route, and each at least one module.")
-        for route in ([default_route] if default_route is not None else []) + [
-            *(route_mappings or {}).values()
-        ]:
-            if route not in sub_modules:
+        for route in (default_route, *(route_mappings or {}).values()):
+            if route is not None and route not in sub_modules:
                 raise ValueError(f"There is no route {route!r}. Choose among: {', '.join(sub_modules)}.")
         if default_route is None and allow_empty_key:
             default_route = next(iter(sub_modules))
-        self.sub_modules = nn.ModuleDict(
-            {route: nn.Sequential(*tower) for route, tower in sub_modules.items()}
-        )
+        self.sub_modules = nn.ModuleDict({name: nn.Sequential(*tower) for name, tower in sub_modules.items()})
         self._warned_of_sizes = False
         self.default_route = default_route
         self.allow_empty_key = allow_empty_key
@@ -104,7 +101,7 @@ class Router(InputModule):
         """The names of the routes."""
         return tuple(self.sub_modules)
 
-    def route(self, task: str | None = None, modality: str | tuple[str, ...] | None = "text") -> str:
+    def route(self, task: str | None = None, modality: Modality = "text") -> str:
         """The route for a task: by `route_mappings` (the more exact first), by name, or the default one.
 
         Raises:
@@ -124,13 +121,11 @@ class Router(InputModule):
             "`task`, use `encode_query` or `encode_document`, or set `router_mapping` in training."
         )
 
-    def first_module(self, task: str | None = None, modality: str | tuple[str, ...] | None = "text") -> Any:
+    def first_module(self, task: str | None = None, modality: Modality = "text") -> Any:
         """The module that takes a task's texts."""
         return self.tower(task, modality)[0]
 
-    def tower(
-        self, task: str | None = None, modality: str | tuple[str, ...] | None = "text"
-    ) -> nn.Sequential:
+    def tower(self, task: str | None = None, modality: Modality = "text") -> nn.Sequential:
         """The modules of a task's route."""
         tower = self.sub_modules[self.route(task, modality)]
         assert isinstance(tower, nn.Sequential)
@@ -154,7 +149,7 @@ class Router(InputModule):
         texts: Sequence[Any],
         prompt: str | None = None,
         task: str | None = None,
-        modality: str | tuple[str, ...] | None = None,
+        modality: Modality = None,
         **options: Any,
     ) -> dict[str, Tensor]:
         """Features of inputs, as the first module of the route gives them, with `task` and, where it is named, `modality`.
@@ -174,19 +169,14 @@ class Router(InputModule):
         return {**features, "task": task, **({} if modality is None else {"modality": modality})}
 
     def forward(
-        self,
-        features: Features,
-        task: str | None = None,
-        modality: str | tuple[str, ...] | None = None,
-        **kwargs: Any,
+        self, features: Features, task: str | None = None, modality: Modality = None, **kwargs: Any
     ) -> Features:
         """Run the modules of the task's route; features may name the task too."""
         task = features.get("task") if task is None else task
         modality = features.get("modality", "text") if modality is None else modality
+        kwargs |= {"task": task, "modality": modality}
         for module in self.tower(task, modality):
-            features = run_module(
-                module, features, {**kwargs, "task": task, "modality": modality}, reader=self
-            )
+            features = run_module(module, features, kwargs, reader=self)
         return features
 
     def get_sentence_embedding_dimension(self) -> int | None:
@@ -207,10 +197,8 @@ class Router(InputModule):
     @property
     def tokenizer(self) -> Any:
         """The first route's tokenizer that there is."""
-        firsts = (tower[0] for tower in self.sub_modules.values())  # type: ignore[index]
-        return next(
-            (first.tokenizer for first in firsts if getattr(first, "tokenizer", None) is not None), None
-        )
+        found = (getattr(tower[0], "tokenizer", None) for tower in self.sub_modules.values())  # type: ignore[index]
+        return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
     @property
     def max_seq_length(self) -> Any:
@@ -227,9 +215,7 @@ class Router(InputModule):
             if hasattr(first, "max_seq_length") and not is_fixed:
                 first.max_seq_length = value
 
-    def save(
-        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write router_config.json and each module in a folder of its own; one that several routes share, once."""
         names: dict[nn.Module, str] = {}
         types: dict[str, str] = {}
@@ -238,7 +224,7 @@ class Router(InputModule):
             for number, module in enumerate(tower.children()):
                 if module not in names:
                     name = names[module] = f"{route}_{number}_{type(module).__name__}"
-                    types[name] = save_module(module, Path(output_path) / name, safe_serialization)
+                    types[name] = save_module(module, folder / name, safe_serialization)
                 structure[route].append(names[module])
         parameters = {
             "default_route": self.default_route,
@@ -246,7 +232,7 @@ class Router(InputModule):
             "route_mappings": {str(key): route for key, route in self.route_mappings.items()},
         }
         content = {"types": types, "structure": structure, "parameters": parameters}
-        write_json(Path(output_path) / self.config_file_name, content)
+        write_json(folder / self.config_file_name, content)
 
     @classmethod
     def from_folder(
@@ -260,11 +246,9 @@ class Router(InputModule):
         folder = Path(folder)
         name = cls.config_file_name if (folder / cls.config_file_name).exists() else "config.json"
         content = read_settings(folder, name)
-        types, structure, parameters = (
-            _object(content, key, folder / name) for key in ("types", "structure", "parameters")
-        )
-        if reader is None:
-            reader = ModuleReader(folder, folder / name, trust_remote_code, kwargs)
+        parts = ("types", "structure", "parameters")
+        types, structure, parameters = (_object(content, key, folder / name) for key in parts)
+        reader = reader or ModuleReader(folder, folder / name, trust_remote_code, kwargs)
         modules = {path: reader.read(str(kind), path, folder) for path, kind in types.items()}
         for route, paths in structure.items():
             if not isinstance(paths, list) or not set(paths) <= set(modules):
@@ -275,12 +259,8 @@ class Router(InputModule):
             parameters["route_mappings"] = {
                 _read_key(key, folder / name): route for key, route in parameters["route_mappings"].items()
             }
-        return cls(
-            {route: [modules[path] for path in paths] for route, paths in structure.items()}, **parameters
-        )
-
-    def __repr__(self) -> str:
-        return nn.Module.__repr__(self)
+        towers = {route: [modules[path] for path in paths] for route, paths in structure.items()}
+        return cls(towers, **parameters)
 
 
 MODULES["Asym"] = Router

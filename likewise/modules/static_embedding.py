@@ -124,12 +124,10 @@ class StaticEmbedding(InputModule):
         """(T,) ids and (N,) places of first tokens -> (N, D)."""
         return embedding_bag(ids, self.embedding.weight, starts, mode="mean")
 
-    def save(
-        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write the vectors and tokenizer.json."""
-        save_weights(self, output_path, safe_serialization)
-        self.tokenizer.save(str(Path(output_path) / TOKENIZER_FILE))
+        save_weights(self, folder, safe_serialization)
+        self.tokenizer.save(str(folder / TOKENIZER_FILE))
 
     @classmethod
     def from_folder(cls, folder: str | Path, **kwargs: Any) -> StaticEmbedding:

@@ -49,15 +49,7 @@ class Tokenization:
         }  # made anew in no time; a pickle would hold the vocabulary twice
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
-        """Token ids of the texts, in their order.
-
-        Args:
-            texts: Strings, or pairs of strings.
-            prompt: Put in front of each text (of a pair: of its first text).
-
-        Raises:
-            TypeError: Something is neither a string nor a pair of strings.
-        """
+        """Token ids of the texts (strings, or pairs of strings), with a prompt in front (of a pair: of its first text)."""
         if self.kept is None:
             return self._tokenized(texts, prompt)
         return self.kept.get((*self.state, prompt or ""), texts, lambda: self._tokenized(texts, prompt))
@@ -119,9 +111,8 @@ class Tokenization:
         """For tokenizers written in Python."""
         parts = [(text,) if isinstance(text, str) else text for text in texts]
         flat = [part for text in parts for part in text]
-        plain = iter(
-            self.tokenizer(flat, add_special_tokens=False, verbose=False)["input_ids"] if flat else []
-        )
+        read = self.tokenizer(flat, add_special_tokens=False, verbose=False) if flat else {"input_ids": ()}
+        plain = iter(read["input_ids"])
         # Each text is read once; what it gets around it, and where it is cut, is a matter of its ids.
         limits = {} if self.max_length is None else {"truncation": True, "max_length": self.max_length}
         special = [self.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
@@ -238,15 +229,12 @@ def prepared(
     prompt = prompt or ""
     ready: list[str | tuple[str, str]] = []
     for row, text in enumerate(texts):
-        if isinstance(text, Mapping) and text.keys() == {
-            "text"
-        }:  # with its kind, as models of several take it
+        # With its kind, as models of several take it.
+        if isinstance(text, Mapping) and text.keys() == {"text"}:
             text = text["text"]
         if isinstance(text, str):
             ready.append((prompt + text).lower() if do_lower_case else prompt + text)
-        elif (
-            isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(part, str) for part in text)
-        ):
+        elif isinstance(text, tuple | list) and len(text) == 2 and all(isinstance(x, str) for x in text):
             first, second = prompt + text[0], text[1]
             ready.append((first.lower(), second.lower()) if do_lower_case else (first, second))
         else:

@@ -14,19 +14,12 @@ from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
 from likewise.engine.layers import use_fast_layers
+from likewise.modules import pretrained
 from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, mask_of, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
 from likewise.modules.named_output import SENTENCE, TOKENS, add_output, check_output
-from likewise.modules.pretrained import (
-    PretrainedModule,
-    load_config,
-    load_model,
-    load_tokenizer,
-    longest_sequence,
-    save_whole,
-)
 from likewise.modules.processing import (
     Processing,
     ProcessingKwargs,
@@ -47,7 +40,18 @@ SAVED = (
 )  # fmt: skip
 
 
-class Transformer(PretrainedModule):
+def length_of(task: str) -> Any:
+    """The property `<task>_length` of a module with a ByTask."""
+    name = f"{task}_length"
+
+    def put(self: Any, value: int | None) -> None:
+        self.by_task = replace(self.by_task, **{name: value})
+
+    told = f"Texts with the task {task!r} are cut at this many tokens; None for `max_seq_length`."
+    return property(lambda self: getattr(self.by_task, name), put, doc=told)
+
+
+class Transformer(pretrained.PretrainedModule):
     """A transformers encoder (or decoder) as the first module of a model.
 
     Args:
@@ -121,22 +125,18 @@ class Transformer(PretrainedModule):
         check_output(backend, self._output, self._gives_layer, self.module_output_name)
 
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
-        for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
-        for_tokenizer = {
-            **cache,
-            **(tokenizer_args or {}),
-            **(tokenizer_kwargs or {}),
-            **(processor_kwargs or {}),
-        }
-        for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
-        for_tokenizer.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
+        for_model = pretrained.joined(cache, model_args, model_kwargs)
+        without_asking = {"trust_remote_code": False}  # as transformers would, on the terminal
+        for_texts = (tokenizer_args, tokenizer_kwargs, processor_kwargs)
+        for_tokenizer = pretrained.joined(without_asking, cache, *for_texts)
+        for_config = pretrained.joined(cache, config_args, config_kwargs)
         base = base_of_adapter(model_name_or_path) or model_name_or_path
-        config = load_config(base, for_config, for_model.get("trust_remote_code", False))
+        config = pretrained.load_config(base, for_config, for_model.get("trust_remote_code", False))
         self.backend = backend
         self.auto_model = self._load_model(base, config, for_model)
         if base != model_name_or_path:
             load_adapter(self.auto_model, model_name_or_path)
-        tokenizer = load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
+        tokenizer = pretrained.load_tokenizer(tokenizer_name_or_path or model_name_or_path, for_tokenizer)
         self.register_load_state_dict_pre_hook(_take_newer_names)  # type: ignore[no-untyped-call]
         self._packed = "attn_implementation" not in for_model
         self._unpad_inputs = unpad_inputs
@@ -144,7 +144,8 @@ class Transformer(PretrainedModule):
         self.do_lower_case = do_lower_case
         self.tokenization = Tokenization(tokenizer, do_lower_case)
         if max_seq_length is None:
-            max_seq_length = for_tokenizer.get("model_max_length", self._longest_sequence())
+            longest = pretrained.longest_sequence(tokenizer, self.config, self.encoder.position_offset)
+            max_seq_length = for_tokenizer.get("model_max_length", longest)
         self.max_seq_length = max_seq_length
         if expansion is not None:
             expansion.token_id(tokenizer)  # refuses one that the tokenizer does not have
@@ -152,7 +153,7 @@ class Transformer(PretrainedModule):
     def _load_model(self, base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
         if self.backend != "torch":
             return load_graph_model(self.backend, base, config, for_model)
-        return load_model(base, config, for_model, needs_pooler=not self._gives_layer)
+        return pretrained.load_model(base, config, for_model, needs_pooler=not self._gives_layer)
 
     @property
     def encoded(self) -> Any:
@@ -190,10 +191,8 @@ class Transformer(PretrainedModule):
     @property
     def modality_config(self) -> dict[str, dict[str, Any]]:
         """What of the model's output is taken, by kind of input."""
-        path = self._output
-        return {
-            "text": {"method": "forward", "method_output_name": path[0] if len(path) == 1 else list(path)}
-        }
+        name = self._output[0] if len(self._output) == 1 else list(self._output)
+        return {"text": {"method": "forward", "method_output_name": name}}
 
     @property
     def _gives_layer(self) -> bool:
@@ -205,23 +204,8 @@ class Transformer(PretrainedModule):
         """Keyword arguments of `encode` that change the embeddings: the task, where texts are treated by it."""
         return frozenset({"task"} if self.by_task != ByTask() else ())
 
-    @property
-    def query_length(self) -> int | None:
-        """Queries are cut at this many tokens; None for `max_seq_length`."""
-        return self.by_task.query_length
-
-    @query_length.setter
-    def query_length(self, value: int | None) -> None:
-        self.by_task = replace(self.by_task, query_length=value)
-
-    @property
-    def document_length(self) -> int | None:
-        """Documents are cut at this many tokens; None for `max_seq_length`."""
-        return self.by_task.document_length
-
-    @document_length.setter
-    def document_length(self, value: int | None) -> None:
-        self.by_task = replace(self.by_task, document_length=value)
+    query_length = length_of("query")
+    document_length = length_of("document")
 
     @property
     def query_expansion(self) -> dict[str, Any] | None:
@@ -234,10 +218,6 @@ class Transformer(PretrainedModule):
         if expansion is not None:
             expansion.token_id(self.tokenizer)
         self.by_task = replace(self.by_task, expansion=expansion)
-
-    def _longest_sequence(self) -> int | None:
-        """The smaller of the tokenizer's and the model's limits; None where neither has one."""
-        return longest_sequence(self.tokenizer, self.auto_model.config, self.encoder.position_offset)
 
     def get_word_embedding_dimension(self) -> int:
         """D, the size of a token embedding, or of what is taken in its place."""
@@ -319,12 +299,10 @@ class Transformer(PretrainedModule):
             return add_output(self.auto_model, features, self._output, self.module_output_name, padding)
         encoder, every = self.encoder, bool(self.auto_model.config.output_hidden_states)
         wanted = every or self._output != LAST_LAYER
-        if "tokens" not in features:
-            layers = self._forward_padded(features, encoder, wanted)
-        elif isinstance(encoder, PackedEncoder):
+        if "tokens" in features:
             layers = encoder(features["tokens"], wanted, Padding.of(self.tokenizer))
         else:
-            layers = encoder(features["tokens"], wanted)
+            layers = self._forward_padded(features, encoder, wanted)
         features[TOKENS] = layers[-1 if self._output == LAST_LAYER else self._output[1]]  # type: ignore[index]
         if every:
             features["all_layer_embeddings"] = layers
@@ -351,10 +329,7 @@ class Transformer(PretrainedModule):
 
     def get_config_dict(self) -> dict[str, Any]:
         """What sentence_bert_config.json holds; what is the default is left out, for readers that do not know it."""
-        config: dict[str, Any] = {
-            "max_seq_length": self.max_seq_length,
-            "do_lower_case": self.do_lower_case,
-        }
+        config: dict[str, Any] = {"max_seq_length": self.max_seq_length, "do_lower_case": self.do_lower_case}
         if self._output != LAST_LAYER:
             config |= {
                 "transformer_task": TASK,
@@ -367,12 +342,11 @@ class Transformer(PretrainedModule):
             config["unpad_inputs"] = self.unpad_inputs
         return config | self.by_task.get_config_dict()
 
-    def save(
-        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
-        folder = Path(output_path)
-        save_whole(self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization)
+        pretrained.save_whole(
+            self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization
+        )
         write_json(folder / CONFIG_FILES[0], self.get_config_dict())
 
     @classmethod
@@ -399,9 +373,9 @@ class Transformer(PretrainedModule):
         return cls(
             str(folder),
             do_lower_case=bool(saved.get("do_lower_case", False)),
-            model_args={**asked["model"], **(model_kwargs or {})},
-            tokenizer_args={**asked["tokenizer"], **(tokenizer_kwargs or {})},
-            config_args={**asked["config"], **(config_kwargs or {})},
+            model_args=pretrained.joined(asked["model"], model_kwargs),
+            tokenizer_args=pretrained.joined(asked["tokenizer"], tokenizer_kwargs),
+            config_args=pretrained.joined(asked["config"], config_kwargs),
             backend=backend,
             **kept,
         )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,8 +15,8 @@ from torch import Tensor, nn
 from likewise.checked import positive
 from likewise.engine import TokenSequences
 from likewise.engine.features import Padding
-from likewise.modules.base import Features, InputModule, read_weights, save_weights, size_in, write_json
-from likewise.modules.classes import foreign_class, untrusted
+from likewise.modules.base import Features, InputModule, read_weights, size_in
+from likewise.modules.classes import OWN_PACKAGES, foreign_class, untrusted
 from likewise.modules.text import Text, prepared
 from likewise.modules.word_tokenizers import (
     WORD_TOKENIZERS,
@@ -57,9 +58,8 @@ class WordEmbeddings(InputModule):
                     f"`tokenizer` must be a WordTokenizer or a transformers tokenizer, but is {type(tokenizer).__name__}."
                 )
             tokenizer = TransformersTokenizerWrapper(tokenizer)
-        weights = torch.as_tensor(
-            np.asarray(embedding_weights) if isinstance(embedding_weights, list) else embedding_weights
-        )
+        as_list = isinstance(embedding_weights, list)
+        weights = torch.as_tensor(np.asarray(embedding_weights) if as_list else embedding_weights)
         if len(weights) < len(tokenizer.get_vocab()):
             raise ValueError(
                 f"There are {len(weights)} vectors for {len(tokenizer.get_vocab())} words. Pass one vector a word."
@@ -74,12 +74,8 @@ class WordEmbeddings(InputModule):
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Word ids of texts, cut at the maximum length."""
-        return TokenSequences.from_lists(
-            [
-                self.tokenizer.tokenize(one_text(text))[: self.max_seq_length]
-                for text in prepared(texts, prompt)
-            ]
-        )
+        words = (self.tokenizer.tokenize(one_text(text)) for text in prepared(texts, prompt))
+        return TokenSequences.from_lists([found[: self.max_seq_length] for found in words])
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, Tensor]:
         """Padded features: `input_ids`, `attention_mask` (N, L) and `sentence_lengths` (N,)."""
@@ -108,13 +104,10 @@ class WordEmbeddings(InputModule):
             "max_seq_length": self.max_seq_length,
         }
 
-    def save(
-        self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
-    ) -> None:
+    def write(self, folder: Path, safe_serialization: bool) -> None:
         """Write settings, vectors and the tokenizer."""
-        write_json(Path(output_path) / self.config_file_name, self.get_config_dict())
-        save_weights(self, output_path, safe_serialization)
-        self.tokenizer.save(output_path)
+        super().write(folder, safe_serialization)
+        self.tokenizer.save(folder)
 
     @classmethod
     def from_folder(
@@ -178,9 +171,8 @@ def one_text(text: str | tuple[str, str]) -> str:
 def _lines(path: Path, separator: str) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """Each word of a file of vectors with its vector; the header of word2vec is passed over."""
     size = None
-    with (
-        gzip.open(path, "rt", encoding="utf8") if path.suffix == ".gz" else path.open(encoding="utf8") as file
-    ):
+    opened: Any = partial(gzip.open, path, "rt") if path.suffix == ".gz" else path.open
+    with opened(encoding="utf8") as file:
         for number, line in enumerate(file, 1):
             word, *entries = line.rstrip().split(separator)
             if size is None and len(entries) == 1:
@@ -201,11 +193,9 @@ def _lines(path: Path, separator: str) -> Iterator[tuple[str, np.ndarray[Any, An
 
 def _tokenizer_class(name: str, trusted: bool, folder: str | Path) -> type[WordTokenizer]:
     package, _, class_name = name.rpartition(".")
-    if package.split(".")[0] in ("sentence_transformers", "likewise") and class_name in WORD_TOKENIZERS:
+    if package.split(".")[0] in OWN_PACKAGES and class_name in WORD_TOKENIZERS:
         return WORD_TOKENIZERS[class_name]
+    named_in = Path(folder) / WordEmbeddings.config_file_name
     if not trusted:
-        raise untrusted(name, Path(folder) / WordEmbeddings.config_file_name)
-    found: type[WordTokenizer] = foreign_class(
-        name, Path(folder), Path(folder) / WordEmbeddings.config_file_name
-    )
-    return found
+        raise untrusted(name, named_in)
+    return cast(type[WordTokenizer], foreign_class(name, Path(folder), named_in))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -50,7 +50,33 @@ class WordTokenizer(ABC):
         return cls(**read_settings(input_path, cls.config_file_name))
 
 
-class WhitespaceTokenizer(WordTokenizer):
+class _Vocabulary(WordTokenizer):
+    """A word tokenizer with a vocabulary of its own, and words that it leaves out."""
+
+    def __init__(self, vocab: Iterable[str], stop_words: Iterable[str], do_lower_case: bool) -> None:
+        self.stop_words = set(stop_words)
+        self.do_lower_case = do_lower_case
+        self.set_vocab(vocab)
+
+    def _known_ids(self, words: Iterable[Sequence[str]]) -> list[int]:
+        """The id of each word by the first of its forms that is known; stop words and unknown words are left out."""
+        found = []
+        for forms in words:
+            form = next((f for f in forms if f in self.stop_words or (f and f in self.word2idx)), None)
+            if form is not None and form not in self.stop_words:
+                found.append(self.word2idx[form])
+        return found
+
+    def get_config_dict(self) -> dict[str, Any]:
+        """The settings that `save` writes and the constructor takes."""
+        return {
+            "vocab": list(self.word2idx),
+            "stop_words": sorted(self.stop_words),
+            "do_lower_case": self.do_lower_case,
+        }
+
+
+class WhitespaceTokenizer(_Vocabulary):
     """Cuts at white space. A word is looked up as it is, then without punctuation around it, then in lower case.
 
     Args:
@@ -67,26 +93,16 @@ class WhitespaceTokenizer(WordTokenizer):
         stop_words: Iterable[str] = ENGLISH_STOP_WORDS,
         do_lower_case: bool = False,
     ) -> None:
-        self.stop_words = set(stop_words)
-        self.do_lower_case = do_lower_case
-        self.set_vocab(vocab)
+        super().__init__(vocab, stop_words, do_lower_case)
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text's words."""
         words = (text.lower() if self.do_lower_case else text).split()
         forms = ((word, (bare := word.strip(string.punctuation)), bare.lower()) for word in words)
-        return _known_ids(forms, self.word2idx, self.stop_words)
-
-    def get_config_dict(self) -> dict[str, Any]:
-        """The settings that `save` writes and the constructor takes."""
-        return {
-            "vocab": list(self.word2idx),
-            "stop_words": sorted(self.stop_words),
-            "do_lower_case": self.do_lower_case,
-        }
+        return self._known_ids(forms)
 
 
-class PhraseTokenizer(WordTokenizer):
+class PhraseTokenizer(_Vocabulary):
     """Cuts at words, and joins those that make up a phrase of the vocabulary, such as New_York. Needs nltk.
 
     A word is looked up as it is, then in lower case, then without punctuation around it.
@@ -113,11 +129,9 @@ class PhraseTokenizer(WordTokenizer):
         max_ngram_length: int = 5,
     ) -> None:
         self._cut = needed("nltk", "PhraseTokenizer cuts texts with nltk", "phrases").word_tokenize
-        self.stop_words = set(stop_words)
-        self.do_lower_case = do_lower_case
         self.ngram_separator = ngram_separator
         self.max_ngram_length = max_ngram_length
-        self.set_vocab(vocab)
+        super().__init__(vocab, stop_words, do_lower_case)
 
     def set_vocab(self, vocab: Iterable[str]) -> None:
         """Take other words and phrases."""
@@ -136,7 +150,7 @@ class PhraseTokenizer(WordTokenizer):
         for length in sorted(self.ngram_lengths, reverse=True):
             words = self._joined(words, length)
         forms = ((word, (lower := word.lower()), lower.strip(string.punctuation)) for word in words)
-        return _known_ids(forms, self.word2idx, self.stop_words)
+        return self._known_ids(forms)
 
     def _joined(self, words: Sequence[str], length: int) -> list[str]:
         """The words, those of each known phrase of this length made one."""
@@ -151,25 +165,8 @@ class PhraseTokenizer(WordTokenizer):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The settings that `save` writes and the constructor takes."""
-        return {
-            "vocab": list(self.word2idx),
-            "stop_words": sorted(self.stop_words),
-            "do_lower_case": self.do_lower_case,
-            "ngram_separator": self.ngram_separator,
-            "max_ngram_length": self.max_ngram_length,
-        }
-
-
-def _known_ids(
-    words: Iterable[Sequence[str]], numbers: Mapping[str, int], stop_words: Collection[str]
-) -> list[int]:
-    """The id of each word by the first of its forms that is known; stop words and unknown words are left out."""
-    found = []
-    for forms in words:
-        form = next((form for form in forms if form in stop_words or (form and form in numbers)), None)
-        if form is not None and form not in stop_words:
-            found.append(numbers[form])
-    return found
+        own = {"ngram_separator": self.ngram_separator, "max_ngram_length": self.max_ngram_length}
+        return super().get_config_dict() | own
 
 
 class TransformersTokenizerWrapper(WordTokenizer):

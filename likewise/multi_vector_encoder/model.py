@@ -269,7 +269,7 @@ class MultiVectorEncoder(Model):
         self, texts: Sequence[Any], request: inference.Request, pooling: Pooling | None, progress: Any
     ) -> list[Tensor]:
         results: list[Tensor] = [torch.empty(0)] * len(texts)
-        for rows, features in inference.run_batches(cast(Any, self), texts, request):
+        for rows, features in inference.run_batches(cast(Any, self), texts, request, progress):
             found: TokenEmbeddings = features["multi_vector_embedding"]
             if request.normalize:
                 found = TokenEmbeddings(normalize(found.vectors, dim=-1), found.lengths)
@@ -278,7 +278,6 @@ class MultiVectorEncoder(Model):
                 results[row] = self._pooled(embeddings, pooling, request.task).to(
                     "cpu" if request.to_cpu else embeddings.device, copy=True
                 )
-            progress(len(rows))
         return results
 
     def _pooled(self, embeddings: Tensor, pooling: Pooling | None, task: str | None) -> Tensor:

@@ -124,7 +124,6 @@ class SentenceTransformer(Model):
             )
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
-        self._similarity_fn_name: str | None = None
         self.similarity_fn_name = similarity_fn_name or settings.get("similarity_fn_name")
         self.truncate_dim: int | None = settings.get("truncate_dim") if truncate_dim is None else truncate_dim
         self._check_truncate_dim(self.truncate_dim)
@@ -324,9 +323,7 @@ class SentenceTransformer(Model):
     @property
     def similarity_fn_name(self) -> Literal["cosine", "dot", "euclidean", "manhattan"]:
         """How embeddings are compared."""
-        if self._similarity_fn_name is None:
-            self._similarity_fn_name = "cosine"
-        return cast(Literal["cosine", "dot", "euclidean", "manhattan"], self._similarity_fn_name)
+        return cast(Literal["cosine", "dot", "euclidean", "manhattan"], self._similarity_fn_name or "cosine")
 
     @similarity_fn_name.setter
     def similarity_fn_name(self, value: str | SimilarityFunction | None) -> None:

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
 from likewise.card.data import SIMILARITIES
-from likewise.sentence_transformer import usage
+from likewise.card.examples import listed, printed, similarities, usage_texts
+from likewise.card.write import NO_MODEL_ID
 
 TAGS = ("sentence-transformers", "sentence-similarity", "feature-extraction", "dense")
 TASK = "semantic textual similarity, semantic search, paraphrase mining, classification, clustering, and more"
@@ -55,7 +56,39 @@ class SentenceTransformerModelCardData(BaseModelCardData):
 
     def usage(self, model: Any) -> str:
         """A runnable example, with the similarities that the model really gives."""
-        return usage.code(model, self)
+        is_search = bool(self.ir_model)
+        texts = usage_texts(self.widget if self.generate_widget_examples else (), is_search)
+        lines = [
+            "from likewise import SentenceTransformer  # or: from sentence_transformers import SentenceTransformer",
+            "",
+            f'model = SentenceTransformer("{self.model_id or NO_MODEL_ID}")',
+        ]
+        if model.supports("image"):
+            reading = "model.encode(PIL.Image.open(path)), or model.encode(path)"
+            lines.append(f"# Takes images as well as texts: {reading}")
+        size = model.get_embedding_dimension()
+        if is_search:
+            lines += [
+                f"queries = [\n    {texts[0]!r},\n]",
+                listed("documents", texts[1:]),
+                "query_embeddings = model.encode_query(queries)",
+                "document_embeddings = model.encode_document(documents)",
+                "print(query_embeddings.shape, document_embeddings.shape)",
+                f"# (1, {size}) ({len(texts) - 1}, {size})",
+            ]
+            compared, shape = "query_embeddings, document_embeddings", [1, len(texts) - 1]
+        else:
+            lines += [listed("sentences", texts), "embeddings = model.encode(sentences)"]
+            lines += ["print(embeddings.shape)", f"# ({len(texts)}, {size})"]
+            compared, shape = "embeddings, embeddings", [len(texts), len(texts)]
+        lines += ["", f"similarities = model.similarity({compared})"]
+        wanted = self.generate_widget_examples
+        found = similarities(model, texts, is_search, convert_to_tensor=True) if wanted else None
+        if found is None:
+            lines += ["print(similarities.shape)", f"# torch.Size({shape})"]
+        else:
+            lines += ["print(similarities)", *printed(found)]
+        return "\n".join(lines)
 
     @property
     def first_sentence_of_usage(self) -> str:

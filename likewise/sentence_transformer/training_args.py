@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from likewise.training.run.arguments import (
-    BaseTrainingArguments,
-    BatchSamplers,
-    MultiDatasetBatchSamplers,
-)
+from likewise.training.run.arguments import BaseTrainingArguments, BatchSamplers, MultiDatasetBatchSamplers
 
 __all__ = ["BatchSamplers", "MultiDatasetBatchSamplers", "SentenceTransformerTrainingArguments"]
 

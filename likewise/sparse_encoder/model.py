@@ -269,7 +269,7 @@ class SparseEncoder(Model):
         """(N, V), COO or dense."""
         device = torch.device("cpu") if request.to_cpu else request.device
         rows, dense = sparse_tensors.SparseRows(len(texts), device), torch.empty(0, device=device)
-        for numbers, features in inference.run_batches(cast(Any, self), texts, request):
+        for numbers, features in inference.run_batches(cast(Any, self), texts, request, progress):
             if "sentence_embedding" not in features:
                 raise ValueError(
                     f"The modules of this model ({', '.join(type(module).__name__ for module in self)}) give no "
@@ -283,7 +283,6 @@ class SparseEncoder(Model):
             else:
                 dense = dense if dense.numel() else batch.new_empty(len(texts), batch.shape[1], device=device)
                 dense[places.to(device)] = batch.to(device)
-            progress(len(numbers))
         return rows.result() if to_sparse else dense
 
     def encode_query(self, *args: Any, **kwargs: Any) -> Any:

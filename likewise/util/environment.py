@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, metadata
 
-from likewise.model.requirements import check_version_requirements
+from likewise.model.storage import check_version_requirements
 from likewise.modules.device import best_device as get_device_name
 from likewise.processes import is_dist_initialized
 

@@ -26,7 +26,7 @@ from likewise.modules.adapters import base_of_adapter, load_adapter
 from likewise.modules.base import Features, InputModule, scatter, write_json
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
-from likewise.modules.pretrained import load_config, load_tokenizer, longest_sequence, save_whole
+from likewise.modules.pretrained import joined, load_config, load_tokenizer, longest_sequence, save_whole
 from likewise.modules.saved_arguments import CONFIG_FILES, read_config
 from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 
@@ -90,15 +90,10 @@ class Transformer(InputModule):
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
-        for_model = {**cache, **(model_args or {}), **(model_kwargs or {})}
-        for_tokenizer = {
-            **cache,
-            **(tokenizer_args or {}),
-            **(tokenizer_kwargs or {}),
-            **(processor_kwargs or {}),
-        }
-        for_config = {**cache, **(config_args or {}), **(config_kwargs or {})}
-        for_tokenizer.setdefault("trust_remote_code", False)  # transformers would ask on the terminal
+        for_model = joined(cache, model_args, model_kwargs)
+        without_asking = {"trust_remote_code": False}  # as transformers would, on the terminal
+        for_tokenizer = joined(without_asking, cache, tokenizer_args, tokenizer_kwargs, processor_kwargs)
+        for_config = joined(cache, config_args, config_kwargs)
         base = base_of_adapter(model_name_or_path) or model_name_or_path
         config = load_config(base, for_config, for_model.get("trust_remote_code", False))
         if transformer_task == "sequence-classification" and "num_labels" not in for_config:
