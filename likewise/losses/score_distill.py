@@ -12,6 +12,7 @@ https://arxiv.org/abs/1503.02531, section 2.1.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
 from likewise.losses.base import Columns, Label, Loss
-from likewise.losses.teacher_targets import check_teacher_targets
 from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
 from likewise.types import Encoder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False, repr=False)
@@ -138,6 +140,42 @@ def teacher_margins(loss: Loss, labels: Tensor | None, rows: int, negatives: int
             f"positive's first; but got {found}. Make the label column a list of that length."
         )
     return labels
+
+
+def check_teacher_targets(
+    teacher_probabilities: Tensor, teacher_logits: Tensor, teacher_temperature: float, loss_name: str
+) -> None:
+    """Warn where a temperature is so low that documents get a probability of exactly 0, and teach nothing.
+
+    Args:
+        teacher_probabilities: (B, documents): softmax of the scores over the temperature.
+        teacher_logits: (B, documents): the teacher's scores. An infinite one says that its document does not count:
+            nothing is said then.
+        teacher_temperature: The temperature.
+        loss_name: For the message.
+
+    Raises:
+        ValueError: A score is NaN.
+    """
+    if teacher_logits.isnan().any():
+        raise ValueError(
+            f"{loss_name} got a teacher's score that is NaN, which would make all weights NaN. Look for it in the label "
+            "column: `numpy.isnan(dataset['label']).any()`."
+        )
+    lost = int((teacher_probabilities == 0).sum())
+    if not lost or teacher_logits.isinf().any():
+        return
+    spread = float((teacher_logits.amax(dim=-1) - teacher_logits.amin(dim=-1)).max())
+    logger.warning(
+        "%s: at a teacher's temperature of %g, %d of %d documents have a probability of exactly 0 and teach nothing: the "
+        "scores of a query differ by up to %.3g. A temperature of %.2g or more keeps them.",
+        loss_name,
+        teacher_temperature,
+        lost,
+        teacher_probabilities.numel(),
+        spread,
+        spread / 100,
+    )
 
 
 def document_scores(embeddings: Sequence[Tensor], similarity_fct: Similarity) -> list[Tensor]:

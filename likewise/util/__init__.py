@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from likewise.hub import is_sentence_transformer_model as is_sentence_transformer_model
     from likewise.hub import load_dir_path as load_dir_path
     from likewise.hub import load_file_path as load_file_path
-    from likewise.losses.teacher_targets import check_teacher_targets as check_teacher_targets
+    from likewise.losses.score_distill import check_teacher_targets as check_teacher_targets
     from likewise.model.storage import check_version_requirements as check_version_requirements
     from likewise.multi_vector_encoder.maxsim import maxsim as maxsim
     from likewise.multi_vector_encoder.maxsim import maxsim_pairwise as maxsim_pairwise
@@ -83,7 +83,7 @@ if TYPE_CHECKING:
 # What lives where, below the package.
 _NAMES = {
     "hub": "http_get is_sentence_transformer_model load_dir_path load_file_path",
-    "losses.teacher_targets": "check_teacher_targets",
+    "losses.score_distill": "check_teacher_targets",
     "model.storage": "check_version_requirements",
     "multi_vector_encoder.maxsim": "maxsim maxsim_pairwise mean_maxsim mean_maxsim_pairwise",
     "multi_vector_encoder.padded_tokens": "cat_padded_token_embeddings repad_flattened_features stack_padded_token_embeddings",

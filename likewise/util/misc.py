@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from likewise.losses.base import full_name as fullname
 from likewise.losses.base import function_name as similarity_fct_name
-from likewise.losses.teacher_targets import check_teacher_targets
+from likewise.losses.score_distill import check_teacher_targets
 from likewise.modules.classes import ModuleReader
 from likewise.modules.find_folder import find_folder
 from likewise.util.logging import disable_logging

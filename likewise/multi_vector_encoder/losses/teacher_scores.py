@@ -17,8 +17,7 @@ from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
 from likewise.losses.base import Columns, Label
-from likewise.losses.score_distill import MarginMSELoss, teacher_margins
-from likewise.losses.teacher_targets import check_teacher_targets
+from likewise.losses.score_distill import MarginMSELoss, check_teacher_targets, teacher_margins
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
 from likewise.multi_vector_encoder.scoring.token_scores import (
     Score,
