@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
@@ -17,6 +19,30 @@ Activation: TypeAlias = Callable[[Tensor], Tensor]
 def default_activation(num_labels: int) -> nn.Module:
     """Sigmoid for one label, so that scores are between 0 and 1; none for several."""
     return nn.Sigmoid() if num_labels == 1 else nn.Identity()
+
+
+def checked_activation(activation: Any) -> Any:
+    """An activation that can be called on scores.
+
+    Raises:
+        TypeError: It is a class, a name, or something else.
+    """
+    if isinstance(activation, type):
+        raise TypeError(
+            f"`activation_fn` is the class {activation.__name__}. Make one of it: `{activation.__name__}()`."
+        )
+    if not callable(activation):
+        raise TypeError(
+            f"`activation_fn` must be a function of scores, but is {activation!r}. Pass e.g. `torch.nn.Sigmoid()`."
+        )
+    return activation
+
+
+def names_device(value: Any) -> bool:
+    """Whether it is a device or the name of one."""
+    with suppress(RuntimeError):
+        return isinstance(value, torch.device) or (isinstance(value, str) and bool(torch.device(value).type))
+    return False
 
 
 def named_activation(name: Any, trust_remote_code: bool = False) -> Activation | None:

@@ -19,9 +19,11 @@ from likewise.checked import positive
 from likewise.cross_encoder import storage
 from likewise.cross_encoder.activations import (
     Activation,
+    checked_activation,
     default_activation,
     name_of_activation,
     named_activation,
+    names_device,
 )
 from likewise.cross_encoder.calibration import Calibration, chosen, found_on
 from likewise.cross_encoder.given_pairs import TextsById, as_pairs, pairs_of
@@ -121,8 +123,8 @@ class CrossEncoder(Model):
         if older:
             self.__init__(**renamed(locals(), older))  # type: ignore[misc]
             return
-        if isinstance(activation_fn, str | torch.device):  # the fourth argument of release 3.0
-            device, activation_fn = activation_fn, None
+        if names_device(activation_fn):  # the fourth argument of release 3.0
+            device, activation_fn = cast(str, activation_fn), None
         config_kwargs = dict(config_kwargs or {})
         processor_kwargs = dict(processor_kwargs or {})
         if num_labels is not None:
@@ -156,7 +158,7 @@ class CrossEncoder(Model):
         if activation_fn is None:
             activation_fn = self._activation_named(settings.get("activation_fn"))
         self.activation_fn: Activation = (
-            self.get_default_activation_fn() if activation_fn is None else activation_fn
+            self.get_default_activation_fn() if activation_fn is None else cast(Any, activation_fn)
         )
         if isinstance(self[0], Transformer):
             self[0].tokenization.truncation = truncation or settings.get("truncation") or "longest_first"
@@ -172,7 +174,7 @@ class CrossEncoder(Model):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "activation_fn":  # no submodule: it is named in the settings, and has no weights to save
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, checked_activation(value))
         else:
             super().__setattr__(name, value)
 
@@ -352,7 +354,7 @@ class CrossEncoder(Model):
             to_cpu=(convert_to_numpy and not convert_to_tensor) or out is not None,
             forward_kwargs={},
         )
-        activation = self.activation_fn if activation_fn is None else activation_fn
+        activation = self.activation_fn if activation_fn is None else checked_activation(activation_fn)
         if calibrated:
             activation = chosen(self.calibration, activation_fn, bool(apply_softmax))
         leave_training(self)

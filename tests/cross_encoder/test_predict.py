@@ -228,6 +228,17 @@ def test_equal_scores_keep_their_order(model: CrossEncoder) -> None:
         (lambda m: m.predict(np.zeros((2, 2))), TypeError, "array of float64"),
         (lambda m: m.predict(PAIRS, batch_size=0), ValueError, "`batch_size` must be at least 1"),
         (lambda m: m.predict(PAIRS, batchsize=3), TypeError, "no argument `batchsize`"),
+        (
+            lambda m: m.predict(PAIRS, activation_fn=torch.nn.Tanh),
+            TypeError,
+            r"the class Tanh. Make one of it: `Tanh\(\)`",
+        ),
+        (
+            lambda m: setattr(m, "activation_fn", "tanh"),
+            TypeError,
+            "must be a function of scores, but is 'tanh'",
+        ),
+        (lambda m: CrossEncoder(modules=list(m), activation_fn="tanh"), TypeError, "but is 'tanh'"),
         (lambda m: m.rank("a", "b"), TypeError, "`documents` must be a list of texts"),
         (lambda m: m.rank(["a"], ["b"]), TypeError, "`query` must be a text"),
         (lambda m: m.rank("a", ["b", None]), TypeError, "Pair 1 holds None"),

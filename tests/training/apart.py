@@ -77,7 +77,7 @@ def _by_the_server(path: Path, processes: int) -> tuple[int, str]:
     server.stdin.write(json.dumps({"path": str(path), "processes": processes, "port": port}) + "\n")
     server.stdin.flush()
     status = int(server.stdout.readline())
-    return status, path.with_suffix(".said").read_text(encoding="utf-8")
+    return status, path.with_suffix(".said").read_text(encoding="utf-8", errors="replace")
 
 
 @cache

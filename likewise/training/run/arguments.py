@@ -292,7 +292,8 @@ class BaseTrainingArguments(TrainingArguments):
         rates: dict[str, Any] = {
             name: getattr(self, name) for name in ("learning_rate", "weight_decay", "adam_epsilon")
         }
-        for pattern, rate in dict(self.learning_rate_mapping or {}).items():  # type: ignore[arg-type]
+        by_pattern: Any = self.learning_rate_mapping  # a dict by now
+        for pattern, rate in by_pattern.items():
             rates[f"learning_rate_mapping[{pattern!r}]"] = rate
             try:
                 re.compile(pattern)
