@@ -26,7 +26,7 @@ from torch import Tensor
 
 import likewise
 from likewise import SentenceTransformer, losses, util
-from likewise.model import requirements
+from likewise.model import storage
 from likewise.modules import Transformer, device
 
 NOT_HERE = {
@@ -346,7 +346,7 @@ def test_a_model_that_needs_another_version_is_not_loaded(folder: str, tmp_path:
 
 def test_the_version_that_is_imported_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "__version__", "1.0")
-    assert requirements._installed("torch") == "1.0"
+    assert storage._installed("torch") == "1.0"
 
 
 # Files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -293,7 +294,7 @@ def test_what_graphs_cannot_do_is_named(folder: str, exported: Path, tmp_path: P
 def test_what_lacks_for_exporting_is_named_by_the_backends_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(ImportError, match=rf'pip install "likewise\[{backend}\]"'):
         graphs.export(torch.nn.Linear(1, 1), tmp_path / "model.onnx", backend)
 
