@@ -253,7 +253,7 @@ class _Places:
             for row, embeddings in zip(rows.tolist(), found, strict=True):
                 self.tokens[row] = embeddings.clone()  # a view would keep the whole batch alive
         elif isinstance(self.model, SparseEncoder):
-            self.sparse.put(places, select_max_active_dims(found.float(), self.model.max_active_dims))
+            self.sparse.put(places, select_max_active_dims(found, self.model.max_active_dims))
         else:
             found = found[:, : self.model.truncate_dim].cpu()
             if not self.dense.numel():

@@ -37,12 +37,19 @@ class WorkerPool:
         devices: A device for each process.
 
     Raises:
-        RuntimeError: A process died while it started, as it does without a main guard; or the model is spread over devices.
+        ValueError: There are no devices, or one in place of a list.
+        RuntimeError: One is no device; a process died while it started, as it does without a main guard; or the model is spread over devices.
     """
 
     def __init__(self, model: nn.Module, devices: Sequence[str]) -> None:
         import torch.multiprocessing
 
+        if isinstance(devices, str) or not devices:
+            raise ValueError(
+                f"The devices of a pool are a list with one for each process, but are {devices!r}. Pass e.g. ['cpu', 'cpu']."
+            )
+        for device in devices:
+            torch.device(device)  # refuses what is none before a process is started
         refuse_spread(model, "be copied to processes")
         context = torch.multiprocessing.get_context("spawn")
         if getattr(context.current_process(), "_inheriting", False):

@@ -99,6 +99,12 @@ def test_the_models_own_settings_count(tmp_path: Path) -> None:
     assert len(model.encode_query(TEXTS, prompt="")["late"]) == 30
 
 
+def test_half_precision_stays_in_each(tmp_path: Path) -> None:
+    model = three_of_one(tmp_path).to(torch.bfloat16)
+    found = model.encode(TEXTS)
+    assert found["sparse"].dtype == model["sparse"].encode(TEXTS).dtype == torch.bfloat16
+
+
 def test_the_transformer_runs_once_for_each_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = three_of_one(tmp_path)
     encoder, seen = model.first[0].encoder, []

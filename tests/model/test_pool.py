@@ -349,3 +349,18 @@ def test_code_that_came_with_a_folder_runs_in_processes_too(
     own = SentenceTransformer(tmp_path / "own", device="cpu", trust_remote_code=True)
     with WorkerPool(own, ["cpu"]) as pool:
         np.testing.assert_allclose(own.encode(TEXTS, pool=pool), 2 * model.encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "message"),
+    [
+        ("cpu", ValueError, "are a list with one for each process, but are 'cpu'"),
+        ([], ValueError, r"but are \[\]"),
+        (["cpu", "gpu"], RuntimeError, "gpu"),
+    ],
+)
+def test_devices_that_are_none_are_refused_before_a_process_is_started(
+    model: SentenceTransformer, devices: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        model.start_multi_process_pool(devices)
