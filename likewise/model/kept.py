@@ -14,6 +14,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from likewise.model import inference
+from likewise.modules.images import is_picture
+
 Array: TypeAlias = np.ndarray[Any, Any]
 
 
@@ -83,8 +86,6 @@ class OutputFile:
         Returns:
             All rows, read from the file as they are needed.
         """
-        from likewise.model import inference  # not above: a command imports this file, and no torch
-
         rows: Any = np.load(self.path, mmap_mode="r+") if self.path.exists() else None
         while rows is None or self.done < len(self.texts):
             part = self.texts[self.done : self.done + inference.WINDOW]
@@ -164,8 +165,6 @@ def _digest(texts: Sequence[Any]) -> str:
 
 def _bytes(text: Any) -> bytes:
     """A text, a pair, a picture or a dict of such, as bytes that no other has."""
-    from likewise.modules.images import is_picture
-
     if is_picture(text):
         return f"{text.mode} {text.size} ".encode() + bytes(text.tobytes())
     if isinstance(text, Mapping):
