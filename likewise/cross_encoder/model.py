@@ -365,7 +365,7 @@ class CrossEncoder(Model):
                 pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
             way = Way(request, batch_size, activation, bool(apply_softmax), pool, chunk_size)
             if out is not None:
-                return scores_in_file(out, self, pairs, way, progress)
+                return scores_in_file(out, self, pairs, way, progress, convert_to_tensor)
             scores = scores_of(self, pairs, way, progress)
         if convert_to_tensor:
             found: Any = scores

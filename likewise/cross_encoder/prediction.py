@@ -83,7 +83,12 @@ def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) ->
 
 
 def scores_in_file(
-    out: str | os.PathLike[str], model: Any, pairs: Sequence[Any], way: Way, progress: Progress
+    out: str | os.PathLike[str],
+    model: Any,
+    pairs: Sequence[Any],
+    way: Way,
+    progress: Progress,
+    as_tensor: bool,
 ) -> Any:
     """The scores in a .npy file, mapped into memory; what it lacks is computed, a few thousand pairs at a time.
 
@@ -108,7 +113,7 @@ def scores_in_file(
     def score(part: Sequence[Any]) -> Any:
         return converted(scores_of(model, part, way, progress), "float32", True, False)
 
-    return output.fill(score, empty_shape=(0,))
+    return output.fill(score, (0,), as_tensor)
 
 
 def check_pairs(pairs: Sequence[Any]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import torch
 
 from likewise.model import inference
 from likewise.modules.images import is_picture
@@ -76,15 +77,18 @@ class OutputFile:
             refuse_other(self.path, record.get("made_of"), self.made_of)
             self.done = int(record["done"])
 
-    def fill(self, compute: Callable[[Sequence[Any]], Array], empty_shape: tuple[int, ...]) -> Array:
+    def fill(
+        self, compute: Callable[[Sequence[Any]], Array], empty_shape: tuple[int, ...], as_tensor: bool
+    ) -> Any:
         """Compute the rows that are lacking, a window of texts at a time; each is safe before the next one begins.
 
         Args:
             compute: Texts -> their rows.
             empty_shape: Of the result where there are no texts.
+            as_tensor: Whether to return a tensor in place of an array.
 
         Returns:
-            All rows, read from the file as they are needed.
+            All rows, read from the file as they are needed. What is written into a tensor of them does not reach the file.
         """
         rows: Any = np.load(self.path, mmap_mode="r+") if self.path.exists() else None
         while rows is None or self.done < len(self.texts):
@@ -100,7 +104,9 @@ class OutputFile:
             with written_whole(self.record_path) as path:
                 record = {"made_of": self.made_of, "done": self.done, "of": len(self.texts)}
                 path.write_text(json.dumps(record))
-        return np.load(self.path, mmap_mode="r")  # type: ignore[no-any-return]
+        if as_tensor:
+            return torch.from_numpy(np.load(self.path, mmap_mode="c"))
+        return np.load(self.path, mmap_mode="r")
 
 
 @dataclass(frozen=True)

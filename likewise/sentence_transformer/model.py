@@ -7,7 +7,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -192,8 +192,8 @@ class SentenceTransformer(Model):
             truncate_dim: Embeddings are cut to this many entries; None for the model's own setting.
             pool: Processes to encode in, from `start_multi_process_pool`.
             chunk_size: Texts that a process gets at a time; None for a tenth of its share, 5,000 at most.
-            out: A .npy file to write embeddings to, a few thousand texts at a time; returns it mapped into memory. A call
-                that was stopped, made again, goes on where it was.
+            out: A .npy file to write embeddings to, a few thousand texts at a time; returns it mapped into memory, as an array or
+                a tensor. A call that was stopped, made again, goes on where it was.
             sentences: See `inputs`.
             **kwargs: Passed on to the modules that declare them; `task` is accepted and used by routers, `processing_kwargs`
                 (of a Transformer's tokenizer, e.g. `{"text": {"max_length": 128}}`) by what reads the texts.
@@ -250,9 +250,8 @@ class SentenceTransformer(Model):
                 made_of = fingerprint.embedding_parts(self) | request.settings | {"precision": precision}
                 output = OutputFile(out, texts, made_of)
                 progress(output.done)
-                return output.fill(
-                    lambda part: encoding.converted(embed(part), precision, True, False), empty_shape=(0, 0)
-                )
+                convert = partial(encoding.converted, precision=precision, to_numpy=True, to_tensor=False)
+                return output.fill(lambda part: convert(embed(part)), (0, 0), convert_to_tensor)
             found = embed(texts)
         if output_value == "sentence_embedding":
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)

@@ -133,6 +133,9 @@ def test_a_column_of_a_data_set_stays_where_it_is(
 
     monkeypatch.setattr(type(column), "__getitem__", counting)
     np.testing.assert_allclose(model.encode(column, out=tmp_path / "v.npy"), model.encode(texts), atol=1e-6)
+    mapped = model.encode(column, out=tmp_path / "v.npy", convert_to_tensor=True)
+    assert isinstance(mapped, torch.Tensor)
+    np.testing.assert_allclose(mapped, model.encode(texts), atol=1e-6)
     assert set(asked) <= {7, 2}  # windows, and never all of it
 
 
