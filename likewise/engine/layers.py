@@ -8,7 +8,7 @@ its masks sixteen bits at a time, and keeps a byte of each. Elsewhere the layers
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,13 +20,9 @@ from likewise.engine.made_again import Recipe, made_of, recipe_of
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
 
-FEW_ROWS = 127  # for so few, oneDNN takes longer than torch's own path
-
-
-@cache
-def has_fast_one_dnn() -> bool:
-    """Whether oneDNN multiplies matrices faster than torch's own path on this processor."""
-    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+# Whether oneDNN multiplies matrices faster than torch's own path on this processor.
+ONE_DNN_IS_FAST = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+FEW_ROWS = 127  # for so few, it takes longer
 
 
 def use_fast_layers(model: nn.Module) -> None:
@@ -47,7 +43,8 @@ def use_fast_layers(model: nn.Module) -> None:
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
     """What a linear layer makes of (..., in_features): (..., out_features)."""
     is_float = input.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if not is_float or input.device.type != "cpu" or input.numel() <= FEW_ROWS * input.shape[-1]:
+    plain = not is_float or torch.compiler.is_compiling()  # a compiler has better ways of its own
+    if plain or input.device.type != "cpu" or input.numel() <= FEW_ROWS * input.shape[-1]:
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return _product(input, layer.weight, layer.bias)
@@ -111,7 +108,7 @@ def _normed(
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    if not has_fast_one_dnn():
+    if not ONE_DNN_IS_FAST:
         return linear(input, weight, bias)
     output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
     return output

@@ -28,8 +28,6 @@ def made_of(output: Tensor, make: Callable[..., Tensor], *given: Tensor | None) 
 
 def recipe_of(input: Tensor) -> Recipe:
     """How to have this tensor again: by itself, or by what made it, of which it may be a view."""
-    if torch.compiler.is_compiling():  # which has values of its own, that tell nothing
-        return _itself, (input,)
     whole = input if input._base is None else input._base
     is_all = whole.numel() == input.numel() and whole.is_contiguous() and input.is_contiguous()
     recipe = _recipes.get(whole)

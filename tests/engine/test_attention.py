@@ -147,7 +147,7 @@ def test_a_keep_mask_follows_the_seed() -> None:
 @pytest.fixture(params=[True, False], ids=["oneDNN", "own"])
 def one_dnn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products as processors with AVX-512 do them, and as others."""
-    monkeypatch.setattr("likewise.engine.layers.has_fast_one_dnn", lambda: request.param)
+    monkeypatch.setattr("likewise.engine.layers.ONE_DNN_IS_FAST", request.param)
 
 
 @pytest.mark.usefixtures("one_dnn")
