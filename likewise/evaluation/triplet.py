@@ -64,9 +64,9 @@ class TripletEvaluator(SentenceEvaluator):
 
     def __post_init__(self, main_distance_function: str | SimilarityFunction | None) -> None:
         self.check_texts("anchors", "positives", "negatives")
-        self._main = checked_function(self.main_similarity_function or main_distance_function)
-        self.main_similarity_function = self._main
         functions = self._get_similarity_functions()
+        self._main = checked_function(self.main_similarity_function or main_distance_function, functions)
+        self.main_similarity_function = self._main
         self.similarity_fn_names = function_names(self.similarity_fn_names, self._main, functions)
         self._margin = checked_margin(self.margin, functions)
         self.margin = self._margin

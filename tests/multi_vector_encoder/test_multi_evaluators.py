@@ -33,6 +33,7 @@ CASES: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = [
     ("MultiVectorRerankingEvaluator", (SAMPLES,), {"name": "some", "at_k": 3}),
     ("MultiVectorRerankingEvaluator", (SAMPLES,), {"use_batched_encoding": False}),
     ("MultiVectorTripletEvaluator", tuple(TRIPLETS), {"name": "some"}),
+    ("MultiVectorTripletEvaluator", tuple(TRIPLETS), {"main_similarity_function": "meanmaxsim"}),
     ("MultiVectorTripletEvaluator", tuple(TRIPLETS), {"similarity_fn_names": ["maxsim", "meanmaxsim"], "margin": 0.01}),
     ("MultiVectorDistillationEvaluator", (list(QUERIES.values()), NESTED, TEACHER.tolist()), {"temperature": 2.0}),
     ("MultiVectorDistillationEvaluator", (list(QUERIES.values()), NESTED, TEACHER.tolist()), {"student_temperature": 0.5}),
@@ -109,7 +110,9 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
         ValueError, match=r"There is no similarity function 'cosine'\. Choose from maxsim, meanmaxsim"
     ):
         evaluation.MultiVectorTripletEvaluator(*TRIPLETS, similarity_fn_names=["cosine"])
-    with pytest.raises(ValueError, match="`main_similarity_function` names a similarity of whole texts"):
+    with pytest.raises(
+        ValueError, match=r"There is no similarity function 'cosine'\. Choose from maxsim, meanmaxsim"
+    ):
         evaluation.MultiVectorTripletEvaluator(*TRIPLETS, main_similarity_function="cosine")
     with pytest.raises(ValueError, match="do not fit: give each query one document and a number"):
         evaluation.MultiVectorDistillationEvaluator(["a"], ["b"], [[1.0]])

@@ -22,12 +22,7 @@ class MultiVectorTripletEvaluator(TripletEvaluator):
 
     def __post_init__(self, main_distance_function: Any) -> None:
         refuse_truncate_dim(self.truncate_dim)
-        if main_distance_function or self.main_similarity_function:
-            raise ValueError(
-                "`main_similarity_function` names a similarity of whole texts' embeddings. Drop it, and choose with "
-                "`similarity_fn_names=['maxsim']`."
-            )
-        super().__post_init__(None)
+        super().__post_init__(main_distance_function)
 
     def _columns(self, model: Any) -> list[Any]:
         return [
