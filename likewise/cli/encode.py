@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from typer import Argument, Option
@@ -12,6 +12,9 @@ from typer import Argument, Option
 from likewise.cli import console
 from likewise.cli.model_names import DEFAULT_MODEL, load_model
 from likewise.cli.read_texts import Column, read_texts
+
+if TYPE_CHECKING:
+    from likewise.cli.shards import EncodeShard
 
 FORMS = (
     "a .npy file (one row per text), a .parquet file (columns text and embedding), or a folder to search in"
@@ -64,7 +67,9 @@ def encode(
         "truncate_dim": truncate_dim,
     }
     if ray:
-        _encode_shards(texts, out, (out.resolve(), model, column, options), workers)
+        from likewise.cli.shards import EncodeShard
+
+        _encode_shards(texts, out, EncodeShard(out.resolve(), model, column, options), workers)
         return
     if out.suffix not in (".npy", ".parquet", ""):
         raise ValueError(f"`--out` must be {FORMS}, but is {out}.")
@@ -82,15 +87,15 @@ def encode(
     )
 
 
-def _encode_shards(folder: Path, out: Path, how: tuple[Any, ...], workers: int) -> None:
+def _encode_shards(folder: Path, out: Path, work: EncodeShard, workers: int) -> None:
     from tqdm import tqdm
 
-    from likewise.cli.shards import EncodeShard, shards_in
+    from likewise.cli.shards import shards_in
     from likewise.retrieval.on_ray import each_on_ray
 
     if out.suffix:
         raise ValueError(f"With `--ray` `--out` must be a folder, but is {out}. Drop its ending.")
-    work, shards = EncodeShard(*how), shards_in(folder)
+    shards = shards_in(folder)
     out.mkdir(parents=True, exist_ok=True)
     left = [shard.resolve() for shard in shards if not work.is_done(shard)]
     start = time.perf_counter()

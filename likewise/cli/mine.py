@@ -108,10 +108,11 @@ def mine(
         table: Dataset = Source(str(pairs), columns=split_names(columns)).load()
         if columns is not None and len(table.column_names) != 2:
             raise ValueError(f"`--columns` must name two columns, but is {columns!r}. Write question,answer.")
+        documents = None if corpus is None else read_texts(corpus)  # before the model, which costs more
         found = mine_hard_negatives(
             table,
             embedding_family(model).model_class(model),
-            corpus=None if corpus is None else read_texts(corpus),
+            corpus=documents,
             cross_encoder=None if cross_encoder is None else load_cross_encoder(cross_encoder),
             range_min=range_min,
             range_max=range_max,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from likewise.model.model import Model
     from likewise.recipe import Recipe
 
-# Only how a run is shown; recipes may say otherwise.
+# What recipes leave open: how a run is shown, and where it is kept.
 DEFAULTS = {
     "logging_steps": 10, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "output_dir": "models/trained",
 }  # fmt: skip

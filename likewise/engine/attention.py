@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -207,22 +207,22 @@ class _BlockAttention(torch.autograd.Function):
         for (_, v_, out_), (weights, mask, _) in zip(blocks.split(heads, v, out), weighed, strict=True):
             torch.bmm(weights if mask is None else weights.mul_(mask), v_, out=out_)
         attended = blocks.scatter(out.mul_(factor) if how.dropout else out, heads)
-        ctx.save_for_backward(q, k, v, attended, kept)
-        ctx.blocks, ctx.heads, ctx.how, ctx.factor = blocks, heads, how, factor
+        ctx.save_for_backward(q, k, v, attended, kept, bias)
+        ctx.blocks, ctx.heads, ctx.how, ctx.factor = blocks, heads, replace(how, bias=None), factor
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, attended, kept = ctx.saved_tensors
-        blocks, heads, bias = ctx.blocks, ctx.heads, ctx.how.bias
+        q, k, v, attended, kept, bias = ctx.saved_tensors
+        blocks, heads, how = ctx.blocks, ctx.heads, replace(ctx.how, bias=bias)
         # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(attended * grad_output).
         row_sums = blocks.gather((attended * grad_output).sum(-1, keepdim=True), padding=0.0)
         grad_out = blocks.gather(grad_output, padding=0.0).mul_(ctx.factor)
         grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
         grad_bias = None if bias is None else torch.zeros_like(bias, dtype=q.dtype)
         by_block = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
-        weighed = _weights(q, k, kept, blocks, heads, ctx.how)
+        weighed = _weights(q, k, kept, blocks, heads, how)
         for pieces, (weights, mask, room) in zip(by_block, weighed, strict=True):
             block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_ = pieces
             grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2), out=room)
@@ -234,7 +234,7 @@ class _BlockAttention(torch.autograd.Function):
                 _of_distances(grad_bias, block.length).add_(_sums_by_distance(by_head))
             dropped = weights if mask is None else weights.mul_(mask)
             torch.bmm(dropped.transpose(1, 2), grad_out_, out=grad_v_)
-            grad_scores *= ctx.how.scale
+            grad_scores *= how.scale
             torch.bmm(grad_scores, k_, out=grad_q_)
             torch.bmm(grad_scores.transpose(1, 2), q_, out=grad_k_)
         grads = (blocks.scatter(grad, heads) for grad in (grad_q, grad_k, grad_v))

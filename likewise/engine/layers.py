@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import dropout, gelu, layer_norm, linear
 
-from likewise.engine.made_again import Recipe, made_of, recipe_of
+from likewise.engine.made_again import Recipe, made_of, makes_again, recipe_of
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.random import keep_mask
 
@@ -43,8 +43,12 @@ def use_fast_layers(model: nn.Module) -> None:
 def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
     """What a linear layer makes of (..., in_features): (..., out_features)."""
     is_float = input.dtype == layer.weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    plain = not is_float or torch.compiler.is_compiling()  # a compiler has better ways of its own
-    if plain or input.device.type != "cpu" or input.numel() <= FEW_ROWS * input.shape[-1]:
+    if (
+        not is_float
+        or _is_transformed()
+        or input.device.type != "cpu"
+        or input.numel() <= FEW_ROWS * input.shape[-1]
+    ):
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return _product(input, layer.weight, layer.bias)
@@ -81,7 +85,7 @@ class FastLayerNorm(nn.LayerNorm):
     def forward(self, input: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
         output = super().forward(input)
-        if not torch.is_grad_enabled():
+        if not makes_again(output):
             return output
         # Copies: when the next layer's gradients are made, this one's weights may lie in other processes.
         scale, shift = (None if own is None else own.detach().clone() for own in (self.weight, self.bias))
@@ -93,12 +97,17 @@ class FastDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """(...) -> (...)."""
-        plain = not self.training or self.p in (0, 1) or torch.compiler.is_compiling()
-        if plain or input.device.type != "cpu":
+        if not self.training or self.p in (0, 1) or _is_transformed() or input.device.type != "cpu":
             return dropout(input, self.p, self.training, self.inplace)
         kept, factor = keep_mask(input.shape, self.p, input)
         output: Tensor = _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
         return output
+
+
+def _is_transformed() -> bool:
+    """Whether torch.compile or torch.func runs the layers, which have better ways of their own, and know none of ours."""
+    transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
+    return torch.compiler.is_compiling() or transforms()
 
 
 def _normed(
@@ -136,9 +145,8 @@ class _Linear(torch.autograd.Function):
     def forward(  # type: ignore[override]
         ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, recipe: Recipe
     ) -> Tensor:
-        make, given = recipe
-        ctx.make = make if ctx.needs_input_grad[1] else None
-        ctx.save_for_backward(weight, *(given if ctx.make else ()))
+        ctx.make = recipe.make if ctx.needs_input_grad[1] else None
+        ctx.save_for_backward(weight, *(recipe.given if ctx.make else ()))
         ctx.shape = input.shape
         return _product(input, weight, bias)
 

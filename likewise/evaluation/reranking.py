@@ -74,7 +74,8 @@ class RerankingEvaluator(SentenceEvaluator):
             found = self._measured(model, self.use_batched_encoding)
         else:
             compute = self.compute_metrics if self.is_replaced(*newer) else self.compute_metrices
-            found = Measurement.fixed_each(compute(model))
+            metrics = compute(model)
+            found = Measurement.fixed_each({name: metrics[name] for name in ("map", "mrr", "ndcg")})
         return {"map": found["map"]} | {f"{key}@{self.at_k}": found[key] for key in ("mrr", "ndcg")}
 
     def compute_metrics(self, model: Encoder) -> dict[str, float]:

@@ -153,11 +153,13 @@ class Loss(nn.Module, ABC):
             nn.Module.__init__(self)
         for each in self._names_of(name):
             super().__setattr__(each, value)
-        if isinstance(value, nn.Module) and hasattr(type(self), name):
+        if hasattr(type(self), name) and (isinstance(value, nn.Module) or name in self._modules):
             self.__dict__[name] = value  # found before the default, which a dataclass holds under this name
 
     def __delattr__(self, name: str) -> None:
         for each in self._names_of(name):
+            if each in self._modules:
+                self.__dict__.pop(each, None)
             super().__delattr__(each)
 
     def _names_of(self, name: str) -> tuple[str, ...]:
@@ -294,4 +296,4 @@ def _in_words(value: Any) -> Any:
     if not callable(value) or isinstance(value, nn.Module):
         return value
     name = function_name(value)
-    return value.__qualname__ if name.isupper() else name
+    return getattr(value, "__qualname__", name) if name.isupper() else name

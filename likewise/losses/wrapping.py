@@ -27,7 +27,7 @@ class LossAround(Loss):
     loss: Loss
 
     def __init__(self, model: Encoder, loss: Any) -> None:
-        self.loss = loss
+        self.model, self.loss = model, loss
         super().__init__(model)
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from xxhash import xxh3_128
 
+from likewise.engine.layers import FastLayerNorm, fast_linear
 from likewise.engine.modes import is_foreign
 from likewise.modules.base import Module
 from likewise.modules.classes import OWN_PACKAGES
@@ -111,6 +112,7 @@ def _described(module: nn.Module) -> list[Any]:
         for name, value in vars(module).items()
         if (not name.startswith("_") or name in _PRIVATE)
         and name not in _IGNORED
+        and getattr(value, "func", None) is not fast_linear
         and not _is_tokenizer(value)
     }
     if type(module).__module__.startswith("transformers."):
@@ -119,7 +121,9 @@ def _described(module: nn.Module) -> list[Any]:
     if isinstance(module, Module):  # what it saves, wherever it keeps it
         saved = module.get_config_dict().items()
         settings["saved"] = plain({name: value for name, value in saved if name not in _SAVED_ELSEWHERE})
-    return [_class(module), module.extra_repr(), settings, [plain(hook) for hook in hooks]]
+    # A faster form computes the same.
+    kind = nn.LayerNorm if isinstance(module, FastLayerNorm) else module
+    return [_class(kind), module.extra_repr(), settings, [plain(hook) for hook in hooks]]
 
 
 def _is_tokenizer(value: Any) -> bool:

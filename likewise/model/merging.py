@@ -171,7 +171,9 @@ def _kind(module: nn.Module) -> type[nn.Module]:
 def _settings(module: Any) -> Any:
     if isinstance(module, Module):
         return module.get_config_dict()
-    return plain(module.config) if hasattr(module, "config") else module.extra_repr()
+    config: Any = getattr(module, "config", None)
+    is_own = hasattr(config, "to_dict") and not hasattr(config, "to_diff_dict")  # which transformers' have
+    return [plain(config.to_dict() if is_own else config), module.extra_repr()]
 
 
 def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dict[str, Tensor]:

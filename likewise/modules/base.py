@@ -70,9 +70,9 @@ class Module(nn.Module, ABC):
         self, output_path: str | Path, *args: Any, safe_serialization: bool = True, **kwargs: Any
     ) -> None:
         """Write the settings and the weights (if there are any) to a folder."""
-        self.write(Path(output_path), safe_serialization)
+        self.write_folder(Path(output_path), safe_serialization)
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """What `save` does, for modules of this library that keep other files too."""
         self.save_config(folder)
         if self.state_dict():

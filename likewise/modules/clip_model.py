@@ -161,7 +161,7 @@ class CLIPModel(PretrainedModule):
         features["sentence_embedding"] = embeddings
         return features
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write model, tokenizer and image processor as transformers and the reference read them."""
         save_whole(self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization)
         self.image_processor.save_pretrained(folder)

@@ -84,9 +84,10 @@ class Dense(Module):
         """The saved settings; names that are the default are left out, for readers that do not know them."""
         activation, config = type(self.activation_function), super().get_config_dict()
         config["activation_function"] = f"{activation.__module__}.{activation.__qualname__}"
-        usual = {key: config.pop(key) for key in ("module_input_name", "module_output_name", "use_residual")}
-        is_usual = list(usual.values()) == ["sentence_embedding", "sentence_embedding", False]
-        return config if is_usual else config | usual
+        names = ("module_input_name", "module_output_name", "use_residual")
+        if [getattr(self, name) for name in names] == ["sentence_embedding", "sentence_embedding", False]:
+            return {key: value for key, value in config.items() if key not in names}
+        return config
 
     @classmethod
     def from_folder(cls, folder: str | Path, trust_remote_code: bool = False, **kwargs: Any) -> Dense:

@@ -37,7 +37,7 @@ class Normalize(Module):
             return {}
         return dict(zip(("module_input_name", "module_output_name"), names, strict=True))
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write config.json where there is something to say. An empty or missing folder is the plain case: git drops such."""
         if self.get_config_dict():
-            super().write(folder, safe_serialization)
+            super().write_folder(folder, safe_serialization)

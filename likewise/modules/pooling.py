@@ -146,12 +146,10 @@ class Pooling(Module):
 
     def get_config_dict(self) -> dict[str, Any]:
         """The saved form that every reader understands."""
-        modes = (mode in self.modes for mode in SAVED_KEYS)
-        return dict(
-            zip(self.config_keys, (self.word_embedding_dimension, *modes, self.include_prompt), strict=True)
-        )
+        modes = {key: mode in self.modes for mode, key in SAVED_KEYS.items()}
+        return {key: modes[key] if key in modes else getattr(self, key) for key in self.config_keys}
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write config.json. Modes in an unusual order need the newer form, in which they are listed."""
         config = self.get_config_dict()
         if self.modes != tuple(mode for mode in SAVED_KEYS if mode in self.modes):

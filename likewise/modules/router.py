@@ -215,7 +215,7 @@ class Router(InputModule):
             if hasattr(first, "max_seq_length") and not is_fixed:
                 first.max_seq_length = value
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write router_config.json and each module in a folder of its own; one that several routes share, once."""
         names: dict[nn.Module, str] = {}
         types: dict[str, str] = {}

@@ -124,7 +124,7 @@ class StaticEmbedding(InputModule):
         """(T,) ids and (N,) places of first tokens -> (N, D)."""
         return embedding_bag(ids, self.embedding.weight, starts, mode="mean")
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write the vectors and tokenizer.json."""
         save_weights(self, folder, safe_serialization)
         self.tokenizer.save(str(folder / TOKENIZER_FILE))

@@ -342,7 +342,7 @@ class Transformer(pretrained.PretrainedModule):
             config["unpad_inputs"] = self.unpad_inputs
         return config | self.by_task.get_config_dict()
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write model, tokenizer and settings as transformers and the reference read them."""
         pretrained.save_whole(
             self.auto_model, self.tokenizer, self.max_seq_length, folder, safe_serialization

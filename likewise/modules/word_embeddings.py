@@ -104,9 +104,9 @@ class WordEmbeddings(InputModule):
             "max_seq_length": self.max_seq_length,
         }
 
-    def write(self, folder: Path, safe_serialization: bool) -> None:
+    def write_folder(self, folder: Path, safe_serialization: bool) -> None:
         """Write settings, vectors and the tokenizer."""
-        super().write(folder, safe_serialization)
+        super().write_folder(folder, safe_serialization)
         self.tokenizer.save(folder)
 
     @classmethod

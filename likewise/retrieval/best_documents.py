@@ -38,11 +38,11 @@ def best_of_sparse(
     queries: Embeddings, documents: Embeddings, k: int, score_function: Similarity, sizes: tuple[int, int]
 ) -> Ranking:
     """As `top_k`, of COO embeddings; `sizes` is how many queries, and documents, are scored together at most."""
-    asked, rows = to_tensor(queries), torch.arange(len(documents))
+    asked, given, rows = to_tensor(queries), to_tensor(documents), torch.arange(len(documents))
     found = []
     for part in torch.arange(len(asked)).split(sizes[0]):
         best, some = BestDocuments(len(part), min(k, len(rows))), asked.index_select(0, part.to(asked.device))
         for ids in rows.split(min(sizes[1], SPARSE_CHUNK)):
-            best.add(score_function(some, to_tensor(documents).index_select(0, ids.to(asked.device))), ids)
+            best.add(score_function(some, given.index_select(0, ids.to(asked.device))), ids)
         found.append(best.keys)
     return unpack(torch.cat(found))

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
-from likewise.engine import TokenBatch, TokenSequences
+from likewise.engine import TokenBatch, TokenSequences, made_again
 from likewise.engine.attention import (
     NAME,
     Scoring,
@@ -244,6 +245,38 @@ def test_what_a_gelu_and_a_norm_give_is_made_again_unless_somebody_wrote_into_it
     assert sorted(sizes) == (
         [6, 6, 10, 10] if written else [6, 10]
     )  # what went in, alone or with what came out
+
+
+def test_what_was_written_into_behind_a_frozen_norm_is_not_made_again_from() -> None:
+    norm, layer = torch.nn.LayerNorm(6).requires_grad_(False), torch.nn.Linear(6, 4)
+    use_fast_layers(torch.nn.Sequential(norm, layer))
+    x = torch.randn(FEW_ROWS + 1, 6)
+    normed = norm(x)
+    expected = normed.clone()
+    x.mul_(3)
+    (found,) = torch.autograd.grad(layer(normed).sum(), layer.weight)
+    torch.testing.assert_close(found, expected.sum(0).expand(4, 6))
+
+
+def test_checkpoints_keep_no_more_than_their_inputs() -> None:
+    norm, layer = torch.nn.LayerNorm(6), torch.nn.Linear(6, 6)
+    use_fast_layers(torch.nn.Sequential(norm, layer))
+    x = torch.randn(FEW_ROWS + 1, 6, requires_grad=True)
+    known = len(made_again._recipes)
+    output = checkpoint(lambda x: norm(layer(x)), x, use_reentrant=False)
+    assert len(made_again._recipes) == known
+    (found,) = torch.autograd.grad(output.square().sum(), x)
+    (expected,) = torch.autograd.grad(norm(layer(x)).square().sum(), x)
+    torch.testing.assert_close(found, expected)
+
+
+def test_torch_func_sees_torchs_own_layers() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.Dropout(0.5)).train()
+    use_fast_layers(model)
+    x = torch.randn(FEW_ROWS + 1, 6)
+    with torch.random.fork_rng():
+        gradient = torch.func.grad(lambda x: model(x).sum())(x)
+    assert gradient.shape == x.shape
 
 
 @pytest.mark.usefixtures("one_dnn")

@@ -249,3 +249,23 @@ def test_a_teachers_embeddings_come_as_one_batch_for_each_column(model: Any) -> 
     torch.testing.assert_close(Halved(model)(batch, teacher), expected / 2)
     with pytest.raises(ValueError, match="for 2 text columns, but got 1 of them"):
         loss.compute_loss_from_embeddings(embeddings, [teacher])
+
+
+class Negated(nn.Module):
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        return -a @ b.T
+
+
+def test_a_function_that_is_an_object_is_named_and_can_be_replaced(model: Any) -> None:
+    class L2:
+        def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+            return -torch.cdist(a, b)
+
+    loss = losses.MultipleNegativesRankingLoss(model, similarity_fct=L2())
+    assert loss.get_config_dict()["similarity_fct"] == "L2"
+    loss = losses.MultipleNegativesRankingLoss(model, similarity_fct=Negated())
+    loss.similarity_fct = similarity = Negated()
+    assert loss.similarity_fct is similarity
+    assert dict(loss.named_children())["similarity_fct"] is similarity
+    loss.similarity_fct = None  # type: ignore[assignment]
+    assert loss.similarity_fct is None

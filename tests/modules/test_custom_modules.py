@@ -426,3 +426,15 @@ def test_texts_that_lie_in_one_row_are_refused_rather_than_taken_for_one_text() 
     features = {"token_embeddings": torch.ones(1, 5, 4), "cu_seq_lens_q": torch.tensor([0, 2, 5])}
     with pytest.raises(ValueError, match="told apart by `cu_seq_lens_q`"):
         likewise.models.Pooling(4)(features)
+
+
+def test_subclasses_save_the_settings_that_they_name() -> None:
+    class Plain(likewise.models.Dense):
+        config_keys = ("in_features", "out_features", "bias", "activation_function")
+
+    class More(likewise.models.Pooling):
+        config_keys = (*likewise.models.Pooling.config_keys, "extra")
+        extra = 3
+
+    assert Plain(4, 2).get_config_dict().keys() == {*Plain.config_keys}
+    assert More(4).get_config_dict() == likewise.models.Pooling(4).get_config_dict() | {"extra": 3}

@@ -136,7 +136,7 @@ class Loss(nn.Module, ABC):
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of this loss, for the model card."""
         values = {name: getattr(self, name) for name in self.config_keys}
-        return {k: full_name(v) if isinstance(v, nn.Module) else v for k, v in values.items()}
+        return {k: full_name(v) if callable(v) else v for k, v in values.items()}
 
     @property
     def citation(self) -> str:

@@ -93,7 +93,7 @@ def with_help(kind: type[Kind]) -> type[Kind]:
     told = {name: " ".join(text.split()) for name, text in found}
     dataclass_of_kind: Any = kind
     for each in fields(dataclass_of_kind):
-        if each.name in told:
+        if each.name in told and each.name in kind.__annotations__:  # the others are shared with the parent
             each.metadata = MappingProxyType({"help": told[each.name]})
     return kind
 
@@ -114,8 +114,8 @@ class BaseTrainingArguments(TrainingArguments):
         learning_rate_mapping: Learning rates by regular expressions over the names of parameters.
         multi_dataset_weights: How often batches come from each data set, by name, in relation to each other; None for
             their numbers of batches.
-        multi_dataset_temperature: These numbers are raised to the power of 1 / temperature: 1 leaves them as they are,
-            a large one brings small data sets up to the large ones.
+        multi_dataset_temperature: The numbers of batches, or the weights, are raised to the power of 1 / temperature: 1 leaves
+            them as they are, a large one brings small data sets up to the large ones.
         multi_dataset_exhausted: What happens when a data set has no batch left: an Exhausted or its value. None for
             "drop", and for "stop" with ROUND_ROBIN, weights or a temperature.
         fold_duplicates: With NO_DUPLICATES, texts that differ only in case and white space count as equal.

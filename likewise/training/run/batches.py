@@ -283,8 +283,8 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
         else:
             sampler = BatchSampler(SequentialSampler(each), size, False)
         samplers.append(sampler)
-    batches = samplers[0]
-    if len(rows) > 1:
+    batches = samplers[0] if len(rows) == 1 else None
+    if batches is None:
         batches = (
             trainer.get_multi_dataset_batch_sampler(ConcatDataset(rows), samplers, **seed)
             if is_own
