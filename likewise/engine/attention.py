@@ -12,9 +12,8 @@ and takes torch's ordinary attention. Behind the one name:
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -190,7 +189,7 @@ class _BlockAttention(torch.autograd.Function):
     torch's own attention leaves its fused kernel on the CPU as soon as dropout is on. Here the heads of all sequences
     are gathered into blocks once, and the products of each block run over contiguous memory. A block pads its
     sequences to the longest of them; the padding is masked, and nothing outside of this function sees it.
-    The weights, which grow by the square of the length, are there for one block at a time, and made again for the gradients.
+    Of dropout a byte for each weight is kept; the weights themselves are too, since making them again takes a tenth of a step.
     """
 
     @staticmethod
@@ -200,71 +199,70 @@ class _BlockAttention(torch.autograd.Function):
         heads = query.shape[1]
         q, k, v = (blocks.gather(tensor) for tensor in (query, key, value))
         out = torch.empty_like(q)
-        kept, factor = None, 1.0
-        if how.dropout:
-            kept, factor = keep_mask([sum(_sizes(blocks, heads))], how.dropout, q)
-        weighed = _weights(q, k, kept, blocks, heads, how)
-        for (_, v_, out_), (weights, mask, _) in zip(blocks.split(heads, v, out), weighed, strict=True):
-            torch.bmm(weights if mask is None else weights.mul_(mask), v_, out=out_)
+        sizes = [block.count * heads * block.length**2 for block in blocks.blocks]
+        room = q.new_empty(
+            max(sizes)
+        )  # for one block's scores, and then for its weights without those that are dropped
+        kept, factor = keep_mask([sum(sizes)], how.dropout, q) if how.dropout else (None, 1.0)
+        all_weights: list[Tensor] = []
+        for (block, q_, k_, v_, out_), mask in zip(
+            blocks.split(heads, q, k, v, out), _by_block(kept, sizes), strict=True
+        ):
+            scores = room[: sizes[len(all_weights)]].view(-1, block.length, block.length)
+            addend = _addend(how, block.length, query)
+            if addend is None:
+                torch.baddbmm(scores, q_, k_.transpose(1, 2), beta=0, alpha=how.scale, out=scores)
+            else:
+                addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
+                torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=how.scale, out=scores)
+            if block.hidden is not None:
+                by_head = scores.view(block.count, heads, block.length, block.length)
+                by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
+            weights = torch.softmax(scores, -1)  # (count * H, length, length)
+            used = weights if mask is None else torch.mul(weights, mask.view_as(weights), out=scores)
+            torch.bmm(used, v_, out=out_)
+            all_weights.append(weights)
         attended = blocks.scatter(out.mul_(factor) if how.dropout else out, heads)
-        ctx.save_for_backward(q, k, v, attended, kept, bias)
-        ctx.blocks, ctx.heads, ctx.how, ctx.factor = blocks, heads, replace(how, bias=None), factor
+        ctx.save_for_backward(q, k, v, attended, kept, *all_weights)
+        ctx.blocks, ctx.sizes, ctx.scale, ctx.factor = blocks, sizes, how.scale, factor
+        ctx.bias_shape = None if bias is None else bias.shape
         return attended
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, attended, kept, bias = ctx.saved_tensors
-        blocks, heads, how = ctx.blocks, ctx.heads, replace(ctx.how, bias=bias)
+        q, k, v, attended, kept, *all_weights = ctx.saved_tensors
+        blocks, heads = ctx.blocks, grad_output.shape[1]
         # The softmax's backward needs sum(weights * grad_weights) of each row, which is sum(attended * grad_output).
         row_sums = blocks.gather((attended * grad_output).sum(-1, keepdim=True), padding=0.0)
         grad_out = blocks.gather(grad_output, padding=0.0).mul_(ctx.factor)
         grad_q, grad_k, grad_v = (torch.empty_like(q) for _ in range(3))
-        grad_bias = None if bias is None else torch.zeros_like(bias, dtype=q.dtype)
+        grad_bias = None if ctx.bias_shape is None else q.new_zeros(ctx.bias_shape)
         by_block = blocks.split(heads, q, k, v, grad_out, row_sums, grad_q, grad_k, grad_v)
-        weighed = _weights(q, k, kept, blocks, heads, how)
-        for pieces, (weights, mask, room) in zip(by_block, weighed, strict=True):
+        rooms = q.new_empty(2, max(ctx.sizes))
+        for pieces, weights, mask in zip(by_block, all_weights, _by_block(kept, ctx.sizes), strict=True):
             block, q_, k_, v_, grad_out_, row_sums_, grad_q_, grad_k_, grad_v_ = pieces
-            grad_weights = torch.bmm(grad_out_, v_.transpose(1, 2), out=room)
-            if mask is not None:
-                grad_weights *= mask
-            grad_scores = grad_weights.sub_(row_sums_).mul_(weights)
+            grad_scores, used = (room[: weights.numel()].view_as(weights) for room in rooms)
+            torch.bmm(grad_out_, v_.transpose(1, 2), out=grad_scores)
+            if mask is None:
+                used = weights
+            else:
+                torch.mul(weights, mask.view_as(weights), out=used)
+                grad_scores *= mask.view_as(weights)
+            grad_scores.sub_(row_sums_).mul_(weights)
             if grad_bias is not None:
                 by_head = grad_scores.view(block.count, heads, block.length, block.length).sum(0)
                 _of_distances(grad_bias, block.length).add_(_sums_by_distance(by_head))
-            dropped = weights if mask is None else weights.mul_(mask)
-            torch.bmm(dropped.transpose(1, 2), grad_out_, out=grad_v_)
-            grad_scores *= how.scale
+            torch.bmm(used.transpose(1, 2), grad_out_, out=grad_v_)
+            grad_scores *= ctx.scale
             torch.bmm(grad_scores, k_, out=grad_q_)
             torch.bmm(grad_scores.transpose(1, 2), q_, out=grad_k_)
         grads = (blocks.scatter(grad, heads) for grad in (grad_q, grad_k, grad_v))
         return (*grads, grad_bias, None, None)
 
 
-def _sizes(blocks: Blocks, heads: int) -> list[int]:
-    """How many weights each block has."""
-    return [block.count * heads * block.length**2 for block in blocks.blocks]
-
-
-def _weights(
-    q: Tensor, k: Tensor, kept: Tensor | None, blocks: Blocks, heads: int, how: Scoring
-) -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
-    """Of each block its weights (count * H, length, length), which are kept, and room for as many; the next block's overwrite them."""
-    sizes = _sizes(blocks, heads)
-    rooms = q.new_empty(2, max(sizes))
-    masks = itertools.repeat(None, len(sizes)) if kept is None else kept.split(sizes)
-    for (block, q_, k_), mask, size in zip(blocks.split(heads, q, k), masks, sizes, strict=True):
-        scores, weights = (room[:size].view(-1, block.length, block.length) for room in rooms)
-        addend = _addend(how, block.length, q)
-        if addend is None:
-            torch.baddbmm(scores, q_, k_.transpose(1, 2), beta=0, alpha=how.scale, out=scores)
-        else:
-            addend = addend.expand(block.count, heads, -1, -1).flatten(0, 1)
-            torch.baddbmm(addend, q_, k_.transpose(1, 2), alpha=how.scale, out=scores)
-        if block.hidden is not None:
-            by_head = scores.view(block.count, heads, block.length, block.length)
-            by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
-        yield torch.softmax(scores, -1, out=weights), None if mask is None else mask.view_as(weights), scores
+def _by_block(kept: Tensor | None, sizes: list[int]) -> Sequence[Tensor | None]:
+    return [None] * len(sizes) if kept is None else kept.split(sizes)
 
 
 def _addend(how: Scoring, length: int, like: Tensor) -> Tensor | None:

@@ -290,12 +290,15 @@ def test_a_frozen_linear_layer_keeps_no_input() -> None:
     torch.testing.assert_close(found, layer.weight.sum(0).expand_as(x))
 
 
-def test_attention_with_dropout_keeps_a_byte_of_each_weight_and_no_weights() -> None:
+def test_attention_with_dropout_keeps_each_weight_and_a_byte_of_its_mask() -> None:
     tokens = batch_of((30, 33, 64))
     q, k, v = (heads(tokens, 2, 4, seed) for seed in range(3))
     _, kept = kept_by(lambda: packed_attention(q, k, v, tokens, dropout=0.4))
     weights = sum(2 * block.count * block.length**2 for block in blocks_of(tokens).blocks)
-    assert [one.dtype for one in kept.values() if one.numel() >= weights] == [torch.uint8]
+    assert sum(one.numel() for one in kept.values() if one.dtype == torch.uint8) == weights
+    assert (
+        sum(one.numel() for one in kept.values() if one.ndim == 3 and one.shape[1] == one.shape[2]) == weights
+    )
 
 
 def test_a_copy_of_a_fast_linear_layer_computes_with_its_own_weights() -> None:
