@@ -194,8 +194,8 @@ def export_static_quantized_openvino_model(
     Args:
         model: A model loaded with `backend="openvino"`.
         quantization_config: A dictionary with any of `num_samples` (300, the number of texts), `sym` (False; whether zero
-            stands for zero), `fast_bias_correction` (True), `overflow_fix` ("disable", "enable" or "first_layer_only") and
-            `smooth_quant_alpha` (0 to 1; None for nncf's own); an object with attributes of these names, as optimum's
+            stands for zero), `fast_bias_correction` (True), `overflow_fix` ("disable", "enable" or "first_layer_only"; processors
+            without VNNI need "enable", or products overflow) and `smooth_quant_alpha` (0 to 1; None for nncf's own); an object with attributes of these names, as optimum's
             OVQuantizationConfig; None for all as said.
         model_name_or_path: The folder to write to, or the repository on the Hub.
         dataset_name: A data set, as `datasets.load_dataset` takes it; then the next three are needed too.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,11 +20,7 @@ class Recipe:
 
     make: Callable[..., Tensor]
     given: tuple[Tensor | None, ...]
-    versions: tuple[int, ...]
-
-    @classmethod
-    def of(cls, make: Callable[..., Tensor], given: tuple[Tensor | None, ...]) -> Recipe:
-        return cls(make, given, _versions(given))
+    versions: tuple[int, ...] = ()
 
 
 # Beside the tensors, not on them: whoever saves one would save its recipe too.
@@ -44,7 +39,8 @@ def makes_again(output: Tensor) -> bool:
 def made_of(output: Tensor, make: Callable[..., Tensor], *given: Tensor | None) -> Tensor:
     """The same output, of which is known now that `make` made it of what it was given."""
     if makes_again(output):
-        _recipes[output] = Recipe.of(make, tuple(one if one is None else one.detach() for one in given))
+        parts = tuple(one if one is None else one.detach() for one in given)
+        _recipes[output] = Recipe(make, parts, _versions(parts))
     return output
 
 
@@ -54,7 +50,7 @@ def recipe_of(input: Tensor) -> Recipe:
     is_all = whole.numel() == input.numel() and whole.is_contiguous() and input.is_contiguous()
     recipe = _recipes.get(whole)
     if recipe is None or not is_all or input._version or _versions(recipe.given) != recipe.versions:
-        return Recipe.of(_itself, (input,))
+        return Recipe(torch.detach, (input,))
     return recipe
 
 
@@ -63,9 +59,5 @@ def _versions(tensors: tuple[Tensor | None, ...]) -> tuple[int, ...]:
 
 
 def _is_checkpointed() -> bool:
-    hooks: Any = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)(False)
+    hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", lambda _: None)(False)
     return hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint"
-
-
-def _itself(input: Tensor) -> Tensor:
-    return input

@@ -60,7 +60,8 @@ def maxsim(
     most = math.isqrt((chunk_elements or NUMBERS_AT_A_TIME) + size * size) - size
     rows = []
     for some in _groups(queries, most):
-        parts = [_scores(some, part, device or home).to(home) for part in _groups(documents, most)]
+        asked = _packed(some, device or home)
+        parts = [_scores(asked, _packed(part, device or home)).to(home) for part in _groups(documents, most)]
         rows.append(torch.cat(parts, dim=1))
     scores = torch.cat(rows)
     return scores / _num_tokens(queries, home).unsqueeze(1) if length_normalize else scores
@@ -89,8 +90,8 @@ def maxsim_pairwise(
     home = _device(b, a)
     # A pair is small: `chunk_elements` has nothing to cut.
     pairs = [
-        _scores([query], [document], device or home).reshape(1).to(home)
-        for query, document in zip(queries, documents, strict=True)
+        _scores(*(_packed([text], device or home) for text in pair)).reshape(1).to(home)
+        for pair in zip(queries, documents, strict=True)
     ]
     scores = torch.cat([torch.zeros(0, device=home), *pairs])
     return scores / _num_tokens(queries, home) if length_normalize else scores
@@ -153,13 +154,17 @@ class _Item:
         return cls(vectors[counts], weights[counts])
 
 
-def _scores(queries: Sequence[_Item], documents: Sequence[_Item], device: str | torch.device) -> Tensor:
-    """(A, B) float32 scores, computed on a device."""
-    sides = queries, documents
-    first, second = (torch.cat([item.vectors for item in side]).to(device) for side in sides)
-    of_first, of_second = ([len(item.vectors) for item in side] for side in sides)
-    weights = torch.cat([item.weights for item in queries]).to(device)
-    return packed_maxsim(first, second, of_first, of_second, weights=weights)
+def _packed(items: Sequence[_Item], device: str | torch.device) -> tuple[_Item, list[int]]:
+    """The tokens of several texts as those of one, on a device, and how many each text has."""
+    vectors = torch.cat([item.vectors for item in items]).to(device)
+    weights = torch.cat([item.weights for item in items]).to(device)
+    return _Item(vectors, weights), [len(item.vectors) for item in items]
+
+
+def _scores(queries: tuple[_Item, list[int]], documents: tuple[_Item, list[int]]) -> Tensor:
+    """(A, B) float32 scores."""
+    (first, of_first), (second, of_second) = queries, documents
+    return packed_maxsim(first.vectors, second.vectors, of_first, of_second, weights=first.weights)
 
 
 def _items(texts: Texts, mask: Any, name: str) -> list[_Item]:

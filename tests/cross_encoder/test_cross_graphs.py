@@ -167,13 +167,14 @@ def test_quantised_graphs_are_close(exported: Path, folder: str, tmp_path: Path)
     assert np.corrcoef(found, expected)[0, 1] > 0.98
     model = load(folder, "openvino")
     model.save(tmp_path / "openvino")
-    export_static_quantized_openvino_model(model, None, str(tmp_path / "openvino"), texts=PAIRS)
+    # Without it products of 8 bits overflow where the processor has no VNNI, and 0.85 is what is left.
+    room = {"overflow_fix": "enable"}
+    export_static_quantized_openvino_model(model, room, str(tmp_path / "openvino"), texts=PAIRS)
     found = load(tmp_path / "openvino", "openvino", file_name="openvino_model_qint8_quantized.xml").predict(
         PAIRS, **RAW
     )
     assert np.abs(found - expected).max() > 1e-6
-    # Of a narrow model without training; without VNNI products of 8 bits saturate, which leaves 0.85.
-    assert np.corrcoef(found, expected)[0, 1] > 0.7
+    assert np.corrcoef(found, expected)[0, 1] > 0.98
 
 
 def test_scores_in_files_know_the_graph(exported: Path, tmp_path: Path) -> None:

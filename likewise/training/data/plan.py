@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -113,6 +113,14 @@ def plan_data_set(
     )
 
 
+class Planned(NamedTuple):
+    """Plans, and what they were made of; the data sets are held so that no other one gets the id of one of them."""
+
+    asked: Any
+    plans: list[DataSetPlan]
+    data: list[Any]
+
+
 def losses_by_data_set(
     loss: nn.Module | Mapping[str, nn.Module], names: Sequence[str], split: str
 ) -> dict[str, nn.Module]:
@@ -194,18 +202,18 @@ def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
         return
     what = f"data set {unknown[0]!r}" if unknown[0] else "data"
     is_proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
+    where = f"The training {what} is a stream whose length is not known"
     if args.max_steps <= 0:
-        so = ", so that an epoch has no end. Set `max_steps`."
-    elif len(data) > 1 and is_proportional and not weights:
-        so = (
-            ", so that there is no proportion. Set `multi_dataset_weights`, or "
+        raise ValueError(f"{where}, so that an epoch has no end. Set `max_steps`.")
+    if len(data) > 1 and is_proportional and not weights:
+        raise ValueError(
+            f"{where}, so that there is no proportion. Set `multi_dataset_weights`, or "
             "`multi_dataset_batch_sampler='round_robin'`."
         )
-    elif len(data) > 1 and args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
-        so = "; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
-    else:
-        return
-    raise ValueError(f"The training {what} is a stream whose length is not known{so}")
+    if len(data) > 1 and args.multi_dataset_exhausted not in (None, Exhausted.RESTART):
+        raise ValueError(
+            f"{where}; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
+        )
 
 
 def _named(name: str, split: str) -> str:

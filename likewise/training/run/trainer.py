@@ -21,7 +21,7 @@ from likewise.training.data.columns import LABEL_COLUMNS
 from likewise.training.data.data_collator import agree
 from likewise.training.data.data_set_plan import DataSetPlan
 from likewise.training.data.family import Family, Making
-from likewise.training.data.plan import check_mixture, plan_data_sets
+from likewise.training.data.plan import Planned, check_mixture, plan_data_sets
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.run import (
     batches,
@@ -161,7 +161,7 @@ class BaseTrainer(Trainer):
         self._kept: dict[str, Any] = {}
         self._hooks = ExitStack()
         self._agreed: dict[str, Any] = {}
-        self._planned: dict[str, tuple[Any, list[DataSetPlan], list[Any]]] = {}
+        self._planned: dict[str, Planned] = {}
         self._evaluated: Mapping[str, Any] = {}
         self.report: RunReport | None = None
         self._optimizer_made: tuple[Any, Any] = (None, None)
@@ -252,11 +252,11 @@ class BaseTrainer(Trainer):
         state = copy.deepcopy((args.prompts, args.router_mapping, args.id_columns, list(self._label_columns)))
         data_sets = [(name, id(each), getattr(each, "_fingerprint", None)) for name, each in data.items()]
         asked = (data_sets, size, state, args.batch_sampler, is_collated, trained)
-        if split not in self._planned or self._planned[split][0] != asked:
+        known = self._planned.get(split)
+        if known is None or known.asked != asked:
             plans = plan_data_sets(self, data, title, size, is_collated)
-            # The data sets are held so that no other one gets the id of one of them.
-            self._planned[split] = asked, plans, list(data.values())
-        return self._planned[split][1]
+            self._planned[split] = known = Planned(asked, plans, list(data.values()))
+        return known.plans
 
     def _check_run(self) -> None:
         """Refuse what cannot be trained or evaluated as everything is set now."""
@@ -312,7 +312,7 @@ class BaseTrainer(Trainer):
 
     @property
     def _text_columns(self) -> list[str]:
-        return [column for _, plans, _ in self._planned.values() for plan in plans for column in plan.texts]
+        return [column for known in self._planned.values() for plan in known.plans for column in plan.texts]
 
     @property
     def making(self) -> Making:
