@@ -144,6 +144,28 @@ def test_limits_and_prompts_reach_the_towers(model: SentenceTransformer) -> None
     np.testing.assert_allclose(model.encode_query("car"), model.encode("a red car", task="query"), atol=1e-6)
 
 
+def test_a_route_that_there_is_not_is_refused_when_the_trainer_is_made(
+    model: SentenceTransformer, tmp_path: Path
+) -> None:
+    from likewise import SentenceTransformerTrainer, SentenceTransformerTrainingArguments, losses
+
+    data = Dataset.from_dict({"question": TEXTS[:8], "answer": TEXTS[:8]})
+    loss = losses.MultipleNegativesRankingLoss(model)
+    args = SentenceTransformerTrainingArguments(
+        output_dir=str(tmp_path),
+        report_to="none",
+        router_mapping={"question": "querry", "answer": "document"},
+    )
+    message = r"'question' of the training data to 'querry', but .* 'query', 'document'.*Did you mean 'query'"
+    with pytest.raises(ValueError, match=message):
+        SentenceTransformerTrainer(model, args, data, loss=loss)
+    args.router_mapping["question"] = "query"
+    trainer = SentenceTransformerTrainer(model, args, data, loss=loss)
+    model[0].route_mappings = {("querry", None): "query"}  # a mapping of the Router's own may know the word
+    args.router_mapping["question"] = "querry"
+    assert trainer.plans["train"][0].routes == ("querry", "document")
+
+
 @pytest.mark.parametrize("mapping", [{"question": "query", "answer": "document"}, {}], ids=["mapped", "not"])
 def test_training_moves_both_towers_and_needs_a_route_for_each_column(
     model: SentenceTransformer, tmp_path: Path, mapping: dict[str, str]

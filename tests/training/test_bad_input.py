@@ -145,6 +145,14 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"learning_rate_mapping": {"(embeddings": 1e-3}},
         r"`learning_rate_mapping` has '\(embeddings', which is no regular expression",
     ),
+    "no limit to tokens in memory": (
+        {"max_kept_tokens": None},
+        r"`max_kept_tokens` must be at least 0, but is None\. Drop it to take the default",
+    ),
+    "no buffer of a stream": (
+        {"shuffle_buffer_size": None},
+        r"`shuffle_buffer_size` must be at least 1, but is None\. Drop it to take the default",
+    ),
     "no micro batch": ({"micro_batch_tokens": 0}, r"`micro_batch_tokens` must be at least 1"),
     "a router mapping without a router": (
         {"router_mapping": {"anchor": "query"}},

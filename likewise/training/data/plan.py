@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
 from likewise.losses.base import Label, Loss
 from likewise.modules import Router
+from likewise.tables import listed, nearest
 from likewise.training.data import checks
 from likewise.training.data.columns import LABEL_COLUMNS, column_names, label_column
 from likewise.training.data.data_set_plan import DataSetPlan
@@ -178,6 +180,7 @@ def plan_data_sets(
             is_collated=is_collated, family=family,
         )  # fmt: skip
         if not is_collated:
+            check_routes(plan, model, _named(name, split))
             label = plan.label if plan.uses_label else None
             with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
                 found = symptoms(dataset, plan.texts, label, _named(name, split), counted)
@@ -186,6 +189,19 @@ def plan_data_sets(
     for warning in [warning for plan in plans for warning in plan.warnings]:
         logger.warning("%s", warning)
     return plans
+
+
+def check_routes(plan: DataSetPlan, model: nn.Module, where: str) -> None:
+    """Refuse routes that the model's Router does not have."""
+    routers = [module for module in model.children() if isinstance(module, Router)]
+    for router, (column, route) in product(routers, zip(plan.texts, plan.routes or (), strict=False)):
+        try:
+            router.route(route)
+        except ValueError as error:
+            raise ValueError(
+                f"`router_mapping` sends the column {column!r} of {where} to {route!r}, but the model's routes are "
+                f"{listed(router.routes)}.{nearest(str(route), router.routes)} Name one of these."
+            ) from error
 
 
 def check_mixture(args: Any, data: Mapping[str, Any]) -> None:

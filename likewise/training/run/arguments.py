@@ -238,8 +238,11 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        for name, least in (("micro_batch_tokens", 1), ("shuffle_buffer_size", 1), ("max_kept_tokens", 0)):
-            if (value := getattr(self, name)) is not None and value < least:
+        smallest = {"shuffle_buffer_size": 1, "max_kept_tokens": 0}
+        if self.micro_batch_tokens is not None:  # None says something: a batch in one pass
+            smallest["micro_batch_tokens"] = 1
+        for name, least in smallest.items():
+            if (value := getattr(self, name)) is None or value < least:
                 raise ValueError(
                     f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
                 )
