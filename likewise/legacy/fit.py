@@ -24,7 +24,7 @@ from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
 from likewise.training.data.reader import DataSetReader
 from likewise.training.run.arguments import MultiDatasetBatchSamplers
-from likewise.training.run.batches import shared_loader
+from likewise.training.run.batches import loader_of
 from likewise.training.run.checkpoints import trained_weights
 from likewise.training.run.evaluating import run_evaluator
 from likewise.training.samplers.multi_dataset import RoundRobinBatchSampler
@@ -177,7 +177,8 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     ]
     joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
     batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
-    return shared_loader(trainer, readers, batches)
+    loader: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
+    return loader
 
 
 @dataclass(eq=False)

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.data import BatchSampler
 
 from likewise.processes import get_world_size
+from likewise.training.samplers.default import EpochBatchSampler
 
 if TYPE_CHECKING:
     from datasets import Dataset, IterableDataset
@@ -79,7 +79,7 @@ class StreamRows:
         return {column: [row[column] for row in rows] for column in rows[0]}
 
 
-class StreamBatchSampler(BatchSampler):
+class StreamBatchSampler(EpochBatchSampler):
     """Batches of a stream's rows.
 
     Args:
@@ -102,19 +102,13 @@ class StreamBatchSampler(BatchSampler):
         seed: int = 0,
         endless: bool | None = None,
     ) -> None:
-        super().__init__(rows, batch_size, drop_last)  # type: ignore[arg-type]
+        super().__init__(rows, batch_size, drop_last, None, seed)
         self.rows = rows
         self.make_sampler = make_sampler
         self.num_processes = get_world_size()  # each window gives as many batches to all of them
         self.window = max(window, 2 * self.num_processes * batch_size)
         self.keeps_order = window == 1
-        self.seed = seed
         self.endless = rows.num_rows is None if endless is None else endless
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
-        self.epoch = epoch
 
     def __len__(self) -> int:
         if self.rows.num_rows is None:
@@ -140,7 +134,6 @@ class StreamBatchSampler(BatchSampler):
 
     def _one_pass(self, first: int, passes: int) -> Iterator[tuple[list[int], int]]:
         """The batches of all rows, counted from `first`, each with the number after the last row that was read."""
-        generator = torch.Generator()
         waiting: dict[int, dict[str, Any]] = {}
         source = iter(self.rows.dataset)
         number, at_end, windows = first, False, 0
@@ -152,9 +145,9 @@ class StreamBatchSampler(BatchSampler):
                     waiting[number] = row
                     number += 1
             self.rows.keep(dict(waiting))
-            generator.manual_seed(hash((self.seed, self.epoch, passes, windows)) % 2**63)
+            self.generator.manual_seed(hash((self.seed, self.epoch, passes, windows)) % 2**63)
             windows += 1
-            batches = list(self._deal(waiting, not at_end or self.drop_last, generator))
+            batches = list(self._deal(waiting, not at_end or self.drop_last))
             if not at_end:
                 del batches[len(batches) - len(batches) % self.num_processes :]
             for batch in batches:
@@ -167,9 +160,7 @@ class StreamBatchSampler(BatchSampler):
                     "share a value. Take a smaller batch, or a larger `shuffle_buffer_size`."
                 )
 
-    def _deal(
-        self, waiting: dict[int, dict[str, Any]], drop_last: bool, generator: torch.Generator
-    ) -> Iterator[list[int]]:
+    def _deal(self, waiting: dict[int, dict[str, Any]], drop_last: bool) -> Iterator[list[int]]:
         from datasets import Dataset
 
         numbers = list(waiting)
@@ -177,6 +168,6 @@ class StreamBatchSampler(BatchSampler):
             last = len(numbers) - len(numbers) % self.batch_size if drop_last else len(numbers)
             yield from (numbers[i : min(i + self.batch_size, last)] for i in range(0, last, self.batch_size))
         elif len(numbers) >= self.batch_size or not drop_last:
-            dealt = self.make_sampler(Dataset.from_list(list(waiting.values())), drop_last, generator)
+            dealt = self.make_sampler(Dataset.from_list(list(waiting.values())), drop_last, self.generator)
             for batch in dealt:
                 yield [numbers[place] for place in batch]

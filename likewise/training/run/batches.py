@@ -182,13 +182,8 @@ def get_train_dataloader(trainer: Any) -> DataLoader[Any]:
     making = trainer.making
     readers = [DataSetReader(rows[plan.name], plan, making, most, args.token_cache_dir) for plan in plans]
     trainer._reads_ahead = trainer._collator is None and not any(reader.is_made_anew for reader in readers)
-    return shared_loader(trainer, readers, batches)
-
-
-def shared_loader(trainer: Any, readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
-    """The batches of these numbers of rows, of which each process gets its share."""
-    prepared: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
-    return prepared
+    loader: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
+    return loader
 
 
 def loader_of(readers: Sequence[DataSetReader], batches: Any) -> DataLoader[Any]:
@@ -265,8 +260,8 @@ def named(trainer: Any, dataset: Any) -> dict[str, Any]:
 
 def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
     """Batches of data sets to evaluate on, planned as the trainer's own where they are these."""
-    known = {plan.name: plan for plan in trainer._plans_of("eval", by_name(trainer.eval_dataset))}
     mine = by_name(trainer.eval_dataset)
+    known = {plan.name: plan for plan in trainer._plans_of("eval", mine)}
     is_known = all(name in mine and mine[name] is dataset for name, dataset in data.items())
     plans = [known[name] for name in data] if is_known else trainer._plans_of("other", data)
     args, size = trainer.args, trainer.args.eval_batch_size
@@ -283,13 +278,10 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
         else:
             sampler = BatchSampler(SequentialSampler(each), size, False)
         samplers.append(sampler)
-    batches = samplers[0] if len(rows) == 1 else None
-    if batches is None:
-        batches = (
-            trainer.get_multi_dataset_batch_sampler(ConcatDataset(rows), samplers, **seed)
-            if is_own
-            else OneAfterTheOther(samplers, [len(each) for each in rows])
-        )
+    batches = samplers[0]
+    if len(rows) > 1:
+        joins = trainer.get_multi_dataset_batch_sampler if is_own else OneAfterTheOther
+        batches = joins(ConcatDataset(rows), samplers, **seed)
     making = trainer.making
     readers = [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)]
     return loader_of(readers, batches)
@@ -297,12 +289,12 @@ def evaluation_loader(trainer: Any, data: dict[str, Any]) -> DataLoader[Any]:
 
 def get_batch_samples(trainer: Any, epoch_iterator: Iterator[Any], num_batches: int, device: Any) -> Any:
     """The next batches, which a thread makes ahead of the model; not where other people's code may draw numbers."""
-    if not trainer._reads_ahead:
-        return Trainer.get_batch_samples(trainer, epoch_iterator, num_batches, device)
-    if trainer._ahead is None or trainer._ahead.iterator is not epoch_iterator:
-        stop_ahead(trainer)
-        trainer._ahead = Prefetched(epoch_iterator)
-    return Trainer.get_batch_samples(trainer, trainer._ahead, num_batches, device)
+    if trainer._reads_ahead:
+        if trainer._ahead is None or trainer._ahead.iterator is not epoch_iterator:
+            stop_ahead(trainer)
+            trainer._ahead = Prefetched(epoch_iterator)
+        epoch_iterator = trainer._ahead
+    return Trainer.get_batch_samples(trainer, epoch_iterator, num_batches, device)
 
 
 def stop_ahead(trainer: Any) -> None:

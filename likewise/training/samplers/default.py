@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, Sampler
 
-from likewise.training.data.columns import arrow_chunks
+from likewise.training.data.columns import arrow_chunks, label_column
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -21,7 +21,36 @@ if TYPE_CHECKING:
     IntArray = np.ndarray[Any, np.dtype[np.int64]]
 
 
-class DefaultBatchSampler(BatchSampler):
+class EpochBatchSampler(BatchSampler):
+    """What samplers have in common whose batches are others in every epoch.
+
+    Args:
+        rows: What is sampled.
+        batch_size: Rows in a batch.
+        drop_last: Whether a last batch with fewer rows is left out.
+        generator: Where random numbers come from; None for one of its own.
+        seed: Seeds the generator, together with the epoch; None leaves it as it is.
+    """
+
+    def __init__(
+        self, rows: Any, batch_size: int, drop_last: bool, generator: torch.Generator | None, seed: int | None
+    ) -> None:
+        super().__init__(rows, batch_size, drop_last)
+        self.generator = torch.Generator() if generator is None else generator
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        self.epoch = epoch
+
+    def reseed(self) -> None:
+        """Seed the generator for this epoch."""
+        if self.seed is not None:
+            self.generator.manual_seed(self.seed + self.epoch)
+
+
+class DefaultBatchSampler(EpochBatchSampler):
     """Rows at random, cut into batches.
 
     Subclass it and override `__iter__` and `__len__` for a sampler of your own.
@@ -44,21 +73,9 @@ class DefaultBatchSampler(BatchSampler):
         generator: torch.Generator | None = None,
         seed: int | None = 0,
     ) -> None:
-        super().__init__(dataset, batch_size, drop_last)  # type: ignore[arg-type]
+        super().__init__(dataset, batch_size, drop_last, generator, seed)
         self.dataset = dataset
         self.valid_label_columns = valid_label_columns
-        self.generator = torch.Generator() if generator is None else generator
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch comes next."""
-        self.epoch = epoch
-
-    def reseed(self) -> None:
-        """Seed the generator for this epoch."""
-        if self.seed is not None:
-            self.generator.manual_seed(self.seed + self.epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
         if isinstance(self.dataset, Sampler):
@@ -102,14 +119,14 @@ class GroupByLabelBatchSampler(DefaultBatchSampler):
         self._num_rows = 2 * sum(min(count, self._num_rounds) for count in pairs)
 
     def _labels(self, dataset: Dataset) -> Any:
-        for column in self.valid_label_columns or ():
-            if column in dataset.column_names:
-                chunks = [part.to_numpy(zero_copy_only=False) for part in arrow_chunks(dataset, column)]
-                return np.concatenate(chunks) if chunks else np.empty(0)
-        raise ValueError(
-            f"Grouping by label needs a label column ({', '.join(self.valid_label_columns or ['label'])}), but the "
-            f"data set has {', '.join(dataset.column_names)}. Rename one or choose another `batch_sampler`."
-        )
+        column = label_column(dataset.column_names, self.valid_label_columns or ())
+        if column is None:
+            raise ValueError(
+                f"Grouping by label needs a label column ({', '.join(self.valid_label_columns or ['label'])}), but the "
+                f"data set has {', '.join(dataset.column_names)}. Rename one or choose another `batch_sampler`."
+            )
+        chunks = [part.to_numpy(zero_copy_only=False) for part in arrow_chunks(dataset, column)]
+        return np.concatenate(chunks) if chunks else np.empty(0)
 
     def __iter__(self) -> Iterator[list[int]]:
         self.reseed()

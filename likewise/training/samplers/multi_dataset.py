@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, ConcatDataset
+from torch.utils.data import ConcatDataset
 
 from likewise.processes import get_world_size
 from likewise.training.run.arguments import Exhausted
+from likewise.training.samplers.default import EpochBatchSampler
 
 
-class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
+class MultiDatasetDefaultBatchSampler(EpochBatchSampler, ABC):
     """What samplers over several data sets have in common. Subclass it for one of your own.
 
     Args:
@@ -48,12 +48,9 @@ class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
                 "each data set needs one."
             )
         first = batch_samplers[0]
-        super().__init__(dataset, first.batch_size, first.drop_last)  # type: ignore[arg-type]
+        super().__init__(dataset, first.batch_size, first.drop_last, generator, seed)
         self.dataset = dataset
         self.batch_samplers = batch_samplers
-        self.generator = torch.Generator() if generator is None else generator
-        self.seed = seed
-        self.epoch = 0
         self.num_processes = get_world_size() if num_processes is None else num_processes
         self.num_batches = num_batches
 
@@ -64,15 +61,10 @@ class MultiDatasetDefaultBatchSampler(BatchSampler, ABC):
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch comes next, to every data set's sampler too."""
-        self.epoch = epoch
+        super().set_epoch(epoch)
         for sampler in self.batch_samplers:
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(epoch)
-
-    def reseed(self) -> None:
-        """Seed the generator for this epoch."""
-        if self.seed is not None:
-            self.generator.manual_seed(self.seed + self.epoch)
 
     @property
     def num_turns(self) -> list[int]:
@@ -201,19 +193,13 @@ class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
         return sum(self._counts()) * self.num_processes
 
 
-@dataclass(eq=False)
-class OneAfterTheOther(BatchSampler):
-    """The batches of several data sets, one data set after the other, with rows counted over all of them."""
-
-    batches: Sequence[Any]
-    num_rows: Sequence[int]
-
-    def __len__(self) -> int:
-        return sum(map(len, self.batches))
+class OneAfterTheOther(MultiDatasetDefaultBatchSampler):
+    """All batches of the first data set, then those of the next."""
 
     def __iter__(self) -> Iterator[list[int]]:
-        first = 0
-        for batches, rows in zip(self.batches, self.num_rows, strict=True):
+        for first, batches in zip(self.offsets, self.batch_samplers, strict=True):
             for batch in batches:
                 yield [first + row for row in batch]
-            first += rows
+
+    def __len__(self) -> int:
+        return sum(map(len, self.batch_samplers))
