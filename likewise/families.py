@@ -33,14 +33,12 @@ class ModelFamily:
     table_evaluators: Mapping[str, TableEvaluator]  # evaluators that read a table, by name
     folder_evaluator: str  # the one that reads a folder in BEIR layout
     folder_form: str  # what that folder holds, in words
+    # The package of its losses and evaluators: those of embeddings of whole texts serve other families too, and lie below.
+    measures: str
 
     def _in_room(self, module: str) -> Any:
         """A module of the family's own room."""
         return import_module(f"likewise.{self.name.replace('-', '_')}.{module}")
-
-    def _measures(self, module: str) -> Any:
-        """The package of its losses or evaluators; those of embeddings of whole texts serve other families too, and lie below."""
-        return import_module(f"likewise.{module}") if self is SENTENCE_TRANSFORMER else self._in_room(module)
 
     @property
     def model_class(self) -> Any:
@@ -59,7 +57,10 @@ class ModelFamily:
 
     def loss_classes(self) -> dict[str, Any]:
         """Its losses by name."""
-        home, base = self._measures("losses"), self._measures("losses.base").Loss
+        home, base = (
+            import_module(f"{self.measures}.losses"),
+            import_module(f"{self.measures}.losses.base").Loss,
+        )
         found = {name: getattr(home, name) for name in home.__all__}
         return {
             name: loss for name, loss in found.items() if inspect.isclass(loss) and issubclass(loss, base)
@@ -67,7 +68,7 @@ class ModelFamily:
 
     def evaluator_class(self, name: str) -> Any:
         """An evaluator by name."""
-        return getattr(self._measures("evaluation"), name)
+        return getattr(import_module(f"{self.measures}.evaluation"), name)
 
     @property
     def evaluators(self) -> tuple[str, ...]:
@@ -106,16 +107,13 @@ def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+OF_TEXTS = {"name": (str,), "max_seq_length": (int,), "prompts": (dict,), "similarity_fn_name": (str,)}
+"""Settings of a model that embeds texts, in whatever form."""
 SENTENCE_TRANSFORMER = ModelFamily(
     name="sentence-transformer",
     model_name="SentenceTransformer",
-    settings={
-        "name": (str,),
-        "max_seq_length": (int,),
-        "prompts": (dict,),
-        "similarity_fn_name": (str,),
-        "truncate_dim": (int,),
-    },
+    measures="likewise",
+    settings=OF_TEXTS | {"truncate_dim": (int,)},
     table_evaluators={
         "BinaryClassificationEvaluator": TableEvaluator(("sentences1", "sentences2", "labels"), as_they_are),
         "EmbeddingSimilarityEvaluator": TableEvaluator(("sentences1", "sentences2", "scores"), as_they_are),
@@ -128,6 +126,7 @@ SENTENCE_TRANSFORMER = ModelFamily(
 CROSS_ENCODER = ModelFamily(
     name="cross-encoder",
     model_name="CrossEncoder",
+    measures="likewise.cross_encoder",
     settings={
         "name": (str,),
         "num_labels": (int,),
@@ -150,12 +149,12 @@ CROSS_ENCODER = ModelFamily(
     folder_evaluator="CrossEncoderRerankingEvaluator",
     folder_form="corpus.jsonl, queries.jsonl, qrels/test.tsv and a first stage's ranking, bm25.jsonl",
 )
-WHOLE = {key: kind for key, kind in SENTENCE_TRANSFORMER.settings.items() if key != "truncate_dim"}
 SPARSE_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="sparse-encoder",
     model_name="SparseEncoder",
-    settings=WHOLE | {"max_active_dims": (int,)},
+    measures="likewise.sparse_encoder",
+    settings=OF_TEXTS | {"max_active_dims": (int,)},
     table_evaluators={f"Sparse{name}": form for name, form in SENTENCE_TRANSFORMER.table_evaluators.items()},
     folder_evaluator="SparseInformationRetrievalEvaluator",
 )
@@ -163,7 +162,8 @@ MULTI_VECTOR_ENCODER = replace(
     SENTENCE_TRANSFORMER,
     name="multi-vector-encoder",
     model_name="MultiVectorEncoder",
-    settings=WHOLE,
+    measures="likewise.multi_vector_encoder",
+    settings=OF_TEXTS,
     table_evaluators={
         "MultiVectorDistillationEvaluator": TableEvaluator(("queries", "documents", "scores"), as_they_are),
         "MultiVectorRerankingEvaluator": CROSS_ENCODER.table_evaluators["CrossEncoderRerankingEvaluator"],

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
 
 from likewise.input_example import InputExample
 from likewise.tables import open_text
@@ -48,14 +47,14 @@ class LabelSentenceReader:
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The rows of a file, at most so many (0: all)."""
-        with open_text(Path(self.folder) / filename) as file:
-            return _first(self._examples(file, filename), max_examples)
+        return _first(self._examples(filename), max_examples)
 
-    def _examples(self, file: TextIO, filename: str) -> Iterator[InputExample]:
-        for number, line in enumerate(file):
-            cells = line.strip().split(self.separator)
-            label = self.label_map.setdefault(cells[self.label_col_idx], len(self.label_map))
-            yield InputExample(f"{filename}-{number}", [cells[self.sentence_col_idx]], label)
+    def _examples(self, filename: str) -> Iterator[InputExample]:
+        with open_text(Path(self.folder) / filename) as file:
+            for number, line in enumerate(file):
+                cells = line.strip().split(self.separator)
+                label = self.label_map.setdefault(cells[self.label_col_idx], len(self.label_map))
+                yield InputExample(f"{filename}-{number}", [cells[self.sentence_col_idx]], label)
 
 
 @dataclass(eq=False)
@@ -139,19 +138,16 @@ class STSDataReader:
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The pairs of a file, at most so many (0: all)."""
-        with open_text(Path(self.dataset_folder) / filename) as file:
-            rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
-            low, high = (self.min_score, self.max_score) if self.normalize_scores else (0, 1)
-            columns = self.s1_col_idx, self.s2_col_idx
-            examples = (
-                InputExample(
-                    f"{filename}{number}",
-                    [row[column] for column in columns],
-                    (float(row[self.score_col_idx]) - low) / (high - low),
-                )
-                for number, row in enumerate(rows)
+        low, high = (self.min_score, self.max_score) if self.normalize_scores else (0, 1)
+        examples = (
+            InputExample(
+                f"{filename}{number}",
+                [row[self.s1_col_idx], row[self.s2_col_idx]],
+                (float(row[self.score_col_idx]) - low) / (high - low),
             )
-            return _first(examples, max_examples)
+            for number, row in enumerate(_rows(self, filename))
+        )
+        return _first(examples, max_examples)
 
 
 @dataclass(eq=False)
@@ -187,10 +183,12 @@ class TripletReader:
 
     def get_examples(self, filename: str, max_examples: int = 0) -> list[InputExample]:
         """The triplets of a file, at most so many (0: all)."""
-        with open_text(Path(self.dataset_folder) / filename) as file:
-            rows = csv.reader(file, delimiter=self.delimiter, quoting=self.quoting)  # type: ignore[arg-type]
-            if self.has_header:
-                next(rows)
-            columns = (self.s1_col_idx, self.s2_col_idx, self.s3_col_idx)
-            examples = (InputExample(texts=[row[column] for column in columns]) for row in rows)
-            return _first(examples, max_examples)
+        columns = (self.s1_col_idx, self.s2_col_idx, self.s3_col_idx)
+        rows = islice(_rows(self, filename), int(self.has_header), None)
+        return _first((InputExample(texts=[row[column] for column in columns]) for row in rows), max_examples)
+
+
+def _rows(reader: STSDataReader | TripletReader, filename: str) -> Iterator[list[str]]:
+    """The rows of a reader's file with columns."""
+    with open_text(Path(reader.dataset_folder) / filename) as file:
+        yield from csv.reader(file, delimiter=reader.delimiter, quoting=reader.quoting)  # type: ignore[arg-type]

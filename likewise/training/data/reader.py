@@ -43,26 +43,25 @@ class DataSetReader:
         keeps = self.max_kept_tokens or self.token_cache_dir is not None
         if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
             texts = dataset.select_columns(list(plan.texts))
-            self.tokens = TokenStore(texts, self._tokenise, self.max_kept_tokens)
-            if self.token_cache_dir is not None:
+            if self.token_cache_dir is None:
+                self.tokens = TokenStore(texts, self._tokenise, self.max_kept_tokens)
+            else:
                 file = Path(self.token_cache_dir) / f"{self._fingerprint()}.arrow"
                 self.tokens = mapped_tokens(texts, self._tokenise, file)
-        self._others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
-        if plan.name and "dataset_name" in (getattr(dataset, "column_names", None) or ()):
-            self._others.append("dataset_name")
-        self._without_texts = dataset.select_columns(self._others) if self.tokens is not None else None
+        self._read = dataset
+        if self.tokens is not None:  # texts need not be read; of a table without columns no row can be
+            others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
+            others += ["dataset_name"] if plan.name and "dataset_name" in dataset.column_names else []
+            self._read = dataset.select_columns(others) if others else None
 
     def __call__(self, rows: Sequence[int]) -> Batch:
         """The batch of these rows."""
-        if self.tokens is None:
-            with seeded(rows) if self.is_made_anew else nullcontext():
-                values = self.dataset[rows]
-            if self.making.collator is not None:
-                return self._collated(values)
-            return self.making.family.collate(self.making, self.plan, values, rows)
-        others = self._without_texts[rows] if self._others and self._without_texts is not None else {}
-        tokens = self.tokens(np.asarray(rows))
-        return self.making.family.collate(self.making, self.plan, others, rows, tokens)
+        with seeded(rows) if self.is_made_anew else nullcontext():
+            values = {} if self._read is None else self._read[rows]
+        if self.making.collator is not None:
+            return self._collated(values)
+        tokens = None if self.tokens is None else self.tokens(np.asarray(rows))
+        return self.making.family.collate(self.making, self.plan, values, rows, tokens)
 
     def _tokenise(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
         return tokenise(self.making.model, self.plan, values)

@@ -137,11 +137,10 @@ def check_complete(checkpoint: str) -> None:
     """Refuse a folder that a run cannot be resumed from."""
     if not os.path.isdir(checkpoint):
         raise FileNotFoundError(f"There is no checkpoint {checkpoint}. Check `resume_from_checkpoint`.")
-    for name in (STATE_FILE, "optimizer.pt", "scheduler.pt"):
+    only_model = " It was saved with `save_only_model=True`, or is no checkpoint."
+    for name, why in ((STATE_FILE, ""), ("optimizer.pt", only_model), ("scheduler.pt", only_model)):
         if not os.path.isfile(os.path.join(checkpoint, name)):
-            hint = " It was saved with `save_only_model=True`, or is no checkpoint."
-            hint = "" if name == STATE_FILE else hint
             raise FileNotFoundError(
-                f"The checkpoint {checkpoint} has no {name}.{hint} Take another one, or train from its weights with "
+                f"The checkpoint {checkpoint} has no {name}.{why} Take another one, or train from its weights with "
                 "`SentenceTransformer(...)`."
             )
