@@ -20,26 +20,22 @@ if TYPE_CHECKING:
     from likewise.recipe import EvaluatorRecipe
     from likewise.training.data.sources import Source
 
-SHAPES = (  # for embedding models
-    "two texts and a number from a range (how similar are they?), two texts and 0 or 1 (do they mean the same?), three "
-    "texts (is the second nearer to the first than the third?), or two texts (does each find its own?)"
+# What a table for evaluation has: for embedding models, for cross-encoders, for multi-vector models.
+RANGE = "two texts and a number from a range"
+RANKING = (
+    "several rows with the same first text and 0 or 1 (which of its documents are relevant?), or three texts (a query, a "
+    "positive and a negative)"
 )
-
-FIX = "leave it out: name the others with `--columns`."
+SHAPES = (
+    f"{RANGE} (how similar are they?), two texts and 0 or 1 (do they mean the same?), three texts (is the second nearer to "
+    "the first than the third?), or two texts (does each find its own?)"
+)
+PAIR_SHAPES = f"{RANGE} (how similar are they?), two texts and a class (do they mean the same?), {RANKING}"
+TOKEN_SHAPES = f"{RANGE} (a teacher's score), or a ranking: {RANKING}"
+# What kinds of evaluators for pairs are called of tokens; there are no others.
+OF_TOKENS = {"Correlation": "Distillation", "Reranking": "Reranking"}
 LEAST_DOCUMENTS = 2  # of a first text, on average, so that its rows are a ranking
-PAIR_SHAPES = (  # for cross-encoders
-    "two texts and a number from a range (how similar are they?), two texts and a class (do they mean the same?), several "
-    "rows with the same first text and 0 or 1 (which of its documents are relevant?), or three texts (a query, a positive "
-    "and a negative)"
-)
-
-TOKEN_SHAPES = (
-    "two texts and a number from a range (a teacher's score), or a ranking: " + PAIR_SHAPES.split(", ", 2)[2]
-)
-OF_TOKENS = {
-    "Correlation": "Distillation",
-    "Reranking": "Reranking",
-}  # what a kind for pairs is called of tokens
+FIX = "leave it out: name the others with `--columns`."
 
 
 def evaluate(

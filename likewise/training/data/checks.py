@@ -37,6 +37,11 @@ SAMPLE_ROWS = 1000  # looked at where rows are made when they are read, or come 
 IMAGE_SAMPLE_ROWS = 32  # the same where they hold images
 
 
+def in_words(name: str, split: str) -> str:
+    """A data set, as messages call it: by its name, which is "" for an only one, and by its split, "training" or "evaluation"."""
+    return f"the {split} data set {name!r}" if name else f"the {split} data"
+
+
 def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, where: str) -> Columns | None:
     """Which of the loss's shapes of data the columns have; None for a loss that declares none. Refused where it is none of them."""
     takes: tuple[Columns, ...] | None = getattr(loss, "takes", None)

@@ -63,7 +63,7 @@ def plan_data_set(
     """
     from datasets import Dataset, IterableDataset
 
-    where = _named(name, split)
+    where = checks.in_words(name, split)
     if not isinstance(dataset, Dataset | IterableDataset):
         raise TypeError(
             f"T{where[1:]} is a {type(dataset).__name__}, but should be a `datasets.Dataset` (or a dict of them): "
@@ -78,41 +78,35 @@ def plan_data_set(
     others = [column for column in columns if column not in ids]
     label = label_column(others, label_columns)
     texts = tuple(column for column in others if column != label)
+    plan = DataSetPlan(
+        name, texts, label, family.prompts(prompts, name, texts), roles=texts, uses_label=label is not None,
+        loss=type(loss).__name__, num_rows=num_rows, is_collated=is_collated,
+    )  # fmt: skip
     if is_collated:
         checks.check_reserved(columns, where)
-        return DataSetPlan(
-            name, texts, label, family.prompts(prompts, name, texts), texts, label is not None,
-            type(loss).__name__, num_rows, is_collated=True,
-        )  # fmt: skip
+        return plan
     checks.check_names(texts, label, where)
     rows = checks.first_rows(dataset)
     for column in ids:
         checks.refuse_missing(rows, column, where, "no id")  # rows without one would belong together
     family.checked_columns(rows, texts, loss, where, modalities)
     shape = checks.checked_shape(loss, texts, label, where)
-    if shape is not None and label is not None:
-        family.check_labels(rows, label, texts, loss, shape, where)
-    if shape is not None and batch_size is not None and batch_size < shape.least_rows(len(texts)):
-        raise ValueError(
-            f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
-            f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
-        )
-    roles = texts if shape is None else checks.roles_in(shape, len(texts))
+    if shape is not None:
+        if label is not None:
+            family.check_labels(rows, label, texts, loss, shape, where)
+        if batch_size is not None and batch_size < shape.least_rows(len(texts)):
+            raise ValueError(
+                f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
+                f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
+            )
+        uses_label = label is not None and shape.label is not Label.NONE
+        has_classes = shape.label is Label.CLASS
+        roles = checks.roles_in(shape, len(texts))
+        plan = replace(plan, roles=roles, uses_label=uses_label, has_classes=has_classes)
     if family.by_task:
         router_mapping = usual_tasks(router_mapping, name, texts)
-    return DataSetPlan(
-        name=name,
-        texts=texts,
-        label=label,
-        prompts=family.prompts(prompts, name, texts),
-        roles=roles,
-        uses_label=label is not None and (shape is None or shape.label is not Label.NONE),
-        loss=type(loss).__name__,
-        num_rows=num_rows,
-        ids=ids,
-        routes=None if router_mapping is None else routes_of(router_mapping, name, texts, where),
-        has_classes=shape is not None and shape.label is Label.CLASS,
-    )
+    routes = None if router_mapping is None else routes_of(router_mapping, name, texts, where)
+    return replace(plan, ids=ids, routes=routes)
 
 
 class Planned(NamedTuple):
@@ -180,10 +174,11 @@ def plan_data_sets(
             is_collated=is_collated, family=family,
         )  # fmt: skip
         if not is_collated:
-            check_routes(plan, model, _named(name, split))
+            where = checks.in_words(name, split)
+            check_routes(plan, model, where)
             label = plan.label if plan.uses_label else None
             with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
-                found = symptoms(dataset, plan.texts, label, _named(name, split), counted)
+                found = symptoms(dataset, plan.texts, label, where, counted)
             plan = replace(plan, warnings=tuple(found))
         plans.append(plan)
     for warning in [warning for plan in plans for warning in plan.warnings]:
@@ -216,9 +211,8 @@ def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
     unknown = [name for name, dataset in data.items() if is_stream(dataset) and known_length(dataset) is None]
     if not unknown:
         return
-    what = f"data set {unknown[0]!r}" if unknown[0] else "data"
     is_proportional = args.multi_dataset_batch_sampler is MultiDatasetBatchSamplers.PROPORTIONAL
-    where = f"The training {what} is a stream whose length is not known"
+    where = f"T{checks.in_words(unknown[0], 'training')[1:]} is a stream whose length is not known"
     if args.max_steps <= 0:
         raise ValueError(f"{where}, so that an epoch has no end. Set `max_steps`.")
     if len(data) > 1 and is_proportional and not weights:
@@ -230,7 +224,3 @@ def check_mixture(args: Any, data: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{where}; with it, data sets start over until `max_steps`. Drop `multi_dataset_exhausted`."
         )
-
-
-def _named(name: str, split: str) -> str:
-    return f"the {split} data set {name!r}" if name else f"the {split} data"

@@ -16,7 +16,7 @@ from transformers import Trainer
 
 from likewise.card.data_sets import by_name
 from likewise.processes import get_world_size
-from likewise.training.data.checks import check_reserved
+from likewise.training.data.checks import check_reserved, in_words
 from likewise.training.data.columns import column_names
 from likewise.training.data.prefetch import Prefetched
 from likewise.training.data.reader import BatchReader, DataSetReader
@@ -212,9 +212,8 @@ def _sampler(trainer: Any, name: str, rows: Any, generator: torch.Generator, see
         sampler = trainer.get_batch_sampler(rows, size, drop_last, labels, generator=generator, seed=seed)
     with suppress(TypeError):  # the length of a stream may not be known
         if len(sampler) < get_world_size():
-            what = f"data set {name!r}" if name else "data"
             raise ValueError(
-                f"The training {what} has {len(rows):,} rows, not enough for one batch of {size} on each process. Lower "
+                f"T{in_words(name, 'training')[1:]} has {len(rows):,} rows, not enough for one batch of {size} on each process. Lower "
                 "`per_device_train_batch_size`, or set `dataloader_drop_last=False`."
             )
     return sampler

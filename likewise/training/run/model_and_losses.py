@@ -166,7 +166,7 @@ def unwrapped(optimizer: Any) -> Any:
 
 def same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
     """Whether an objective is of these losses, embedded this way."""
-    losses = list(loss.values()) if isinstance(loss, Mapping) else [loss]
     names = tuple(loss) if isinstance(loss, Mapping) else None
-    is_same = [id(one) for one in losses] == [id(one) for one in objective.losses]
+    losses = [loss] if names is None else loss.values()
+    is_same = [*map(id, losses)] == [*map(id, objective.losses)]
     return is_same and objective.names == names and objective.embed == embed
