@@ -88,6 +88,7 @@ class BaseModelCardData(ABC):
         task_name: What the model is for.
         tags: Tags on the Hub.
         local_files_only: Kept for compatibility: the Hub is not asked either way.
+        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
     """
 
     language: str | Sequence[str] | None = field(default_factory=list)
@@ -122,6 +123,10 @@ class BaseModelCardData(ABC):
 
     kind: ClassVar[str]
     """The class of the family's models."""
+    first_sentence_of_usage: ClassVar[str] = "Then load the model and run it:"
+    """What stands above the example."""
+    resources: ClassVar[Mapping[str, str]] = {}
+    """Pages of the reference's blog worth reading, by title."""
 
     @abstractmethod
     def pipeline_tag(self, model: Any) -> str:
@@ -138,16 +143,6 @@ class BaseModelCardData(ABC):
     @abstractmethod
     def usage(self, model: Any) -> str:
         """A runnable example, as Python code; its first lines load the model."""
-
-    @property
-    def first_sentence_of_usage(self) -> str:
-        """What stands above the example."""
-        return "Then load the model and run it:"
-
-    @property
-    def resources(self) -> Mapping[str, str]:
-        """Pages of the reference's blog worth reading, by title."""
-        return {}
 
     def __post_init__(self) -> None:
         self.set_language(self.language or [])

@@ -17,6 +17,8 @@ ROWS_LOOKED_AT = 200  # of each data set
 EXAMPLES = 5
 TEXTS = 4  # of each example
 GOOD_LENGTH = 60  # characters: enough to say something, and fits a line
+# Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
+NO_MODEL_ID = "sentence_transformers_model_id"
 GENERAL = ("The weather is lovely today.", "It's so sunny outside!", "He drove to the stadium.")
 SEARCH = (
     "How long does a letter to another country take?",
@@ -80,8 +82,35 @@ def similarities(
         return None
 
 
-def printed(tensor: torch.Tensor) -> list[str]:
-    """What `print(tensor)` shows, as lines of comment."""
+def loading(data: Any) -> list[str]:
+    """Lines of code that load the model which a card's data is about."""
+    return [
+        f"from likewise import {data.kind}  # or: from sentence_transformers import {data.kind}",
+        "",
+        f'model = {data.kind}("{data.model_id or NO_MODEL_ID}")',
+    ]
+
+
+def searching(texts: Sequence[str], note: str = "", shapes: str = "") -> list[str]:
+    """Lines of code that embed a query, the first of the texts, and documents, and compare them.
+
+    `note` is a comment on the embeddings, and `shapes` are those that printing them shows; "" for none.
+    """
+    return [
+        listed("queries", texts[:1]),
+        listed("documents", texts[1:]),
+        f"query_embeddings = model.encode_query(queries){note}",
+        "document_embeddings = model.encode_document(documents)",
+        *(["print(query_embeddings.shape, document_embeddings.shape)", f"# {shapes}"] if shapes else ()),
+        "",
+        "similarities = model.similarity(query_embeddings, document_embeddings)",
+    ]
+
+
+def printed(tensor: torch.Tensor | None) -> list[str]:
+    """What `print(tensor)` shows, as lines of comment; none where it is not known."""
+    if tensor is None:
+        return []
     with torch._tensor_str.printoptions(precision=4, sci_mode=False):
         return [f"# {line}" for line in str(tensor).splitlines()]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from likewise.card import body, training_log
+from likewise.card.examples import NO_MODEL_ID
 from likewise.report import charts
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 CARD_FILE = "README.md"
 PLOT_FILE = "training_log.svg"
-# Where the name on the Hub is not known. The reference replaces it in this form when it uploads a model.
-NO_MODEL_ID = "sentence_transformers_model_id"
 
 
 def write_model_card(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
-from likewise.card.write import NO_MODEL_ID
+from likewise.card.examples import loading
 
 TAGS = ("sentence-transformers", "cross-encoder", "reranker")
 RANKING, CLASSIFYING = "text reranking and semantic search", "text pair classification"
@@ -20,21 +20,16 @@ PAIRS = (
 
 @dataclass
 class CrossEncoderModelCardData(BaseModelCardData):
-    """What is known of a CrossEncoder beside its weights. The Hub is never asked for anything.
+    """What is known of a CrossEncoder beside its weights.
 
-    Attributes:
-        language: Language codes, e.g. "en" or ["en", "de"].
-        license: Identifier of the licence, e.g. "apache-2.0".
-        model_name: A title for the card.
-        model_id: The name on the Hub, `owner/name`, for the card's code.
-        train_datasets: What it was trained on: dicts with a `name`, and perhaps an `id` on the Hub.
-        eval_datasets: What its loss was evaluated on, in the same form.
-        task_name: What the model is for; None for what its number of labels says.
-        tags: Tags on the Hub.
-        local_files_only: Kept for compatibility: the Hub is not asked either way.
+    `task_name` is None for what its number of labels says.
     """
 
+    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
+
     kind: ClassVar[str] = "CrossEncoder"
+    first_sentence_of_usage: ClassVar[str] = "Then load the model and score pairs of texts:"
+    resources: ClassVar[Mapping[str, str]] = {"Training and Finetuning Reranker Models": "train-reranker"}
     tags: list[str] = field(default_factory=lambda: list(TAGS))
 
     def pipeline_tag(self, model: Any) -> str:
@@ -55,9 +50,7 @@ class CrossEncoderModelCardData(BaseModelCardData):
     def usage(self, model: Any) -> str:
         """A runnable example: `predict`, and `rank` where a pair has one score."""
         lines = [
-            "from likewise import CrossEncoder  # or: from sentence_transformers import CrossEncoder",
-            "",
-            f'model = CrossEncoder("{self.model_id or NO_MODEL_ID}")',
+            *loading(self),
             "pairs = [",
             *(f"    [{query!r}, {document!r}]," for query, document in PAIRS),
             "]",
@@ -80,16 +73,6 @@ class CrossEncoderModelCardData(BaseModelCardData):
             ")",
         ]
         return "\n".join([*lines, "print(ranks[0])", "# {'corpus_id': ..., 'score': ...}"])
-
-    @property
-    def first_sentence_of_usage(self) -> str:
-        """What stands above the example."""
-        return "Then load the model and score pairs of texts:"
-
-    @property
-    def resources(self) -> Mapping[str, str]:
-        """Pages of the reference's blog worth reading, by title."""
-        return {"Training and Finetuning Reranker Models": "train-reranker"}
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from likewise.card import BaseModelCardData
-from likewise.card.examples import listed, printed, similarities, usage_texts
-from likewise.card.write import NO_MODEL_ID
+from likewise.card.examples import loading, printed, searching, similarities, usage_texts
 from likewise.modules import Transformer
 from likewise.multi_vector_encoder.modules.multi_vector_mask import MultiVectorMask
 
@@ -19,22 +18,15 @@ SIMILARITIES = {"maxsim": "MaxSim", "meanmaxsim": "MeanMaxSim"}
 
 @dataclass
 class MultiVectorEncoderModelCardData(BaseModelCardData):
-    """What is known of a MultiVectorEncoder beside its weights. The Hub is never asked for anything.
+    """What is known of a MultiVectorEncoder beside its weights."""
 
-    Attributes:
-        language: Language codes, e.g. "en" or ["en", "de"].
-        license: Identifier of the licence, e.g. "apache-2.0".
-        model_name: A title for the card.
-        model_id: The name on the Hub, `owner/name`, for the card's code.
-        train_datasets: What it was trained on: dicts with a `name`, and perhaps an `id` on the Hub.
-        eval_datasets: What its loss was evaluated on, in the same form.
-        task_name: What the model is for.
-        tags: Tags on the Hub.
-        local_files_only: Kept for compatibility: the Hub is not asked either way.
-        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
-    """
+    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
 
     kind: ClassVar[str] = "MultiVectorEncoder"
+    first_sentence_of_usage: ClassVar[str] = "Then load the model and embed the tokens of texts:"
+    resources: ClassVar[Mapping[str, str]] = {
+        "Training and Finetuning Embedding Models": "train-sentence-transformers"
+    }
     task_name: str | None = TASK
     tags: list[str] = field(default_factory=lambda: list(TAGS))
     generate_widget_examples: bool = True
@@ -74,31 +66,11 @@ class MultiVectorEncoderModelCardData(BaseModelCardData):
 
     def usage(self, model: Any) -> str:
         """A runnable example, with the similarities that the model really gives."""
-        query, *documents = usage_texts(self.widget if self.generate_widget_examples else (), True)
-        lines = [
-            "from likewise import MultiVectorEncoder  # or: from sentence_transformers import MultiVectorEncoder",
-            "",
-            f'model = MultiVectorEncoder("{self.model_id or NO_MODEL_ID}")',
-            listed("queries", [query]),
-            listed("documents", documents),
-            "query_embeddings = model.encode_query(queries)  # a list with a tensor (tokens, size) for each",
-            "document_embeddings = model.encode_document(documents)",
-            "",
-            "similarities = model.similarity(query_embeddings, document_embeddings)",
-            "print(similarities)",
-        ]
-        found = similarities(model, [query, *documents], True) if self.generate_widget_examples else None
-        return "\n".join(lines if found is None else [*lines, *printed(found)])
-
-    @property
-    def first_sentence_of_usage(self) -> str:
-        """What stands above the example."""
-        return "Then load the model and embed the tokens of texts:"
-
-    @property
-    def resources(self) -> Mapping[str, str]:
-        """Pages of the reference's blog worth reading, by title."""
-        return {"Training and Finetuning Embedding Models": "train-sentence-transformers"}
+        texts = usage_texts(self.widget if self.generate_widget_examples else (), True)
+        note = "  # a list with a tensor (tokens, size) for each"
+        lines = [*loading(self), *searching(texts, note), "print(similarities)"]
+        found = similarities(model, texts, True) if self.generate_widget_examples else None
+        return "\n".join([*lines, *printed(found)])
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from likewise.card.data_sets import by_name
-from likewise.card.write import NO_MODEL_ID
+from likewise.card.examples import NO_MODEL_ID
 from likewise.engine.modes import eval_mode
 from likewise.processes import get_rank
 from likewise.report import page
