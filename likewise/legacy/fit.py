@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MOST_PROCESSES = 64
 SCHEDULES: dict[str, Callable[[Any, int, int], Any]] = {
     "constantlr": lambda optimizer, warmup, total: transformers.get_constant_schedule(optimizer),
     "warmupconstant": lambda optimizer, warmup, total: transformers.get_constant_schedule_with_warmup(
@@ -210,7 +211,10 @@ class _LoaderBatches(BatchSampler):
         for batch in self.rows.loader:
             numbers = list(range(number, number + len(batch)))
             number += len(batch)
-            newest = {n: row for n, row in self.rows.kept.items() if n >= number - 64 * len(batch)}
+            # Where processes share the batches, those of all of them are drawn before the first one's is read.
+            newest = {
+                n: row for n, row in self.rows.kept.items() if n >= number - MOST_PROCESSES * len(batch)
+            }
             self.rows.kept = newest | dict(zip(numbers, batch, strict=True))
             yield numbers
 

@@ -125,7 +125,8 @@ def _hash_strings(strings: pa.Array) -> np.ndarray[Any, np.dtype[np.int64]]:
     raw = np.zeros(last - first + 8, np.uint8)
     if last > first:
         raw[:-8] = np.frombuffer(bytes_buffer, np.uint8)[first:last]
-    # Every run of eight bytes, at any address, as one number.
+    # Every run of eight bytes, at any address, as one number. It is stirred in by factors whose bits look random (the first is
+    # 2**64 over the golden ratio); the high half of a product, which depends on all of its bits, is folded into the low one.
     words = np.lib.stride_tricks.as_strided(raw[:8].view(np.uint64), (len(raw) - 7,), (1,))
     hashes = lengths.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     active, place = np.flatnonzero(lengths > 0), 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-DEPTH = 4
+DEPTH = 4  # batches that lie ready, so that one that takes long to make does not stop the model
 _END = object()
 
 

@@ -90,6 +90,7 @@ def _pairs(
         ]
         return _checked("ranking", made)
     if labels is not None and len(others) == 1 and not isinstance(labels[0], list):
+        # 0 and 1 are a ranking where a first text comes with two others or more, on average.
         repeats = set(labels) == {0, 1} and 2 * len(set(first)) <= len(first)
         kind: Kind = "classes" if plan.has_classes else "ranking" if repeats else "numbers"
         return _checked(kind, list(zip(first, others[0], map(float, labels), strict=True)))

@@ -106,6 +106,7 @@ class StreamBatchSampler(EpochBatchSampler):
         self.rows = rows
         self.make_sampler = make_sampler
         self.num_processes = get_world_size()  # each window gives as many batches to all of them
+        # A batch for each process must come of a window, or none does; rows that wait for the next one take room, too.
         self.window = max(window, 2 * self.num_processes * batch_size)
         self.keeps_order = window == 1
         self.endless = rows.num_rows is None if endless is None else endless
@@ -145,6 +146,7 @@ class StreamBatchSampler(EpochBatchSampler):
                     waiting[number] = row
                     number += 1
             self.rows.keep(dict(waiting))
+            # Python hashes numbers, other than texts, alike in every process.
             self.generator.manual_seed(hash((self.seed, self.epoch, passes, windows)) % 2**63)
             windows += 1
             batches = list(self._deal(waiting, not at_end or self.drop_last))

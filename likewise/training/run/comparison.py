@@ -206,6 +206,7 @@ def _map(sample: Sample, before: Array, after: Array) -> list[dict[str, Any]]:
     points = []
     for when, embeddings in (("before", before), ("after", after)):
         kept = embeddings[numbers].astype(np.float64)
+        # As narrow as t-SNE begins by itself, or it could not leave the first map where texts have moved.
         start = places if isinstance(places, str) else places / places.std() * 1e-4
         tsne = TSNE(perplexity=min(30, len(numbers) // 4), metric="cosine", init=start, random_state=0)
         places = tsne.fit_transform(kept)

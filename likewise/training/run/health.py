@@ -97,7 +97,7 @@ def embedding_figures(columns: Sequence[Tensor], roles: Sequence[str]) -> dict[s
         cosines = anchor @ anchor.T
         off_diagonal = ~torch.eye(number, dtype=torch.bool, device=anchor.device)
         different = cosines[off_diagonal]
-        figures["uniformity"] = (-2 * (2 - 2 * different)).exp().mean().clamp_min(1e-30).log()
+        figures["uniformity"] = (-2 * (2 - 2 * different)).exp().mean().log()
         figures["_cosine_of_different"] = different.mean()
     if len(columns) > 1 and "positive" in roles:
         positive = columns[roles.index("positive")]

@@ -154,6 +154,7 @@ def _make_whole(trained: nn.Module, first: bool = False) -> ExitStack:
                 put_back.callback(weights.__setitem__, name, parameter)
         if isinstance(module, FSDPModule):
             put_back.callback(setattr, module, "__class__", type(module))
+            # Its own class: torch put one in its place that derives from FSDPModule and that.
             module.__class__ = type(module).__bases__[-1]
         for hooks in [own for own in vars(module).values() if isinstance(own, OrderedDict)]:
             others = [(key, hook) for key, hook in hooks.items() if not _is_of_torch(hook)]

@@ -169,6 +169,7 @@ class ProportionalBatchSampler(MultiDatasetDefaultBatchSampler):
         if self.num_batches:
             shares = np.asarray(self.weights, float) ** (1 / self.temperature)
             wanted = self.num_batches / self.num_processes * shares / shares.sum()
+            # Rounded first, here and below, or 3.0000001 would be 4 turns.
             return [int(count) for count in np.ceil(np.round(wanted, 6))]
         turns = self.num_turns
         if self.exhausted is Exhausted.DROP:

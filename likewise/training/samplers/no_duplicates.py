@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SWAP_TRIES = 500
+SWAP_TRIES = 500  # random places that a row may change with, before it sits out the epoch
 
 
 class NoDuplicatesBatchSampler(DefaultBatchSampler):
