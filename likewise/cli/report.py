@@ -94,7 +94,7 @@ def _plan(names: list[str], has_classes: bool) -> DataSetPlan:
     texts = tuple(name for name in names if name != label)
     roles = ("anchor", "positive", *("negative" for _ in texts[2:])) if label is None else texts
     prompts, roles = ("",) * len(texts), roles[: len(texts)]
-    return DataSetPlan("", texts, label, prompts, roles, label is not None, "", None, has_classes=has_classes)
+    return DataSetPlan("", texts, label, prompts, roles, "", None, has_classes=has_classes)
 
 
 def _base_model(folder: Path) -> str | None:

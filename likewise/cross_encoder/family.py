@@ -137,8 +137,8 @@ class Pairs(Family):
                 dict(zip(plan.texts, columns, strict=True))
                 | {key: value for key, value in known.items() if value}
             )
-        if plan.uses_label:
-            label = labels_of(values[str(plan.label)])
+        if plan.label is not None:
+            label = labels_of(values[plan.label])
             batch["label"] = label.long() if plan.has_classes and isinstance(label, Tensor) else label
         return batch
 

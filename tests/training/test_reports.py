@@ -29,9 +29,7 @@ pytest.importorskip("vl_convert")
 
 def plan(*roles: str, label: str | None = None, has_classes: bool = False) -> DataSetPlan:
     texts = tuple(f"column{i}" for i in range(len(roles)))
-    return DataSetPlan(
-        "", texts, label, ("",) * len(roles), roles, label is not None, "Loss", None, has_classes=has_classes
-    )
+    return DataSetPlan("", texts, label, ("",) * len(roles), roles, "Loss", None, has_classes=has_classes)
 
 
 def sampled(columns: list[list[Any]], made: DataSetPlan, costs: bool = False) -> Sample:

@@ -39,8 +39,8 @@ def collate(
             for text, prompt, route in zip(plan.texts, plan.prompts, routes(plan), strict=True)
         ]
     batch = Batch({"columns": columns, "dataset_name": values.get("dataset_name", [plan.name])[0]})
-    if plan.uses_label:
-        label = label_tensor(values[str(plan.label)])
+    if plan.label is not None:
+        label = label_tensor(values[plan.label])
         batch["label"] = label.long() if plan.has_classes else label
     return batch
 

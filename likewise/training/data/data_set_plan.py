@@ -12,11 +12,10 @@ class DataSetPlan:
 
     name: str  # the data set's key in a dict of them; "" for an only one
     texts: tuple[str, ...]  # the text columns, in order
-    label: str | None  # the label column, or None
+    label: str | None  # the label column; None where there is none, or the loss takes none
     prompts: tuple[str, ...]  # what is put in front of each text column's texts; "" for nothing
     # What the loss takes each text column for; the column's own name where the loss does not say.
     roles: tuple[str, ...]
-    uses_label: bool  # whether the loss takes the label
     loss: str  # the loss's name
     num_rows: int | None  # how many rows there are; None where that is not known
     ids: tuple[str, ...] = ()  # the id columns
@@ -34,7 +33,7 @@ class DataSetPlan:
             (role if role == text else f"{role}={text}") + (f" (prompt {prompt!r})" if prompt else "")
             for role, text, prompt in zip(self.roles, self.texts, self.prompts, strict=True)
         ]
-        if self.uses_label:
+        if self.label is not None:
             columns.append(f"label={self.label}" if self.label != "label" else "label")
         columns += [f"id={column}" for column in self.ids]
         by_whom = " -> the data collator" if self.is_collated else ""

@@ -79,7 +79,7 @@ def plan_data_set(
     label = label_column(others, label_columns)
     texts = tuple(column for column in others if column != label)
     plan = DataSetPlan(
-        name, texts, label, family.prompts(prompts, name, texts), roles=texts, uses_label=label is not None,
+        name, texts, label, family.prompts(prompts, name, texts), roles=texts,
         loss=type(loss).__name__, num_rows=num_rows, is_collated=is_collated,
     )  # fmt: skip
     if is_collated:
@@ -99,10 +99,12 @@ def plan_data_set(
                 f"{type(loss).__name__} takes the other rows of a batch as negatives, but the batch size for {where} is {batch_size}. "
                 f"Set `per_device_{split.removesuffix('ing').removesuffix('uation')}_batch_size` to 2 or more, the more the better."
             )
-        uses_label = label is not None and shape.label is not Label.NONE
-        has_classes = shape.label is Label.CLASS
-        roles = checks.roles_in(shape, len(texts))
-        plan = replace(plan, roles=roles, uses_label=uses_label, has_classes=has_classes)
+        plan = replace(
+            plan,
+            label=None if shape.label is Label.NONE else label,
+            roles=checks.roles_in(shape, len(texts)),
+            has_classes=shape.label is Label.CLASS,
+        )
     if family.by_task:
         router_mapping = usual_tasks(router_mapping, name, texts)
     routes = None if router_mapping is None else routes_of(router_mapping, name, texts, where)
@@ -176,9 +178,8 @@ def plan_data_sets(
         if not is_collated:
             where = checks.in_words(name, split)
             check_routes(plan, model, where)
-            label = plan.label if plan.uses_label else None
             with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
-                found = symptoms(dataset, plan.texts, label, where, counted)
+                found = symptoms(dataset, plan.texts, plan.label, where, counted)
             plan = replace(plan, warnings=tuple(found))
         plans.append(plan)
     for warning in [warning for plan in plans for warning in plan.warnings]:

@@ -51,7 +51,7 @@ class DataSetReader:
                 self.tokens = mapped_tokens(texts, tokens_of, file)
         self._read = dataset
         if self.tokens is not None:  # texts need not be read; of a table without columns no row can be
-            others = [*([str(plan.label)] if plan.uses_label else []), *plan.ids]
+            others = [*plan.ids, *([] if plan.label is None else [plan.label])]
             others += ["dataset_name"] if plan.name and "dataset_name" in dataset.column_names else []
             self._read = dataset.select_columns(others) if others else None
 

@@ -49,7 +49,7 @@ def sample_of(dataset: Any, plan: DataSetPlan, where: str, each_pair_costs: bool
     step = BLOCK_ROWS * max(1, -(-len(rows) // MOST_ROWS))
     cells: Mapping[str, list[Any]] = rows.select([i for i in range(len(rows)) if i % step < BLOCK_ROWS])[:]
     columns = [list(cells[name]) for name in plan.texts]
-    labels = list(cells[plan.label]) if plan.label is not None and plan.uses_label else None
+    labels = None if plan.label is None else list(cells[plan.label])
     found = _pairs(columns, labels, plan)
     if found is None:
         return None
