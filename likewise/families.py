@@ -57,14 +57,8 @@ class ModelFamily:
 
     def loss_classes(self) -> dict[str, Any]:
         """Its losses by name."""
-        home, base = (
-            import_module(f"{self.measures}.losses"),
-            import_module(f"{self.measures}.losses.base").Loss,
-        )
-        found = {name: getattr(home, name) for name in home.__all__}
-        return {
-            name: loss for name, loss in found.items() if inspect.isclass(loss) and issubclass(loss, base)
-        }
+        base = import_module(f"{self.measures}.losses.base").Loss
+        return classes_in(import_module(f"{self.measures}.losses"), base)
 
     def evaluator_class(self, name: str) -> Any:
         """An evaluator by name."""
@@ -74,6 +68,13 @@ class ModelFamily:
     def evaluators(self) -> tuple[str, ...]:
         """The names of the evaluators that a recipe may name."""
         return tuple(dict.fromkeys((*self.table_evaluators, self.folder_evaluator)))
+
+
+def classes_in(package: Any, base: type) -> dict[str, Any]:
+    """The public classes of a package that derive from a base, and are not abstract, by name."""
+    found = {name: getattr(package, name) for name in package.__all__}
+    classes = {name: kind for name, kind in found.items() if inspect.isclass(kind) and issubclass(kind, base)}
+    return {name: kind for name, kind in classes.items() if not inspect.isabstract(kind)}
 
 
 def as_they_are(*columns: list[Any]) -> tuple[Any, ...]:

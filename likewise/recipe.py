@@ -33,6 +33,7 @@ from likewise.families import (
     FAMILIES,
     SENTENCE_TRANSFORMER,
     ModelFamily,
+    classes_in,
     family_in,
     family_on_hub,
 )
@@ -76,14 +77,13 @@ class ModelRecipe:
 class LossRecipe:
     """A loss and its arguments, among them perhaps the loss that it wraps, or a class to make an argument of."""
 
-    name: str
+    kind: Any  # its class
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    family: ModelFamily = SENTENCE_TRANSFORMER
 
     def build(self, model: Any) -> nn.Module:
         """The loss for a model."""
         arguments = {name: self._argument(name, value, model) for name, value in self.arguments.items()}
-        loss: nn.Module = self.family.loss_classes()[self.name](model, **arguments)
+        loss: nn.Module = self.kind(model, **arguments)
         return loss
 
     def _argument(self, name: str, value: Any, model: Any) -> Any:
@@ -288,7 +288,7 @@ def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -
             kinds = (int, float, type(None)) if is_weight else _simple_kinds(known[key].annotation)
             check_kind(argument, kinds, f"{where}.{key}")
             values[key] = _by_name(key, argument, where)
-    return LossRecipe(name, values, family)
+    return LossRecipe(classes[name], values)
 
 
 def _simple_kinds(annotation: Any) -> tuple[type, ...]:
@@ -312,18 +312,15 @@ def _by_name(key: str, value: Any, where: str) -> Any:
 def _named_parts(key: str) -> dict[str, Any]:
     """What an argument's names stand for; empty where it takes none."""
     if key == "activation_fn":
+        from torch.nn import Module
         from torch.nn.modules import activation
 
-        return {name: getattr(activation, name) for name in activation.__all__}
+        return classes_in(activation, Module)
     if key in ("weighting_scheme", "lambda_weight"):
         from likewise.cross_encoder import losses as of_pairs
 
         base = of_pairs.BaseWeightingScheme if key == "weighting_scheme" else of_pairs.PListMLELambdaWeight
-        named = {name: getattr(of_pairs, name) for name in of_pairs.__all__}
-        classes = {
-            name: each for name, each in named.items() if inspect.isclass(each) and issubclass(each, base)
-        }
-        return {name: each for name, each in classes.items() if not inspect.isabstract(each)}
+        return classes_in(of_pairs, base)
     from likewise import similarity
     from likewise.losses import TripletDistanceMetric as Metric
     from likewise.multi_vector_encoder import scoring

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +42,12 @@ class DataSetReader:
         tokenises = making.family.keeps_tokens and making.model.takes_tokens and making.collator is None
         keeps = self.max_kept_tokens or self.token_cache_dir is not None
         if keeps and tokenises and isinstance(dataset, Dataset) and not self.is_made_anew:
-            texts, tokens_of = dataset.select_columns(list(plan.texts)), partial(tokenise, making.model, plan)
+            texts = dataset.select_columns(list(plan.texts))
             if self.token_cache_dir is None:
-                self.tokens = TokenStore(texts, tokens_of, self.max_kept_tokens)
+                self.tokens = TokenStore(texts, self._tokenise, self.max_kept_tokens)
             else:
                 file = Path(self.token_cache_dir) / f"{self._fingerprint()}.arrow"
-                self.tokens = mapped_tokens(texts, tokens_of, file)
+                self.tokens = mapped_tokens(texts, self._tokenise, file)
         self._read = dataset
         if self.tokens is not None:  # texts need not be read; of a table without columns no row can be
             others = [*plan.ids, *([] if plan.label is None else [plan.label])]
@@ -63,6 +62,9 @@ class DataSetReader:
             return self._collated(values)
         tokens = None if self.tokens is None else self.tokens(np.asarray(rows))
         return self.making.family.collate(self.making, self.plan, values, rows, tokens)
+
+    def _tokenise(self, values: Mapping[str, Sequence[Any]]) -> TokenSequences:
+        return tokenise(self.making.model, self.plan, values)
 
     def _fingerprint(self) -> str:
         """What token ids depend on: the rows, the columns, their prompts and routes, the tokenizers and their limits."""
