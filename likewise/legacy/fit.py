@@ -113,11 +113,12 @@ def fit(
             every=evaluation_steps * len(objectives), epoch_steps=epoch_steps,
         )  # fmt: skip
         trainer.add_callback(watch)
-        resumes = bool(resume_from_checkpoint and checkpoint_path and os.path.isdir(checkpoint_path))
-        resumes = resumes and get_last_checkpoint(checkpoint_path) is not None
-        if resume_from_checkpoint and not resumes:
+        last = None
+        if resume_from_checkpoint and checkpoint_path and os.path.isdir(checkpoint_path):
+            last = get_last_checkpoint(checkpoint_path)
+        if resume_from_checkpoint and last is None:
             logger.warning("There is no checkpoint in %s; training begins from the start.", checkpoint_path)
-        trainer.train(resume_from_checkpoint=resumes or False)
+        trainer.train(last)
     if output_path is not None and (evaluator is None or not save_best_model):
         model.save(output_path)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -139,12 +140,11 @@ class StreamBatchSampler(EpochBatchSampler):
         source = iter(self.rows.dataset)
         number, at_end, windows = first, False, 0
         while not at_end:
-            while len(waiting) < self.window and not at_end:
-                row = next(source, None)
-                at_end = row is None
-                if row is not None:
-                    waiting[number] = row
-                    number += 1
+            room = self.window - len(waiting)
+            rows = list(islice(source, room))
+            at_end = len(rows) < room
+            waiting.update(enumerate(rows, number))
+            number += len(rows)
             self.rows.keep(dict(waiting))
             # Python hashes numbers, other than texts, alike in every process.
             self.generator.manual_seed(hash((self.seed, self.epoch, passes, windows)) % 2**63)

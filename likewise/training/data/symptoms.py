@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,15 +58,13 @@ def symptoms(
         )
     if len(rows) < FEWEST_ROWS:
         return found
-    for one in range(len(columns)):
-        for other in range(one + 1, len(columns)):
-            share = float((ids[:, one] == ids[:, other]).mean())
-            if FEW <= share < 1:  # columns that are alike throughout are meant so, as for SimCSE
-                a, b = columns[one], columns[other]
-                found.append(
-                    f"Columns {a!r} and {b!r} of {told} say the same in {share:.1%} of the rows, case and white space aside: "
-                    f"nothing is learnt from a text and itself. Drop them: `dataset.filter(lambda row: row[{a!r}] != row[{b!r}])`."
-                )
+    for (a, ids_of_a), (b, ids_of_b) in combinations(zip(columns, ids.T, strict=True), 2):
+        share = float((ids_of_a == ids_of_b).mean())
+        if FEW <= share < 1:  # columns that are alike throughout are meant so, as for SimCSE
+            found.append(
+                f"Columns {a!r} and {b!r} of {told} say the same in {share:.1%} of the rows, case and white space aside: "
+                f"nothing is learnt from a text and itself. Drop them: `dataset.filter(lambda row: row[{a!r}] != row[{b!r}])`."
+            )
     repeated = 1 - len(np.unique(ids, axis=0)) / len(ids)
     if repeated >= FEW:
         found.append(

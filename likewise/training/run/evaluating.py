@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,15 +53,9 @@ def shared_over_processes(loader: Any) -> Iterator[tuple[Batch, bool]]:
         for batch in loader:
             yield batch, True
         return
-    world, rank = get_world_size(), get_rank()
-    group: list[Any] = []
-    for rows in loader.batch_sampler:
-        group.append(rows)
-        if len(group) == world:
-            yield reader.__getitems__(group[rank]), True
-            group = []
-    if group:
-        yield reader.__getitems__(group[min(rank, len(group) - 1)]), rank < len(group)
+    rank, batches = get_rank(), iter(loader.batch_sampler)
+    while round_of := list(islice(batches, get_world_size())):
+        yield reader.__getitems__(round_of[min(rank, len(round_of) - 1)]), rank < len(round_of)
 
 
 def over_processes(value: Any) -> list[Any]:
