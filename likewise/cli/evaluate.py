@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,15 +86,11 @@ def evaluate(
         )
     with quiet_datasets():
         family = _common_family(names)
-        encoders: list[Any] = []
-
-        def loaded() -> list[Any]:
-            encoders[:] = encoders or [family.model_class(name) for name in names]
-            return encoders
-
+        # Loaded once, and only when the data is found to be right, unless what is right depends on the models.
+        loaded = cache(lambda: [family.model_class(name) for name in names])
         chosen = _evaluators(data, columns, recipe_data, family, loaded)
         evaluators = {name: recipe.load() for name, (recipe, _) in chosen.items()}
-        loaded()
+        encoders = loaded()
         for name, evaluator in evaluators.items():
             console.say(f"{name}: {type(evaluator).__name__} ({chosen[name][1]})", style="bold")
             evaluator.show_progress_bar = console.err.is_terminal

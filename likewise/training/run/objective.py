@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -123,16 +123,12 @@ def half_precision(model: nn.Module, dtype: torch.dtype | None) -> Iterator[None
 
     None leaves the model as it is.
     """
-    if dtype is None:
+    with ExitStack() as hooks:
+        if dtype is not None:
+            # The modules on their own as well: some losses run them one by one.
+            for hook in [hook for module in (model, *model.children()) for hook in _autocast(module, dtype)]:
+                hooks.enter_context(hook)
         yield
-        return
-    # The modules on their own as well: some losses run them one by one.
-    handles = [handle for module in (model, *model.children()) for handle in _autocast(module, dtype)]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _autocast(module: nn.Module, dtype: torch.dtype) -> list[Any]:

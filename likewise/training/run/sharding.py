@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -112,10 +112,7 @@ def whole(trained: nn.Module, first: bool = False) -> Iterator[None]:
 
     With `first`, only the first process has them, on the CPU, to be saved.
     """
-    if not is_sharded(trained):
-        yield
-        return
-    with _make_whole(trained, first):
+    with _make_whole(trained, first) if is_sharded(trained) else nullcontext():
         yield
 
 
