@@ -322,11 +322,7 @@ class BaseModelCardData(ABC):
 
         results = eval_results(self.results)
         measured = list(dict.fromkeys(key for result in self.results for key in result.metrics))
-        more: dict[str, Any] = {
-            "widget": self.widget or None,
-            "co2_eq_emissions": emissions(self.code_carbon_callback),
-        }
-        card: Any = ModelCardData(
+        card: Any = ModelCardData(  # which leaves out what is None
             language=list(self.language or ()) or None,
             license=self.license,
             library_name="sentence-transformers",
@@ -338,7 +334,8 @@ class BaseModelCardData(ABC):
             metrics=measured or None,
             model_name=self.title() if results else None,
             eval_results=results or None,
-            **{key: value for key, value in more.items() if value is not None},
+            widget=self.widget or None,
+            co2_eq_emissions=emissions(self.code_carbon_callback),
         )
         found: dict[str, Any] = card.to_dict()
         return found

@@ -132,12 +132,8 @@ def _lengths_of_texts(texts: Sequence[str], model: Model, route: str | None) -> 
 
 
 def _spread(values: Sequence[float], unit: str = "") -> dict[str, str]:
-    low, middle, high = min(values), float(np.mean(values)), max(values)
-    return {
-        "min": f"{round(low, 2)}{unit}",
-        "mean": f"{round(middle, 2)}{unit}",
-        "max": f"{round(high, 2)}{unit}",
-    }
+    found = {"min": min(values), "mean": float(np.mean(values)), "max": max(values)}
+    return {name: f"{round(value, 2)}{unit}" for name, value in found.items()}
 
 
 def _shares(values: Sequence[int]) -> dict[str, str]:

@@ -13,10 +13,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
-import transformers
 from torch import Tensor, nn
 from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
-from transformers import TrainerCallback
+from transformers import TrainerCallback, get_scheduler
 from transformers.trainer_utils import get_last_checkpoint
 
 from likewise.input_example import InputExample
@@ -35,14 +34,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_PROCESSES = 64
-SCHEDULES: dict[str, Callable[[Any, int, int], Any]] = {
-    "constantlr": lambda optimizer, warmup, total: transformers.get_constant_schedule(optimizer),
-    "warmupconstant": lambda optimizer, warmup, total: transformers.get_constant_schedule_with_warmup(
-        optimizer, warmup
-    ),
-    "warmuplinear": transformers.get_linear_schedule_with_warmup,
-    "warmupcosine": transformers.get_cosine_schedule_with_warmup,
-    "warmupcosinewithhardrestarts": transformers.get_cosine_with_hard_restarts_schedule_with_warmup,
+SCHEDULES = {  # what transformers calls them
+    "constantlr": "constant",
+    "warmupconstant": "constant_with_warmup",
+    "warmuplinear": "linear",
+    "warmupcosine": "cosine",
+    "warmupcosinewithhardrestarts": "cosine_with_restarts",
 }
 
 
@@ -105,7 +102,7 @@ def fit(
             model=model,
             args=args,
             loss=losses,
-            optimizers=(optimizer, SCHEDULES[schedule](optimizer, warmup_steps, total)),
+            optimizers=(optimizer, get_scheduler(SCHEDULES[schedule], optimizer, warmup_steps, total)),
         )
         trainer.get_train_dataloader = partial(_batches_of, loaders, trainer)
         watch = _Evaluation(
