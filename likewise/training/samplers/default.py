@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 
 
 class EpochBatchSampler(BatchSampler):
-    """What samplers have in common whose batches are others in every epoch.
-
-    Args:
-        rows: What is sampled.
-        batch_size: Rows in a batch.
-        drop_last: Whether a last batch with fewer rows is left out.
-        generator: Where random numbers come from; None for one of its own.
-        seed: Seeds the generator, together with the epoch; None leaves it as it is.
-    """
+    """What samplers have in common whose batches are others in every epoch: a generator, and what seeds it."""
 
     def __init__(
         self, rows: Any, batch_size: int, drop_last: bool, generator: torch.Generator | None, seed: int | None
