@@ -13,12 +13,11 @@ import torch
 from torch import nn
 from transformers import Trainer
 
-from likewise.engine.embed import Embed
 from likewise.training.data.prompts import save_prompts, warn_of_other_prompts
 from likewise.training.run import sharding
 from likewise.training.run.given import check_family
 from likewise.training.run.health import Health
-from likewise.training.run.objective import Objective, half_precision
+from likewise.training.run.objective import half_precision
 
 if TYPE_CHECKING:
     from likewise.model.model import Model
@@ -162,11 +161,3 @@ def parameter_groups(trainer: Any) -> list[dict[str, Any]]:
 def unwrapped(optimizer: Any) -> Any:
     """The optimiser itself, without what accelerate puts around it."""
     return getattr(optimizer, "optimizer", optimizer)
-
-
-def same(objective: Objective, loss: Any, embed: Embed | None) -> bool:
-    """Whether an objective is of these losses, embedded this way."""
-    names = tuple(loss) if isinstance(loss, Mapping) else None
-    losses = [loss] if names is None else loss.values()
-    is_same = [*map(id, losses)] == [*map(id, objective.losses)]
-    return is_same and objective.names == names and objective.embed == embed

@@ -56,6 +56,13 @@ class Objective(nn.Module):
                     f"`micro_batch_tokens`; or derive the loss from {family.own_loss} in place of `forward`."
                 )
 
+    def is_of(self, model: Any, loss: nn.Module | Mapping[str, nn.Module], embed: Embed | None) -> bool:
+        """Whether this is that model with these losses, embedded this way."""
+        names = tuple(loss) if isinstance(loss, Mapping) else None
+        losses = loss.values() if isinstance(loss, Mapping) else [loss]
+        is_same = [*map(id, (model, *losses))] == [*map(id, (self.model, *self.losses))]
+        return is_same and self.names == names and self.embed == embed
+
     def loss_of(self, data_set: str) -> nn.Module:
         """The loss of a data set."""
         return self.losses[0 if self.names is None else self.names.index(data_set)]

@@ -34,7 +34,6 @@ from likewise.training.run import (
 )
 from likewise.training.run.given import check_callback, check_family, check_given
 from likewise.training.run.health import Health
-from likewise.training.run.model_and_losses import same
 from likewise.training.run.objective import Objective
 from likewise.training.run.reporting import RunReport, reported
 from likewise.training.run.settings import plan_of_run
@@ -216,9 +215,8 @@ class BaseTrainer(Trainer):
     def trained(self) -> Objective:
         """The model and its losses as one module: of `model` and `loss` as they are now."""
         known = self._objective
-        if known is not None and self.model is None:  # a search has none between two runs
-            return known
-        if known is not None and known.model is self.model and same(known, self.loss, self._embed):
+        # A search has no model between two runs.
+        if known is not None and (self.model is None or known.is_of(self.model, self.loss, self._embed)):
             return known
         previous = self.model if known is None else known.model
         if getattr(getattr(self.data_collator, "preprocess_fn", None), "__self__", None) is previous:
