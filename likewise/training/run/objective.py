@@ -64,8 +64,16 @@ class Objective(nn.Module):
         return is_same and self.names == names and self.embed == embed
 
     def loss_of(self, data_set: str) -> nn.Module:
-        """The loss of a data set."""
-        return self.losses[0 if self.names is None else self.names.index(data_set)]
+        """The loss of a data set; refused where there are several by name, and none of that one."""
+        if self.names is None:
+            return self.losses[0]
+        if data_set not in self.names:
+            told = f"is of the data set {data_set!r}" if data_set else "has no `dataset_name`"
+            raise ValueError(
+                f"The `loss` is a dict ({', '.join(map(repr, self.names))}), but a batch {told}. Evaluate a dict of data sets "
+                "with the same keys; a data loader or collator of your own puts `dataset_name` into its batches."
+            )
+        return self.losses[self.names.index(data_set)]
 
     def train(self, mode: bool = True) -> Objective:
         """Switch the model's mode. What losses hold, a teacher or a decoder, stays as its loss set it up."""

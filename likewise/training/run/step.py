@@ -29,7 +29,7 @@ def compute_loss(
     name = inputs.pop("dataset_name", None) or ""
     features, label = trainer.collect_features(inputs)
     features = with_ids(trainer.model, features, inputs)
-    loss_module = loss_for(trainer, name)
+    loss_module = trainer.trained.loss_of(name)
     is_training = trainer.model.training
     step = forward_of(trainer, model)(features, label, name)
     if is_training:
@@ -40,18 +40,6 @@ def compute_loss(
     if step.parts:
         trainer.track_loss_components(step.parts)
     return (step.loss, {}) if return_outputs else step.loss
-
-
-def loss_for(trainer: Any, data_set: str) -> nn.Module:
-    """The loss of a batch's data set."""
-    if isinstance(trainer.loss, Mapping) and data_set not in trainer.loss:
-        told = f"is of the data set {data_set!r}" if data_set else "has no `dataset_name`"
-        raise ValueError(
-            f"The `loss` is a dict ({', '.join(map(repr, trainer.loss))}), but a batch {told}. Evaluate a dict of data sets "
-            "with the same keys; a data loader or collator of your own puts `dataset_name` into its batches."
-        )
-    loss: nn.Module = trainer.trained.loss_of(data_set)
-    return loss
 
 
 def forward_of(trainer: Any, model: nn.Module) -> nn.Module:

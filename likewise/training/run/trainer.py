@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -316,8 +315,8 @@ class BaseTrainer(Trainer):
     def making(self) -> Making:
         """How rows become a batch."""
         return Making(
-            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH), partial(step.loss_for, self),
-            batches.seed_of(self.args), self._kept,
+            self.model, self.family, self._collator, self._is_replaced(*HANDED_A_BATCH),
+            lambda name: self.trained.loss_of(name), batches.seed_of(self.args), self._kept,
         )  # fmt: skip
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
