@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -152,8 +151,6 @@ class _Evaluation(TrainerCallback):
 
     def _evaluate(self, model: Any, epoch: int, step: int) -> None:
         folder = None if self.output_path is None else os.path.join(self.output_path, "eval")
-        if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
         metrics = run_evaluator(self.evaluator, model, folder, epoch, step)
         primary = getattr(self.evaluator, "primary_metric", None)
         score = metrics[f"eval_{primary}"] if primary else next(iter(metrics.values()))

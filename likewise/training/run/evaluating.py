@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
@@ -122,10 +123,13 @@ def run_evaluator(
     """An evaluator's metrics, each with the prefix and `_` in front.
 
     Args:
-        folder: Where its csv files are, with epoch and step; None for none. Only the first process writes.
+        folder: Where its csv files are, with epoch and step; it is made if it does not exist. None for none. Only the first process
+            writes.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
     """
     first = get_rank() == 0
+    if folder is not None:
+        os.makedirs(folder, exist_ok=True)
     with encode_shared(model), keeping_tokens(model.modules(), kept or KeptTokens()):
         found = evaluator(model, output_path=folder if first else None, epoch=epoch, steps=step)
     found = over_processes(found)[0]

@@ -102,13 +102,11 @@ def evaluators_metrics(trainer: Any, prefix: str, write: bool = True) -> dict[st
         prefix = "eval"
     if evaluator is None:
         return {}
-    folder = os.path.join(str(trainer.args.output_dir), "eval")
-    if write:
-        os.makedirs(folder, exist_ok=True)
+    folder = os.path.join(str(trainer.args.output_dir), "eval") if write else None
     with eval_mode(trainer.trained):
         metrics = evaluating.run_evaluator(
-            evaluator, trainer.model, folder if write else None, trainer.state.epoch or 0,
-            trainer.state.global_step, trainer._kept_tokens, prefix,
+            evaluator, trainer.model, folder, trainer.state.epoch or 0, trainer.state.global_step,
+            trainer._kept_tokens, prefix,
         )  # fmt: skip
     best_metric.take_primary(trainer.args, evaluator)  # some know it only now
     return metrics
