@@ -90,6 +90,15 @@ def test_columns_have_tasks_which_a_mapping_changes(tmp_path: Path) -> None:
     assert batch["columns"].tasks == ("query", "document", "query")
 
 
+def test_the_plan_warns_of_a_task_that_means_nothing(tmp_path: Path) -> None:
+    model = small_encoder(tmp_path / "plain")
+    args = arguments(tmp_path, router_mapping={"negative": "documnt"})
+    (plan,) = MultiVectorEncoderTrainer(model, args, ROWS).plans["train"]
+    (warning,) = [text for text in plan.warnings if "router_mapping" in text]
+    assert "'documnt' for the column 'negative' of the training data" in warning
+    assert "Did you mean 'document'?" in warning
+
+
 def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path: Path) -> None:
     model = small_encoder(tmp_path / "plain")
     with pytest.raises(ValueError, match="MultiVectorDistillKLDivLoss takes query, document, document"):

@@ -12,6 +12,7 @@ from torch import nn
 
 from likewise.losses.base import Label, Loss
 from likewise.modules import Router
+from likewise.modules.query_expansion import DOCUMENT, QUERY
 from likewise.tables import listed, nearest
 from likewise.training.data import checks
 from likewise.training.data.columns import LABEL_COLUMNS, column_names, label_column
@@ -159,7 +160,8 @@ def plan_data_sets(
             logger.warning(
                 "`id_columns` is without effect: no loss has `mask_duplicates=True`, and `batch_sampler` is not 'no_duplicates'."
             )
-    has_routes = family.by_task or any(isinstance(module, Router) for module in model.modules())
+    has_router = any(isinstance(module, Router) for module in model.modules())
+    has_routes = family.by_task or has_router
     if args.router_mapping and not has_routes:
         raise ValueError(
             f"`router_mapping={args.router_mapping}` has no effect, since the model has no Router. Drop it."
@@ -180,7 +182,7 @@ def plan_data_sets(
             check_routes(plan, model, where)
             with seeded(()):  # what makes rows anew may draw random numbers, which training should not miss
                 found = symptoms(dataset, plan.texts, plan.label, where, counted)
-            plan = replace(plan, warnings=tuple(found))
+            plan = replace(plan, warnings=(*([] if has_router else unknown_tasks(plan, where)), *found))
         plans.append(plan)
     for warning in [warning for plan in plans for warning in plan.warnings]:
         logger.warning("%s", warning)
@@ -198,6 +200,16 @@ def check_routes(plan: DataSetPlan, model: nn.Module, where: str) -> None:
                 f"`router_mapping` sends the column {column!r} of {where} to {route!r}, but the model's routes are "
                 f"{listed(router.routes)}.{nearest(str(route), router.routes)} Name one of these."
             ) from error
+
+
+def unknown_tasks(plan: DataSetPlan, where: str) -> list[str]:
+    """A sentence for each column that has a task which means nothing to a model without a Router."""
+    return [
+        f"`router_mapping` says {task!r} for the column {column!r} of {where}, which is neither 'query' nor 'document', so that its "
+        f"texts are embedded as neither.{nearest(str(task), (QUERY, DOCUMENT))} Say one of these."
+        for column, task in zip(plan.texts, plan.routes or (), strict=False)
+        if task not in (QUERY, DOCUMENT)
+    ]
 
 
 def check_mixture(args: Any, data: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Embed, packed
 from likewise.losses.base import Columns, check_number_of_columns, computes_from_embeddings
+from likewise.modules.query_expansion import DOCUMENT, QUERY
 from likewise.training.data import checks
 from likewise.training.data.batch import Batch, by_column, features_of
 from likewise.training.data.collation import collate
@@ -111,7 +112,7 @@ def routes_of(
 
 def usual_tasks(router_mapping: Any, data_set: str, columns: Sequence[str]) -> dict[str, Any]:
     """The first column for queries, the others for documents, unless the mapping says something else."""
-    usual = {column: "document" if number else "query" for number, column in enumerate(columns)}
+    usual = {column: DOCUMENT if number else QUERY for number, column in enumerate(columns)}
     return usual | _of_data_set(router_mapping or {}, data_set)
 
 
