@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from copy import deepcopy
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from small import sentences, small_model_folder
 
+from likewise.families import FAMILIES
 from likewise.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from likewise.recipe import parse_recipe, read_recipe
 from likewise.recipes.catalogue import FOLDER
@@ -31,6 +33,12 @@ def content(tmp_path: Path) -> dict[str, Any]:
         "test": {"pairs": {**pairs, "evaluator": "EmbeddingSimilarityEvaluator"}},
         "training": {"output_dir": str(tmp_path / "out"), "num_train_epochs": 1, "learning_rate": 2e-5},
     }
+
+
+def test_no_loss_that_a_recipe_may_name_is_abstract() -> None:
+    for family in FAMILIES.values():
+        assert family.loss_classes()
+        assert not [name for name, kind in family.loss_classes().items() if inspect.isabstract(kind)]
 
 
 def changed(content: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
