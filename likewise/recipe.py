@@ -132,6 +132,16 @@ class EvaluatorRecipe:
             evaluator = build(*form.arguments(*columns), name=self.name)
         return evaluator
 
+    def check(self) -> None:
+        """Refuse a file or folder that is not there."""
+        if not self.reads_folder:
+            self.source.check()
+        elif not Path(self.source.source).is_dir():
+            raise FileNotFoundError(
+                f"There is no folder {self.source.source}. {self.evaluator} reads a folder in BEIR layout: "
+                f"{self.family.folder_form}."
+            )
+
     @property
     def reads_folder(self) -> bool:
         """Whether the source is a folder in BEIR layout."""
@@ -193,19 +203,13 @@ def parse_recipe(content: Any) -> Recipe:
     train = {name: _train_recipe(part, f"train.{name}", family) for name, part in content["train"].items()}
     if not train:
         raise ValueError("`train` is empty. Add a data set: a name with `source`, `columns` and `loss`.")
-    dev, test = (
-        {
-            name: _evaluator_recipe(part, f"{split}.{name}", name, family)
-            for name, part in content.get(split, {}).items()
-        }
-        for split in ("dev", "test")
-    )
+    dev, test = (_evaluator_recipes(content.get(split, {}), split, family) for split in ("dev", "test"))
     training = section(content.get("training", {}), "training", _training_kinds(family))
     recipe = Recipe(_model_recipe(content["model"], family), train, dev, test, training, family)
     for part in train.values():
         part.source.check()
     for evaluator in (*dev.values(), *test.values()):
-        _check_evaluator_source(evaluator)
+        evaluator.check()
     return recipe
 
 
@@ -234,13 +238,19 @@ def _train_recipe(value: Any, where: str, family: ModelFamily) -> TrainRecipe:
     return TrainRecipe(loss=loss, source=_source(value, where))
 
 
-def _evaluator_recipe(value: Any, where: str, name: str, family: ModelFamily) -> EvaluatorRecipe:
-    value = dict(section(value, where, SOURCE_KEYS | {"evaluator": (str,)}, required=("source", "evaluator")))
-    evaluator = value.pop("evaluator")
-    check_known(evaluator, family.evaluators, f"{where}.evaluator")
-    if evaluator == family.folder_evaluator:
-        value.setdefault("split", "test")
-    return EvaluatorRecipe(evaluator, _source(value, where), name, family)
+def _evaluator_recipes(
+    parts: Mapping[str, Any], split: str, family: ModelFamily
+) -> dict[str, EvaluatorRecipe]:
+    kinds, found = SOURCE_KEYS | {"evaluator": (str,)}, {}
+    for name, part in parts.items():
+        where = f"{split}.{name}"
+        value = dict(section(part, where, kinds, required=("source", "evaluator")))
+        evaluator = value.pop("evaluator")
+        check_known(evaluator, family.evaluators, f"{where}.evaluator")
+        if evaluator == family.folder_evaluator:
+            value.setdefault("split", "test")
+        found[name] = EvaluatorRecipe(evaluator, _source(value, where), name, family)
+    return found
 
 
 def _source(value: dict[str, Any], where: str) -> Source:
@@ -251,16 +261,6 @@ def _source(value: dict[str, Any], where: str) -> Source:
                 f"`{where}.columns` must name columns, but has {column!r}. Put it in quotes if it is a name."
             )
     return Source(**value)
-
-
-def _check_evaluator_source(recipe: EvaluatorRecipe) -> None:
-    if not recipe.reads_folder:
-        recipe.source.check()
-    elif not Path(recipe.source.source).is_dir():
-        raise FileNotFoundError(
-            f"There is no folder {recipe.source.source}. {recipe.evaluator} reads a folder in BEIR layout: "
-            f"{recipe.family.folder_form}."
-        )
 
 
 def _loss_recipe(value: str | dict[str, Any], where: str, family: ModelFamily) -> LossRecipe:
