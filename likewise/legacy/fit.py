@@ -167,10 +167,8 @@ def _batches_of(loaders: Mapping[str, Any], trainer: Any) -> DataLoader[Any]:
     """The data loaders' batches, one of each in turn."""
     plans = trainer.plans["train"]
     rows = [_LoaderRows(loaders[plan.name]) for plan in plans]
-    readers = [
-        DataSetReader(each, plan, replace(trainer.making, by_name=False))
-        for each, plan in zip(rows, plans, strict=True)
-    ]
+    making = replace(trainer.making, by_name=False)
+    readers = [DataSetReader(each, plan, making) for each, plan in zip(rows, plans, strict=True)]
     joined: Any = ConcatDataset(rows)  # type: ignore[arg-type]
     batches = RoundRobinBatchSampler(joined, [_LoaderBatches(each) for each in rows])
     loader: DataLoader[Any] = trainer.accelerator.prepare_data_loader(loader_of(readers, batches))
