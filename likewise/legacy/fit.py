@@ -205,9 +205,8 @@ class _LoaderBatches(BatchSampler):
             numbers = list(range(number, number + len(batch)))
             number += len(batch)
             # Where processes share the batches, those of all of them are drawn before the first one's is read.
-            newest = {
-                n: row for n, row in self.rows.kept.items() if n >= number - MOST_PROCESSES * len(batch)
-            }
+            oldest = number - MOST_PROCESSES * len(batch)
+            newest = {n: row for n, row in self.rows.kept.items() if n >= oldest}
             self.rows.kept = newest | dict(zip(numbers, batch, strict=True))
             yield numbers
 

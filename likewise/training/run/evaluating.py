@@ -123,8 +123,7 @@ def run_evaluator(
     """An evaluator's metrics, each with the prefix and `_` in front.
 
     Args:
-        folder: Where its csv files are, with epoch and step; it is made if it does not exist. None for none. Only the first process
-            writes.
+        folder: Where its csv files are, with epoch and step; made where it is not there. None for none. Only the first process writes.
         kept: Token ids of earlier evaluations, which have the same texts; None to forget them.
     """
     first = get_rank() == 0
