@@ -181,8 +181,10 @@ def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dic
     states = []
     for number, model in enumerate(models):
         own = model.state_dict(keep_vars=True)
-        names = {id(tensor): name for name, tensor in reversed(own.items())}
-        states.append({name: own[name].detach().to(device) for name in reversed(names.values())})
+        first_names: dict[int, str] = {}
+        for name, tensor in own.items():
+            first_names.setdefault(id(tensor), name)
+        states.append({name: own[name].detach().to(device) for name in first_names.values()})
         shapes = {name: tensor.shape for name, tensor in states[number].items()}
         if shapes != {name: tensor.shape for name, tensor in states[0].items()}:
             raise ValueError(
