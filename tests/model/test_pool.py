@@ -20,7 +20,7 @@ import torch
 from small import sentences, small_model
 
 from likewise import SentenceTransformer
-from likewise.model.pool import WorkerPool
+from likewise.model.pool import WorkerPool, _Worker
 from likewise.models import Module, Pooling
 
 TEXTS = [*sentences(23), ""]
@@ -131,14 +131,10 @@ def test_a_process_that_fails_or_dies_is_reported_with_the_texts_it_had(model: S
 def test_a_bad_text_is_refused_before_anything_is_sent(
     model: SentenceTransformer, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[int] = []
-    send = WorkerPool._send
+    sent: list[str] = []
+    send = _Worker.send
     with monkeypatch.context() as patch:
-        patch.setattr(
-            WorkerPool,
-            "_send",
-            lambda self, worker, *rest: (sent.append(worker), send(self, worker, *rest))[1],
-        )
+        patch.setattr(_Worker, "send", lambda self, *rest: (sent.append(rest[1]), send(self, *rest))[1])
         with pytest.raises(TypeError, match="Text 22 is None"):
             model.encode([*TEXTS[:22], None, "a cat"], pool=pool, chunk_size=3)  # type: ignore[list-item]
     assert not sent
