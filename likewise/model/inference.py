@@ -42,21 +42,21 @@ class Request:
     Attributes:
         prompt: Put in front of every text.
         token_budget: Tokens per batch.
-        truncate_dim: Embeddings are cut to this many entries; None for all.
-        normalize: Whether embeddings are scaled to length 1.
         device: Where the model is.
         to_cpu: Whether results are moved to the CPU.
         forward_kwargs: Keyword arguments for the modules.
+        truncate_dim: Embeddings are cut to this many entries; None for all.
+        normalize: Whether embeddings are scaled to length 1.
         reading: Keyword arguments for what reads the texts: `processing_kwargs`, if there are any.
     """
 
     prompt: str | None
     token_budget: int
-    truncate_dim: int | None
-    normalize: bool
     device: torch.device
     to_cpu: bool
     forward_kwargs: dict[str, Any]
+    truncate_dim: int | None = None
+    normalize: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
 
     @property
