@@ -46,15 +46,14 @@ class PackedEncoder:
         self.reason = "" if packed else "another attention implementation was asked for"
         self._packed_wanted = packed
         self._tried = not packed
-        self._reader: tuple[Any, ...] = ()  # the last layer that can read, or None; empty until it is tried
-        self._bare: tuple[BareModel | None, ...] = ()  # likewise, what computes without modules
         self._said: set[str] = set()
         parameters = inspect.signature(unwrapped(model).forward).parameters
         self._parameters = frozenset(parameters)
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bare": ()}  # which knows the modules of this very model
+        # `_bare` knows the modules of this very model.
+        return {name: value for name, value in vars(self).items() if name != "_bare"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -123,31 +122,31 @@ class PackedEncoder:
         cannot = device == "meta" or torch.is_autocast_enabled(device) or torch.compiler.is_compiling()
         if cannot or torch.is_grad_enabled() or self.reason or not self._tried:
             return None
-        if not self._bare:
-            self._bare = (BareModel.of(self.model, self.position_offset),)
-        bare = self._bare[0]
+        bare = self._bare
         if bare is None or not bare.holds():
             return None
         if not bare.tried:  # only now: while somebody's hooks are inside, a trial would call them
-            with one_trial:
-                tokens = trial_batch(self.model)
-                with plainly(self.model):
-                    same = agree(bare(tokens), self._packed(tokens)[0])
-            if not same:
-                self._bare = (None,)
+            tokens = trial_batch(self.model)
+            with one_trial, plainly(self.model):
+                bare.tried = agree(bare(tokens), self._packed(tokens)[0])
+            if not bare.tried:
+                self._bare = None
                 return None
-            bare.tried = True
         return bare
 
-    def _can_read(self) -> bool:
-        if not self._reader:
-            with one_trial:
-                if not self._reader:
-                    self._reader = (self._try_reading(),)
-        # Whoever takes layers off, or puts others in, has another last one.
-        return self._reader[0] is not None and self._reader[0] is last_layer(self.model)
+    @cached_property
+    def _bare(self) -> BareModel | None:
+        """What may compute without modules, where the architecture is known."""
+        return BareModel.of(self.model, self.position_offset)
 
-    def _try_reading(self) -> Any:
+    def _can_read(self) -> bool:
+        with one_trial:
+            reader = self._reader
+        # Whoever takes layers off, or puts others in, has another last one.
+        return reader is not None and reader is last_layer(self.model)
+
+    @cached_property
+    def _reader(self) -> Any:
         """The last layer, where it gives the same numbers for one token of each sequence as for all; else None."""
         layer = last_layer(self.model) if self._own_forward else make_reading(self.model)
         if layer is None:
