@@ -119,8 +119,7 @@ def last_layer(model: Any) -> nn.Module | None:
 
 def layers_of(model: Any) -> nn.ModuleList:
     """All layers of a known architecture."""
-    layers: nn.ModuleList = model.get_submodule(ARCHITECTURES[model.config.model_type][0])
-    return layers
+    return model.get_submodule(ARCHITECTURES[model.config.model_type][0])
 
 
 def read_last(model: Any, hidden: Tensor, reading: Reading, bias: Tensor | None = None) -> Tensor:
@@ -173,8 +172,7 @@ def read_modernbert(
     how = Scoring(drop, attention.head_dim**-0.5, False, attention.sliding_window, None)
     attended = _attended(query, key, value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.out_drop(attention.Wo(attended.flatten(1)))
-    output: Tensor = own + layer.mlp(layer.mlp_norm(own))
-    return output
+    return own + layer.mlp(layer.mlp_norm(own))
 
 
 def read_decoder(
@@ -198,8 +196,7 @@ def read_decoder(
     )
     attended = _attended(query, _rotated(key, position_embeddings), value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.o_proj(attended.flatten(1))
-    output: Tensor = own + layer.mlp(layer.post_attention_layernorm(own))
-    return output
+    return own + layer.mlp(layer.post_attention_layernorm(own))
 
 
 ARCHITECTURES: dict[str, tuple[str, Read]] = {

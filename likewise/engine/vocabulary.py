@@ -55,8 +55,7 @@ def pooled_logits(
     """
     size = chunk_tokens or CHUNK_TOKENS.get(logits.hidden.device.type, 1024)
     settings = tokens.lengths.tolist(), pooling == "sum", twice, size, torch.is_grad_enabled()
-    rows: Tensor = _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
-    return rows
+    return _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
 
 
 def saturated(logits: Tensor, twice: bool) -> Tensor:

@@ -29,35 +29,29 @@ LOGITS = {"text": {"method": "forward", "method_output_name": "logits"}}
 
 
 def _bert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.cls.predictions.transform(hidden)
-    return found
+    return model.cls.predictions.transform(hidden)
 
 
 def _distilbert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-    return found
+    return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
 
 
 def _roberta(model: Any, hidden: Tensor) -> Tensor:
     head = model.lm_head
-    found: Tensor = head.layer_norm(nn.functional.gelu(head.dense(hidden)))
-    return found
+    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
 
 
 def _electra(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.generator_predictions(hidden)
-    return found
+    return model.generator_predictions(hidden)
 
 
 def _albert(model: Any, hidden: Tensor) -> Tensor:
     head = model.predictions
-    found: Tensor = head.LayerNorm(head.activation(head.dense(hidden)))
-    return found
+    return head.LayerNorm(head.activation(head.dense(hidden)))
 
 
 def _modernbert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.head(hidden)
-    return found
+    return model.head(hidden)
 
 
 BEFORE_VOCABULARY: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
