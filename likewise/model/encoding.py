@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from likewise.engine.modes import leave_training
-from likewise.model.inference import WINDOW, Request, token_budget
+from likewise.model.inference import RUNS, WINDOW, Request, token_budget
 from likewise.model.pool import WorkerPool
 from likewise.modules import Router
 from likewise.modules.base import is_own
@@ -24,7 +24,6 @@ from likewise.modules.text import check_texts
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 # By task, the prompts it may have; the first that the model has is used.
 TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
-OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
 def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
@@ -33,7 +32,7 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
         raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
-    if output_value not in OUTPUT_VALUES:
+    if output_value not in RUNS:
         raise ValueError(
             f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
         )

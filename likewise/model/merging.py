@@ -245,8 +245,7 @@ def slerp(t: float, start: Tensor, end: Tensor) -> Tensor:
     if cosine.abs() > NEARLY_PARALLEL:
         return (1 - t) * start + t * end
     angle = cosine.acos()
-    mixed: Tensor = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
-    return mixed
+    return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
 
 
 def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[str, Tensor]:
@@ -257,7 +256,7 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
     method = merge_methods.get(mixture.method)
     known = {parameter.name for parameter in method.spec.parameters}
     defaults = {name: value for name, value in DEFAULTS.items() if name in known}
-    merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
+    return merge_methods.merge_state_dicts(
         dict(enumerate(states)),
         method,
         base=mixture.base,
@@ -266,7 +265,6 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
         out_dtype=mixture.out_dtype,
         batch_options=mixture.batch_options,
     )
-    return merged
 
 
 def _filled(model: Any, weights: Mapping[str, Tensor]) -> Any:

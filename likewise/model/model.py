@@ -255,8 +255,7 @@ class Model(nn.Sequential):
     @property
     def max_seq_length(self) -> int | None:
         """Texts are cut at this many tokens."""
-        limit: int | None = self._first_module().max_seq_length
-        return limit
+        return self._first_module().max_seq_length
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
