@@ -23,10 +23,8 @@ logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "CrossEncoder"
 ORGANISATION = "cross-encoder"  # where a bare name is looked for first
-READABLE_SINCE = {
-    "modules": "5.4.0",
-    "config": "4.0.0",
-}  # the oldest releases of the reference that read the two forms
+# The oldest releases of the reference that read the two forms.
+READABLE_SINCE = {"modules": "5.4.0", "config": "4.0.0"}
 TYPE_NAMES: dict[type[nn.Module], str] = {
     Transformer: "sentence_transformers.base.modules.transformer.Transformer",
     LogitScore: "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",

@@ -199,9 +199,8 @@ class _BlockAttention(torch.autograd.Function):
         q, k, v = (blocks.gather(tensor) for tensor in (query, key, value))
         out = torch.empty_like(q)
         sizes = [block.count * heads * block.length**2 for block in blocks.blocks]
-        room = q.new_empty(
-            max(sizes)
-        )  # for one block's scores, and then for its weights without those that are dropped
+        # For one block's scores, and then for its weights without those that are dropped.
+        room = q.new_empty(max(sizes))
         kept, factor = keep_mask([sum(sizes)], how.dropout, q) if how.dropout else (None, 1.0)
         all_weights: list[Tensor] = []
         for (block, q_, k_, v_, out_), mask in zip(

@@ -70,10 +70,9 @@ class Blocks:
         """`source`, `target` and `padding` for rows of one head each: in each sequence head by head, all its places."""
         if heads not in self._heads:
             device = self.source.device
-            place = torch.cat([torch.arange(block.length).repeat(block.count) for block in self.blocks]).to(
-                device
-            )
-            length = torch.cat([torch.full((b.count * b.length,), b.length) for b in self.blocks]).to(device)
+            places = [torch.arange(block.length).repeat(block.count) for block in self.blocks]
+            lengths = [torch.full((block.count * block.length,), block.length) for block in self.blocks]
+            place, length = (torch.cat(each).to(device) for each in (places, lengths))
             start = torch.arange(len(place), device=device) - place  # of the sequence
             head = torch.arange(heads, device=device)
             row_of = (start * heads + place).unsqueeze(1) + length.unsqueeze(1) * head  # (S, H)
@@ -114,5 +113,6 @@ def _make(tokens: TokenBatch) -> Blocks:
         Block(count, length, part.view(count, 1, 1, length).to(tokens.device) if part.any() else None)
         for count, length, part in zip(counts.tolist(), longest.tolist(), parts, strict=True)
     ]
-    places = source, filled.nonzero().squeeze(1), (~filled).nonzero().squeeze(1)
-    return Blocks(tuple(blocks), *(each.to(tokens.device) for each in places))
+    target, padding = filled.nonzero().squeeze(1), (~filled).nonzero().squeeze(1)
+    source, target, padding = (each.to(tokens.device) for each in (source, target, padding))
+    return Blocks(tuple(blocks), source, target, padding)

@@ -85,7 +85,7 @@ class TokenSequences:
         return TokenBatch(
             input_ids=torch.from_numpy(laid.input_ids.astype(np.int64)),
             lengths=torch.from_numpy(laid.lengths.astype(np.int64)),
-            place=torch.from_numpy(np.argsort(order)),  # its inverse: where each of the caller's sequences lies
+            place=torch.from_numpy(np.argsort(order)),  # the inverse
             token_type_ids=_tensor(laid.token_type_ids),
             prompt_lengths=_tensor(laid.prompt_lengths),
         )

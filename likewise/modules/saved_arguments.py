@@ -65,11 +65,8 @@ def saved_arguments(
         is_plain = isinstance(value, str | int | float | bool | None) or (
             isinstance(value, list) and all(isinstance(entry, str) for entry in value)
         )
-        if (
-            key not in ALLOWED[kind]
-            or not is_plain
-            or (key == "attn_implementation" and value not in ATTENTION)
-        ):
+        is_known = key != "attn_implementation" or value in ATTENTION
+        if key not in ALLOWED[kind] or not is_plain or not is_known:
             raise ValueError(
                 f"{source} asks to load its {kind} with `{key}={value!r}`, which a folder may not decide. If you know what "
                 f"it does, take it out there and pass it yourself (`{kind}_kwargs={{{key!r}: ...}}`), or pass "
@@ -88,9 +85,8 @@ def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bo
         trusted: Whether code that comes with the model may run.
     """
     weights = getattr(config, "transformers_weights", None)
-    if (
-        weights is not None and PureWindowsPath(str(weights)).name != weights
-    ):  # of which `/` and `\\` lead elsewhere
+    # By Windows' rules, of which `/` and `\\` lead elsewhere.
+    if weights is not None and PureWindowsPath(str(weights)).name != weights:
         raise ValueError(
             f"The configuration of {source} names the weights {weights!r}, outside of its folder. Such a path is not followed: "
             "correct `transformers_weights` in config.json."

@@ -43,10 +43,8 @@ class Tokenization:
         self._own: tuple[Any, tuple[Any, ...], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_own": None,
-        }  # made anew in no time; a pickle would hold the vocabulary twice
+        # `_own` is made anew in no time; a pickle would hold the vocabulary twice.
+        return {**self.__dict__, "_own": None}
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of the texts (strings, or pairs of strings), with a prompt in front (of a pair: of its first text)."""
