@@ -43,15 +43,7 @@ def failure(
     padded: Callable[[TokenBatch], Tensor],
     what: str = "numbers",
 ) -> str:
-    """Why a model cannot run packed, or an empty string: whether both ways give the same.
-
-    Args:
-        model: A transformers model.
-        tokens: What goes through it.
-        packed: One way.
-        padded: The other, which the model itself takes.
-        what: They give, in words.
-    """
+    """Why a model cannot run packed, or an empty string: whether both ways give the same `what` for these tokens."""
     try:
         with plainly(model):
             expected = padded(tokens)

@@ -10,15 +10,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from threading import RLock
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from likewise.model.placement import on_cpu, refuse_spread
-
-if TYPE_CHECKING:
-    from likewise.model.inference import Request
 
 logger = logging.getLogger(__name__)
 
@@ -80,31 +77,6 @@ class WorkerPool:
     def closed(self) -> bool:
         """Whether the processes have been stopped."""
         return not self._workers
-
-    def run(
-        self,
-        texts: Sequence[Any],
-        request: Request,
-        output_value: str | None,
-        batch_size: int,
-        chunk_size: int | None,
-        progress: Callable[[int], object],
-    ) -> Any:
-        """What `encode` was asked for, by the processes: one tensor of sentence embeddings on the CPU, or a list."""
-        options = {
-            "prompt": request.prompt or "",
-            "batch_size": batch_size,
-            "output_value": output_value,
-            "convert_to_tensor": True,
-            "normalize_embeddings": request.normalize,
-            "truncate_dim": request.truncate_dim,
-            **request.forward_kwargs,
-            **request.reading,
-        }
-        parts = self.map(texts, options, chunk_size, progress)
-        if output_value == "sentence_embedding":
-            return torch.cat(parts) if parts else torch.empty(0)
-        return [result for part in parts for result in part]
 
     def map(
         self,

@@ -93,10 +93,9 @@ class Tokenization:
         ids = [encoding.ids for encoding in encodings]
         full = [] if self.max_length is None else [e for e in encodings if len(e) >= self.max_length]
         num_truncated = sum(bool(encoding.overflowing) for encoding in full)
-        typed = "token_type_ids" in self.tokenizer.model_input_names and (
-            any(not isinstance(text, str) for text in texts)
-            or any(encodings[0].type_ids if encodings else ())
-        )
+        has_pairs = any(not isinstance(text, str) for text in texts)
+        has_types = has_pairs or (len(encodings) and any(encodings[0].type_ids))
+        typed = has_types and "token_type_ids" in self.tokenizer.model_input_names
         return ids, [encoding.type_ids for encoding in encodings] if typed else None, num_truncated
 
     def _own_tokenizer(self) -> Any:

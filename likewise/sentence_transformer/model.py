@@ -203,13 +203,21 @@ class SentenceTransformer(Model):
             normalize=normalize_embeddings,
         )  # fmt: skip
         run = inference.RUNS[output_value]
+        options = {
+            "prompt": request.prompt or "", "batch_size": batch_size, "output_value": output_value,
+            "convert_to_tensor": True, "normalize_embeddings": normalize_embeddings, "truncate_dim": request.truncate_dim,
+            **kwargs,
+        }  # fmt: skip
         bar = encoding.progress_of(len(texts), show_progress_bar, logger)
         with encoding.running(self, pool, device, bar) as (progress, pool):
 
             def embed(part: Sequence[Any]) -> Any:
                 if pool is None:
                     return run(self, part, request, progress)
-                return pool.run(part, request, output_value, batch_size, chunk_size, progress)
+                parts = pool.map(part, options, chunk_size, progress)
+                if output_value == "sentence_embedding":
+                    return torch.cat(parts) if parts else torch.empty(0)
+                return [found for of_shard in parts for found in of_shard]
 
             if out is not None:
                 made_of = fingerprint.embedding_parts(self) | request.settings | {"precision": precision}
