@@ -144,13 +144,14 @@ def request_for(
     """
     if device is not None and not is_in_processes(device, pool):
         model.to(device)
-    reading = {"processing_kwargs": forward_kwargs.get("processing_kwargs")}
+    kwargs = dict(forward_kwargs)
+    processing_kwargs = kwargs.pop("processing_kwargs", None)
     return Request(
         prompt=model._resolve_prompt(prompt, prompt_name),
         token_budget=token_budget(batch_size, model),
         device=model.device,
-        forward_kwargs={name: value for name, value in forward_kwargs.items() if name not in reading},
-        reading={name: value for name, value in reading.items() if value is not None},
+        forward_kwargs=kwargs,
+        reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
         **options,
     )
 

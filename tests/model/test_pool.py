@@ -89,6 +89,13 @@ def test_token_embeddings_come_from_processes_too(model: SentenceTransformer, po
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
+def test_processes_read_texts_as_processing_kwargs_say(model: SentenceTransformer, pool: WorkerPool) -> None:
+    given: Any = {"processing_kwargs": {"text": {"max_length": 4}}}
+    found = model.encode(TEXTS, pool=pool, **given)
+    np.testing.assert_allclose(found, model.encode(TEXTS, **given), atol=1e-6)
+    assert not np.allclose(found, model.encode(TEXTS), atol=1e-3)
+
+
 def test_progress_is_told_shard_by_shard(model: SentenceTransformer, pool: WorkerPool) -> None:
     told: list[int] = []
     pool.map(TEXTS, {"convert_to_tensor": True}, 5, told.append)
