@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -200,16 +201,12 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
         if not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
             raise ValueError(f"{name!r} holds whole numbers that differ between the models.")
         return tensors[0]
-    dtype = mixture.dtype
-    for tensor in tensors if dtype is None else ():
-        dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
-    exact = torch.promote_types(torch.float32, dtype or torch.float32)
+    dtype = mixture.dtype or reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
+    exact = torch.promote_types(torch.float32, dtype)
     values = [tensor.to(dtype).to(exact) for tensor in tensors]
     if mixture.method == "linear":
         weights = _weights(mixture.parameters, len(values))
-        merged = torch.zeros_like(values[0])
-        for value, weight in zip(values, weights, strict=True):
-            merged += weight * value
+        merged: Any = sum(weight * value for value, weight in zip(values, weights, strict=True))
         merged = merged / sum(weights) if mixture.parameters.get("normalize", True) else merged
     else:
         start, end = values if mixture.base == 0 else values[::-1]
