@@ -19,7 +19,7 @@ from likewise.modules.base import Features
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
 from likewise.modules.named_output import TOKENS
-from likewise.modules.pretrained import read_pretrained
+from likewise.modules.pretrained import read_pretrained, refuse_misfits
 from likewise.modules.saved_arguments import output_of
 from likewise.modules.transformer import Transformer
 
@@ -78,13 +78,7 @@ def load_with_head(base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
 
     model, loading = read_pretrained(AutoModelForMaskedLM, base, config, for_model)
     missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    own = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
-    if own or loading["mismatched_keys"]:
-        wrong = own or sorted(str(key) for key in loading["mismatched_keys"])
-        raise ValueError(
-            f"The weights in {base} do not fit its config.json: {len(wrong)} are missing or of another shape, "
-            f"e.g. {wrong[0]}. Copy or download the folder again."
-        )
+    refuse_misfits(base, [key for key in missing if key.startswith(f"{model.base_model_prefix}.")], loading)
     if missing:
         logger.warning(
             "%s has no weights for %s of the masked language model's head: they start at random. Train the model before you "
