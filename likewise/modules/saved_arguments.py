@@ -118,10 +118,11 @@ def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...
     if modality_config is None:
         return LAST_LAYER
     of_texts = modality_config.get("text")
-    name = of_texts.get("method_output_name") if isinstance(of_texts, Mapping) else None
+    given = of_texts if isinstance(of_texts, Mapping) else {}
+    name = given.get("method_output_name")
     path = tuple(name) if isinstance(name, list | tuple) else (name,)
-    is_path = isinstance(path[0], str) and all(isinstance(key, str | int) for key in path) if path else False
-    if not (isinstance(of_texts, Mapping) and of_texts.get("method", "forward") == "forward" and is_path):
+    is_path = isinstance(next(iter(path), None), str) and all(isinstance(key, str | int) for key in path)
+    if not is_path or given.get("method", "forward") != "forward":
         raise ValueError(
             f"`modality_config` says {of_texts!r} for texts; expected the method 'forward' and the name of one of its outputs, "
             "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."
