@@ -321,12 +321,9 @@ class GraphFile:
     def _description(self, repo_id: str) -> str:
         """What a pull request says: what the file is, and how to try it."""
         backend, family = self.model.transformers_model.backend, self.model.model_type
-        scores = self.model.over_inputs == "predict"
-        use = (
-            'predict(("Is it raining?", "Wet weather today."))'
-            if scores
-            else 'encode("It is raining.").shape'
-        )
+        use = 'encode("It is raining.").shape'
+        if self.model.over_inputs == "predict":
+            use = 'predict(("Is it raining?", "Wet weather today."))'
         return f"""This adds `{backend}/{self.name}`, written by Likewise with
 
     {self.config}

@@ -23,9 +23,8 @@ class LastLogits(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
-        logits: Tensor = self.whole(
-            input_ids, attention_mask, token_type_ids
-        )  # (N, L, V), padded on the right
+        # (N, L, V), padded on the right.
+        logits: Tensor = self.whole(input_ids, attention_mask, token_type_ids)
         last = attention_mask.sum(dim=1) - 1
         return logits.gather(1, last.view(-1, 1, 1).expand(-1, 1, logits.shape[-1]))
 

@@ -41,39 +41,33 @@ class Head:
 
 def bert_logits(model: Any, read: Tensor) -> Tensor:
     """The encoder's pooler, dropout, a linear layer."""
-    logits: Tensor = model.classifier(model.dropout(model.base_model.pooler(read.unsqueeze(1))))
-    return logits
+    return model.classifier(model.dropout(model.base_model.pooler(read.unsqueeze(1))))
 
 
 def albert_logits(model: Any, read: Tensor) -> Tensor:
     """As BERT's; the pooler is a linear layer and its activation apart from it."""
     encoder = model.base_model
-    logits: Tensor = model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(read))))
-    return logits
+    return model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(read))))
 
 
 def first_token_logits(model: Any, read: Tensor) -> Tensor:
     """A classifier that takes the first token by itself: RoBERTa and its kin, ELECTRA, MPNet."""
-    logits: Tensor = model.classifier(read.unsqueeze(1))
-    return logits
+    return model.classifier(read.unsqueeze(1))
 
 
 def distilbert_logits(model: Any, read: Tensor) -> Tensor:
     """Two linear layers with ReLU and dropout between."""
-    logits: Tensor = model.classifier(model.dropout(relu(model.pre_classifier(read))))
-    return logits
+    return model.classifier(model.dropout(relu(model.pre_classifier(read))))
 
 
 def modernbert_logits(model: Any, read: Tensor) -> Tensor:
     """Prediction head, dropout, a linear layer."""
-    logits: Tensor = model.classifier(model.drop(model.head(read)))
-    return logits
+    return model.classifier(model.drop(model.head(read)))
 
 
 def score_logits(model: Any, read: Tensor) -> Tensor:
     """A decoder's linear layer."""
-    logits: Tensor = model.score(read)
-    return logits
+    return model.score(read)
 
 
 def vocabulary_logits(model: Any, read: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,15 +32,12 @@ from likewise.cross_encoder.modules import LogitScore, Transformer
 from likewise.cross_encoder.modules.float32_linear import keep_in_float32
 from likewise.cross_encoder.older_arguments import older_predict_arguments, renamed
 from likewise.cross_encoder.prediction import Way, check_pairs, scores_in_file, scores_of
-from likewise.engine.modes import leave_training
-from likewise.model import fingerprint, inference
-from likewise.model.encoding import progress_of
+from likewise.model import encoding, fingerprint
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
-from likewise.model.storage import SETTINGS_FILE, StoredModel
+from likewise.model.storage import SETTINGS_FILE
 from likewise.modules import Dense
 from likewise.modules.base import Features
-from likewise.modules.find_folder import find_folder
 
 logger = logging.getLogger(__name__)
 
@@ -131,26 +127,14 @@ class CrossEncoder(Model):
             config_kwargs["num_labels"] = positive(num_labels, "num_labels")
         if max_length is not None:
             processor_kwargs["model_max_length"] = positive(max_length, "max_length")
-        if model_name_or_path is None:
-            if not modules:
-                raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
-            stored = StoredModel.of(modules)
-        else:
-            if modules is not None:
-                logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
-            folder = find_folder(
-                model_name_or_path,
-                cache_folder,
-                revision,
-                local_files_only,
-                token,
-                backend,
-                model_kwargs,
-                organisation=self.default_huggingface_organization,
-            )
-            stored = storage.load(
-                folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
-            )
+        if model_name_or_path is None and not modules:
+            raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
+        if model_name_or_path is not None and modules is not None:
+            logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
+        stored, folder = self._stored(
+            model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
+            model_kwargs, processor_kwargs, config_kwargs, backend,
+        )  # fmt: skip
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
         saved = settings.get("calibration")
@@ -164,13 +148,10 @@ class CrossEncoder(Model):
             self[0].tokenization.truncation = truncation or settings.get("truncation") or "longest_first"
             if max_length is not None:
                 self.max_seq_length = max_length
-        if model_name_or_path is not None:
-            self.model_card_data.set_base_model(str(folder), revision=revision)
-        self.model_card_data.register_model(self)
         names = settings.get("keep_in_fp32_modules") if keep_in_fp32_modules is None else keep_in_fp32_modules
         self.keep_in_fp32_modules: list[str] = []
         self.set_keep_in_fp32_modules(names or [])
-        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
+        self._settle(folder, revision, device, model_kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "activation_fn":  # no submodule: it is named in the settings, and has no weights to save
@@ -342,27 +323,15 @@ class CrossEncoder(Model):
         pairs, single = pairs_of(inputs, queries, documents)
         if self.takes_tokens:  # others may take anything
             check_pairs(pairs)
-        in_processes = pool is not None or isinstance(device, list | tuple)
-        if device is not None and not in_processes:
-            self.to(cast(str, device))
-        request = inference.Request(
-            prompt=self._resolve_prompt(prompt, prompt_name),
-            token_budget=inference.token_budget(batch_size, cast(Any, self)),
-            truncate_dim=None,
-            normalize=False,
-            device=self.device,
+        request = encoding.request_for(
+            self, prompt, prompt_name, batch_size, device, pool, {},
             to_cpu=(convert_to_numpy and not convert_to_tensor) or out is not None,
-            forward_kwargs={},
-        )
+        )  # fmt: skip
         activation = self.activation_fn if activation_fn is None else checked_activation(activation_fn)
         if calibrated:
             activation = chosen(self.calibration, activation_fn, bool(apply_softmax))
-        leave_training(self)
-        with ExitStack() as stack:
-            bar = progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs")
-            progress = stack.enter_context(bar)
-            if in_processes and pool is None:
-                pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
+        bar = encoding.progress_of(len(pairs), show_progress_bar, logger, "Scoring", "pairs")
+        with encoding.running(self, pool, device, bar) as (progress, pool):
             way = Way(request, batch_size, activation, bool(apply_softmax), pool, chunk_size)
             if out is not None:
                 return scores_in_file(out, self, pairs, way, progress, convert_to_tensor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from likewise.model import fingerprint, inference
 from likewise.model.encoding import converted
 from likewise.model.kept import OutputFile
 from likewise.model.pool import WorkerPool
+from likewise.modules.base import Features
 
 Progress = Callable[[int], object]
 
@@ -51,10 +52,7 @@ def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) ->
         way: How they are scored.
         progress: Told how many pairs are done, batch by batch.
     """
-    request, nothing = (
-        way.request,
-        torch.tensor([], device="cpu" if way.request.to_cpu else way.request.device),
-    )
+    request = way.request
     if way.pool is not None:
         options = {
             "prompt": request.prompt or "",
@@ -64,22 +62,19 @@ def scores_of(model: Any, pairs: Sequence[Any], way: Way, progress: Progress) ->
             "convert_to_tensor": True,
         }
         parts = way.pool.map(list(pairs), options, way.chunk_size, progress)
-        return torch.cat(parts).to(nothing.device) if parts else nothing
-    scores: Tensor | None = None
-    for rows, features in inference.run_batches(cast(Any, model), pairs, request, progress):
+        device = "cpu" if request.to_cpu else request.device
+        return torch.cat(parts).to(device) if parts else torch.empty(0, device=device)
+
+    def of_batch(features: Features) -> Tensor:
         batch: Tensor = features["scores"]
         if batch.is_floating_point() and torch.finfo(batch.dtype).bits < 32:
             batch = batch.float()  # in half precision many scores would be equal
         batch = way.activation(batch)
         if model.num_labels == 1 and batch.ndim > 1:
             batch = batch.squeeze(-1)
-        if way.apply_softmax and batch.ndim > 1:
-            batch = batch.softmax(dim=1)
-        if scores is None:
-            target = torch.device("cpu") if request.to_cpu else batch.device
-            scores = torch.empty(len(pairs), *batch.shape[1:], dtype=batch.dtype, device=target)
-        scores[torch.from_numpy(rows).to(scores.device)] = batch.to(scores.device)
-    return nothing if scores is None else scores
+        return batch.softmax(dim=1) if way.apply_softmax and batch.ndim > 1 else batch
+
+    return inference.gathered(model, pairs, request, progress, of_batch)
 
 
 def scores_in_file(

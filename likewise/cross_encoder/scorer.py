@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from threading import RLock
 from typing import Any
 
 import torch
@@ -12,8 +11,9 @@ from torch import Tensor
 
 from likewise.cross_encoder.heads import Head
 from likewise.engine import TokenBatch
-from likewise.engine.encoder import TRIAL_LENGTHS, PackedEncoder, agree
+from likewise.engine.encoder import PackedEncoder
 from likewise.engine.modes import is_watched_inside
+from likewise.engine.trial import failure, one_trial, trial_batch
 
 logger = logging.getLogger(__name__)
 
@@ -41,15 +41,7 @@ class PackedScorer:
         self.encoder = PackedEncoder(model.base_model, packed)
         self.reason = ""
         self._tried = False
-        self._lock = RLock()
-        parameters = inspect.signature(model.forward).parameters
-        self._takes = frozenset(parameters)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=RLock())
+        self._takes = frozenset(inspect.signature(model.forward).parameters)
 
     def __call__(self, tokens: TokenBatch) -> Tensor:
         """The logits of a batch: (N, labels), or (N, 1, V) of a language model, in the caller's order."""
@@ -61,7 +53,7 @@ class PackedScorer:
         """Whether batches go through packed now; tries it on the first call that nobody else's hooks watch."""
         if is_watched_inside(self.model):
             return False
-        with self._lock:
+        with one_trial:
             if not self._tried:
                 self.reason = self._try_packing()
                 self._tried = True
@@ -79,30 +71,15 @@ class PackedScorer:
             return f"it is not known which tokens the head of {name} reads"
         if not self.encoder.packs():
             return self.encoder.reason
-        tokens = self._trial_batch()
-        was_training = [(module, module.training) for module in model.modules()]
-        model.eval()
-        try:
-            with torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-                found, expected = tokens.restore(self._packed(tokens)), self._padded(tokens)
-        except Exception as error:  # whatever an unknown head stumbles over
-            return f"{name} cannot run packed ({error})"
-        finally:
-            for module, training in was_training:
-                module.training = training
-        # In the encoder's type, by which they are as exact as can be: the head may compute in float32.
-        same = agree(found.to(model.dtype), expected.to(model.dtype))
-        return "" if same else f"{name} gives other scores when packed"
-
-    def _trial_batch(self) -> TokenBatch:
-        lengths = torch.tensor(TRIAL_LENGTHS)
-        generator = torch.Generator().manual_seed(0)
-        vocabulary = self.model.get_input_embeddings().num_embeddings
-        ids = torch.randint(min(3, vocabulary - 1), vocabulary, (int(lengths.sum()),), generator=generator)
-        types = None
-        if "token_type_ids" in self._takes and getattr(self.model.config, "type_vocab_size", 0) > 1:
-            types = torch.randint(0, 2, ids.shape, generator=generator)
-        return TokenBatch(ids, lengths, torch.arange(len(lengths)), types).to(self.model.device)
+        num_types = getattr(model.config, "type_vocab_size", 0) if "token_type_ids" in self._takes else 0
+        return failure(
+            model,
+            trial_batch(model, num_types),
+            # In the encoder's type, by which they are as exact as can be: the head may compute in float32.
+            lambda tokens: tokens.restore(self._packed(tokens)).to(model.dtype),
+            lambda tokens: self._padded(tokens).to(model.dtype),
+            "scores",
+        )
 
     def _packed(self, tokens: TokenBatch) -> Tensor:
         assert self.head is not None

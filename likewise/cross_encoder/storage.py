@@ -23,15 +23,17 @@ logger = logging.getLogger(__name__)
 
 MODEL_TYPE = "CrossEncoder"
 ORGANISATION = "cross-encoder"  # where a bare name is looked for first
-READABLE_SINCE = {
-    "modules": "5.4.0",
-    "config": "4.0.0",
-}  # the oldest releases of the reference that read the two forms
+# The oldest releases of the reference that read the two forms.
+READABLE_SINCE = {"modules": "5.4.0", "config": "4.0.0"}
 TYPE_NAMES: dict[type[nn.Module], str] = {
     Transformer: "sentence_transformers.base.modules.transformer.Transformer",
     LogitScore: "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
 }
 OWN = {module_class.__name__: module_class for module_class in TYPE_NAMES}
+OWN_KINDS: storage.Kinds = {
+    "activation_fn": ("a text", storage.is_a(str)),
+    "keep_in_fp32_modules": ("a list", storage.is_a(list)),
+}
 OLD_ACTIVATION = "sbert_ce_default_activation_function"
 
 
@@ -66,7 +68,7 @@ def load(
     if listing.exists():
         settings = storage.settings_in(folder)
         if settings.get("model_type") == MODEL_TYPE:
-            _check_settings(settings, folder)
+            storage.read_model_settings(folder, settings, OWN_KINDS)  # which refuses others
             reader = PairModuleReader(folder, listing, trust_remote_code, options)
             return StoredModel(storage.listed_modules(reader)[0], settings=settings, card=card)
         kind = settings.get("model_type") or "SentenceTransformer"
@@ -78,17 +80,6 @@ def load(
         )
     storage.refuse_no_transformers(folder, "a saved CrossEncoder", "model that could score pairs")
     return StoredModel(_default_modules(folder, options), card=card)
-
-
-def _check_settings(settings: Mapping[str, Any], folder: Path) -> None:
-    storage.read_model_settings(
-        folder,
-        settings,
-        others={
-            "activation_fn": ("a text", isinstance(settings.get("activation_fn"), str)),
-            "keep_in_fp32_modules": ("a list", isinstance(settings.get("keep_in_fp32_modules"), list)),
-        },
-    )
 
 
 def _default_modules(folder: Path, options: Mapping[str, Any]) -> dict[str, nn.Module]:

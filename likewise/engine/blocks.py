@@ -67,28 +67,18 @@ class Blocks:
             yield block, *(piece.view(block.count * heads, block.length, -1) for piece in pieces)
 
     def _rows(self, heads: int) -> tuple[Tensor, Tensor, Tensor]:
-        """`source`, `target` and `padding` for rows of one head each."""
+        """`source`, `target` and `padding` for rows of one head each: in each sequence head by head, all its places."""
         if heads not in self._heads:
-            head_numbers = torch.arange(heads, device=self.source.device)
-            sources, start = [], 0
-            row_of = torch.empty(len(self.source), heads, dtype=torch.long, device=self.source.device)
-            for block in self.blocks:
-                size = block.count * block.length
-                of_heads = (
-                    self.source[start : start + size].view(block.count, block.length, 1) * heads
-                    + head_numbers
-                )
-                sources.append(of_heads.transpose(1, 2).flatten())
-                rows = torch.arange(size * heads, device=head_numbers.device).view(
-                    block.count, heads, block.length
-                )
-                row_of[start : start + size] = rows.transpose(1, 2).reshape(size, heads) + start * heads
-                start += size
-            self._heads[heads] = (
-                torch.cat(sources),
-                row_of[self.target].flatten(),
-                row_of[self.padding].flatten(),
-            )
+            device = self.source.device
+            places = [torch.arange(block.length).repeat(block.count) for block in self.blocks]
+            lengths = [torch.full((block.count * block.length,), block.length) for block in self.blocks]
+            place, length = (torch.cat(each).to(device) for each in (places, lengths))
+            start = torch.arange(len(place), device=device) - place  # of the sequence
+            head = torch.arange(heads, device=device)
+            row_of = (start * heads + place).unsqueeze(1) + length.unsqueeze(1) * head  # (S, H)
+            source = torch.empty_like(row_of).flatten()
+            source[row_of] = self.source.unsqueeze(1) * heads + head
+            self._heads[heads] = source, row_of[self.target].flatten(), row_of[self.padding].flatten()
         return self._heads[heads]
 
 
@@ -108,24 +98,21 @@ def _make(tokens: TokenBatch) -> Blocks:
     steps = (2 ** (lengths.float().log2().floor() - 3)).clamp(min=SMALLEST_STEP).long()
     rounded = (lengths + steps - 1) // steps * steps
     _, counts = torch.unique_consecutive(rounded, return_counts=True)
-    blocks, sources, targets, paddings = [], [], [], []
-    first_token = first_slot = 0
-    for of_block in lengths.split(counts.tolist()):
-        count, length = len(of_block), int(of_block[-1])
-        filled = torch.arange(length) < of_block.unsqueeze(1)  # (count, length)
-        source = torch.zeros(count, length, dtype=torch.long)
-        source[filled] = torch.arange(first_token, first_token + int(of_block.sum()))
-        sources.append(source.flatten())
-        targets.append(filled.flatten().nonzero().squeeze(1) + first_slot)
-        paddings.append((~filled).flatten().nonzero().squeeze(1) + first_slot)
-        hidden = None
-        is_hidden = ~filled
-        if tokens.unseen is not None:
-            is_hidden[filled] = tokens.unseen[first_token : first_token + int(of_block.sum())].cpu()
-        if is_hidden.any():
-            hidden = is_hidden[:, None, None].to(tokens.device)
-        blocks.append(Block(count, length, hidden))
-        first_token += int(of_block.sum())
-        first_slot += count * length
-    source, target, padding = (torch.cat(pieces).to(tokens.device) for pieces in (sources, targets, paddings))
+    longest = lengths[counts.cumsum(0) - 1]
+    widths = longest.repeat_interleave(counts)  # to which each sequence is padded
+    sequence = torch.arange(len(lengths)).repeat_interleave(widths)
+    place = torch.arange(len(sequence)) - (widths.cumsum(0) - widths)[sequence]
+    filled = place < lengths[sequence]  # (S,)
+    source = torch.zeros_like(sequence)
+    source[filled] = torch.arange(int(lengths.sum()))
+    is_hidden = ~filled
+    if tokens.unseen is not None:
+        is_hidden[filled] = tokens.unseen.cpu()
+    parts = is_hidden.split((counts * longest).tolist())
+    blocks = [
+        Block(count, length, part.view(count, 1, 1, length).to(tokens.device) if part.any() else None)
+        for count, length, part in zip(counts.tolist(), longest.tolist(), parts, strict=True)
+    ]
+    target, padding = filled.nonzero().squeeze(1), (~filled).nonzero().squeeze(1)
+    source, target, padding = (each.to(tokens.device) for each in (source, target, padding))
     return Blocks(tuple(blocks), source, target, padding)

@@ -127,8 +127,7 @@ class Embed:
         ]
         rows: Any = embeddings[0]
         if not isinstance(rows, Tensor):  # unequal shapes, which know how they are joined and put in order
-            joined: Tensor = rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
-            return joined
+            return rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
         return batch.restore(torch.cat(embeddings))
 
     def _chunk_tokens(self, model: Encoder, batch: TokenBatch | FeatureBatch) -> int | None:
@@ -138,8 +137,7 @@ class Embed:
         if self.recompute_rows is not None:
             return max(1, self.recompute_rows * batch.longest)
         first = next(model.children(), None)
-        # Processes that gather each other's shards in every pass must go through as many.
-        in_one_pass = getattr(first, "in_one_pass", False) or getattr(first, "_is_fsdp_managed_module", False)
+        in_one_pass = getattr(first, "in_one_pass", False)
         is_small = batch.device.type != "cpu" or batch.num_tokens <= CACHED_TOKENS
         return None if in_one_pass or is_small else CACHED_TOKENS
 
@@ -148,14 +146,10 @@ class Embed:
     ) -> Tensor:
         """One forward pass; on a device to be made again in the backward pass, if that is said."""
         if recomputed_on is None or not torch.is_grad_enabled():
-            embeddings: Tensor = (
-                model.layer_embeddings(features) if self.layers else model(features)[self.output]
-            )
-            return embeddings
+            return model.layer_embeddings(features) if self.layers else model(features)[self.output]
         # The argument is there only to tell `checkpoint` the device, whose random state it must keep.
         at = torch.empty(0, device=recomputed_on)
-        again: Tensor = checkpoint(lambda _: self._pass(model, dict(features)), at, use_reentrant=False)
-        return again
+        return checkpoint(lambda _: self._pass(model, dict(features)), at, use_reentrant=False)
 
 
 def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:

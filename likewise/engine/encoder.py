@@ -5,11 +5,9 @@ from __future__ import annotations
 import inspect
 import logging
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from threading import Lock
 from typing import Any
 
 import torch
@@ -19,15 +17,12 @@ from likewise.engine import attention
 from likewise.engine.bare_model import BareModel
 from likewise.engine.features import Padding
 from likewise.engine.last_layer import last_layer, make_reading, unwrapped
-from likewise.engine.modes import eval_mode, is_watched_inside
+from likewise.engine.modes import is_watched_inside
 from likewise.engine.mpnet import mpnet_forward
 from likewise.engine.token_batch import TokenBatch
+from likewise.engine.trial import agree, failure, one_trial, plainly, trial_batch
 
 logger = logging.getLogger(__name__)
-
-TRIAL_LENGTHS = (3, 5, 8)  # unequal, so that tokens of another sequence, positions or padding would show
-# One for all models, since several may share their weights: a trial switches the model's attention back and forth.
-_one_trial = Lock()
 
 
 class PackedEncoder:
@@ -51,15 +46,14 @@ class PackedEncoder:
         self.reason = "" if packed else "another attention implementation was asked for"
         self._packed_wanted = packed
         self._tried = not packed
-        self._reader: tuple[Any, ...] = ()  # the last layer that can read, or None; empty until it is tried
-        self._bare: tuple[BareModel | None, ...] = ()  # likewise, what computes without modules
         self._said: set[str] = set()
         parameters = inspect.signature(unwrapped(model).forward).parameters
         self._parameters = frozenset(parameters)
         self._takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_bare": ()}  # which knows the modules of this very model
+        # `_bare` knows the modules of this very model.
+        return {name: value for name, value in vars(self).items() if name != "_bare"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -114,7 +108,7 @@ class PackedEncoder:
 
     def _can_pack(self) -> bool:
         if not self._tried:
-            with _one_trial:
+            with one_trial:
                 if not self._tried:  # another thread may have done it
                     self.reason = self._try_packing()
                     self._tried = True  # only now: until then other threads wait
@@ -128,39 +122,39 @@ class PackedEncoder:
         cannot = device == "meta" or torch.is_autocast_enabled(device) or torch.compiler.is_compiling()
         if cannot or torch.is_grad_enabled() or self.reason or not self._tried:
             return None
-        if not self._bare:
-            self._bare = (BareModel.of(self.model, self.position_offset),)
-        bare = self._bare[0]
+        bare = self._bare
         if bare is None or not bare.holds():
             return None
         if not bare.tried:  # only now: while somebody's hooks are inside, a trial would call them
-            with _one_trial:
-                tokens = self._trial_batch()
-                with self._plainly():
-                    same = agree(bare(tokens), self._packed(tokens)[0])
-            if not same:
-                self._bare = (None,)
+            tokens = trial_batch(self.model)
+            with one_trial, plainly(self.model):
+                bare.tried = agree(bare(tokens), self._packed(tokens)[0])
+            if not bare.tried:
+                self._bare = None
                 return None
-            bare.tried = True
         return bare
 
-    def _can_read(self) -> bool:
-        if not self._reader:
-            with _one_trial:
-                if not self._reader:
-                    self._reader = (self._try_reading(),)
-        # Whoever takes layers off, or puts others in, has another last one.
-        return self._reader[0] is not None and self._reader[0] is last_layer(self.model)
+    @cached_property
+    def _bare(self) -> BareModel | None:
+        """What may compute without modules, where the architecture is known."""
+        return BareModel.of(self.model, self.position_offset)
 
-    def _try_reading(self) -> Any:
+    def _can_read(self) -> bool:
+        with one_trial:
+            reader = self._reader
+        # Whoever takes layers off, or puts others in, has another last one.
+        return reader is not None and reader is last_layer(self.model)
+
+    @cached_property
+    def _reader(self) -> Any:
         """The last layer, where it gives the same numbers for one token of each sequence as for all; else None."""
         layer = last_layer(self.model) if self._own_forward else make_reading(self.model)
         if layer is None:
             return None
-        tokens = self._trial_batch()
+        tokens = trial_batch(self.model)
         first = tokens.starts.to(tokens.device)
         try:
-            with self._plainly():
+            with plainly(self.model):
                 expected = self._packed(tokens)[0]
                 same = all(
                     agree(self._packed(tokens, rows=rows)[0], expected.index_select(0, rows))
@@ -170,12 +164,6 @@ class PackedEncoder:
             logger.info("%s computes its whole last layer (%s).", type(self.model).__name__, error)
             return None
         return layer if same else None
-
-    @contextmanager
-    def _plainly(self) -> Iterator[None]:
-        """Nothing dropped, no gradients, in the weights' own type."""
-        with eval_mode(self.model), torch.no_grad(), torch.autocast(self.model.device.type, enabled=False):
-            yield
 
     def _say(self, level: int, reason: str) -> None:
         if reason not in self._said:
@@ -231,29 +219,18 @@ class PackedEncoder:
             return f"{type(model).__name__} takes no positions or passes no arguments on to its attention"
         if not has_own_forward and not model._can_set_attn_implementation():
             return f"{type(model).__name__} has its own attention"
-        tokens = self._trial_batch()
         usual = model.config._attn_implementation
-        try:
-            with self._plainly():
-                expected = self._padded(tokens)[0]
-                if not has_own_forward:
-                    attention.register()
-                    model.set_attn_implementation(attention.NAME)
-                actual = self._packed(tokens)[0]
-        except Exception as error:
-            model.set_attn_implementation(usual)
-            return f"{type(model).__name__} cannot run packed ({error})"
-        if not agree(actual, expected):
-            model.set_attn_implementation(usual)
-            return f"{type(model).__name__} gives other numbers when packed"
-        return ""
 
-    def _trial_batch(self) -> TokenBatch:
-        lengths = torch.tensor(TRIAL_LENGTHS)
-        generator = torch.Generator().manual_seed(0)
-        vocabulary = self.model.get_input_embeddings().num_embeddings
-        ids = torch.randint(min(3, vocabulary - 1), vocabulary, (int(lengths.sum()),), generator=generator)
-        return TokenBatch(ids, lengths, torch.arange(len(lengths))).to(self.model.device)
+        def packed(tokens: TokenBatch) -> Tensor:
+            if not has_own_forward:
+                attention.register()
+                model.set_attn_implementation(attention.NAME)
+            return self._packed(tokens)[0]
+
+        reason = failure(model, trial_batch(model), packed, lambda tokens: self._padded(tokens)[0])
+        if reason:
+            model.set_attn_implementation(usual)
+        return reason
 
     @property
     def _own_forward(self) -> bool:
@@ -291,16 +268,6 @@ class PackedEncoder:
         mask = features["attention_mask"].bool()
         mask = mask | features["query_expansion_positions"] if tokens.unseen is not None else mask
         return tuple(tokens.unpad(layer, mask) for layer in layers)
-
-
-def agree(found: Tensor, expected: Tensor) -> bool:
-    """Whether two ways of one computation differ by no more than their rounding."""
-    exact = found.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
-    # What is wrong (a neighbour seen, a position shifted) changes embeddings by far more than half precision or TF32, which
-    # keep 8 to 11 bits; relative to the largest value, since small ones are differences of large ones.
-    tolerance = 1e-3 if exact else 0.05
-    atol = tolerance * float(expected.abs().max())
-    return found.shape == expected.shape and torch.allclose(found, expected, rtol=tolerance, atol=atol)
 
 
 def _asking(output_hidden_states: bool) -> dict[str, bool]:

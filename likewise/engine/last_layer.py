@@ -119,8 +119,7 @@ def last_layer(model: Any) -> nn.Module | None:
 
 def layers_of(model: Any) -> nn.ModuleList:
     """All layers of a known architecture."""
-    layers: nn.ModuleList = model.get_submodule(ARCHITECTURES[model.config.model_type][0])
-    return layers
+    return model.get_submodule(ARCHITECTURES[model.config.model_type][0])
 
 
 def read_last(model: Any, hidden: Tensor, reading: Reading, bias: Tensor | None = None) -> Tensor:
@@ -164,42 +163,33 @@ def read_modernbert(
     layer: Any, hidden: Tensor, reading: Reading, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
 ) -> Tensor:
     """ModernBERT, whose queries, keys and values are one linear layer."""
-    attention = layer.attn
-    query, key, value = (
-        attention.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, attention.head_dim)).unbind(-3)
-    )
+    attention, size = layer.attn, layer.attn.head_dim
+    query, key, value = attention.Wqkv(layer.attn_norm(hidden)).unflatten(-1, (3, -1, size)).unbind(-3)
     query, key = _rotated(query, position_embeddings, reading.rows), _rotated(key, position_embeddings)
     drop = attention.attention_dropout if attention.training else 0.0
-    how = Scoring(drop, attention.head_dim**-0.5, False, attention.sliding_window, None)
+    how = Scoring(drop, size**-0.5, False, attention.sliding_window, None)
     attended = _attended(query, key, value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.out_drop(attention.Wo(attended.flatten(1)))
-    output: Tensor = own + layer.mlp(layer.mlp_norm(own))
-    return output
+    return own + layer.mlp(layer.mlp_norm(own))
 
 
 def read_decoder(
     layer: Any, hidden: Tensor, reading: Reading, position_embeddings: tuple[Tensor, Tensor], **kwargs: Any
 ) -> Tensor:
     """Llama and its kin; EuroBERT looks to both sides."""
-    attention = layer.self_attn
+    attention, size = layer.self_attn, layer.self_attn.head_dim
     normed = layer.input_layernorm(hidden)
-    query = attention.q_proj(normed.index_select(0, reading.rows)).unflatten(-1, (-1, attention.head_dim))
-    key, value = (
-        project(normed).unflatten(-1, (-1, attention.head_dim))
-        for project in (attention.k_proj, attention.v_proj)
-    )
+    query = attention.q_proj(normed.index_select(0, reading.rows)).unflatten(-1, (-1, size))
+    key, value = (part(normed).unflatten(-1, (-1, size)) for part in (attention.k_proj, attention.v_proj))
     if hasattr(attention, "q_norm"):
         query, key = attention.q_norm(query), attention.k_norm(key)
     cos, sin = position_embeddings
     query = _rotated(query, (cos[:, reading.rows], sin[:, reading.rows]))
-    drop, window = attention.attention_dropout, getattr(attention, "sliding_window", None)
-    how = Scoring(
-        drop if attention.training else 0.0, attention.head_dim**-0.5, attention.is_causal, window, None
-    )
+    drop = attention.attention_dropout if attention.training else 0.0
+    how = Scoring(drop, size**-0.5, attention.is_causal, getattr(attention, "sliding_window", None), None)
     attended = _attended(query, _rotated(key, position_embeddings), value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.o_proj(attended.flatten(1))
-    output: Tensor = own + layer.mlp(layer.post_attention_layernorm(own))
-    return output
+    return own + layer.mlp(layer.post_attention_layernorm(own))
 
 
 ARCHITECTURES: dict[str, tuple[str, Read]] = {

@@ -52,8 +52,7 @@ def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return _product(input, layer.weight, layer.bias)
-    output: Tensor = _Linear.apply(input, layer.weight, layer.bias, recipe_of(input))  # type: ignore[no-untyped-call]
-    return output
+    return _Linear.apply(input, layer.weight, layer.bias, recipe_of(input))  # type: ignore[no-untyped-call]
 
 
 class FastGELU(nn.Module):
@@ -71,8 +70,7 @@ class FastGELU(nn.Module):
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() or input.device.type != "cpu" or self._is_kept():
             return made_of(gelu(input), gelu, input)
-        overwritten: Tensor = torch.ops.aten.gelu_(input)
-        return overwritten
+        return torch.ops.aten.gelu_(input)
 
     def _is_kept(self) -> bool:
         dense = getattr(self.__dict__["block"], "dense", None)
@@ -100,8 +98,7 @@ class FastDropout(nn.Dropout):
         if not self.training or self.p in (0, 1) or _is_transformed() or input.device.type != "cpu":
             return dropout(input, self.p, self.training, self.inplace)
         kept, factor = keep_mask(input.shape, self.p, input)
-        output: Tensor = _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
-        return output
+        return _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
 
 
 def _is_transformed() -> bool:
@@ -119,8 +116,7 @@ def _normed(
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not ONE_DNN_IS_FAST:
         return linear(input, weight, bias)
-    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
-    return output
+    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
 
 
 class _Kept(torch.autograd.Function):

@@ -31,5 +31,5 @@ def keep_mask(shape: Sequence[int], drop: float, like: Tensor) -> tuple[Tensor, 
     dropped = round(drop * LEVELS)
     size = torch.Size(shape).numel()
     words = torch.empty((size + 3) // 4, dtype=torch.int64).random_(-(1 << 63), None)
-    kept = words.view(torch.int16)[:size] >= dropped - LEVELS // 2
+    kept = words.view(torch.int16)[:size] >= dropped - LEVELS // 2  # of numbers from -LEVELS / 2 on
     return kept.view(torch.uint8).view(*shape), LEVELS / (LEVELS - dropped)

@@ -130,9 +130,8 @@ class TokenBatch:
     @cached_property
     def sequence_of_token(self) -> Tensor:
         """(T,) int64: the packed number of the sequence each token belongs to."""
-        return torch.repeat_interleave(torch.arange(len(self)), self.lengths).to(
-            self.device, non_blocking=True
-        )
+        sequences = torch.repeat_interleave(torch.arange(len(self)), self.lengths)
+        return sequences.to(self.device, non_blocking=True)
 
     def expanded(
         self, length: int, token_id: int, seen: bool, side: Literal["left", "right"] = "right"

@@ -81,13 +81,11 @@ class TokenSequences:
     def pack(self) -> TokenBatch:
         """One TokenBatch of all the sequences, laid out by length."""
         order = np.argsort(self.lengths, kind="stable")  # caller's numbers in packed order
-        place = np.empty_like(order)  # its inverse: where each of the caller's sequences lies
-        place[order] = np.arange(len(order))
         laid = self.select(order)
         return TokenBatch(
             input_ids=torch.from_numpy(laid.input_ids.astype(np.int64)),
             lengths=torch.from_numpy(laid.lengths.astype(np.int64)),
-            place=torch.from_numpy(place),
+            place=torch.from_numpy(np.argsort(order)),  # the inverse
             token_type_ids=_tensor(laid.token_type_ids),
             prompt_lengths=_tensor(laid.prompt_lengths),
         )

@@ -55,8 +55,7 @@ def pooled_logits(
     """
     size = chunk_tokens or CHUNK_TOKENS.get(logits.hidden.device.type, 1024)
     settings = tokens.lengths.tolist(), pooling == "sum", twice, size, torch.is_grad_enabled()
-    rows: Tensor = _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
-    return rows
+    return _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
 
 
 def saturated(logits: Tensor, twice: bool) -> Tensor:
@@ -139,7 +138,6 @@ def _at_winners(slopes: Tensor, winners: Tensor, run: slice, tokens: int) -> tup
     used = is_used.nonzero().squeeze(1)
     by_logit = slopes.new_zeros(tokens, len(used))
     sequence, entry = there.nonzero(as_tuple=True)
-    by_logit[winners[sequence, entry].long() - run.start, (is_used.cumsum(0) - 1)[entry]] = slopes[
-        sequence, entry
-    ]
+    token, column = winners[sequence, entry].long() - run.start, (is_used.cumsum(0) - 1)[entry]
+    by_logit[token, column] = slopes[sequence, entry]
     return by_logit, used

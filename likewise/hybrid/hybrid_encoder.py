@@ -195,8 +195,6 @@ class HybridEncoder(nn.Module):
         request = inference.Request(
             prompt=self._prompt(task, prompt),
             token_budget=inference.token_budget(batch_size, self.first),
-            truncate_dim=None,
-            normalize=False,
             device=self.first.device,
             to_cpu=False,
             forward_kwargs={"task": task, "own": own},

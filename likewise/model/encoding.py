@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, KeysView, Mapping, Sequence, Set, ValuesView
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from inspect import signature
 from typing import Any
 
@@ -12,13 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.model.inference import WINDOW
+from likewise.engine.modes import leave_training
+from likewise.model.inference import RUNS, WINDOW, Request, token_budget
+from likewise.model.pool import WorkerPool
+from likewise.modules import Router
+from likewise.modules.base import is_own
 from likewise.modules.images import is_picture
+from likewise.modules.router import without_task
+from likewise.modules.text import check_texts
 
 PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 # By task, the prompts it may have; the first that the model has is used.
 TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
-OUTPUT_VALUES = ("sentence_embedding", "token_embeddings", None)
 
 
 def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
@@ -27,7 +32,7 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
         raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
-    if output_value not in OUTPUT_VALUES:
+    if output_value not in RUNS:
         raise ValueError(
             f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
         )
@@ -97,6 +102,72 @@ def as_list(inputs: Any) -> tuple[Sequence[Any], bool]:
     else:
         fix = "Pass one column of it as a list."
     raise TypeError(f"encode() needs a text or a list of texts, but got {shown}: {inputs!r:.60}. {fix}")
+
+
+def inputs_of(model: Any, inputs: Any, kwargs: dict[str, Any]) -> tuple[Sequence[Any], bool]:
+    """The inputs of `encode` as a checked list, and whether there was just one; a task that they name goes to `kwargs`.
+
+    Raises:
+        TypeError: Something is not a text.
+    """
+    texts: Sequence[Any]
+    if not is_own(model, "is_singular_input") and model.is_singular_input(inputs):
+        texts, single = [inputs], True
+    else:
+        texts, single = as_list(inputs)
+    if any(isinstance(module, Router) for module in model):
+        texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
+    if model.takes_tokens:  # others may take anything
+        check_texts(texts)
+    return texts, single
+
+
+def is_in_processes(device: Any, pool: WorkerPool | None) -> bool:
+    """Whether other processes compute: those of a pool, or of a list of devices."""
+    return pool is not None or isinstance(device, list | tuple)
+
+
+def request_for(
+    model: Any,
+    prompt: str | None,
+    prompt_name: str | None,
+    batch_size: int,
+    device: Any,
+    pool: WorkerPool | None,
+    forward_kwargs: Mapping[str, Any],
+    **options: Any,
+) -> Request:
+    """What `encode` or `predict` was asked for, resolved; the model is moved to the device, where it computes itself.
+
+    Arguments are those of `encode`; among `forward_kwargs` may be `processing_kwargs`, and `options` are further attributes of
+    the Request.
+    """
+    if device is not None and not is_in_processes(device, pool):
+        model.to(device)
+    kwargs = dict(forward_kwargs)
+    processing_kwargs = kwargs.pop("processing_kwargs", None)
+    return Request(
+        prompt=model._resolve_prompt(prompt, prompt_name),
+        token_budget=token_budget(batch_size, model),
+        device=model.device,
+        forward_kwargs=kwargs,
+        reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
+        **options,
+    )
+
+
+@contextmanager
+def running(
+    model: Any, pool: WorkerPool | None, device: Any, progress: AbstractContextManager[Any]
+) -> Iterator[tuple[Any, WorkerPool | None]]:
+    """A progress bar's `update`, and the processes that compute; a list of devices starts some. The model is in eval mode."""
+    # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
+    leave_training(model)
+    with ExitStack() as stack:
+        update = stack.enter_context(progress)
+        if pool is None and is_in_processes(device, pool):
+            pool = stack.enter_context(WorkerPool(model, [str(name) for name in device]))
+        yield update, pool
 
 
 @contextmanager

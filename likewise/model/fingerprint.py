@@ -29,7 +29,7 @@ from likewise.modules.graph_model import GraphModel
 # The model's own settings by which it resolves what `encode` is asked for.
 SETTINGS = ("prompts", "default_prompt_name", "truncate_dim", "similarity_fn_name")
 # No settings: they change nothing, or are looked at elsewhere.
-_IGNORED = frozenset({*SETTINGS, "training", "trust_remote_code", "path"})
+_IGNORED = frozenset({*SETTINGS, "training", "trust_remote_code", "path", "in_one_pass"})
 # Of what a module saves: the tokenizer's part, and what changes how a batch is computed, but not what comes out.
 _SAVED_ELSEWHERE = ("max_seq_length", "do_lower_case", "unpad_inputs")
 # peft's layers keep in these which adapters count.

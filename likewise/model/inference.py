@@ -22,7 +22,7 @@ from likewise.engine import TokenSequences
 from likewise.engine.token_batch import chunked_lengths
 from likewise.engine.token_sequences import IntArray
 from likewise.model.fingerprint import plain
-from likewise.modules.base import Features, padding_of, to_padded
+from likewise.modules.base import Features, padding_of, to_packed, to_padded
 
 if TYPE_CHECKING:
     from likewise.types import Encoder
@@ -42,28 +42,27 @@ class Request:
     Attributes:
         prompt: Put in front of every text.
         token_budget: Tokens per batch.
-        truncate_dim: Embeddings are cut to this many entries; None for all.
-        normalize: Whether embeddings are scaled to length 1.
         device: Where the model is.
         to_cpu: Whether results are moved to the CPU.
         forward_kwargs: Keyword arguments for the modules.
+        truncate_dim: Embeddings are cut to this many entries; None for all.
+        normalize: Whether embeddings are scaled to length 1.
         reading: Keyword arguments for what reads the texts: `processing_kwargs`, if there are any.
     """
 
     prompt: str | None
     token_budget: int
-    truncate_dim: int | None
-    normalize: bool
     device: torch.device
     to_cpu: bool
     forward_kwargs: dict[str, Any]
+    truncate_dim: int | None = None
+    normalize: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
 
     @property
     def task(self) -> str | None:
         """What the texts are for, which a Router goes by."""
-        task: str | None = self.forward_kwargs.get("task")
-        return task
+        return self.forward_kwargs.get("task")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -86,26 +85,38 @@ def sentence_embeddings(
     model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
 ) -> Tensor:
     """The embeddings of the texts, (N, D), in their order. `progress` is told how many are done, batch by batch."""
-    embeddings: Tensor | None = None
-    for rows, features in run_batches(model, texts, request, progress):
+
+    def of_batch(features: Features) -> Tensor:
         if "sentence_embedding" not in features:
             raise ValueError(
                 f"The modules of this model ({', '.join(type(module).__name__ for module in model)}) give no "
                 "`sentence_embedding`. Add one that makes it, e.g. `models.Pooling`, or ask for "
                 "`output_value='token_embeddings'`."
             )
-        batch: Tensor = features["sentence_embedding"]
-        if request.truncate_dim is not None:
-            batch = batch[..., : request.truncate_dim]
-        if request.normalize:
-            batch = torch.nn.functional.normalize(batch, dim=-1)
-        if embeddings is None:
+        batch: Tensor = features["sentence_embedding"][..., : request.truncate_dim]
+        return torch.nn.functional.normalize(batch, dim=-1) if request.normalize else batch
+
+    return gathered(model, texts, request, progress, of_batch)
+
+
+def gathered(
+    model: Encoder,
+    inputs: Sequence[Any],
+    request: Request,
+    progress: Callable[[int], object],
+    of_batch: Callable[[Features], Tensor],
+) -> Tensor:
+    """What `of_batch` makes of each batch's features, (N, ...) in the order of the inputs; empty where there are none."""
+    result: Tensor | None = None
+    for rows, features in run_batches(model, inputs, request, progress):
+        batch = of_batch(features)
+        if result is None:
             device = torch.device("cpu") if request.to_cpu else batch.device
-            embeddings = torch.empty(len(texts), batch.shape[-1], dtype=batch.dtype, device=device)
-        embeddings[torch.from_numpy(rows).to(embeddings.device)] = batch.to(embeddings.device)
-    if embeddings is None:
+            result = torch.empty(len(inputs), *batch.shape[1:], dtype=batch.dtype, device=device)
+        result[torch.from_numpy(rows).to(result.device)] = batch.to(result.device)
+    if result is None:
         return torch.empty(0, device="cpu" if request.to_cpu else request.device)
-    return embeddings
+    return result
 
 
 def all_features(
@@ -142,15 +153,10 @@ def token_embeddings(
                 "`output_value='token_embeddings'` is for models whose first module embeds tokens, but this one's is "
                 f"{type(model[0]).__name__}. Drop it."
             )
-        if "tokens" in features:
-            pieces = features["token_embeddings"].split(features["tokens"].lengths.tolist())
-            # Packed order to the order that `rows` has.
-            ordered = [pieces[position] for position in features["tokens"].place.tolist()]
-        else:
-            masks = features["attention_mask"].bool()  # padding may stand on either side
-            ordered = [v[mask] for v, mask in zip(features["token_embeddings"], masks, strict=True)]
-        for row, values in zip(rows.tolist(), ordered, strict=True):
-            results[row] = values.clone()  # not a view that would keep the whole batch alive
+        tokens, values = to_packed(features)
+        pieces = values.split(tokens.lengths.tolist())
+        for row, place in zip(rows.tolist(), tokens.place.tolist(), strict=True):
+            results[row] = pieces[place].clone()  # not a view that would keep the whole batch alive
     return results
 
 
@@ -167,10 +173,6 @@ class _Budget:
 
     def __init__(self, tokens: int) -> None:
         self.tokens = tokens
-
-    def cut(self, lengths: Sequence[int]) -> Iterator[slice]:
-        """Slices of a run of texts with these lengths, each within the budget as it is by then (or one longer text)."""
-        return chunked_lengths(lengths, lambda: self.tokens)
 
     def halve(self, num_texts: int, error: Exception) -> None:
         """Go on with half the batch after an out-of-memory error."""
@@ -227,10 +229,7 @@ def _packed_batches(
 ) -> Iterator[tuple[int, IntArray, Make]]:
     def tokenize(start: int) -> TokenSequences:
         window = texts[start : start + WINDOW]
-        sequences: TokenSequences = model.token_sequences(
-            window, request.prompt, request.task, **request.reading
-        )
-        return sequences
+        return model.token_sequences(window, request.prompt, request.task, **request.reading)
 
     for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
 
@@ -239,7 +238,7 @@ def _packed_batches(
 
         # Longest first: if memory does not suffice, that shows at once.
         order = np.argsort(-sequences.lengths, kind="stable")
-        for batch in budget.cut(sequences.lengths[order].tolist()):
+        for batch in chunked_lengths(sequences.lengths[order].tolist(), lambda: budget.tokens):
             yield start, order[batch], make
 
 
@@ -272,5 +271,5 @@ def _padded_batches(
 
     per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
     order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
-    for batch in budget.cut([per_text] * len(texts)):
+    for batch in chunked_lengths([per_text] * len(texts), lambda: budget.tokens):
         yield 0, order[batch], make

@@ -63,8 +63,7 @@ class Int8Linear(nn.Linear):
         packed = self._packed()
         if isinstance(packed, _Int8Weight):
             return packed.multiply(input)
-        output: Tensor = torch.ops.quantized.linear_dynamic(input, packed, True)
-        return output
+        return torch.ops.quantized.linear_dynamic(input, packed, True)
 
     def _packed(self) -> Any:
         """The weight in int8, made anew when it has changed."""

@@ -11,6 +11,7 @@ import copy
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -181,8 +182,10 @@ def _mixed(models: Sequence[Any], mixture: Mixture, device: torch.device) -> dic
     states = []
     for number, model in enumerate(models):
         own = model.state_dict(keep_vars=True)
-        names = {id(tensor): name for name, tensor in reversed(own.items())}
-        states.append({name: own[name].detach().to(device) for name in reversed(names.values())})
+        first_names: dict[int, str] = {}
+        for name, tensor in own.items():
+            first_names.setdefault(id(tensor), name)
+        states.append({name: own[name].detach().to(device) for name in first_names.values()})
         shapes = {name: tensor.shape for name, tensor in states[number].items()}
         if shapes != {name: tensor.shape for name, tensor in states[0].items()}:
             raise ValueError(
@@ -198,16 +201,12 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
         if not all(torch.equal(tensor, tensors[0]) for tensor in tensors):
             raise ValueError(f"{name!r} holds whole numbers that differ between the models.")
         return tensors[0]
-    dtype = mixture.dtype
-    for tensor in tensors if dtype is None else ():
-        dtype = tensor.dtype if dtype is None else torch.promote_types(dtype, tensor.dtype)
-    exact = torch.promote_types(torch.float32, dtype or torch.float32)
+    dtype = mixture.dtype or reduce(torch.promote_types, [tensor.dtype for tensor in tensors])
+    exact = torch.promote_types(torch.float32, dtype)
     values = [tensor.to(dtype).to(exact) for tensor in tensors]
     if mixture.method == "linear":
         weights = _weights(mixture.parameters, len(values))
-        merged = torch.zeros_like(values[0])
-        for value, weight in zip(values, weights, strict=True):
-            merged += weight * value
+        merged: Any = sum(weight * value for value, weight in zip(values, weights, strict=True))
         merged = merged / sum(weights) if mixture.parameters.get("normalize", True) else merged
     else:
         start, end = values if mixture.base == 0 else values[::-1]
@@ -243,8 +242,7 @@ def slerp(t: float, start: Tensor, end: Tensor) -> Tensor:
     if cosine.abs() > NEARLY_PARALLEL:
         return (1 - t) * start + t * end
     angle = cosine.acos()
-    mixed: Tensor = (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
-    return mixed
+    return (((1 - t) * angle).sin() * start + (t * angle).sin() * end) / angle.sin()
 
 
 def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[str, Tensor]:
@@ -255,7 +253,7 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
     method = merge_methods.get(mixture.method)
     known = {parameter.name for parameter in method.spec.parameters}
     defaults = {name: value for name, value in DEFAULTS.items() if name in known}
-    merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
+    return merge_methods.merge_state_dicts(
         dict(enumerate(states)),
         method,
         base=mixture.base,
@@ -264,7 +262,6 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
         out_dtype=mixture.out_dtype,
         batch_options=mixture.batch_options,
     )
-    return merged
 
 
 def _filled(model: Any, weights: Mapping[str, Tensor]) -> Any:

@@ -20,6 +20,7 @@ from likewise.modules.base import Features, Module, is_own, padded_inputs, run_m
 from likewise.modules.device import best_device
 from likewise.modules.processing import ProcessingKwargs
 from likewise.modules.text import Text, Tokenization
+from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding
@@ -85,9 +86,43 @@ class Model(nn.Sequential):
         self._model_card_text, self._model_card_plot = stored.card, stored.card_plot
         self._model_card_data = model_card_data
 
-    def _settle(self, device: str | torch.device | None, is_mapped: bool) -> None:
-        """The constructor's last step: to its device, unless a `device_map` has said where it goes."""
-        if is_mapped:
+    @classmethod
+    def _stored(
+        cls,
+        name_or_path: str | os.PathLike[str] | None,
+        modules: Sequence[nn.Module] | Mapping[str, nn.Module] | None,
+        on_hub: tuple[str | None, str | None, bool, bool | str | None],
+        trust_remote_code: bool,
+        model_kwargs: Mapping[str, Any] | None,
+        tokenizer_kwargs: Mapping[str, Any] | None,
+        config_kwargs: Mapping[str, Any] | None,
+        backend: str,
+    ) -> tuple[storage.StoredModel, Path | None]:
+        """What a constructor was asked for, and the folder that it is in; a model made of modules has none.
+
+        Arguments are those of the constructor, `on_hub` its `cache_folder`, `revision`, `local_files_only` and `token`.
+        """
+        if backend not in BACKENDS:
+            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        if name_or_path is None:
+            return storage.StoredModel.of(modules), None
+        organisation = cls.default_huggingface_organization
+        folder = storage.find_folder(name_or_path, *on_hub, backend, model_kwargs, organisation)
+        options = model_kwargs, tokenizer_kwargs, config_kwargs
+        return cls.stored_in(folder, trust_remote_code, *options, backend), folder
+
+    def _settle(
+        self,
+        folder: Path | None,
+        revision: str | None,
+        device: str | torch.device | None,
+        model_kwargs: Mapping[str, Any] | None,
+    ) -> None:
+        """The constructor's last step: the card learns where the model is from, and the model goes to its device."""
+        if folder is not None:
+            self.model_card_data.set_base_model(str(folder), revision=revision)
+        self.model_card_data.register_model(self)
+        if (model_kwargs or {}).get("device_map"):
             self._place_behind_map(device)
         else:
             self.to(device or best_device())
@@ -220,8 +255,7 @@ class Model(nn.Sequential):
     @property
     def max_seq_length(self) -> int | None:
         """Texts are cut at this many tokens."""
-        limit: int | None = self._first_module().max_seq_length
-        return limit
+        return self._first_module().max_seq_length
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
@@ -410,7 +444,7 @@ class Model(nn.Sequential):
         return sorted(names)
 
     def _check_known(self, kwargs: Mapping[str, Any]) -> None:
-        unknown = set(kwargs) - set(self.get_model_kwargs()) - {"task"}
+        unknown = set(kwargs) - set(self.get_model_kwargs()) - {"task", "processing_kwargs"}
         if unknown:
             allowed = ", ".join(self.get_model_kwargs()) or "none"
             raise ValueError(

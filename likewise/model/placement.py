@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map_only
 
 
 def spread_over(transformers_model: Any) -> torch.device | None:
@@ -27,8 +28,4 @@ def refuse_spread(model: nn.Module, what: str) -> None:
 
 def on_cpu(result: Any) -> Any:
     """The same with the tensors in it on the CPU, from where they can be sent to other processes."""
-    if isinstance(result, torch.Tensor):
-        return result.cpu()
-    if isinstance(result, list):
-        return [on_cpu(item) for item in result]
-    return {name: on_cpu(value) for name, value in result.items()} if isinstance(result, dict) else result
+    return tree_map_only(torch.Tensor, torch.Tensor.cpu, result)

@@ -10,15 +10,12 @@ import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from likewise.model.placement import on_cpu, refuse_spread
-
-if TYPE_CHECKING:
-    from likewise.model.inference import Request
 
 logger = logging.getLogger(__name__)
 
@@ -57,54 +54,29 @@ class WorkerPool:
             sys.exit(1)
         self._one_call = RLock()
         self.devices = list(devices)
-        self.processes: list[Any] = []
-        self.connections: list[Connection] = []
+        self._workers: list[_Worker] = []
         bare: Any = copy.copy(model)
         bare._model_card_data = None  # it points back to the model, and no process writes a card
         content = pickle.dumps(bare)
         try:
             for device in self.devices:
-                own, theirs = context.Pipe()
-                process = context.Process(target=_work, args=(theirs, device), daemon=True)
-                process.start()
-                theirs.close()
-                self.processes.append(process)
-                self.connections.append(own)
-                self._send(len(self.processes) - 1, content, "while it started")
-            for worker in range(len(self.processes)):
-                self._receive(worker, "while it started")
+                self._workers.append(_Worker(context, device))
+                self._workers[-1].send(content, "while it started")
+            for worker in self._workers:
+                worker.receive()
         except BaseException:
             self.stop(at_once=True)
             raise
 
     @property
+    def processes(self) -> list[Any]:
+        """The processes, one a device; none when they have been stopped."""
+        return [worker.process for worker in self._workers]
+
+    @property
     def closed(self) -> bool:
         """Whether the processes have been stopped."""
-        return not self.processes
-
-    def run(
-        self,
-        texts: Sequence[Any],
-        request: Request,
-        output_value: str | None,
-        batch_size: int,
-        chunk_size: int | None,
-        progress: Callable[[int], object],
-    ) -> Any:
-        """What `encode` was asked for, by the processes: one tensor of sentence embeddings on the CPU, or a list."""
-        options = {
-            "prompt": request.prompt or "",
-            "batch_size": batch_size,
-            "output_value": output_value,
-            "convert_to_tensor": True,
-            "normalize_embeddings": request.normalize,
-            "truncate_dim": request.truncate_dim,
-            **request.forward_kwargs,
-        }
-        parts = self.map(texts, options, chunk_size, progress)
-        if output_value == "sentence_embedding":
-            return torch.cat(parts) if parts else torch.empty(0)
-        return [result for part in parts for result in part]
+        return not self._workers
 
     def map(
         self,
@@ -133,96 +105,110 @@ class WorkerPool:
                 raise RuntimeError(
                     "The pool has been stopped. Start another with `start_multi_process_pool()`."
                 )
-            size = chunk_size or min(
-                -(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD
-            )
-            shards = [
-                slice(start, min(start + size, len(texts))) for start in range(0, len(texts), max(1, size))
-            ]
+            share = -(-len(texts) // (len(self._workers) * SHARDS_PER_WORKER))
+            size = max(1, chunk_size or min(share, LARGEST_SHARD))
+            shards = [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
             results: list[Any] = [None] * len(shards)
-            held: dict[int, int] = {}  # which shard a worker has
-            waiting = iter(range(len(shards)))
-            failed: RuntimeError | None = None
+            waiting = list(enumerate(shards))[::-1]
+            held: dict[Connection, tuple[_Worker, int]] = {}  # which shard a worker has
+            failed = ""
 
-            def give(worker: int) -> None:
-                number = None if failed else next(waiting, None)
-                if number is not None:
-                    message = pickle.dumps((texts[shards[number]], options))
-                    held[worker] = number
-                    self._send(worker, message, f"while it had the {texts_of(shards[number])}")
+            def give(worker: _Worker) -> None:
+                if waiting:
+                    number, shard = waiting.pop()
+                    message = pickle.dumps((texts[shard], options))
+                    worker.send(message, f"while it had the {texts_of(shard)}")
+                    held[worker.connection] = worker, number
 
             try:
-                for worker in range(len(self.processes)):
+                for worker in self._workers:
                     give(worker)
                 while held:  # also after a failure: what is still sent would be taken for the next call's
-                    for worker in self._ready(held):
-                        shard = shards[number := held.pop(worker)]
-                        results[number], error = self._receive(worker, f"while it had the {texts_of(shard)}")
+                    for connection in wait(list(held)):
+                        worker, number = held.pop(cast(Connection, connection))
+                        results[number], error = worker.receive()
+                        shard = shards[number]
                         if error is None:
                             progress(shard.stop - shard.start)
                         else:
-                            failed = failed or RuntimeError(
-                                f"Encoding {texts_of(shard)} failed in the process on {self.devices[worker]}:\n{error}"
-                            )
+                            waiting.clear()
+                            told = f"Encoding {texts_of(shard)} failed in the process on {worker.device}:\n{error}"
+                            failed = failed or told
                         give(worker)
             except BaseException:
                 self.stop(at_once=True)
                 raise
-            if failed is not None:
-                raise failed
+            if failed:
+                raise RuntimeError(failed)
             return results
-
-    def _send(self, worker: int, message: bytes, doing: str) -> None:
-        try:
-            self.connections[worker].send_bytes(message)
-        except OSError:
-            raise self._died(worker, doing) from None
-
-    def _ready(self, held: dict[int, int]) -> list[int]:
-        ready = wait([self.connections[worker] for worker in held])
-        return [worker for worker in held if self.connections[worker] in ready]
-
-    def _receive(self, worker: int, doing: str) -> tuple[Any, str | None]:
-        try:
-            answer: tuple[Any, str | None] = pickle.loads(self.connections[worker].recv_bytes())
-        except (EOFError, OSError):
-            raise self._died(worker, doing) from None
-        return answer
-
-    def _died(self, worker: int, doing: str) -> RuntimeError:
-        process = self.processes[worker]
-        process.join(timeout=5)
-        return RuntimeError(
-            f"The process on {self.devices[worker]} (pid {process.pid}) died with exit code {process.exitcode} {doing}. A "
-            "script that starts processes must guard its work with `if __name__ == '__main__':`; if memory ran out, use fewer "
-            "processes or a smaller `batch_size`."
-        )
 
     def stop(self, at_once: bool = False) -> None:
         """End the processes: after what they are doing (another thread's call among it), or at once."""
         with self._one_call:
-            for connection in self.connections:
-                if not at_once:
-                    try:
-                        connection.send_bytes(pickle.dumps(None))
-                    except OSError:
-                        logger.debug("A process of the pool had ended before.")
-            for process in self.processes:
-                if at_once:
-                    process.terminate()
-                process.join(timeout=10)
-                if process.is_alive():
-                    process.kill()
-                    process.join()
-            for connection in self.connections:
-                connection.close()
-            self.processes, self.connections = [], []
+            for worker in self._workers:
+                worker.dismiss(at_once)
+            for worker in self._workers:
+                worker.end()
+            self._workers = []
 
     def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *error: object) -> None:
         self.stop(at_once=error[0] is not None)
+
+
+class _Worker:
+    """A process with a copy of the model, at the other end of a connection."""
+
+    def __init__(self, context: Any, device: str) -> None:
+        self.device = device
+        self.connection, theirs = context.Pipe()
+        self.process = context.Process(target=_work, args=(theirs, device), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def send(self, message: bytes, doing: str) -> None:
+        """Give it something to do, which is told in words should it die of it."""
+        self._doing = doing
+        try:
+            self.connection.send_bytes(message)
+        except OSError:
+            raise self._death() from None
+
+    def receive(self) -> tuple[Any, str | None]:
+        """What came of it, or what went wrong."""
+        try:
+            answer: tuple[Any, str | None] = pickle.loads(self.connection.recv_bytes())
+        except (EOFError, OSError):
+            raise self._death() from None
+        return answer
+
+    def _death(self) -> RuntimeError:
+        self.process.join(timeout=5)
+        return RuntimeError(
+            f"The process on {self.device} (pid {self.process.pid}) died with exit code {self.process.exitcode} {self._doing}. A "
+            "script that starts processes must guard its work with `if __name__ == '__main__':`; if memory ran out, use fewer "
+            "processes or a smaller `batch_size`."
+        )
+
+    def dismiss(self, at_once: bool) -> None:
+        """Let it end when it is done, or at once."""
+        if at_once:
+            self.process.terminate()
+            return
+        try:
+            self.connection.send_bytes(pickle.dumps(None))
+        except OSError:
+            logger.debug("A process of the pool had ended before.")
+
+    def end(self) -> None:
+        """Wait for its end, ten seconds at most."""
+        self.process.join(timeout=10)
+        if self.process.is_alive():
+            self.process.kill()
+            self.process.join()
+        self.connection.close()
 
 
 def texts_of(shard: slice) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -100,8 +100,7 @@ def load(
             saved = settings_in(folder)
             if _is_reranker(saved, folder):
                 return StoredModel(_with_pooling(Transformer(str(folder), **options)))
-            whole = {"truncate_dim": ("a whole number", isinstance(saved.get("truncate_dim"), int))}
-            settings = read_model_settings(folder, saved, others=whole)
+            settings = read_model_settings(folder, saved, {"truncate_dim": ("a whole number", is_a(int))})
             return StoredModel(*listed_modules(reader), settings, *card)
         refuse_no_transformers(folder, f"{MODULES_FILE} (a saved SentenceTransformer)")
         return StoredModel(_with_pooling(reader.load(Transformer, folder)), {}, {}, *card)
@@ -177,36 +176,42 @@ def _is_reranker(saved: Mapping[str, Any], folder: Path) -> bool:
     return False
 
 
-def read_model_settings(
-    folder: Path, settings: Mapping[str, Any], others: Mapping[str, tuple[str, bool]] | None = None
-) -> dict[str, Any]:
+def is_a(kind: type) -> Callable[[Any], bool]:
+    """Whether a value is of this type, for `read_model_settings`."""
+    return lambda value: isinstance(value, kind)
+
+
+def _is_prompts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values())
+
+
+Kinds: TypeAlias = Mapping[str, tuple[str, Callable[[Any], bool]]]
+"""Settings by name: what each should be, in words, and whether a value is."""
+KINDS: Kinds = {
+    "prompts": ("an object of texts", _is_prompts),
+    "default_prompt_name": ("a text", is_a(str)),
+    "similarity_fn_name": (f"one of {', '.join(OF_WHOLE_TEXTS)}", OF_WHOLE_TEXTS.__contains__),
+}
+
+
+def read_model_settings(folder: Path, settings: Mapping[str, Any], others: Kinds) -> dict[str, Any]:
     """What config_sentence_transformers.json says, as far as it is known here, each setting checked to be of its type.
 
     Args:
         folder: The model's folder.
         settings: The file's content.
-        others: Settings that the family has besides, or otherwise: what each should be, in words, and whether it is.
+        others: Settings that the family has besides, or otherwise.
     """
     check_version_requirements(settings.get("requirements"), str(folder))
-    prompts = settings.get("prompts")
-    kinds: dict[str, tuple[str, bool]] = {
-        "prompts": (
-            "an object of texts",
-            isinstance(prompts, dict) and all(isinstance(text, str | None) for text in prompts.values()),
-        ),
-        "default_prompt_name": ("a text", isinstance(settings.get("default_prompt_name"), str)),
-        "similarity_fn_name": (
-            f"one of {', '.join(OF_WHOLE_TEXTS)}",
-            settings.get("similarity_fn_name") in OF_WHOLE_TEXTS,
-        ),
-        **(others or {}),
-    }
-    for name, (expected, fits) in kinds.items():
-        if settings.get(name) is not None and not fits:
+    kinds = {**KINDS, **others}
+    given = {name: settings[name] for name in kinds if settings.get(name) is not None}
+    for name, value in given.items():
+        expected, fits = kinds[name]
+        if not fits(value):
             raise ValueError(
-                f"`{name}` in {folder / SETTINGS_FILE} should be {expected}, but is {settings[name]!r}. Correct it there."
+                f"`{name}` in {folder / SETTINGS_FILE} should be {expected}, but is {value!r}. Correct it there."
             )
-    return {name: settings[name] for name in kinds if settings.get(name) is not None}
+    return given
 
 
 def listed_modules(reader: ModuleReader) -> tuple[dict[str, nn.Module], dict[str, list[str]]]:

@@ -260,8 +260,7 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(safe)
-        weights: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
-        return weights
+        return torch.load(pickled, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read ({error}). It may be cut short: copy or download it again."
@@ -378,8 +377,7 @@ def padded_inputs(
         )
     if prompt and "prompt" not in given:
         inputs = prepared(inputs, prompt)
-    features: dict[str, Tensor] = method(inputs, **given)
-    return features
+    return method(inputs, **given)
 
 
 def accepted(method: Any, options: Mapping[str, Any]) -> dict[str, Any]:

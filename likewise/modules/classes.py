@@ -41,8 +41,7 @@ class ModuleReader:
 
     def read(self, type_name: str, path: str, folder: Path | None = None) -> nn.Module:
         """The module of this class from a path in a folder (by default the model's), which it must not leave."""
-        module: nn.Module = self.load(self.find_class(type_name), self._inside(folder or self.root, path))
-        return module
+        return self.load(self.find_class(type_name), self._inside(folder or self.root, path))
 
     def find_class(self, type_name: str) -> Any:
         """The class that a name in a file stands for, whichever release of the reference wrote it."""
@@ -64,9 +63,8 @@ class ModuleReader:
         options = {"trust_remote_code": self.trust_remote_code, **self.options}
         if not (issubclass(module_class, Module) and is_own(module_class, "load")):
             # A `load` that somebody else wrote takes a folder, and perhaps more.
-            named = (
-                {"subfolder": ""} if "subfolder" in inspect.signature(module_class.load).parameters else {}
-            )
+            parameters = inspect.signature(module_class.load).parameters
+            named = {"subfolder": ""} if "subfolder" in parameters else {}
             return module_class.load(str(folder), **named, **accepted(module_class.load, options))
         # The reference saves a CLIP as a Transformer too, since 5.4.
         may_be_clip = module_class is MODULES["Transformer"] and (folder / "config.json").exists()

@@ -138,11 +138,7 @@ def _reduced(tokenizer: Any, kept: dict[str, int], word_level: bool) -> Any:
         model["vocab"] = numbers
     if model["type"] == "BPE" and not word_level:
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        model["merges"] = [
-            [left, right]
-            for left, right in pairs
-            if left in numbers and right in numbers and left + right in numbers
-        ]
+        model["merges"] = [pair for pair in pairs if {*pair, "".join(pair)} <= numbers.keys()]
     return Tokenizer.from_str(json.dumps(content))
 
 

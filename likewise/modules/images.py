@@ -19,11 +19,8 @@ def is_picture(value: Any) -> bool:
 
 def names_image(text: str) -> bool:
     """Whether a text stands for an image: a data URI, a URL or the path of a file that ends like one."""
-    return (
-        text.startswith(DATA_URI)
-        or is_address(text)
-        or (text.lower().endswith(EXTENSIONS) and Path(text).is_file())
-    )
+    is_told = text.startswith(DATA_URI) or is_address(text)
+    return is_told or (text.lower().endswith(EXTENSIONS) and Path(text).is_file())
 
 
 def is_address(text: str) -> bool:

@@ -61,8 +61,7 @@ class OnnxModel(GraphModel):
         self.arguments = provider, provider_options, session_options
 
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        found: np.ndarray = self.session.run([self.output_name], features)[0]
-        return found
+        return self.session.run([self.output_name], features)[0]
 
     @staticmethod
     def copy_files(source: Path, target: Path) -> None:

@@ -76,18 +76,22 @@ def load_model(
     from transformers import AutoModel, MT5EncoderModel, T5EncoderModel
 
     encoders_only: dict[str, Any] = {"t5": T5EncoderModel, "mt5": MT5EncoderModel}
-    model, loading = read_pretrained(
-        encoders_only.get(config.model_type, AutoModel), name_or_path, config, model_args
-    )
+    auto = encoders_only.get(config.model_type, AutoModel)
+    model, loading = read_pretrained(auto, name_or_path, config, model_args)
     # transformers only warns, and goes on with random numbers. A pooler is seldom used, so it may be missing.
     missing = sorted(key for key in loading["missing_keys"] if needs_pooler or "pooler" not in key)
-    if missing or loading["mismatched_keys"]:
-        wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
+    refuse_misfits(name_or_path, missing, loading)
+    return cast(nn.Module, model)
+
+
+def refuse_misfits(name_or_path: str, missing: list[str], loading: Mapping[str, Any]) -> None:
+    """Refuse weights of which some are missing that must be there, or are of another shape."""
+    wrong = missing or sorted(str(key) for key in loading["mismatched_keys"])
+    if wrong:
         raise ValueError(
             f"The weights in {name_or_path} do not fit its config.json: {len(wrong)} are missing or of another shape, "
             f"e.g. {wrong[0]}. Copy or download the folder again."
         )
-    return cast(nn.Module, model)
 
 
 def load_config(name_or_path: str, config_args: Mapping[str, Any], trusted: bool = False) -> Any:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from threading import Lock, RLock
+from threading import Lock
 from typing import Any, Literal
 
-from likewise.engine import TokenSequences
-from likewise.modules.text import Text, Tokenization
+from likewise.modules.text import Tokenization
 
 KINDS = ("common", "text", "audio", "image", "video", "chat_template")
 TRUNCATIONS = ("longest_first", "only_first", "only_second")
@@ -124,56 +122,13 @@ def kept_tokenization(
     key = (processing, *tokenization.state)
     with _choosing:
         if key not in known:
-            own = (
+            known[key] = Tokenization(
                 tokenization.tokenizer,
                 tokenization.do_lower_case,
                 processing.limit(tokenization.max_length),
+                processing.truncation or "longest_first",
+                processing.add_special_tokens,
             )
-            plainly = processing.add_special_tokens and processing.truncation in (None, "longest_first")
-            known[key] = Tokenization(*own) if plainly else _CalledTokenization(*own, processing)
             if len(known) > KEPT_WAYS:
                 del known[next(iter(known))]
         return known[key]
-
-
-class _CalledTokenization(Tokenization):
-    """Tokenises by the call of a tokenizer of its own, with arguments that `Tokenization` has no use for."""
-
-    def __init__(
-        self, tokenizer: Any, do_lower_case: bool, max_length: int | None, processing: Processing
-    ) -> None:
-        # Each call of a tokenizer sets how it cuts: this one's must not be the model's.
-        super().__init__(copy.deepcopy(tokenizer), do_lower_case, max_length)
-        self.processing = processing
-        self._lock = RLock()  # and not another thread's either
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__getstate__().items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _lock=RLock())
-
-    def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
-        with self._lock:
-            return super().__call__(texts, prompt)
-
-    def _encode(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
-        ids, types = self._called(texts, None)
-        longer = [row for row, found in enumerate(ids) if self.max_length and len(found) > self.max_length]
-        if longer:
-            cut_ids, cut_types = self._called([texts[row] for row in longer], self.max_length)
-            for place, row in enumerate(longer):
-                ids[row] = cut_ids[place]
-                if types is not None and cut_types is not None:
-                    types[row] = cut_types[place]
-        has_pairs = any(not isinstance(text, str) for text in texts)
-        return ids, types if has_pairs else None, len(longer)
-
-    def _called(
-        self, texts: list[Any], max_length: int | None
-    ) -> tuple[list[list[int]], list[list[int]] | None]:
-        cut = {"truncation": self.processing.truncation, "max_length": max_length} if max_length else {}
-        found = self.tokenizer(
-            texts, add_special_tokens=self.processing.add_special_tokens, verbose=False, **cut
-        )
-        return found["input_ids"], found.get("token_type_ids")

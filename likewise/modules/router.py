@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from torch import Tensor, nn
 
 from likewise.engine import TokenSequences
 from likewise.modules import base
-from likewise.modules.base import (
-    MODULES,
-    Features,
-    InputModule,
-    Module,
-    read_settings,
-    run_module,
-    write_json,
-)
+from likewise.modules.base import MODULES, Features, InputModule, Module, read_settings, write_json
 from likewise.modules.classes import ModuleReader, save_module
 from likewise.modules.text import Text
 
@@ -86,15 +78,23 @@ class Router(InputModule):
     @property
     def forward_kwargs(self) -> frozenset[str]:  # type: ignore[override]
         """Keyword arguments of `encode` that the Router or a module of a route takes."""
-        modules = (module for tower in self.sub_modules.values() for module in tower.children())
-        return frozenset({"task", "modality"}).union(*(getattr(m, "forward_kwargs", ()) for m in modules))
+        taken = (getattr(module, "forward_kwargs", ()) for module in self._all_modules())
+        return frozenset({"task", "modality"}).union(*taken)
 
     def on_model_ready(self, model: Any) -> None:
         """Tell the modules of the routes too."""
+        for module in self._all_modules():
+            if isinstance(module, Module):
+                module.on_model_ready(model)
+
+    def _all_modules(self) -> Iterator[nn.Module]:
         for tower in self.sub_modules.values():
-            for module in tower.children():
-                if isinstance(module, Module):
-                    module.on_model_ready(model)
+            yield from tower.children()
+
+    @property
+    def _firsts(self) -> list[Any]:
+        """The module of each route that takes its texts."""
+        return [next(tower.children()) for tower in self.sub_modules.values()]
 
     @property
     def routes(self) -> tuple[str, ...]:
@@ -127,22 +127,19 @@ class Router(InputModule):
 
     def tower(self, task: str | None = None, modality: Modality = "text") -> nn.Sequential:
         """The modules of a task's route."""
-        tower = self.sub_modules[self.route(task, modality)]
-        assert isinstance(tower, nn.Sequential)
-        return tower
+        return cast(nn.Sequential, self.sub_modules[self.route(task, modality)])
 
     @property
     def takes_tokens(self) -> bool:
         """Whether every route takes packed token ids."""
-        firsts = (self.sub_modules[route][0] for route in self.routes)  # type: ignore[index]
-        return base.is_own(self, "forward", "tokenize", "preprocess") and all(map(base.takes_tokens, firsts))
+        is_own = base.is_own(self, "forward", "tokenize", "preprocess")
+        return is_own and all(map(base.takes_tokens, self._firsts))
 
     def token_sequences(
         self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None, **options: Any
     ) -> TokenSequences:
         """Token ids of texts, by the tokenizer of the task's route, which gets the `options`."""
-        sequences: TokenSequences = self.first_module(task).token_sequences(texts, prompt, **options)
-        return sequences
+        return self.first_module(task).token_sequences(texts, prompt, **options)
 
     def tokenize(
         self,
@@ -176,7 +173,7 @@ class Router(InputModule):
         modality = features.get("modality", "text") if modality is None else modality
         kwargs |= {"task": task, "modality": modality}
         for module in self.tower(task, modality):
-            features = run_module(module, features, kwargs, reader=self)
+            features = base.run_module(module, features, kwargs, reader=self)
         return features
 
     def get_sentence_embedding_dimension(self) -> int | None:
@@ -197,19 +194,18 @@ class Router(InputModule):
     @property
     def tokenizer(self) -> Any:
         """The first route's tokenizer that there is."""
-        found = (getattr(tower[0], "tokenizer", None) for tower in self.sub_modules.values())  # type: ignore[index]
+        found = (getattr(first, "tokenizer", None) for first in self._firsts)
         return next((tokenizer for tokenizer in found if tokenizer is not None), None)
 
     @property
     def max_seq_length(self) -> Any:
         """The largest of the routes' limits; setting it sets them all."""
-        limits = [getattr(tower[0], "max_seq_length", None) for tower in self.sub_modules.values()]  # type: ignore[index]
+        limits = [getattr(first, "max_seq_length", None) for first in self._firsts]
         return max((limit for limit in limits if limit is not None), default=None)
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        for tower in self.sub_modules.values():
-            first: Any = tower[0]  # type: ignore[index]
+        for first in self._firsts:
             of_class = getattr(type(first), "max_seq_length", None)
             is_fixed = isinstance(of_class, property) and of_class.fset is None
             if hasattr(first, "max_seq_length") and not is_fixed:

@@ -65,11 +65,8 @@ def saved_arguments(
         is_plain = isinstance(value, str | int | float | bool | None) or (
             isinstance(value, list) and all(isinstance(entry, str) for entry in value)
         )
-        if (
-            key not in ALLOWED[kind]
-            or not is_plain
-            or (key == "attn_implementation" and value not in ATTENTION)
-        ):
+        is_known = key != "attn_implementation" or value in ATTENTION
+        if key not in ALLOWED[kind] or not is_plain or not is_known:
             raise ValueError(
                 f"{source} asks to load its {kind} with `{key}={value!r}`, which a folder may not decide. If you know what "
                 f"it does, take it out there and pass it yourself (`{kind}_kwargs={{{key!r}: ...}}`), or pass "
@@ -88,9 +85,8 @@ def check_config(config: Any, source: str, given: Mapping[str, Any], trusted: bo
         trusted: Whether code that comes with the model may run.
     """
     weights = getattr(config, "transformers_weights", None)
-    if (
-        weights is not None and PureWindowsPath(str(weights)).name != weights
-    ):  # of which `/` and `\\` lead elsewhere
+    # By Windows' rules, of which `/` and `\\` lead elsewhere.
+    if weights is not None and PureWindowsPath(str(weights)).name != weights:
         raise ValueError(
             f"The configuration of {source} names the weights {weights!r}, outside of its folder. Such a path is not followed: "
             "correct `transformers_weights` in config.json."
@@ -122,10 +118,11 @@ def output_of(modality_config: Mapping[str, Any] | None) -> tuple[str | int, ...
     if modality_config is None:
         return LAST_LAYER
     of_texts = modality_config.get("text")
-    name = of_texts.get("method_output_name") if isinstance(of_texts, Mapping) else None
+    given = of_texts if isinstance(of_texts, Mapping) else {}
+    name = given.get("method_output_name")
     path = tuple(name) if isinstance(name, list | tuple) else (name,)
-    is_path = isinstance(path[0], str) and all(isinstance(key, str | int) for key in path) if path else False
-    if not (isinstance(of_texts, Mapping) and of_texts.get("method", "forward") == "forward" and is_path):
+    is_path = isinstance(next(iter(path), None), str) and all(isinstance(key, str | int) for key in path)
+    if not is_path or given.get("method", "forward") != "forward":
         raise ValueError(
             f"`modality_config` says {of_texts!r} for texts; expected the method 'forward' and the name of one of its outputs, "
             "e.g. {'method': 'forward', 'method_output_name': 'last_hidden_state'}."

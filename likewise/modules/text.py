@@ -24,6 +24,8 @@ class Tokenization:
         tokenizer: A transformers tokenizer.
         do_lower_case: Whether texts are put in lower case first.
         max_length: Sequences are cut at this many tokens, the special ones counted in; None for no limit.
+        truncation: Which text of a pair is cut: "longest_first", "only_first" or "only_second".
+        add_special_tokens: Whether texts get the tokenizer's special tokens.
 
     Attributes:
         num_texts: How many texts have been tokenised.
@@ -33,20 +35,27 @@ class Tokenization:
 
     kept: KeptTokens | None = None
 
-    def __init__(self, tokenizer: Any, do_lower_case: bool = False, max_length: int | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        do_lower_case: bool = False,
+        max_length: int | None = None,
+        truncation: str = "longest_first",
+        add_special_tokens: bool = True,
+    ) -> None:
         self.tokenizer = tokenizer
         self.do_lower_case = do_lower_case
         self.max_length = max_length
+        self.truncation = truncation
+        self.add_special_tokens = add_special_tokens
         self.num_texts = 0
         self.num_truncated = 0
         self._prompt_lengths: dict[tuple[Any, ...], int] = {}
         self._own: tuple[Any, tuple[Any, ...], Any] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            **self.__dict__,
-            "_own": None,
-        }  # made anew in no time; a pickle would hold the vocabulary twice
+        # `_own` is made anew in no time; a pickle would hold the vocabulary twice.
+        return {**self.__dict__, "_own": None}
 
     def __call__(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of the texts (strings, or pairs of strings), with a prompt in front (of a pair: of its first text)."""
@@ -62,7 +71,8 @@ class Tokenization:
     @property
     def state(self) -> tuple[Any, ...]:
         """What decides the token ids of a text: the tokenizer, what may be changed in it, and how it is used."""
-        return (*tokenizer_state(self.tokenizer), *self.token_settings.values())
+        how = (*self.token_settings.values(), self.truncation, self.add_special_tokens)
+        return (*tokenizer_state(self.tokenizer), *how)
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
@@ -79,14 +89,13 @@ class Tokenization:
         return (self._encode_fast if getattr(self.tokenizer, "is_fast", False) else self._encode_slow)(texts)
 
     def _encode_fast(self, texts: list[Any]) -> tuple[list[list[int]], list[list[int]] | None, int]:
-        encodings = self._own_tokenizer().encode_batch_fast(texts, add_special_tokens=True)
+        encodings = self._own_tokenizer().encode_batch_fast(texts, add_special_tokens=self.add_special_tokens)
         ids = [encoding.ids for encoding in encodings]
         full = [] if self.max_length is None else [e for e in encodings if len(e) >= self.max_length]
         num_truncated = sum(bool(encoding.overflowing) for encoding in full)
-        typed = "token_type_ids" in self.tokenizer.model_input_names and (
-            any(not isinstance(text, str) for text in texts)
-            or any(encodings[0].type_ids if encodings else ())
-        )
+        has_pairs = any(not isinstance(text, str) for text in texts)
+        has_types = has_pairs or (len(encodings) and any(encodings[0].type_ids))
+        typed = has_types and "token_type_ids" in self.tokenizer.model_input_names
         return ids, [encoding.type_ids for encoding in encodings] if typed else None, num_truncated
 
     def _own_tokenizer(self) -> Any:
@@ -103,7 +112,8 @@ class Tokenization:
             return known[2]
         own = private_backend(backend)
         if self.max_length is not None:
-            own.enable_truncation(self.max_length, direction=self.tokenizer.truncation_side)
+            side = self.tokenizer.truncation_side
+            own.enable_truncation(self.max_length, strategy=self.truncation, direction=side)
         self._own = (backend, state, own)  # in one piece, since other threads read it
         return own
 
@@ -114,15 +124,17 @@ class Tokenization:
         read = self.tokenizer(flat, add_special_tokens=False, verbose=False) if flat else {"input_ids": ()}
         plain = iter(read["input_ids"])
         # Each text is read once; what it gets around it, and where it is cut, is a matter of its ids.
-        limits = {} if self.max_length is None else {"truncation": True, "max_length": self.max_length}
+        options: dict[str, Any] = {"add_special_tokens": self.add_special_tokens, "verbose": False}
+        if self.max_length is not None:
+            options |= {"truncation": self.truncation, "max_length": self.max_length}
         special = [self.tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
         ids, types, num_truncated = [], [], 0
         for text in parts:
             own = [next(plain) for _ in text]
-            made = self.tokenizer.prepare_for_model(*own, verbose=False, **limits)
+            made = self.tokenizer.prepare_for_model(*own, **options)
             ids.append(made["input_ids"])
             types.append(made.get("token_type_ids"))
-            whole = sum(map(len, own)) + special[len(text) - 1]
+            whole = sum(map(len, own)) + self.add_special_tokens * special[len(text) - 1]
             num_truncated += self.max_length is not None and whole > self.max_length
         is_typed = len(flat) > len(parts) and None not in types
         return ids, types if is_typed else None, num_truncated

@@ -53,7 +53,12 @@ class WordTokenizer(ABC):
 class _Vocabulary(WordTokenizer):
     """A word tokenizer with a vocabulary of its own, and words that it leaves out."""
 
-    def __init__(self, vocab: Iterable[str], stop_words: Iterable[str], do_lower_case: bool) -> None:
+    def __init__(
+        self,
+        vocab: Iterable[str] = (),
+        stop_words: Iterable[str] = ENGLISH_STOP_WORDS,
+        do_lower_case: bool = False,
+    ) -> None:
         self.stop_words = set(stop_words)
         self.do_lower_case = do_lower_case
         self.set_vocab(vocab)
@@ -86,14 +91,6 @@ class WhitespaceTokenizer(_Vocabulary):
     """
 
     config_file_name = "whitespacetokenizer_config.json"
-
-    def __init__(
-        self,
-        vocab: Iterable[str] = (),
-        stop_words: Iterable[str] = ENGLISH_STOP_WORDS,
-        do_lower_case: bool = False,
-    ) -> None:
-        super().__init__(vocab, stop_words, do_lower_case)
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text's words."""
@@ -195,8 +192,7 @@ class TransformersTokenizerWrapper(WordTokenizer):
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text's tokens, special ones included."""
-        ids: list[int] = self.tokenizer(text)["input_ids"]
-        return ids
+        return self.tokenizer(text)["input_ids"]
 
     def get_config_dict(self) -> dict[str, Any]:
         """Nothing: the tokenizer's files say it all."""

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -14,17 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from likewise.card import write_model_card
-from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
-from likewise.model.storage import StoredModel
 from likewise.modules import Router, Transformer
 from likewise.modules.base import Features
-from likewise.modules.find_folder import find_folder
-from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import check_texts
-from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.modules.router import output_dimension
 from likewise.multi_vector_encoder import maxsim, storage
 from likewise.multi_vector_encoder.model_card import MultiVectorEncoderModelCardData
 from likewise.multi_vector_encoder.modules.multi_vector_mask import MultiVectorMask
@@ -100,33 +94,21 @@ class MultiVectorEncoder(Model):
         backend: Literal["torch", "onnx", "openvino"] = "torch",
         similarity_fn_name: str | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if model_name_or_path is None and modules is None:
             raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
-        folder = None
-        if model_name_or_path is None:
-            stored = StoredModel.of(modules)
-        else:
-            if modules is not None:
-                raise ValueError("Pass either `model_name_or_path` or `modules`, not both.")
-            folder = find_folder(
-                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs,
-                self.default_huggingface_organization,
-            )  # fmt: skip
-            stored = storage.load(
-                folder, trust_remote_code, model_kwargs, processor_kwargs, config_kwargs, backend
-            )
+        if model_name_or_path is not None and modules is not None:
+            raise ValueError("Pass either `model_name_or_path` or `modules`, not both.")
+        stored, folder = self._stored(
+            model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
+            model_kwargs, processor_kwargs, config_kwargs, backend,
+        )  # fmt: skip
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         saved = stored.settings.get("similarity_fn_name")
         self._similarity_fn_name = "maxsim"
         self.similarity_fn_name = similarity_fn_name or (saved if saved in SIMILARITIES else None)
-        if folder is not None:
-            self.model_card_data.set_base_model(str(folder), revision=revision)
-        self.model_card_data.register_model(self)
         self._warn_of_expansion()
         self._unify_dtype()
-        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
+        self._settle(folder, revision, device, model_kwargs)
 
     def _warn_of_expansion(self) -> None:
         expands = any(isinstance(module, Transformer) and module.query_expansion for module in self.modules())
@@ -209,37 +191,22 @@ class MultiVectorEncoder(Model):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        texts, single = encoding.as_list(inputs)
-        texts, task = without_task(texts, task) if isinstance(self[0], Router) else (texts, task)
+        kwargs["task"] = task
+        texts, single = encoding.inputs_of(self, inputs, kwargs)
         self._check_encode(batch_size, output_value, kwargs)
-        processing_kwargs = kwargs.pop("processing_kwargs", None)
-        in_processes = pool is not None or isinstance(device, list | tuple)
-        if device is not None and not in_processes:
-            self.to(cast(str, device))
-        request = inference.Request(
-            prompt=self._resolve_prompt(prompt, prompt_name),
-            token_budget=inference.token_budget(batch_size, cast(Any, self)),
-            truncate_dim=None,
-            normalize=normalize_embeddings,
-            device=self.device,
+        request = encoding.request_for(
+            self, prompt, prompt_name, batch_size, device, pool, kwargs,
             to_cpu=convert_to_numpy,
-            forward_kwargs={**kwargs, "task": task},
-            reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
-        )
-        if self.takes_tokens:  # others may take anything
-            check_texts(texts)
-        leave_training(self)
-        with ExitStack() as stack:
-            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar, logger))
-            if in_processes:
-                devices = [str(name) for name in cast(Any, device or ())]
-                workers = pool or stack.enter_context(WorkerPool(self, devices))
+            normalize=normalize_embeddings,
+        )  # fmt: skip
+        bar = encoding.progress_of(len(texts), show_progress_bar, logger)
+        with encoding.running(self, pool, device, bar) as (progress, pool):
+            if pool is not None:
                 options = {
                     "prompt": request.prompt or "", "batch_size": batch_size, "output_value": output_value,
-                    "normalize_embeddings": normalize_embeddings, "token_pooling": token_pooling,
-                    **request.forward_kwargs, **request.reading,
+                    "normalize_embeddings": normalize_embeddings, "token_pooling": token_pooling, **kwargs,
                 }  # fmt: skip
-                parts = workers.map(texts, options, chunk_size, progress)
+                parts = pool.map(texts, options, chunk_size, progress)
                 found = [one for part in parts for one in part]
             elif output_value is None:
                 found = self._features(texts, request, token_pooling, progress)
@@ -263,7 +230,7 @@ class MultiVectorEncoder(Model):
                     f"encode() of a MultiVectorEncoder takes no `{name}`: it returns a list of tensors, whose lengths differ. Drop it; "
                     "`convert_to_numpy=True` gives arrays."
                 )
-        self._check_known({name: value for name, value in kwargs.items() if name != "processing_kwargs"})
+        self._check_known(kwargs)
 
     def _embeddings(
         self, texts: Sequence[Any], request: inference.Request, pooling: Pooling | None, progress: Any

@@ -19,6 +19,7 @@ from torch import nn
 from likewise.model.storage import (
     MODULES_FILE,
     StoredModel,
+    is_a,
     listed_modules,
     options_of,
     read_model_settings,
@@ -178,8 +179,8 @@ def load(
     listing, saved = folder / MODULES_FILE, settings_in(folder)
     kind = saved.get("model_type") or "SentenceTransformer"
     if listing.exists() and kind in (MODEL_TYPE, PYLATE_TYPE, "SentenceTransformer"):
-        known = {"similarity_fn_name": ("a text", isinstance(saved.get("similarity_fn_name"), str))}
-        settings, older = read_model_settings(folder, saved, others=known), Older.of_pylate(saved)
+        settings = read_model_settings(folder, saved, {"similarity_fn_name": ("a text", is_a(str))})
+        older = Older.of_pylate(saved)
         reader = TokenModuleReader(folder, listing, trust_remote_code, options)
         modules, kwargs = listed_modules(reader)
         if kind == PYLATE_TYPE:

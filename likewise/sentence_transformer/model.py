@@ -6,7 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from typing import Any, ClassVar, Literal, cast
 
@@ -15,19 +15,16 @@ from torch import Tensor, nn
 
 from likewise.card import write_model_card
 from likewise.checked import positive
-from likewise.engine.modes import leave_training
 from likewise.model import encoding, fingerprint, inference, storage
 from likewise.model.int8 import Int8Probe, probe
 from likewise.model.kept import OutputFile
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
-from likewise.modules import Pooling, Router
-from likewise.modules.base import is_own
+from likewise.modules import Pooling
 from likewise.modules.device import best_device as best_device
 from likewise.modules.find_folder import HUB_ORGANISATION
-from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import Text, check_texts
-from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.modules.router import output_dimension
+from likewise.modules.text import Text
 from likewise.sentence_transformer.model_card import SentenceTransformerModelCardData
 from likewise.similarity import Similarity, SimilarityFunction, name_for_whole_texts
 
@@ -99,8 +96,6 @@ class SentenceTransformer(Model):
         *,
         processor_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         if model_name_or_path is None and modules is None:
             raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
         if model_name_or_path is not None and modules is not None:
@@ -112,26 +107,17 @@ class SentenceTransformer(Model):
             raise ValueError("Pass `token` alone: `use_auth_token` is its older name.")
         tokenizer_kwargs = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
         token = use_auth_token if token is None else token
-        if model_name_or_path is None:
-            stored, folder = storage.StoredModel.of(modules), None
-        else:
-            folder = storage.find_folder(
-                model_name_or_path, cache_folder, revision, local_files_only, token, backend, model_kwargs,
-                self.default_huggingface_organization,
-            )  # fmt: skip
-            stored = storage.load(
-                folder, trust_remote_code, model_kwargs, tokenizer_kwargs, config_kwargs, backend
-            )
+        stored, folder = self._stored(
+            model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
+            model_kwargs, tokenizer_kwargs, config_kwargs, backend,
+        )  # fmt: skip
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         settings = stored.settings
         self.similarity_fn_name = similarity_fn_name or settings.get("similarity_fn_name")
         self.truncate_dim: int | None = settings.get("truncate_dim") if truncate_dim is None else truncate_dim
         self._check_truncate_dim(self.truncate_dim)
-        if folder is not None:
-            self.model_card_data.set_base_model(str(folder), revision=revision)
-        self.model_card_data.register_model(self)
         self._unify_dtype()
-        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
+        self._settle(folder, revision, device, model_kwargs)
 
     def get_sentence_embedding_dimension(self) -> int | None:
         """D, the size of what `encode` returns; None where no module says."""
@@ -205,46 +191,33 @@ class SentenceTransformer(Model):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        given: Any = sentences if inputs is None else inputs
-        texts: Sequence[Any]
-        if not is_own(self, "is_singular_input") and self.is_singular_input(given):
-            texts, single = [given], True
-        else:
-            texts, single = encoding.as_list(given)
+        texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
         precision = precision or "float32"
-        if any(isinstance(module, Router) for module in self):
-            texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
         encoding.check_arguments(batch_size, precision, output_value, out is not None)
-        processing_kwargs = kwargs.pop("processing_kwargs", None)
         self._check_known(kwargs)
         self._check_truncate_dim(truncate_dim)
-        in_processes = pool is not None or isinstance(device, list | tuple)
-        if device is not None and not in_processes:
-            self.to(cast(str, device))
-        request = inference.Request(
-            prompt=self._resolve_prompt(prompt, prompt_name),
-            token_budget=inference.token_budget(batch_size, self),
+        request = encoding.request_for(
+            self, prompt, prompt_name, batch_size, device, pool, kwargs,
+            to_cpu=(not convert_to_tensor and convert_to_numpy) or out is not None,
             truncate_dim=self.truncate_dim if truncate_dim is None else truncate_dim,
             normalize=normalize_embeddings,
-            device=self.device,
-            to_cpu=(not convert_to_tensor and convert_to_numpy) or out is not None,
-            forward_kwargs=kwargs,
-            reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
-        )
-        if self.takes_tokens:  # others may take anything
-            check_texts(texts)
+        )  # fmt: skip
         run = inference.RUNS[output_value]
-        # For good, as in the reference: other threads may be at it when this call ends, and must not find dropout back on.
-        leave_training(self)
-        with ExitStack() as stack:
-            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar, logger))
-            if in_processes and pool is None:
-                pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
+        options = {
+            "prompt": request.prompt or "", "batch_size": batch_size, "output_value": output_value,
+            "convert_to_tensor": True, "normalize_embeddings": normalize_embeddings, "truncate_dim": request.truncate_dim,
+            **kwargs,
+        }  # fmt: skip
+        bar = encoding.progress_of(len(texts), show_progress_bar, logger)
+        with encoding.running(self, pool, device, bar) as (progress, pool):
 
             def embed(part: Sequence[Any]) -> Any:
                 if pool is None:
                     return run(self, part, request, progress)
-                return pool.run(part, request, output_value, batch_size, chunk_size, progress)
+                parts = pool.map(part, options, chunk_size, progress)
+                if output_value == "sentence_embedding":
+                    return torch.cat(parts) if parts else torch.empty(0)
+                return [found for of_shard in parts for found in of_shard]
 
             if out is not None:
                 made_of = fingerprint.embedding_parts(self) | request.settings | {"precision": precision}

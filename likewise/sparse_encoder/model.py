@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar, Literal, cast
 
@@ -15,17 +14,12 @@ from torch import Tensor, nn
 
 from likewise.card import write_model_card
 from likewise.checked import positive
-from likewise.engine.modes import leave_training
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
-from likewise.model.storage import StoredModel
 from likewise.modules import Pooling, Router
-from likewise.modules.base import is_own
-from likewise.modules.find_folder import find_folder
-from likewise.modules.router import output_dimension, without_task
-from likewise.modules.text import Text, check_texts
-from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.modules.router import output_dimension
+from likewise.modules.text import Text
 from likewise.similarity import Similarity, SimilarityFunction, name_for_whole_texts
 from likewise.sparse_encoder import sparse_tensors, storage
 from likewise.sparse_encoder.model_card import SparseEncoderModelCardData, kind_of
@@ -101,30 +95,15 @@ class SparseEncoder(Model):
         max_active_dims: int | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         _check_dims(max_active_dims)
-        if model_name_or_path is None:
-            if not modules:
-                raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
-            stored = StoredModel.of(modules)
-        else:
-            if modules is not None:
-                logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
-            folder = find_folder(
-                model_name_or_path,
-                cache_folder,
-                revision,
-                local_files_only,
-                token,
-                backend,
-                model_kwargs,
-                organisation=self.default_huggingface_organization,
-            )
-            for_tokenizer = {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}
-            stored = storage.load(
-                folder, trust_remote_code, model_kwargs, for_tokenizer, config_kwargs, backend
-            )
+        if model_name_or_path is None and not modules:
+            raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
+        if model_name_or_path is not None and modules is not None:
+            logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
+        stored, folder = self._stored(
+            model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
+            model_kwargs, {**(tokenizer_kwargs or {}), **(processor_kwargs or {})}, config_kwargs, backend,
+        )  # fmt: skip
         super().__init__(stored, prompts, default_prompt_name, trust_remote_code, model_card_data)
         storage.check_modules(self)
         settings = stored.settings
@@ -132,11 +111,8 @@ class SparseEncoder(Model):
         k = next((module.k for module in self if isinstance(module, SparseAutoEncoder)), None)
         saved = settings.get("max_active_dims") or k
         self.max_active_dims: int | None = saved if max_active_dims is None else max_active_dims
-        if model_name_or_path is not None:
-            self.model_card_data.set_base_model(str(folder), revision=revision)
-        self.model_card_data.register_model(self)
         self._unify_dtype()
-        self._settle(device, is_mapped=bool((model_kwargs or {}).get("device_map")))
+        self._settle(folder, revision, device, model_kwargs)
 
     def get_embedding_dimension(self) -> int | None:
         """V, the size of what `encode` returns; None where no module says."""
@@ -210,51 +186,26 @@ class SparseEncoder(Model):
             TypeError: Something is not a text.
             ValueError: An argument is out of its range or unknown.
         """
-        given: Any = sentences if inputs is None else inputs
-        texts: Sequence[Any]
-        if not is_own(self, "is_singular_input") and self.is_singular_input(given):
-            texts, single = [given], True
-        else:
-            texts, single = encoding.as_list(given)
-        if any(isinstance(module, Router) for module in self):
-            texts, kwargs["task"] = without_task(texts, kwargs.get("task"))
+        texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
-        processing_kwargs = kwargs.pop("processing_kwargs", None)
         self._check_known(kwargs)
         _check_dims(max_active_dims)
         dims = self.max_active_dims if max_active_dims is None else max_active_dims
-        in_processes = pool is not None or isinstance(device, list | tuple)
-        if device is not None and not in_processes:
-            self.to(cast(str, device))
-        request = inference.Request(
-            prompt=self._resolve_prompt(prompt, prompt_name),
-            token_budget=inference.token_budget(batch_size, cast(Any, self)),
-            truncate_dim=None,
-            normalize=False,
-            device=self.device,
-            to_cpu=save_to_cpu or in_processes,
-            forward_kwargs=kwargs | ({} if dims is None else {"max_active_dims": dims}),
-            reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
-        )
-        if self.takes_tokens:  # others may take anything
-            check_texts(texts)
-        leave_training(self)
-        with ExitStack() as stack:
-            progress = stack.enter_context(encoding.progress_of(len(texts), show_progress_bar, logger))
-            if in_processes and pool is None:
-                pool = stack.enter_context(WorkerPool(self, [str(name) for name in cast(Any, device)]))
-            if pool is None:
+        request = encoding.request_for(
+            self, prompt, prompt_name, batch_size, device, pool,
+            kwargs | ({} if dims is None else {"max_active_dims": dims}),
+            to_cpu=save_to_cpu or encoding.is_in_processes(device, pool),
+        )  # fmt: skip
+        bar = encoding.progress_of(len(texts), show_progress_bar, logger)
+        with encoding.running(self, pool, device, bar) as (progress, pool):
+            if pool is None or not len(texts):
                 found = self._embed(texts, request, dims, convert_to_sparse_tensor, progress)
             else:
                 options = {"prompt": request.prompt or "", "batch_size": batch_size, "save_to_cpu": True}
-                options |= {"convert_to_sparse_tensor": convert_to_sparse_tensor, **request.reading, **kwargs}
+                options |= {"convert_to_sparse_tensor": convert_to_sparse_tensor, **kwargs}
                 parts = pool.map(texts, options | {"max_active_dims": dims}, chunk_size, progress)
-                found = (
-                    torch.cat(parts)
-                    if parts
-                    else self._embed([], request, dims, convert_to_sparse_tensor, progress)
-                )
+                found = torch.cat(parts)
                 found = found.coalesce() if found.is_sparse else found
         return found[0] if single else found if convert_to_tensor else sparse_tensors.rows_of(found)
 

@@ -25,6 +25,9 @@ MODEL_TYPE = "SparseEncoder"
 READABLE_SINCE = "5.0.0"  # the oldest release of the reference that reads such a folder
 ORGANISATION = "sparse-encoder"  # where a bare name is looked for too
 OTHER_FAMILIES = ("CrossEncoder", "MultiVectorEncoder")
+OWN_KINDS: storage.Kinds = {
+    "max_active_dims": ("a whole number of at least 1", lambda dims: type(dims) is int and dims >= 1)
+}
 
 
 class SparseModuleReader(ModuleReader):
@@ -122,10 +125,7 @@ def read_settings_of(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any
     Raises:
         ValueError: A setting is not of its type.
     """
-    dims = settings.get("max_active_dims")
-    fits = isinstance(dims, int) and not isinstance(dims, bool) and dims >= 1
-    others = {"max_active_dims": ("a whole number of at least 1", fits)}
-    return storage.read_model_settings(folder, settings, others=others)
+    return storage.read_model_settings(folder, settings, OWN_KINDS)
 
 
 def check_modules(model: nn.Module) -> None:

@@ -20,7 +20,7 @@ import torch
 from small import sentences, small_model
 
 from likewise import SentenceTransformer
-from likewise.model.pool import WorkerPool
+from likewise.model.pool import WorkerPool, _Worker
 from likewise.models import Module, Pooling
 
 TEXTS = [*sentences(23), ""]
@@ -89,6 +89,13 @@ def test_token_embeddings_come_from_processes_too(model: SentenceTransformer, po
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
+def test_processes_read_texts_as_processing_kwargs_say(model: SentenceTransformer, pool: WorkerPool) -> None:
+    given: Any = {"processing_kwargs": {"text": {"max_length": 4}}}
+    found = model.encode(TEXTS, pool=pool, **given)
+    np.testing.assert_allclose(found, model.encode(TEXTS, **given), atol=1e-6)
+    assert not np.allclose(found, model.encode(TEXTS), atol=1e-3)
+
+
 def test_progress_is_told_shard_by_shard(model: SentenceTransformer, pool: WorkerPool) -> None:
     told: list[int] = []
     pool.map(TEXTS, {"convert_to_tensor": True}, 5, told.append)
@@ -131,14 +138,10 @@ def test_a_process_that_fails_or_dies_is_reported_with_the_texts_it_had(model: S
 def test_a_bad_text_is_refused_before_anything_is_sent(
     model: SentenceTransformer, pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent: list[int] = []
-    send = WorkerPool._send
+    sent: list[str] = []
+    send = _Worker.send
     with monkeypatch.context() as patch:
-        patch.setattr(
-            WorkerPool,
-            "_send",
-            lambda self, worker, *rest: (sent.append(worker), send(self, worker, *rest))[1],
-        )
+        patch.setattr(_Worker, "send", lambda self, *rest: (sent.append(rest[1]), send(self, *rest))[1])
         with pytest.raises(TypeError, match="Text 22 is None"):
             model.encode([*TEXTS[:22], None, "a cat"], pool=pool, chunk_size=3)  # type: ignore[list-item]
     assert not sent

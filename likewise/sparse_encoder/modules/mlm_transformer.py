@@ -4,61 +4,54 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from threading import RLock
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from likewise.engine import TokenBatch
-from likewise.engine.encoder import TRIAL_LENGTHS, PackedEncoder, agree
+from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
-from likewise.engine.modes import eval_mode, is_watched_inside
+from likewise.engine.modes import is_watched_inside
+from likewise.engine.trial import failure, one_trial, trial_batch
 from likewise.engine.vocabulary import TokenLogits
 from likewise.modules.base import Features
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
 from likewise.modules.named_output import TOKENS
-from likewise.modules.pretrained import read_pretrained
+from likewise.modules.pretrained import read_pretrained, refuse_misfits
 from likewise.modules.saved_arguments import output_of
 from likewise.modules.transformer import Transformer
 
 logger = logging.getLogger(__name__)
 
-_one_trial = RLock()
 LOGITS = {"text": {"method": "forward", "method_output_name": "logits"}}
 
 
 def _bert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.cls.predictions.transform(hidden)
-    return found
+    return model.cls.predictions.transform(hidden)
 
 
 def _distilbert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
-    return found
+    return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
 
 
 def _roberta(model: Any, hidden: Tensor) -> Tensor:
     head = model.lm_head
-    found: Tensor = head.layer_norm(nn.functional.gelu(head.dense(hidden)))
-    return found
+    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
 
 
 def _electra(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.generator_predictions(hidden)
-    return found
+    return model.generator_predictions(hidden)
 
 
 def _albert(model: Any, hidden: Tensor) -> Tensor:
     head = model.predictions
-    found: Tensor = head.LayerNorm(head.activation(head.dense(hidden)))
-    return found
+    return head.LayerNorm(head.activation(head.dense(hidden)))
 
 
 def _modernbert(model: Any, hidden: Tensor) -> Tensor:
-    found: Tensor = model.head(hidden)
-    return found
+    return model.head(hidden)
 
 
 BEFORE_VOCABULARY: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
@@ -85,13 +78,7 @@ def load_with_head(base: str, config: Any, for_model: Mapping[str, Any]) -> Any:
 
     model, loading = read_pretrained(AutoModelForMaskedLM, base, config, for_model)
     missing = sorted(key for key in loading["missing_keys"] if "pooler" not in key)
-    own = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
-    if own or loading["mismatched_keys"]:
-        wrong = own or sorted(str(key) for key in loading["mismatched_keys"])
-        raise ValueError(
-            f"The weights in {base} do not fit its config.json: {len(wrong)} are missing or of another shape, "
-            f"e.g. {wrong[0]}. Copy or download the folder again."
-        )
+    refuse_misfits(base, [key for key in missing if key.startswith(f"{model.base_model_prefix}.")], loading)
     if missing:
         logger.warning(
             "%s has no weights for %s of the masked language model's head: they start at random. Train the model before you "
@@ -170,7 +157,7 @@ class MLMTransformer(Transformer):
         model = self.auto_model
         if is_watched_inside(model):
             return False
-        with _one_trial:
+        with one_trial:
             tried: tuple[Any, str] | None = self.__dict__.get("_tried")
             if tried is None or tried[0] is not model:
                 reason = self._try_packing()
@@ -192,20 +179,15 @@ class MLMTransformer(Transformer):
             return f"it is not known what the head of {name} computes"
         if not encoder.packs():
             return encoder.reason
-        lengths = torch.tensor(TRIAL_LENGTHS)
-        ids = torch.randint(
-            3, int(model.config.vocab_size), (int(lengths.sum()),), generator=torch.Generator().manual_seed(0)
+
+        def padded(tokens: TokenBatch) -> Tensor:
+            features = tokens.to_features(Padding(model.config.pad_token_id or 0))
+            ids, mask = features["input_ids"], features["attention_mask"]
+            return tokens.unpad(model(input_ids=ids, attention_mask=mask).logits, mask)
+
+        return failure(
+            model, trial_batch(model), lambda tokens: self._logits(tokens).whole(), padded, "logits"
         )
-        tokens = TokenBatch(ids, lengths, torch.arange(len(lengths))).to(model.device)
-        padded = tokens.to_features(Padding(model.config.pad_token_id or 0))
-        try:
-            with eval_mode(model), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
-                whole = model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).logits
-                expected = tokens.unpad(whole, padded["attention_mask"])
-                found = self._logits(tokens).whole()
-        except Exception as error:  # whatever an unknown head stumbles over
-            return f"{name} cannot run packed ({error})"
-        return "" if agree(found, expected) else f"{name} gives other logits when packed"
 
     def _logits(self, tokens: TokenBatch) -> TokenLogits:
         model, encoder = self.auto_model, self.encoder

@@ -13,7 +13,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from likewise.training.run.objective import Objective
 
 logger = logging.getLogger(__name__)
 
-MARKS = ("__composable_api", "_is_fsdp_managed_module", "_fsdp_use_orig_params")
+MARKS = ("__composable_api", "_is_fsdp_managed_module", "_fsdp_use_orig_params", "in_one_pass")
 """What `fully_shard` writes into modules."""
 
 
@@ -78,6 +78,9 @@ def shard(trained: Objective, plugin: Any, device: torch.device) -> None:
     for layer in layers:
         fully_shard(layer, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
     fully_shard(trained, mesh=mesh)
+    for module in trained.modules():
+        # Processes that gather each other's shards in every pass must go through as many: see `Embed`.
+        cast(Any, module).in_one_pass = True
 
 
 def _layers_of(trained: Objective, plugin: Any) -> list[nn.Module]:
