@@ -100,6 +100,7 @@ class WorkerPool:
             "normalize_embeddings": request.normalize,
             "truncate_dim": request.truncate_dim,
             **request.forward_kwargs,
+            **request.reading,
         }
         parts = self.map(texts, options, chunk_size, progress)
         if output_value == "sentence_embedding":

@@ -59,6 +59,7 @@ def test_processes_encode_as_one_does(model: SentenceTransformer, pool: WorkerPo
         {"precision": "float16"},
         {"precision": "ubinary"},
         {"convert_to_tensor": True},
+        {"processing_kwargs": {"text": {"max_length": 4}}},
     ):
         found, expected = model.encode(TEXTS, pool=pool, **options), model.encode(TEXTS, **options)  # type: ignore[arg-type]
         assert type(found) is type(expected)
