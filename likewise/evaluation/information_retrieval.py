@@ -87,7 +87,10 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
     write_predictions: bool = False
 
     def __post_init__(self) -> None:
-        queries, corpus, relevant = dict(self.queries), dict(self.corpus), self.relevant_docs
+        try:
+            queries, corpus, relevant = map(dict, (self.queries, self.corpus, self.relevant_docs))
+        except (TypeError, ValueError):
+            raise TypeError("`queries`, `corpus` and `relevant_docs` must be dicts by id.") from None
         self.queries_ids = [query for query in queries if relevant.get(query)]
         self.queries = [queries[query] for query in self.queries_ids]
         self.corpus_ids = list(corpus)
@@ -99,6 +102,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         self.predictions: dict[str, Ranking] = {}
         for query, text in zip(self.queries_ids, self.queries, strict=True):
             check_text(text, f"query {query!r}")
+            if isinstance(relevant[query], str):  # its letters would be taken for ids
+                raise TypeError(f"`relevant_docs` needs a set of ids for {query!r}, not {relevant[query]!r}.")
         for document, text in corpus.items():
             check_text(text, f"document {document!r} of the corpus")
         self._judgements = Judgements.of([relevant[query] for query in self.queries_ids], self.corpus_ids)
