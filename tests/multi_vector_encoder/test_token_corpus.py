@@ -98,8 +98,9 @@ def test_rank_orders_texts(model: MultiVectorEncoder) -> None:
 
 
 def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="takes a query and a list of documents"):
-        model.rank("a", "b")
+    for documents in ("b", {"id": "b"}):
+        with pytest.raises(TypeError, match="takes a query and a list of documents"):
+            model.rank("a", documents)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`documents` is empty"):
         TokenCorpus.write(model, [], tmp_path / "corpus")
     with pytest.raises(FileNotFoundError, match="holds no corpus of token embeddings"):
