@@ -130,7 +130,8 @@ class HybridEncoder(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            names = ", ".join(self._modules.get("models") or ())
+            # While it is unpickled, it has no models yet.
+            names = ", ".join(self.__dict__.get("_modules", {}).get("models", ()))
             raise AttributeError(
                 f"A HybridEncoder has no `{name}`, but its models may: `encoder[...].{name}`, by one of the names {names}."
             ) from None
