@@ -238,7 +238,9 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        for name, least in (("micro_batch_tokens", 1), ("shuffle_buffer_size", 1), ("max_kept_tokens", 0)):
+        batch_sizes = ("per_device_train_batch_size", 1), ("per_device_eval_batch_size", 1)
+        own = ("micro_batch_tokens", 1), ("shuffle_buffer_size", 1), ("max_kept_tokens", 0)
+        for name, least in (*batch_sizes, *own):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(
                     f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
