@@ -15,7 +15,7 @@ from torch import Tensor
 from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task, checked_embeddings
-from likewise.evaluation.inputs import FUNCTION_NAMES, check_text, checked_function, file_name
+from likewise.evaluation.inputs import FUNCTION_NAMES, check_sizes, check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
 from likewise.retrieval.ranking_keys import Ranking
@@ -87,6 +87,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
     write_predictions: bool = False
 
     def __post_init__(self) -> None:
+        ranks = ("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k")
+        check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
         try:
             queries, corpus, relevant = map(dict, (self.queries, self.corpus, self.relevant_docs))
         except (TypeError, ValueError):
