@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from likewise.checked import positive
 from likewise.model.placement import on_cpu, refuse_spread
 
 if TYPE_CHECKING:
@@ -126,6 +127,7 @@ class WorkerPool:
             What it gave for each shard, in order.
 
         Raises:
+            ValueError: `chunk_size` is no whole number of at least 1.
             RuntimeError: A process died, which ends the pool, or `encode` failed in one, which does not; the message names the
                 texts it had.
         """
@@ -134,12 +136,11 @@ class WorkerPool:
                 raise RuntimeError(
                     "The pool has been stopped. Start another with `start_multi_process_pool()`."
                 )
-            size = chunk_size or min(
-                -(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER)), LARGEST_SHARD
-            )
-            shards = [
-                slice(start, min(start + size, len(texts))) for start in range(0, len(texts), max(1, size))
-            ]
+            if chunk_size is None:
+                share = -(-len(texts) // (len(self.processes) * SHARDS_PER_WORKER))
+                chunk_size = max(1, min(share, LARGEST_SHARD))
+            size = positive(chunk_size, "chunk_size")
+            shards = [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
             results: list[Any] = [None] * len(shards)
             held: dict[int, int] = {}  # which shard a worker has
             waiting = iter(range(len(shards)))
