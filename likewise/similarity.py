@@ -275,17 +275,13 @@ def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     return (scores if tensor.ndim > 1 else scores.squeeze(0)).to(tensor.device)
 
 
-def _member(name: str | SimilarityFunction) -> SimilarityFunction:
-    try:
-        return SimilarityFunction(name)
-    except ValueError:
-        choices = ", ".join(SimilarityFunction.possible_values())
-        raise ValueError(f"There is no similarity function {name!r}. Choose one of: {choices}.") from None
-
-
 def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similarity]:
     """That of all pairs, and that row by row. MaxSim belongs to the models with an embedding for each token: loaded when asked for."""
-    member = _member(function)
+    try:
+        member = SimilarityFunction(function)
+    except ValueError:
+        choices = ", ".join(SimilarityFunction.possible_values())
+        raise ValueError(f"There is no similarity function {function!r}. Choose one of: {choices}.") from None
     if member.value in _FUNCTIONS:
         return _FUNCTIONS[member.value]
     of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim"), member.name.lower()

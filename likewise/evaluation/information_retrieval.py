@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from likewise.checked import having
 from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task, checked_embeddings
@@ -89,10 +90,9 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
     def __post_init__(self) -> None:
         ranks = ("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k")
         check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
-        try:
-            queries, corpus, relevant = map(dict, (self.queries, self.corpus, self.relevant_docs))
-        except (TypeError, ValueError):
-            raise TypeError("`queries`, `corpus` and `relevant_docs` must be dicts by id.") from None
+        for name in ("queries", "corpus", "relevant_docs"):
+            having(getattr(self, name), "keys", name, "a dict by id")
+        queries, corpus, relevant = dict(self.queries), dict(self.corpus), self.relevant_docs
         self.queries_ids = [query for query in queries if relevant.get(query)]
         self.queries = [queries[query] for query in self.queries_ids]
         self.corpus_ids = list(corpus)

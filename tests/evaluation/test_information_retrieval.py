@@ -204,8 +204,8 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
             TypeError,
             "Document 'd' of the corpus must be a text, but is 3",
         ),
-        ((["a cat"], {"d": "b"}, {"q": ["d"]}), TypeError, "`queries`, .* must be dicts by id"),
-        (({"q": "a"}, {"d": "b"}, [["d"]]), TypeError, "`queries`, .* must be dicts by id"),
+        ((["a cat"], {"d": "b"}, {"q": ["d"]}), TypeError, "`queries` must be a dict by id, but is a list"),
+        (({"q": "a"}, {"d": "b"}, [["d"]]), TypeError, "`relevant_docs` must be a dict by id, but is a list"),
         (({"q": "a"}, {"d": "b"}, {"q": "d"}), TypeError, "needs a set of ids for 'q', not 'd'"),
     ],
 )
