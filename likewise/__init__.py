@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         CrossEncoderTrainer,
         CrossEncoderTrainingArguments,
     )
+    from likewise.hybrid import HybridEncoder
     from likewise.legacy.readers import InputExample
     from likewise.legacy.sentences_dataset import ParallelSentencesDataset, SentencesDataset
     from likewise.multi_vector_encoder import (
@@ -53,6 +54,7 @@ _HOMES = {
     "CrossEncoderTrainer": "likewise.cross_encoder.trainer",
     "CrossEncoderTrainingArguments": "likewise.cross_encoder.training_args",
     "DefaultBatchSampler": "likewise.training.samplers.default",
+    "HybridEncoder": "likewise.hybrid",
     "InputExample": "likewise.legacy.readers",
     "LoggingHandler": "likewise.util.logging",
     "MultiVectorEncoder": "likewise.multi_vector_encoder.model",
@@ -86,6 +88,7 @@ __all__ = [
     "CrossEncoderTrainer",
     "CrossEncoderTrainingArguments",
     "DefaultBatchSampler",
+    "HybridEncoder",
     "InputExample",
     "LoggingHandler",
     "MultiDatasetDefaultBatchSampler",
@@ -132,6 +135,7 @@ _SUBMODULES = frozenset(
         "cross_encoder",
         "datasets",
         "evaluation",
+        "hybrid",
         "losses",
         "model_card",
         "models",

@@ -17,6 +17,13 @@ def positive(value: Any, name: str) -> int:
     return value
 
 
+def having(value: Any, method: str, name: str, wanted: str) -> None:
+    """Refuse, by a TypeError, an argument that lacks a method."""
+    if isinstance(value, str) or not hasattr(value, method):  # texts have a method `encode`
+        shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        raise TypeError(f"`{name}` must be {wanted}, but is {shown}.")
+
+
 def needed(package: str, why: str, extra: str) -> Any:
     """A package that not everybody has, imported.
 

@@ -114,15 +114,15 @@ def quantization_ranges(
     values: Array, precision: str, ranges: Array | None, calibration: Tensor | Array | None
 ) -> Array:
     """(2, D): the ranges that are given, those of the calibration embeddings, or the values' own."""
+    if ranges is None and calibration is not None:
+        ranges = calibration_ranges(_array(calibration))
     if ranges is not None:
         if np.shape(ranges) != (2, values.shape[-1]):
             raise ValueError(
                 f"`ranges` must have the shape (2, {values.shape[-1]}), but has {np.shape(ranges)}. Pass the smallest "
-                "and the largest value of each dimension."
+                "and the largest value of each dimension, or `calibration_embeddings` of as many."
             )
         return np.asarray(ranges, dtype=np.float32)
-    if calibration is not None:
-        return calibration_ranges(_array(calibration)).astype(np.float32)
     if values.ndim == 1 or len(values) == 1:
         raise ValueError(
             f"The ranges for {precision} cannot come from a single embedding. Pass `ranges` or `calibration_embeddings`."

@@ -38,6 +38,7 @@ __all__ = [
 
 
 QUANTISED = (torch.int8, torch.uint8)
+ROW_BY_ROW = " row by row"
 
 
 def to_float_tensor(embeddings: Embeddings) -> Tensor:
@@ -63,6 +64,7 @@ def to_tensor(embeddings: Embeddings) -> Tensor:
 
     Raises:
         TypeError: They are texts.
+        ValueError: They are a list of several shapes.
     """
     if isinstance(embeddings, Tensor):
         return embeddings
@@ -71,6 +73,12 @@ def to_tensor(embeddings: Embeddings) -> Tensor:
     if isinstance(embeddings, str) or (len(embeddings) and isinstance(embeddings[0], str)):
         raise TypeError(
             f"Expected embeddings, but got texts ({str(embeddings)[:40]}). Embed them first, by `model.encode(...)`."
+        )
+    shapes = {tuple(one.shape) for one in embeddings if isinstance(one, Tensor | np.ndarray)}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"Expected embeddings of one shape, but got {sorted(shapes)[:3]}. Those of tokens, as a MultiVectorEncoder gives them, "
+            "are compared by its `similarity` and `rank`."
         )
     if len(embeddings) and isinstance(embeddings[0], Tensor):
         return torch.stack(list(embeddings))
@@ -84,7 +92,7 @@ def cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Cosine of every a with every b: (N, D), (M, D) -> (N, M), in [-1, 1]. One vector counts as a batch of one."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_scores(a, b, "cosine")
-    return dot_score(normalize(_rows(a), dim=-1), normalize(_rows(b), dim=-1))
+    return dot_score(*(normalize(side, dim=-1) for side in _sides(a, b)))
 
 
 def pytorch_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
@@ -96,42 +104,44 @@ def dot_score(a: Embeddings, b: Embeddings) -> Tensor:
     """Dot product of every a with every b: (N, D), (M, D) -> (N, M)."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_scores(a, b, "dot")
-    return _rows(a) @ _rows(b).T
+    first, second = _sides(a, b)
+    return first @ second.T
 
 
 def euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Euclidean distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_scores(a, b, "euclidean")
-    return -torch.cdist(_rows(a), _rows(b), p=2.0)
+    return -torch.cdist(*_sides(a, b), p=2.0)
 
 
 def manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Manhattan distance of every a to every b: (N, D), (M, D) -> (N, M), at most 0."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_scores(a, b, "manhattan")
-    return -torch.cdist(_rows(a), _rows(b), p=1.0)
+    return -torch.cdist(*_sides(a, b), p=1.0)
 
 
 def pairwise_cos_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Cosine of each a with the b in the same row: (N, D), (N, D) -> (N,), in [-1, 1]."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_pair_scores(a, b, "cosine")
-    return pairwise_dot_score(normalize(to_float_tensor(a), dim=-1), normalize(to_float_tensor(b), dim=-1))
+    return pairwise_dot_score(*(normalize(side, dim=-1) for side in _sides(a, b, ROW_BY_ROW)))
 
 
 def pairwise_dot_score(a: Embeddings, b: Embeddings) -> Tensor:
     """Dot product of each a with the b in the same row: (N, D), (N, D) -> (N,)."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_pair_scores(a, b, "dot")
-    return (to_float_tensor(a) * to_float_tensor(b)).sum(dim=-1)
+    first, second = _sides(a, b, ROW_BY_ROW)
+    return (first * second).sum(dim=-1)
 
 
 def pairwise_euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Euclidean distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_pair_scores(a, b, "euclidean")
-    distance: Tensor = torch.linalg.vector_norm(to_float_tensor(a) - to_float_tensor(b), dim=-1)
+    distance: Tensor = torch.linalg.vector_norm(torch.sub(*_sides(a, b, ROW_BY_ROW)), dim=-1)
     return -distance
 
 
@@ -139,7 +149,7 @@ def pairwise_manhattan_sim(a: Embeddings, b: Embeddings) -> Tensor:
     """Negative Manhattan distance of each a to the b in the same row: (N, D), (N, D) -> (N,), at most 0."""
     if is_sparse(a) or is_sparse(b):
         return _sparse_pair_scores(a, b, "manhattan")
-    return -(to_float_tensor(a) - to_float_tensor(b)).abs().sum(dim=-1)
+    return -torch.sub(*_sides(a, b, ROW_BY_ROW)).abs().sum(dim=-1)
 
 
 def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
@@ -150,7 +160,7 @@ def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
 
     Reference: Li and Li 2023, AnglE-optimized Text Embeddings, https://arxiv.org/abs/2309.12871, equation 7.
     """
-    first, second = (normalize(to_float_tensor(vectors), dim=-1) for vectors in (x, y))
+    first, second = (normalize(vectors, dim=-1) for vectors in _sides(x, y, ROW_BY_ROW))
     if first.shape[-1] % 2:
         first, second = pad(first, (0, 1)), pad(second, (0, 1))
     (a, b), (c, d) = first.chunk(2, dim=-1), second.chunk(2, dim=-1)
@@ -227,6 +237,7 @@ def to_scipy_csr(embeddings: Any) -> Any:
 def _sparse_scores(a: Any, b: Any, name: str) -> Tensor:
     """(N, V), (M, V) -> (N, M), on the first side's device."""
     device, first, second = to_tensor(a).device, to_scipy_csr(a), to_scipy_csr(b)
+    _check_fit(first, second)
     if name == "manhattan":  # no product of matrices gives it
         whole = torch.from_numpy(second.toarray())
         parts = [-torch.cdist(torch.from_numpy(row.toarray()), whole, p=1.0) for row in first]
@@ -248,6 +259,7 @@ def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     """(N, V), (N, V) -> (N,), on the first side's device; of one with one, ()."""
     tensor = to_tensor(a)
     first, second = to_scipy_csr(a), to_scipy_csr(b)
+    _check_fit(first, second, ROW_BY_ROW)
 
     def total(matrix: Any) -> Tensor:
         return torch.from_numpy(np.asarray(matrix.sum(axis=1))).float().view(-1)
@@ -263,27 +275,35 @@ def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     return (scores if tensor.ndim > 1 else scores.squeeze(0)).to(tensor.device)
 
 
-def _member(name: str | SimilarityFunction) -> SimilarityFunction:
-    try:
-        return SimilarityFunction(name)
-    except ValueError:
-        choices = ", ".join(SimilarityFunction.possible_values())
-        raise ValueError(f"There is no similarity function {name!r}. Choose one of: {choices}.") from None
-
-
 def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similarity]:
     """That of all pairs, and that row by row. MaxSim belongs to the models with an embedding for each token: loaded when asked for."""
-    member = _member(function)
+    try:
+        member = SimilarityFunction(function)
+    except ValueError:
+        choices = ", ".join(SimilarityFunction.possible_values())
+        raise ValueError(f"There is no similarity function {function!r}. Choose one of: {choices}.") from None
     if member.value in _FUNCTIONS:
         return _FUNCTIONS[member.value]
     of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim"), member.name.lower()
     return getattr(of_tokens, name), getattr(of_tokens, f"{name}_pairwise")
 
 
-def _rows(embeddings: Embeddings) -> Tensor:
-    """The embeddings as (N, D); one vector becomes a batch of one."""
-    tensor = to_float_tensor(embeddings)
-    return tensor.unsqueeze(0) if tensor.dim() == 1 else tensor
+def _sides(a: Embeddings, b: Embeddings, how: str = "") -> tuple[Tensor, Tensor]:
+    """Both sides as tensors; to compare all with all, a vector becomes a batch of one."""
+    first, second = to_float_tensor(a), to_float_tensor(b)
+    _check_fit(first, second, how)
+    return (first, second) if how else (torch.atleast_2d(first), torch.atleast_2d(second))
+
+
+def _check_fit(first: Any, second: Any, how: str = "") -> None:
+    """Refuse sides (tensors or scipy's matrices) of two sizes and, row by row, two batches of several rows each."""
+    (*of_first, size), (*of_second, other_size) = first.shape, second.shape
+    numbers = {*of_first, *of_second} - {1} if len(of_first) == len(of_second) == 1 else set()
+    if size != other_size or (how and len(numbers) > 1):
+        raise ValueError(
+            f"Embeddings of the shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared{how}. Embed both sides "
+            "with one model and one `truncate_dim`; `similarity` compares all with all."
+        )
 
 
 # Of all pairs, and row by row.

@@ -76,6 +76,35 @@ def test_texts_in_the_place_of_embeddings_are_told_apart(texts: Any) -> None:
             call(texts, texts)
 
 
+@pytest.mark.parametrize("layout", [Tensor.clone, Tensor.to_sparse])
+def test_embeddings_that_do_not_fit_each_other_are_refused_by_their_shapes(
+    layout: Callable[[Tensor], Tensor],
+) -> None:
+    of_four, of_two = layout(torch.eye(3, 4)), layout(torch.eye(3, 2))
+    for name in ("cos", "dot", "euclidean", "manhattan"):
+        pair = next(name + end for end in ("_sim", "_score") if hasattr(util, name + end))
+        with pytest.raises(ValueError, match=r"shapes \(3, 4\) and \(3, 2\) cannot be compared\. Embed both"):
+            getattr(util, pair)(of_four, of_two)
+        with pytest.raises(ValueError, match=r"shapes \(3, 4\) and \(2, 4\) cannot be compared row by row\."):
+            getattr(util, f"pairwise_{pair}")(of_four, layout(torch.eye(2, 4)))
+    assert util.pairwise_cos_sim(of_four, layout(torch.eye(1, 4))).tolist() == [1, 0, 0]
+
+
+def test_token_embeddings_in_the_place_of_those_of_texts_are_told_apart() -> None:
+    tokens = [torch.ones(2, 4), torch.ones(3, 4)]
+    for texts in (tokens, [one.numpy() for one in tokens]):
+        for call in (util.cos_sim, util.semantic_search):
+            with pytest.raises(
+                ValueError, match=r"but got \[\(2, 4\), \(3, 4\)\]\. Those of tokens, as a MultiV"
+            ):
+                call(texts, texts)
+    for call in (util.maxsim, util.maxsim_pairwise):
+        with pytest.raises(
+            TypeError, match=r"embeddings of tokens, but got the text 'a cat'\. Embed it first"
+        ):
+            call(["a cat"], ["a dog"])
+
+
 @pytest.mark.parametrize("module", ["distributed", "environment", "file_io", "logging", "misc", "tensor"])
 def test_the_references_paths_hold_its_names(module: str) -> None:
     here = getattr(__import__(f"likewise.util.{module}").util, module)

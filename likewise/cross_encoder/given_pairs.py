@@ -31,6 +31,10 @@ def as_pairs(inputs: Any) -> tuple[Sequence[Any], bool]:
         raise TypeError(
             f"predict() needs a pair of texts or a list of pairs, but got {type(inputs).__name__}: {inputs!r}."
         )
+    if hasattr(inputs, "columns"):  # to iterate over a frame gives the names of its columns
+        raise TypeError(
+            f"predict() needs a list of pairs, but got a {type(inputs).__name__}. Pass its columns: `list(zip(queries, documents))`."
+        )
     is_sequence = hasattr(inputs, "__getitem__")
     listed = inputs if isinstance(inputs, list) else list(inputs)
     if is_sequence and listed and isinstance(listed[0], str):

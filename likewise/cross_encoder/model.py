@@ -409,6 +409,8 @@ class CrossEncoder(Model):
             raise TypeError(
                 f"`documents` must be a list of texts, but is one text. Pass [{documents[:40]!r}]."
             )
+        if isinstance(documents, Mapping) or hasattr(documents, "columns"):  # they iterate over their keys
+            raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
         documents = list(documents)
         scores = self.predict(
             [(query, document) for document in documents],

@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from likewise.checked import having
 from likewise.evaluation import metrics as m
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task, checked_embeddings
-from likewise.evaluation.inputs import FUNCTION_NAMES, check_text, checked_function, file_name
+from likewise.evaluation.inputs import FUNCTION_NAMES, check_sizes, check_text, checked_function, file_name
 from likewise.evaluation.judgements import Judgements
 from likewise.evaluation.measurement import Array, Measurement, mean
 from likewise.retrieval.ranking_keys import Ranking
@@ -87,6 +88,10 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
     write_predictions: bool = False
 
     def __post_init__(self) -> None:
+        ranks = ("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k")
+        check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
+        for name in ("queries", "corpus", "relevant_docs"):
+            having(getattr(self, name), "keys", name, "a dict by id")
         queries, corpus, relevant = dict(self.queries), dict(self.corpus), self.relevant_docs
         self.queries_ids = [query for query in queries if relevant.get(query)]
         self.queries = [queries[query] for query in self.queries_ids]
@@ -99,6 +104,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         self.predictions: dict[str, Ranking] = {}
         for query, text in zip(self.queries_ids, self.queries, strict=True):
             check_text(text, f"query {query!r}")
+            if isinstance(relevant[query], str):  # its letters would be taken for ids
+                raise TypeError(f"`relevant_docs` needs a set of ids for {query!r}, not {relevant[query]!r}.")
         for document, text in corpus.items():
             check_text(text, f"document {document!r} of the corpus")
         self._judgements = Judgements.of([relevant[query] for query in self.queries_ids], self.corpus_ids)

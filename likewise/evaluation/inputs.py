@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.checked import positive
 from likewise.evaluation.measurement import Array
 from likewise.similarity import OF_WHOLE_TEXTS, SimilarityFunction
 
@@ -45,6 +46,13 @@ def check_text(value: Any, where: str) -> None:
         raise TypeError(
             f"{where[0].upper()}{where[1:]} must be a text, but is {value!r}. Drop or fill that row."
         )
+
+
+def check_sizes(**sizes: int | Iterable[int]) -> None:
+    """Refuse ranks, and sizes of chunks, that are no whole numbers of at least 1."""
+    for name, values in sizes.items():
+        for value in values if isinstance(values, Iterable) else (values,):
+            positive(int(value) if isinstance(value, np.integer) else value, name)
 
 
 def checked_numbers(name: str, values: Iterable[Any], length: int) -> Array:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import Task
-from likewise.evaluation.inputs import check_text, file_name
+from likewise.evaluation.inputs import check_sizes, check_text, file_name
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import reranking_metrics
 from likewise.similarity import Similarity, cos_sim
@@ -63,6 +63,7 @@ class RerankingEvaluator(SentenceEvaluator):
             )
         self.samples = self._lists
         self.at_k = self.at_k if mrr_at_k is None else mrr_at_k
+        check_sizes(at_k=self.at_k)
         self.csv_file = file_name("RerankingEvaluator", self.name, f"results_@{self.at_k}.csv")
         self.primary = f"ndcg@{self.at_k}"
         self.primary_metric = self.full_name(self.primary)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from likewise.engine.modes import leave_training
 from likewise.engine.token_sequences import IntArray
 from likewise.model import encoding, fingerprint, inference
 from likewise.model.model import Model
+from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules.base import Features, run_module
 from likewise.modules.text import check_texts
 from likewise.multi_vector_encoder.model import MultiVectorEncoder
@@ -83,13 +85,23 @@ class HybridEncoder(nn.Module):
     Reference: Chen et al. 2024, BGE M3-Embedding, https://arxiv.org/abs/2402.03216.
     """
 
-    def __init__(self, **models: Model) -> None:
+    over_inputs: ClassVar[str] = "encode"
+    """What a pool's processes call."""
+
+    def __init__(self, *unnamed: Model, **models: Model) -> None:
         super().__init__()
+        if unnamed:
+            raise TypeError("The models of a HybridEncoder have names: HybridEncoder(dense=..., sparse=...).")
         if len(models) < 2:
             raise ValueError(
                 f"A HybridEncoder takes two models or more, but got {len(models)}: HybridEncoder(dense=..., sparse=...)."
             )
+        taken = nn.ModuleDict()
         for name, model in models.items():
+            if "." in name or hasattr(taken, name):
+                raise ValueError(
+                    f"A model cannot be named {name!r}, which torch has another use for. Choose another name."
+                )
             if not isinstance(model, SentenceTransformer | SparseEncoder | MultiVectorEncoder):
                 raise TypeError(
                     f"`{name}` must be a SentenceTransformer, a SparseEncoder or a MultiVectorEncoder, but is a "
@@ -109,7 +121,25 @@ class HybridEncoder(nn.Module):
 
     def __getitem__(self, name: str) -> Any:
         """The model of a name."""
+        if name not in self.models:
+            raise KeyError(f"There is no model named {name!r}, but: {', '.join(self.models)}.")
         return self.models[name]
+
+    def __getattr__(self, name: str) -> Any:
+        """What torch keeps elsewhere; of anything else, who may have it."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # While it is unpickled, it has no models yet.
+            names = ", ".join(self.__dict__.get("_modules", {}).get("models", ()))
+            raise AttributeError(
+                f"A HybridEncoder has no `{name}`, but its models may: `encoder[...].{name}`, by one of the names {names}."
+            ) from None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the models are."""
+        return cast(torch.device, self.first.device)
 
     # What texts are read by
 
@@ -141,6 +171,10 @@ class HybridEncoder(nn.Module):
         Returns:
             `hybrid_embedding`: the HybridEmbeddings of N texts.
         """
+        if not isinstance(features, dict):
+            raise TypeError(
+                f"A model takes features, but got {type(features).__name__}. Texts go to `encode`."
+            )
         features = _run(self.first, slice(1), features, kwargs)
         found: dict[str, Any] = {}
         for name, model in self.models.items():
@@ -163,6 +197,9 @@ class HybridEncoder(nn.Module):
         prompt: str | None = None,
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
+        pool: WorkerPool | None = None,
+        chunk_size: int | None = None,
+        prompt_name: str | None = None,
     ) -> dict[str, Any]:
         """Embed texts by all models at once. The models are in eval mode from then on.
 
@@ -173,6 +210,9 @@ class HybridEncoder(nn.Module):
             batch_size: How much goes through the Transformer at once: a batch holds about `batch_size` texts of 32 tokens on the
                 CPU and of 512 tokens elsewhere.
             show_progress_bar: Whether to show progress; None for where logging is at INFO or below.
+            pool: Processes to encode in, from `start_multi_process_pool`; what they return is on the CPU.
+            chunk_size: Texts that a process gets at a time; None for a tenth of its share, 5,000 at most.
+            prompt_name: The prompt to use, a key of the models' `prompts`; None for that of the task.
 
         Returns:
             By the models' names what `encode` of each gives: an array (N, D), a COO tensor (N, V), a list of (tokens, D); of one
@@ -193,19 +233,25 @@ class HybridEncoder(nn.Module):
             if isinstance(model, SparseEncoder) and model.max_active_dims is not None
         }
         request = inference.Request(
-            prompt=self._prompt(task, prompt),
+            prompt=self._prompt(task, prompt_name, prompt),
             token_budget=inference.token_budget(batch_size, self.first),
-            device=self.first.device,
+            device=self.device,
             to_cpu=False,
             forward_kwargs={"task": task, "own": own},
         )
         leave_training(self)
         places = {name: _Places(model, len(texts)) for name, model in self.models.items()}
         with encoding.progress_of(len(texts), show_progress_bar, logger) as progress:
-            for rows, features in inference.run_batches(cast(Any, self), texts, request, progress):
-                for name, embeddings in features[OUTPUT].by_name.items():
-                    places[name].put(rows, embeddings)
-        return {name: each.result()[0] if single else each.result() for name, each in places.items()}
+            if pool is not None and len(texts):
+                options = {"task": task, "prompt": request.prompt, "batch_size": batch_size}
+                parts = pool.map(texts, options, chunk_size, progress)
+                found = {name: _joined([part[name] for part in parts]) for name in self.models}
+            else:
+                for rows, features in inference.run_batches(cast(Any, self), texts, request, progress):
+                    for name, embeddings in features[OUTPUT].by_name.items():
+                        places[name].put(rows, embeddings)
+                found = {name: each.result() for name, each in places.items()}
+        return {name: each[0] for name, each in found.items()} if single else found
 
     def encode_query(self, inputs: str | Sequence[Any], **kwargs: Any) -> dict[str, Any]:
         """`encode`, and its arguments, for the task "query"."""
@@ -215,14 +261,29 @@ class HybridEncoder(nn.Module):
         """`encode`, and its arguments, for the task "document"."""
         return self.encode(inputs, "document", **kwargs)
 
-    def _prompt(self, task: str | None, prompt: str | None) -> str:
+    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
+        """Processes for `encode(pool=...)`, each with a copy of the models.
+
+        Args:
+            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
+
+        Stop the pool with `stop_multi_process_pool`, or use it in a `with` statement.
+        """
+        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
+
+    @staticmethod
+    def stop_multi_process_pool(pool: WorkerPool) -> None:
+        """End the processes of a pool."""
+        pool.stop()
+
+    def _prompt(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str:
         found = {
-            name: encoding.way_of_embedding(model, task, None, prompt)[0]
+            name: encoding.way_of_embedding(model, task, prompt_name, prompt)[0]
             for name, model in self.models.items()
         }
         if len(set(found.values())) > 1:
             raise ValueError(
-                f"The text goes through the Transformer once, so that all models must have the same prompt, but for {task!r} they "
+                f"The text goes through the Transformer once, so that all models must have the same prompt, but for {prompt_name or task!r} they "
                 f"have {found}. Pass `prompt`, or set their `prompts`."
             )
         return next(iter(found.values()))
@@ -265,6 +326,13 @@ class _Places:
         if isinstance(self.model, SparseEncoder):
             return self.sparse.result()
         return encoding.converted(self.dense, "float32", to_numpy=True, to_tensor=False)
+
+
+def _joined(parts: Sequence[Any]) -> Any:
+    """The embeddings of all texts by one model, of those of some texts each."""
+    if isinstance(parts[0], list):
+        return [embeddings for part in parts for embeddings in part]
+    return torch.cat(list(parts)).coalesce() if isinstance(parts[0], Tensor) else np.concatenate(parts)
 
 
 def _check_equal(first: Any, model: Any, name: str) -> None:

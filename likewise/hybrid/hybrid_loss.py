@@ -27,7 +27,7 @@ from likewise.losses.base import Columns, Loss, computes_from_embeddings
 from likewise.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from likewise.multi_vector_encoder.losses.base import Loss as TokenLoss
 from likewise.multi_vector_encoder.losses.base import with_tasks
-from likewise.multi_vector_encoder.scoring.token_scores import scored
+from likewise.multi_vector_encoder.losses.multiple_negatives_ranking import Ranked
 
 
 class HybridLoss(Loss):
@@ -58,6 +58,8 @@ class HybridLoss(Loss):
         weights: Mapping[str, float] | None = None,
         teacher_weights: Mapping[str, float] | None = None,
     ) -> None:
+        if not isinstance(encoder, HybridEncoder):
+            raise TypeError(f"`encoder` must be a HybridEncoder, but is a {type(encoder).__name__}.")
         super().__init__(encoder.first)
         self.encoder = encoder
         self.weights = weights or dict.fromkeys(losses, 1.0)
@@ -66,7 +68,7 @@ class HybridLoss(Loss):
         for argument, value in given.items():
             if value is not None and set(value) != set(encoder.models):
                 raise ValueError(
-                    f"`{argument}` must have an entry for each model ({', '.join(encoder.models)}), but has: {', '.join(value)}."
+                    f"`{argument}` must have an entry for each model ({', '.join(encoder.models)}), but has: {', '.join(map(str, value))}."
                 )
         for name, loss in losses.items():
             if not computes_from_embeddings(loss) or loss.model is not encoder[name]:
@@ -118,11 +120,12 @@ class HybridLoss(Loss):
         scores: dict[str, Tensor] = {}
         for place, (name, loss) in enumerate(self.losses.items()):
             columns = embeddings[place * number : (place + 1) * number]
-            value = loss.compute(columns, labels, **(contexts or {}).get(name, {}))  # type: ignore[operator]
+            context = dict((contexts or {}).get(name, {}))
+            if self.teacher_weights is not None:
+                scores[name] = _scores(_ranking(loss), columns, context)
+            value = loss.compute(columns, labels, **context)  # type: ignore[operator]
             named = value if isinstance(value, dict) else {"loss": value}
             parts |= {f"{name}_{part}": self.weights[name] * each for part, each in named.items()}
-            if self.teacher_weights is not None:
-                scores[name] = _scores(_ranking(loss), columns)
         return parts | (self._taught(scores, number - 1) if scores else {})
 
     def _taught(self, scores: Mapping[str, Tensor], num_documents: int) -> dict[str, Tensor]:
@@ -151,14 +154,22 @@ def _ranking(loss: Any) -> Any:
     return getattr(loss, "loss", loss)
 
 
-def _scores(loss: Any, columns: Sequence[Any]) -> Tensor:
-    """(B, B * C): of each query with all C columns of documents, row by row, times the loss's scale."""
+def _scores(loss: Any, columns: Sequence[Any], context: dict[str, Any]) -> Tensor:
+    """(B, B * C): of each query with all C columns of documents, row by row, times the loss's scale.
+
+    MaxSim takes long: what the loss needs of it is put into the context of its `compute`, and not made again.
+    """
     queries, *documents = columns
+    scores: Tensor
     if isinstance(queries, Tensor):
-        found: Tensor = loss.similarity_fct(queries, torch.stack(documents, dim=1).flatten(0, 1))
+        found = loss.similarity_fct(queries, torch.stack(documents, dim=1).flatten(0, 1))
+        scores = found.float() * loss.scale
     else:
-        found = scored(loss.similarity_fct, queries, documents)
-    scores: Tensor = found.float() * loss.scale
+        ranked: Ranked = loss.rank(columns)
+        context["ranked"] = ranked
+        # Documents of other processes are not of this one's teacher.
+        own = ranked.right[0] + torch.arange(len(queries) * len(documents), device=queries.device)
+        scores = ranked.scores.index_select(1, own).float()
     return scores
 
 

@@ -194,7 +194,7 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
     found: Any = embeddings
     if precision == "float16":
         found = embeddings.to(torch.float16)
-    elif precision != "float32" and len(embeddings):
+    elif precision != "float32":
         from likewise.precision import quantize_embeddings
 
         found = quantize_embeddings(embeddings, precision=precision)  # type: ignore[call-overload]
@@ -207,11 +207,15 @@ def converted(embeddings: Tensor, precision: str, to_numpy: bool, to_tensor: boo
     return list(torch.as_tensor(found))
 
 
-def encode_for(encode: Callable[..., Any], model: Any, task: str, *args: Any, **kwargs: Any) -> Any:
+def encode_for(encode: Callable[..., Any], model: Any, task: str, /, *args: Any, **kwargs: Any) -> Any:
     """Embed for a task, with the first of its prompts that the model has unless another is asked for.
 
     The family's own `encode` gives positional arguments their names; called is the model's, which may be somebody's own.
     """
+    if "task" in kwargs:
+        raise TypeError(
+            f"`encode_{task}` embeds for the task {task!r}: drop `task`, or call `encode(task=...)`."
+        )
     given = signature(encode).bind(model, *args, **kwargs).arguments
     del given["self"]
     given = {"task": task, **given.pop("kwargs", {}), **given}

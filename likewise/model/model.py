@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import having
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, merging, placement, storage
 from likewise.model.pool import WorkerPool, default_devices
@@ -505,6 +506,7 @@ class Model(nn.Sequential):
 
     def evaluate(self, evaluator: Any, output_path: str | None = None) -> Any:
         """Run an evaluator on this model; csv files go to `output_path`."""
+        having(evaluator, "__call__", "evaluator", "an evaluator; of several, a SequentialEvaluator")
         if output_path is not None:
             Path(output_path).mkdir(parents=True, exist_ok=True)
         return evaluator(self, output_path)

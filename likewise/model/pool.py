@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from likewise.checked import positive
 from likewise.model.placement import on_cpu, refuse_spread
 
 logger = logging.getLogger(__name__)
@@ -97,6 +98,7 @@ class WorkerPool:
             What it gave for each shard, in order.
 
         Raises:
+            ValueError: `chunk_size` is no whole number of at least 1.
             RuntimeError: A process died, which ends the pool, or `encode` failed in one, which does not; the message names the
                 texts it had.
         """
@@ -106,7 +108,8 @@ class WorkerPool:
                     "The pool has been stopped. Start another with `start_multi_process_pool()`."
                 )
             share = -(-len(texts) // (len(self._workers) * SHARDS_PER_WORKER))
-            size = max(1, chunk_size or min(share, LARGEST_SHARD))
+            usual = max(1, min(share, LARGEST_SHARD))
+            size = usual if chunk_size is None else positive(chunk_size, "chunk_size")
             shards = [slice(start, min(start + size, len(texts))) for start in range(0, len(texts), size)]
             results: list[Any] = [None] * len(shards)
             waiting = list(enumerate(shards))[::-1]

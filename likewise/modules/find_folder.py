@@ -47,9 +47,13 @@ def find_folder(
         organisation: Where on the Hub a bare name is looked for first; None for nowhere.
 
     Raises:
+        TypeError: It is neither a name nor a path.
         NotADirectoryError: The path is a file.
         FileNotFoundError: There is no such folder, and no such model on the Hub (or it cannot be reached).
     """
+    if not isinstance(name_or_path, str | os.PathLike):
+        kind = type(name_or_path).__name__
+        raise TypeError(f"A model is loaded by a name or a path, but got a {kind}. Modules go to `modules`.")
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         return path

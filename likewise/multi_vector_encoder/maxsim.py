@@ -208,6 +208,10 @@ def _tensor(values: Any) -> Tensor:
     """A tensor or an array as it is; of lists, float32, as in `torch.tensor`."""
     if isinstance(values, Tensor):
         return values
+    if isinstance(values, str):
+        raise TypeError(
+            f"Expected embeddings of tokens, but got the text {values[:40]!r}. Embed it first, by `model.encode(...)`."
+        )
     is_array = isinstance(values, np.ndarray)
     return torch.from_numpy(values if is_array else np.asarray(values, dtype=np.float32))
 

@@ -333,7 +333,8 @@ class MultiVectorEncoder(Model):
         Raises:
             TypeError: The query or a document is not a text.
         """
-        if not isinstance(query, str) or isinstance(documents, str):
+        are_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")  # of a dict or a frame
+        if not isinstance(query, str) or isinstance(documents, str) or are_keys:
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )

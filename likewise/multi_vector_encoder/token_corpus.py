@@ -207,6 +207,11 @@ class TokenCorpus:
     def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
         if top_k < 1:
             raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+        for query in queries:
+            if isinstance(query, str):
+                raise TypeError(
+                    f"Queries are embeddings, but one is {query[:40]!r}. Embed it first, by `model.encode_query([...])`."
+                )
         size = self.vectors.shape[1] if self.codec is None else self.codec.d
         texts = [torch.as_tensor(query).float().cpu() for query in queries]
         for number, text in enumerate(texts):

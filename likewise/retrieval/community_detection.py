@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from likewise.retrieval.finite import refuse_not_finite
-from likewise.similarity import Embeddings, to_float_tensor
+from likewise.checked import positive
+from likewise.retrieval.finite import finite_rows
+from likewise.similarity import Embeddings
 
 
 def community_detection(
@@ -38,10 +39,9 @@ def community_detection(
 
     if not len(embeddings):
         return []
-    rows = to_float_tensor(embeddings)
-    refuse_not_finite(rows, lambda row: f"Row {row} of `embeddings`")
-    units = torch.nn.functional.normalize(rows.unsqueeze(0) if rows.dim() == 1 else rows, dim=-1)
-    parts = tqdm(units.split(batch_size), desc="Counting", disable=not show_progress_bar)
+    units = torch.nn.functional.normalize(finite_rows(embeddings), dim=-1)
+    parts = units.split(positive(batch_size, "batch_size"))
+    parts = tqdm(parts, desc="Counting", disable=not show_progress_bar)
     sizes = torch.cat([(part @ units.T >= threshold).sum(dim=1) for part in parts])
     by_size = sizes.argsort(descending=True, stable=True)
     centres = by_size[sizes[by_size] >= min_community_size]

@@ -6,6 +6,18 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from likewise.similarity import Embeddings, is_sparse, to_float_tensor
+
+
+def finite_rows(embeddings: Embeddings, name: str = "`embeddings`") -> Tensor:
+    """Embeddings as (N, D), one vector as a batch of one; refused where they are COO or not finite."""
+    if is_sparse(embeddings):
+        raise TypeError(f"{name.capitalize()} must be dense, but are COO. Pass `embeddings.to_dense()`.")
+    rows = to_float_tensor(embeddings)
+    rows = rows.unsqueeze(0) if rows.dim() == 1 and len(rows) else rows
+    refuse_not_finite(rows, lambda row: f"Row {row} of {name}")
+    return rows
+
 
 def refuse_not_finite(rows: Tensor, name: Callable[[int], str]) -> None:
     """Raise where a row of numbers holds NaN or infinity.

@@ -34,6 +34,7 @@ def reciprocal_rank_fusion(
         For each query its documents, best first; of equal scores the one that comes first in the first ranking.
 
     Raises:
+        TypeError: A ranking is of one query, not of a list of them.
         ValueError: The rankings are not of as many queries, or there is not a weight for each.
 
     Examples:
@@ -65,6 +66,10 @@ def _fused(
     top_k: int | None,
     weights: Sequence[float] | None,
 ) -> list[list[dict[str, Any]]]:
+    if any(isinstance(hits, Mapping | str) for ranking in rankings for hits in ranking):
+        raise TypeError(
+            "A ranking has a list of hits for each query. Of one query, pass `[hits]` of each search."
+        )
     weights = [1.0] * len(rankings) if weights is None else weights
     sizes = [len(ranking) for ranking in rankings]
     if len(set(sizes)) > 1 or len(weights) != len(sizes):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from likewise.checked import having
 from likewise.model.fingerprint import digest
 from likewise.model.kept import Array, Blocks
 from likewise.retrieval.candidates import (
@@ -128,12 +129,15 @@ def mine_hard_negatives(
 
     Raises:
         ValueError: A column is missing or empty, or options contradict each other.
-        TypeError: A cell is not a text.
+        TypeError: A cell is not a text, or a model does not do what it is asked for.
 
     Reference: Moreira et al. 2024, NV-Retriever, https://arxiv.org/abs/2407.15831, for `relative_margin`.
     """
     from datasets import Dataset
 
+    having(model, "encode_query", "model", "a model that embeds texts (a reranker is a `cross_encoder`)")
+    if cross_encoder is not None:
+        having(cross_encoder, "predict", "cross_encoder", "a model that scores pairs of texts")
     if ray_workers is not None and (cache_folder is None or use_multi_process):
         raise ValueError(
             "`ray_workers` needs a `cache_folder` that all workers reach, and takes the place of `use_multi_process`. Pass "
@@ -255,6 +259,7 @@ def _embedded(encode: Callable[..., Any], texts: list[str], settings: Any, part:
 
 
 def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) -> tuple[str, str]:
+    having(dataset, "column_names", "dataset", "a `datasets.Dataset`, as `Dataset.from_dict` makes it")
     if not len(dataset):
         raise ValueError("`dataset` is empty. Pass at least one pair.")
     columns = dataset.column_names

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.retrieval.finite import refuse_not_finite
+from likewise.checked import having
+from likewise.retrieval.finite import finite_rows
 from likewise.retrieval.topk import top_k as search
-from likewise.similarity import Embeddings, Similarity, cos_sim, to_float_tensor
+from likewise.similarity import Embeddings, Similarity, cos_sim
 from likewise.types import Encoder
 
 
@@ -47,8 +48,11 @@ def paraphrase_mining(
         See `paraphrase_mining_embeddings`.
 
     Raises:
-        TypeError: `sentences` is one text.
+        TypeError: `sentences` is one text, or the model gives something else than one dense embedding of each.
     """
+    having(model, "encode", "model", "a model that embeds texts")
+    if getattr(model, "model_type", None) in ("SparseEncoder", "MultiVectorEncoder"):
+        raise TypeError(f"`model` must give each text one dense embedding, but is a {type(model).__name__}.")
     if isinstance(sentences, str):
         raise TypeError(f"`sentences` must be a list of texts, but is one text. Pass [{sentences[:40]!r}].")
     embeddings = model.encode(
@@ -89,14 +93,14 @@ def paraphrase_mining_embeddings(
         `[score, i, j]` with i < j, by descending score, then ascending i and j.
     """
     scores, pairs = mine_pairs(
-        to_float_tensor(embeddings), query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
+        embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
     )
     first, second = pairs.unbind(dim=1)
     return [list(pair) for pair in zip(scores.tolist(), first.tolist(), second.tolist(), strict=True)]
 
 
 def mine_pairs(
-    embeddings: Tensor,
+    embeddings: Embeddings,
     query_chunk_size: int,
     corpus_chunk_size: int,
     max_pairs: int,
@@ -108,7 +112,7 @@ def mine_pairs(
     for name, number in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
         if number < (least := int(name in sizes)):
             raise ValueError(f"`{name}` must be at least {least}, but is {number}. Pass a positive number.")
-    refuse_not_finite(embeddings, lambda row: f"Row {row} of the embeddings")
+    embeddings = finite_rows(embeddings, "the embeddings")
     num_rows, device = len(embeddings), embeddings.device
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)
     for start in range(0, num_rows, query_chunk_size):

@@ -227,6 +227,9 @@ class SentenceTransformer(Model):
                 return output.fill(lambda part: convert(embed(part)), (0, 0), convert_to_tensor)
             found = embed(texts)
         if output_value == "sentence_embedding":
+            if not len(texts) and precision != "float32":  # no text says how long a row is
+                sizes = self.get_embedding_dimension() or 0, request.truncate_dim
+                found = torch.empty(0, min(size for size in sizes if size is not None), device=found.device)
             found = encoding.converted(found, precision, convert_to_numpy, convert_to_tensor)
         return found[0] if single else found
 

@@ -259,6 +259,7 @@ def test_a_real_model_is_measured_without_a_card(tmp_path: Path) -> None:
         (lambda e: e.CrossEncoderCorrelationEvaluator(PAIRS, [1.0] * 60), ValueError, "nothing correlates"),
         (lambda e: e.CrossEncoderCorrelationEvaluator(PAIRS, BINARY)(Scored(2)), ValueError, r"gives 2 \(`num_labels`\)"),
         (lambda e: e.CrossEncoderRerankingEvaluator([]), ValueError, "`samples` is empty"),
+        (lambda e: e.CrossEncoderRerankingEvaluator(samples("negative"), at_k=0), ValueError, "`at_k` must be .* but is 0"),
         (lambda e: e.CrossEncoderRerankingEvaluator([{"query": "a"}]), ValueError, "Sample 0 must have `positive`"),
         (
             lambda e: e.CrossEncoderRerankingEvaluator([{"query": "a", "positive": [], "negative": [], "documents": []}]),

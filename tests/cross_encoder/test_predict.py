@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from cross_common import pairs_of_texts, reranker_folder
@@ -225,6 +226,7 @@ def test_equal_scores_keep_their_order(model: CrossEncoder) -> None:
         (lambda m: m.predict([("a", "b", "c")]), ValueError, "Pair 0 has 3 texts"),
         (lambda m: m.predict(None), TypeError, "got None"),
         (lambda m: m.predict({"query": "a"}), TypeError, "got dict"),
+        (lambda m: m.predict(pd.DataFrame({"a": ["b"], "c": ["d"]})), TypeError, "got a DataFrame. Pass its"),
         (lambda m: m.predict(np.zeros((2, 2))), TypeError, "array of float64"),
         (lambda m: m.predict(PAIRS, batch_size=0), ValueError, "`batch_size` must be at least 1"),
         (lambda m: m.predict(PAIRS, batchsize=3), TypeError, "no argument `batchsize`"),
@@ -240,6 +242,8 @@ def test_equal_scores_keep_their_order(model: CrossEncoder) -> None:
         ),
         (lambda m: CrossEncoder(modules=list(m), activation_fn="tanh"), TypeError, "but is 'tanh'"),
         (lambda m: m.rank("a", "b"), TypeError, "`documents` must be a list of texts"),
+        (lambda m: m.rank("a", {"id": "b"}), TypeError, "`documents` must be a list of texts, but is a dict"),
+        (lambda m: m.rank("a", pd.DataFrame({"b": ["c"]})), TypeError, "list of texts, but is a DataFrame"),
         (lambda m: m.rank(["a"], ["b"]), TypeError, "`query` must be a text"),
         (lambda m: m.rank("a", ["b", None]), TypeError, "Pair 1 holds None"),
     ],

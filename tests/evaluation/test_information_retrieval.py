@@ -190,6 +190,8 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
     ("arguments", "error", "message"),
     [
         (({"q": "a"}, {}, {"q": ["d"]}), ValueError, "`corpus` is empty"),
+        (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, -1), ValueError, "`corpus_chunk_size` must be .* but is -1"),
+        (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, 9, [0]), ValueError, "`mrr_at_k` must be .* but is 0"),
         (({"q": "a"}, {"d": "b"}, {"r": ["d"]}), ValueError, r"`queries` has ids such as \['q'\]"),
         (
             ({1: "a"}, {1: "b"}, {1: ["1"]}),
@@ -202,6 +204,9 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
             TypeError,
             "Document 'd' of the corpus must be a text, but is 3",
         ),
+        ((["a cat"], {"d": "b"}, {"q": ["d"]}), TypeError, "`queries` must be a dict by id, but is a list"),
+        (({"q": "a"}, {"d": "b"}, [["d"]]), TypeError, "`relevant_docs` must be a dict by id, but is a list"),
+        (({"q": "a"}, {"d": "b"}, {"q": "d"}), TypeError, "needs a set of ids for 'q', not 'd'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(

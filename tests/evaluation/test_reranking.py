@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import sentence_transformers.sentence_transformer.evaluation as reference
 from evaluation_common import (
@@ -102,6 +103,13 @@ def test_samples_are_left_as_they_were() -> None:
     RerankingEvaluator(samples)
     assert samples == [{"query": "a", "positive": "b", "negative": ["c"]}]
     assert reference.RerankingEvaluator(SAMPLES).samples == RerankingEvaluator(SAMPLES).samples
+
+
+def test_no_rank_to_measure_at_is_refused() -> None:
+    for rank in (0, -1, 2.5):
+        with pytest.raises(ValueError, match=f"`at_k` must be a whole number of at least 1, but is {rank}"):
+            RerankingEvaluator(SAMPLES, at_k=rank)  # type: ignore[arg-type]
+    assert RerankingEvaluator(SAMPLES, at_k=np.int64(3)).primary == "ndcg@3"  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from likewise import (
+    HybridEncoder,
     MultiVectorEncoder,
     SentenceTransformer,
     SentenceTransformerTrainer,
@@ -22,12 +23,13 @@ from likewise import (
     SparseEncoder,
 )
 from likewise.engine.embed import Embed
-from likewise.hybrid import HybridEncoder, HybridLoss
+from likewise.hybrid import HybridLoss
 from likewise.hybrid.hybrid_encoder import HybridEmbeddings
 from likewise.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from likewise.modules import Dense, Normalize, Transformer
 from likewise.multi_vector_encoder.losses import MultiVectorMultipleNegativesRankingLoss
 from likewise.multi_vector_encoder.modules import MultiVectorMask
+from likewise.multi_vector_encoder.scoring import colbert_scores
 from likewise.similarity import cos_sim
 from likewise.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
 from likewise.sparse_encoder.modules import LexicalWeights
@@ -93,10 +95,29 @@ def test_the_models_own_settings_count(tmp_path: Path) -> None:
     check_as_alone(model, "encode_query", TEXTS)
     assert model.encode(TEXTS)["dense"].shape == (30, 5)
     assert model["sparse"].sparsity(model.encode_document(TEXTS)["sparse"])["active_dims"] <= 2
+    named = model.encode(TEXTS, prompt_name="query")
+    for name, embeddings in model.encode(TEXTS, prompt="the cat ").items():
+        torch.testing.assert_close(named[name], embeddings)
     model["late"].prompts["query"] = "a dog "
     with pytest.raises(ValueError, match=r"the same prompt, but for 'query' they have .*'late': 'a dog '"):
         model.encode_query(TEXTS)
     assert len(model.encode_query(TEXTS, prompt="")["late"]) == 30
+
+
+def test_processes_encode_as_one_does(tmp_path: Path) -> None:
+    model = three_of_one(tmp_path)
+    model["dense"].truncate_dim, model["sparse"].max_active_dims = 5, 2
+    pool = model.start_multi_process_pool(["cpu"])
+    for texts in (TEXTS, TEXTS[0], []):
+        found, expected = model.encode_query(texts, pool=pool, chunk_size=7), model.encode_query(texts)
+        np.testing.assert_allclose(found["dense"], expected["dense"], atol=1e-6)
+        torch.testing.assert_close(found["sparse"], expected["sparse"], atol=1e-6, rtol=0)
+        torch.testing.assert_close(found["late"], expected["late"], atol=1e-6, rtol=0)
+    model["late"].prompts["query"] = "a dog "
+    with pytest.raises(ValueError, match=r"they have .*'late': 'a dog '"):
+        model.encode_query(TEXTS, pool=pool)
+    model.stop_multi_process_pool(pool)
+    assert pool.closed
 
 
 def test_half_precision_stays_in_each(tmp_path: Path) -> None:
@@ -151,6 +172,19 @@ def test_what_does_not_fit_together_is_refused_in_words(tmp_path: Path) -> None:
         HybridEncoder(dense=other, other=nn.Linear(2, 2))
     with pytest.raises(ValueError, match=r"`batch_size` must be at least 1"):
         model.encode(TEXTS, batch_size=0)
+    with pytest.raises(TypeError, match=r"have names: HybridEncoder\(dense=\.\.\., sparse=\.\.\.\)"):
+        HybridEncoder(model["dense"], model["sparse"])
+    for name in ("of.two", "keys", "training"):
+        with pytest.raises(ValueError, match=f"cannot be named '{name}'"):
+            HybridEncoder(**{name: model["dense"], "other": model["sparse"]})
+    with pytest.raises(KeyError, match="no model named 'word', but: dense, sparse, late"):
+        model["word"]
+    with pytest.raises(
+        AttributeError, match=r"no `similarity`, but .* `encoder\[\.\.\.\]\.similarity`, .* dense, sparse"
+    ):
+        model.similarity  # noqa: B018
+    with pytest.raises(TypeError, match=r"takes features, but got list\. Texts go to `encode`"):
+        model(TEXTS)
     with pytest.raises(ValueError, match=r"modules of `bare` \(Transformer\) give no `sentence_embedding`"):
         HybridEncoder(
             dense=model["dense"], bare=SentenceTransformer(modules=[model.first[0]], device="cpu")
@@ -212,6 +246,24 @@ def test_the_sum_of_the_scores_teaches_each(tmp_path: Path) -> None:
     assert loss.get_config_dict()["teacher_weights"] == TEACHER
 
 
+def test_the_teacher_takes_the_tokens_scores_that_the_loss_made(tmp_path: Path) -> None:
+    model = three_of_one(tmp_path)
+    losses, calls = losses_of(model), []
+
+    def counted(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(args)
+        return colbert_scores(*args, **kwargs)
+
+    losses["late"] = MultiVectorMultipleNegativesRankingLoss(
+        model["late"], similarity_fct=counted, scale=2.0, score_mini_batch_size=4
+    )
+    columns = columns_of(model, QUERIES, DOCUMENTS, NEGATIVES)
+    found = HybridLoss(model, losses, teacher_weights=TEACHER)(columns, None)
+    assert [len(queries) for queries, *_ in calls] == [4, 2]
+    losses["late"] = MultiVectorMultipleNegativesRankingLoss(model["late"], scale=2.0)
+    torch.testing.assert_close(HybridLoss(model, losses, teacher_weights=TEACHER)(columns, None), found)
+
+
 def test_recomputed_chunks_give_the_same(tmp_path: Path) -> None:
     model = three_of_one(tmp_path)
     loss = HybridLoss(model, losses_of(model), teacher_weights=TEACHER)
@@ -264,6 +316,10 @@ def test_losses_that_do_not_fit_are_refused_in_words(tmp_path: Path) -> None:
         ValueError, match=r"`losses` must have an entry for each model \(dense, sparse, late\)"
     ):
         HybridLoss(model, {"dense": losses["dense"]})
+    with pytest.raises(ValueError, match=r"`losses` must have an entry for each model"):
+        HybridLoss(model, list(losses.values()))  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`encoder` must be a HybridEncoder, but is a SentenceTransformer"):
+        HybridLoss(model["dense"], losses)
     with pytest.raises(ValueError, match=r"`weights` must have an entry for each model .* but has: dense"):
         HybridLoss(model, losses, {"dense": 1.0})
     foreign = MultipleNegativesRankingLoss(small_model(tmp_path / "other"))

@@ -49,6 +49,18 @@ def test_a_file_in_place_of_a_folder_is_refused(folder: Path) -> None:
         SentenceTransformer(folder / "model.safetensors")
 
 
+def test_what_is_no_name_and_what_is_no_evaluator_are_refused_in_words(folder: Path) -> None:
+    model = SentenceTransformer(folder, trust_remote_code=True)
+    for other, kind in ((model, "SentenceTransformer"), (list(model), "list"), (3, "int")):
+        with pytest.raises(
+            TypeError, match=f"by a name or a path, but got a {kind}\\. Modules go to `modules`"
+        ):
+            SentenceTransformer(other)  # type: ignore[arg-type]
+    for given, shown in (([print], "a list"), ("dev", "'dev'")):
+        with pytest.raises(TypeError, match=f"must be an evaluator; .* SequentialEvaluator, but is {shown}"):
+            model.evaluate(given)
+
+
 def test_an_unknown_name_offline_says_how_to_go_on() -> None:
     with pytest.raises(FileNotFoundError, match=r"no folder 'nobody/nothing'.*spelling"):
         SentenceTransformer("nobody/nothing")

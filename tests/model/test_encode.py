@@ -105,6 +105,31 @@ def test_no_texts_give_no_embeddings(model: SentenceTransformer) -> None:
     assert model.encode([], convert_to_numpy=False) == []
 
 
+@pytest.mark.parametrize(
+    ("precision", "dtype", "size"),
+    [
+        ("float16", "float16", 32),
+        ("int8", "int8", 32),
+        ("uint8", "uint8", 32),
+        ("binary", "int8", 4),
+        ("ubinary", "uint8", 4),
+    ],
+)
+def test_no_texts_in_a_precision_have_its_type_and_size(
+    model: SentenceTransformer, precision: Any, dtype: str, size: int
+) -> None:
+    found = model.encode([], precision=precision)
+    assert (found.dtype, found.shape) == (np.dtype(dtype), (0, size))
+    assert model.encode([], precision=precision, truncate_dim=16).shape == (0, size // 2)
+    as_tensor = model.encode([], precision=precision, convert_to_tensor=True)
+    assert (as_tensor.dtype, as_tensor.shape) == (getattr(torch, dtype), (0, size))
+
+
+def test_a_task_is_not_named_twice(model: SentenceTransformer) -> None:
+    with pytest.raises(TypeError, match=r"`encode_query` embeds for the task 'query': drop `task`"):
+        model.encode_query(TEXTS, task="document")
+
+
 def test_arrays_and_iterators_of_texts_are_taken(model: SentenceTransformer) -> None:
     expected = model.encode(TEXTS)
     np.testing.assert_array_equal(model.encode(np.array(TEXTS)), expected)

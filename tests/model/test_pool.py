@@ -59,6 +59,7 @@ def test_processes_encode_as_one_does(model: SentenceTransformer, pool: WorkerPo
         {"precision": "float16"},
         {"precision": "ubinary"},
         {"convert_to_tensor": True},
+        {"processing_kwargs": {"text": {"max_length": 4}}},
     ):
         found, expected = model.encode(TEXTS, pool=pool, **options), model.encode(TEXTS, **options)  # type: ignore[arg-type]
         assert type(found) is type(expected)
@@ -72,6 +73,11 @@ def test_processes_encode_as_one_does(model: SentenceTransformer, pool: WorkerPo
     np.testing.assert_allclose(older, model.encode(TEXTS), atol=1e-6)
     assert model.encode([], pool=pool).shape == (0,)
     assert model.encode(TEXTS[0], pool=pool).shape == (32,)
+    for chunk_size in (0, -1, 2.5):
+        with pytest.raises(
+            ValueError, match=f"`chunk_size` must be a whole number of at least 1, but is {chunk_size}"
+        ):
+            model.encode(TEXTS, pool=pool, chunk_size=chunk_size)  # type: ignore[arg-type]
 
 
 def test_ranges_of_quantised_embeddings_are_those_of_all_shards(

@@ -98,8 +98,9 @@ def test_rank_orders_texts(model: MultiVectorEncoder) -> None:
 
 
 def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="takes a query and a list of documents"):
-        model.rank("a", "b")
+    for documents in ("b", {"id": "b"}):
+        with pytest.raises(TypeError, match="takes a query and a list of documents"):
+            model.rank("a", documents)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`documents` is empty"):
         TokenCorpus.write(model, [], tmp_path / "corpus")
     with pytest.raises(FileNotFoundError, match="holds no corpus of token embeddings"):
@@ -107,6 +108,11 @@ def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path
     corpus = TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
     with pytest.raises(FileExistsError, match="holds a corpus already"):
         TokenCorpus.write(model, DOCUMENTS, tmp_path / "corpus")
+    for texts in ("a cat", ["a cat"]):
+        with pytest.raises(
+            TypeError, match=r"Queries are embeddings, but one is 'a.*\. Embed it first, by `model.enc"
+        ):
+            corpus.search(texts)
     queries = model.encode_query(QUERIES[:1])
     with pytest.raises(ValueError, match="`top_k` must be at least 1, but is 0"):
         corpus.search(queries, top_k=0)

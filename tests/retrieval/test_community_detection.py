@@ -78,3 +78,12 @@ def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:
     rows[2, 1] = torch.nan
     with pytest.raises(ValueError, match="Row 2 of `embeddings` holds NaN or infinity"):
         community_detection(rows)
+
+
+def test_what_it_cannot_compare_is_refused_in_words() -> None:
+    with pytest.raises(
+        TypeError, match=r"`embeddings` must be dense, but are COO\. Pass `embeddings.to_dense"
+    ):
+        community_detection(torch.eye(4).to_sparse())
+    with pytest.raises(ValueError, match="`batch_size` must be a whole number of at least 1, but is 0"):
+        community_detection(torch.eye(4), batch_size=0)

@@ -70,3 +70,5 @@ def test_what_does_not_belong_together_is_refused(fuse: Any) -> None:
         ValueError, match=r"are of \[2, 2\] queries, with 1 weights. Pass rankings of the same"
     ):
         fuse([FIRST, SECOND], weights=[1.0])
+    with pytest.raises(TypeError, match=r"a list of hits for each query\. Of one query, pass `\[hits\]`"):
+        fuse([FIRST[0], SECOND[0]])

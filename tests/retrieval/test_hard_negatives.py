@@ -379,6 +379,20 @@ def test_empty_data_and_cells_that_are_no_texts_are_refused() -> None:
         mine_hard_negatives(Dataset.from_dict({"a": ["x", "y"], "b": ["z", None]}), GivenEmbeddings())
 
 
+def test_data_and_models_in_each_others_places_are_refused_in_words() -> None:
+    embeds, scores = GivenEmbeddings(), SimpleNamespace(predict=None)
+    with pytest.raises(TypeError, match=r"`model` must be a model that embeds texts .*, but is a Dataset"):
+        mine_hard_negatives(embeds, PAIRS)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`dataset` must be a `datasets.Dataset`, .*, but is a list"):
+        mine_hard_negatives([("a cat", "cats")], embeds)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`model` must be a model that embeds .*, but is a SimpleNamespace"):
+        mine_hard_negatives(PAIRS, scores)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`model` must be .*, but is 'all-MiniLM-L6-v2'"):
+        mine_hard_negatives(PAIRS, "all-MiniLM-L6-v2")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`cross_encoder` must be a model that scores .*, but is a GivenEmb"):
+        mine_hard_negatives(PAIRS, embeds, cross_encoder=embeds)
+
+
 def test_options_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None:
     mined({"use_faiss": True, "cross_encoder": CrossEncoder(), "include_positives": True})
     assert "`use_faiss` has no effect" in caplog.text

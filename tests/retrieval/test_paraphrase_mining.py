@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_arrays_and_lists_are_taken() -> None:
 
 def test_none_or_one_embedding_has_no_pairs() -> None:
     assert paraphrase_mining_embeddings(torch.empty(0, 4)) == []
-    assert paraphrase_mining_embeddings(torch.ones(1, 4)) == []
+    assert paraphrase_mining_embeddings(torch.ones(1, 4)) == paraphrase_mining_embeddings(torch.ones(4)) == []
     assert (
         paraphrase_mining_embeddings(ROWS, top_k=0) == paraphrase_mining_embeddings(ROWS, max_pairs=0) == []
     )
@@ -102,6 +103,21 @@ def test_none_or_one_embedding_has_no_pairs() -> None:
 def test_one_text_in_place_of_a_list_is_refused(model: Any) -> None:
     with pytest.raises(TypeError, match=r"`sentences` must be a list of texts.*Pass \['a cat'\]"):
         paraphrase_mining(model, "a cat")  # type: ignore[arg-type]
+
+
+def test_models_and_embeddings_that_it_cannot_compare_are_refused_in_words() -> None:
+    with pytest.raises(TypeError, match=r"The embeddings must be dense, but are COO\."):
+        paraphrase_mining_embeddings(ROWS.to_sparse())
+    with pytest.raises(
+        TypeError, match="`model` must be a model that embeds texts, but is 'all-MiniLM-L6-v2'"
+    ):
+        paraphrase_mining("all-MiniLM-L6-v2", ["a cat"])  # type: ignore[arg-type]
+    for family in ("SparseEncoder", "MultiVectorEncoder"):
+        model: Any = SimpleNamespace(encode=None, model_type=family)
+        with pytest.raises(
+            TypeError, match="`model` must give each text one dense embedding, but is a Simple"
+        ):
+            paraphrase_mining(model, ["a cat"])
 
 
 def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:

@@ -156,6 +156,10 @@ def test_an_unknown_precision_is_refused_with_the_known_ones() -> None:
 def test_ranges_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"`ranges` must have the shape \(2, 21\), but has"):
         quantize_embeddings(ROWS, "int8", np.ones(shape))
+    with pytest.raises(
+        ValueError, match=r"shape \(2, 21\), but has \(2, 20\)\..* `calibration_embeddings` of as many"
+    ):
+        quantize_embeddings(ROWS, "int8", calibration_embeddings=ROWS[:, :20])
 
 
 def test_arguments_have_the_references_names_order_and_defaults() -> None:

@@ -192,9 +192,11 @@ def test_what_does_not_belong_together_is_refused_in_words(pair: Any, tmp_path: 
         evaluation.ReciprocalRankFusionEvaluator(dense, [sparse[1], *sparse[1:]])
     with pytest.raises(ValueError, match="Sample 2 of `sparse_samples` has no `documents`"):
         evaluation.ReciprocalRankFusionEvaluator(dense, [*sparse[:2], {"query_id": 2, "query": "", "positive": []}])  # fmt: skip
+    with pytest.raises(ValueError, match=r"`at_k` must be .* but is -1"):
+        evaluation.ReciprocalRankFusionEvaluator(dense, sparse, at_k=-1)
     with pytest.raises(ValueError, match=r"`max_active_dims` must be .* but is 0"):
         evaluation.SparseTripletEvaluator(A, B, C, max_active_dims=0)
-    with pytest.raises(TypeError, match="truncate_dim"):
+    with pytest.raises(TypeError, match=r"SparseTripletEvaluator\(\) got an unexpected .* 'truncate_dim'"):
         evaluation.SparseTripletEvaluator(A, B, C, truncate_dim=3)
     with pytest.raises(TypeError, match="is for a SparseEncoder, but the model is a SentenceTransformer"):
         evaluation.SparseTripletEvaluator(A, B, C)(small_model(tmp_path))

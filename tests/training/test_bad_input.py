@@ -154,6 +154,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         r"`shuffle_buffer_size` must be at least 1, but is None\. Drop it to take the default",
     ),
     "no micro batch": ({"micro_batch_tokens": 0}, r"`micro_batch_tokens` must be at least 1"),
+    "no row in a batch": (
+        {"per_device_train_batch_size": 0},
+        r"`per_device_train_batch_size` must be at least 1",
+    ),
     "a router mapping without a router": (
         {"router_mapping": {"anchor": "query"}},
         r"`router_mapping=.*no effect",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from likewise.cross_encoder.evaluation.base import PairEvaluator
-from likewise.evaluation.inputs import check_text, file_name
+from likewise.evaluation.inputs import check_sizes, check_text, file_name
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.evaluation.metrics import reranking_metrics
 
@@ -73,6 +73,7 @@ class CrossEncoderRerankingEvaluator(PairEvaluator):
         if not self.samples:
             raise ValueError("`samples` is empty. Pass at least one query to evaluate on.")
         self.at_k = self.at_k if mrr_at_k is None else mrr_at_k
+        check_sizes(at_k=self.at_k)
         self._lists = [
             _checked_sample(i, sample, self.always_rerank_positives) for i, sample in enumerate(self.samples)
         ]

@@ -9,7 +9,7 @@ https://arxiv.org/abs/1705.00652, section 4.4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +20,20 @@ from likewise.losses.gather import join_processes
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
 from likewise.multi_vector_encoder.scoring.token_scores import Score, colbert_scores, scored
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
+
+
+class Ranked(NamedTuple):
+    """Scores of B queries with the M documents of a batch, of all processes if they are gathered.
+
+    Attributes:
+        scores: (B, M), times the loss's scale; a query's documents stand side by side.
+        right: (B,), which of them is each query's positive.
+        weight: That of this process's mean (see `Joined`).
+    """
+
+    scores: Tensor
+    right: Tensor
+    weight: float
 
 
 class MultiVectorMultipleNegativesRankingLoss(Loss):
@@ -63,8 +77,21 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
         self.score_mini_batch_size = score_mini_batch_size
         self.gather_across_devices = gather_across_devices
 
-    def compute(self, embeddings: Sequence[Any], labels: Tensor | None = None) -> Tensor:
-        """TokenEmbeddings of B queries, positives and hard negatives -> scalar, in nats."""
+    def compute(
+        self, embeddings: Sequence[Any], labels: Tensor | None = None, ranked: Ranked | None = None
+    ) -> Tensor:
+        """TokenEmbeddings of B queries, positives and hard negatives -> scalar, in nats.
+
+        Args:
+            embeddings: Of each column.
+            labels: None are taken.
+            ranked: What `rank` gives of the embeddings, where the caller has it.
+        """
+        scores, right, weight = ranked or self.rank(embeddings)
+        return cross_entropy(scores, right) * weight
+
+    def rank(self, embeddings: Sequence[Any]) -> Ranked:
+        """The scores that the loss is made of."""
         queries, documents = columns_of(embeddings)
         joined = [joined_texts(column, self.gather_across_devices) for column in documents]
         _, first, weight = joined[0]
@@ -72,7 +99,7 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
         candidates = [column for column, _, _ in joined]
         parts = queries.split(self.score_mini_batch_size or max(len(queries), 1))
         scores = torch.cat([scored(self.similarity_fct, part, candidates) for part in parts])
-        return cross_entropy(scores * self.scale, rows * len(documents)) * weight
+        return Ranked(scores * self.scale, rows * len(documents), weight)
 
 
 class CachedMultiVectorMultipleNegativesRankingLoss(MultiVectorMultipleNegativesRankingLoss):

@@ -87,7 +87,10 @@ class SparseEvaluator(SentenceEvaluator):
         )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        given = type(self).__signature__.bind(*args, **kwargs).arguments  # type: ignore[attr-defined]
+        try:
+            given = type(self).__signature__.bind(*args, **kwargs).arguments  # type: ignore[attr-defined]
+        except TypeError as error:  # which does not say of what
+            raise TypeError(f"{type(self).__name__}() {error}") from None
         dims = given.pop("max_active_dims", None)
         self.max_active_dims = None if dims is None else positive(dims, "max_active_dims")
         self._seen: list[Seen] = []

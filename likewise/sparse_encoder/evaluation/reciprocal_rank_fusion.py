@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator, append_csv_row
+from likewise.evaluation.inputs import check_sizes
 from likewise.evaluation.metrics import discounts
 from likewise.retrieval.fusion import reciprocal_rank_fusion
 
@@ -70,6 +71,7 @@ class ReciprocalRankFusionEvaluator(SentenceEvaluator):
                     f"Sample {row} is of the query {dense['query_id']!r} in `dense_samples`, but of {sparse['query_id']!r} in "
                     "`sparse_samples`. Bring them into one order."
                 )
+        check_sizes(at_k=at_k)
         self.dense_samples, self.sparse_samples = dense_samples, sparse_samples
         self.at_k, self.rrf_k, self.name = at_k, rrf_k, name
         self.batch_size, self.show_progress_bar = batch_size, show_progress_bar

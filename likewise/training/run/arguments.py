@@ -238,7 +238,8 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        smallest = {"shuffle_buffer_size": 1, "max_kept_tokens": 0}
+        smallest = dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1)
+        smallest |= {"shuffle_buffer_size": 1, "max_kept_tokens": 0}
         if self.micro_batch_tokens is not None:  # None says something: a batch in one pass
             smallest["micro_batch_tokens"] = 1
         for name, least in smallest.items():
