@@ -15,6 +15,8 @@ from typing import Any
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 DEVICE = os.environ.get("DEVICE", "cpu")
 """Where the models are; `make bench-gpu` says cuda."""
+IN_INT8 = ", int8 weights"
+"""The end of the names of lines whose model, on our side, computes so."""
 
 
 def work_seconds() -> float:

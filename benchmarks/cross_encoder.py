@@ -6,7 +6,8 @@ Both libraries work in turn in one process, with the same weights: the packaged 
 otherwise. `--data` is the folder of the data sets: candidates of questions (reranking/trec-qa), and for training also questions
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512 tokens. Times are of the processor, ratios the reference's
 over ours, median and range over the rounds. Beside them: what one call needs at most beyond what is held before it, each in a
-process of its own; the largest difference of scores; of training, with dropout off, that of the losses of `--steps` steps.
+process of its own; the largest difference of scores; of training, with dropout off, that of the losses of `--steps` steps. Lines in int8
+have our weights in int8, by `use_int8_weights`, beside the reference's in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from common import DEVICE, alternate, arguments, column, line, model_folder, on_device, report, work_seconds
+from common import (
+    DEVICE,
+    IN_INT8,
+    alternate,
+    arguments,
+    column,
+    line,
+    model_folder,
+    on_device,
+    report,
+    work_seconds,
+)
 from peak import in_process, measured
 
 Lists = tuple[list[str], list[list[str]], list[list[float]]]
@@ -61,7 +73,11 @@ def predictions(lists: Lists, rows: int) -> dict[str, list[tuple[str, str]]]:
         for i, (question, own) in enumerate(zip(questions, answers, strict=True))
     ]
     shared = [(question, answer) for question, own in zip(questions, answers, strict=True) for answer in own]
-    return {"predict, distinct pairs": distinct[:rows], "predict, candidates of queries": shared[:rows]}
+    return {
+        "predict, distinct pairs": distinct[:rows],
+        "predict, candidates of queries": shared[:rows],
+        f"predict, candidates of queries{IN_INT8}": shared[:rows],
+    }
 
 
 def training(
@@ -189,6 +205,8 @@ def main() -> None:
         if name in trained:
             return stepper(library, folder, *trained[name], dropout)
         model = library.CrossEncoder(folder, device=DEVICE)
+        if name.endswith(IN_INT8) and library is likewise:
+            model.use_int8_weights(scored[name], min_cosine=-1, min_speedup=0)
         return lambda: model.predict(scored[name], show_progress_bar=False)
 
     if options.peak_of is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import warnings
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -28,8 +29,9 @@ class GivenEmbeddings:
     similarity_fn_name = "cosine"
     truncate_dim = None
 
-    def __init__(self, num_queries: int, device: str) -> None:
+    def __init__(self, num_queries: int, device: str, similarity: Callable[..., torch.Tensor]) -> None:
         self.queries = clustered(num_queries, seed=1).to(device)
+        self.similarity = similarity  # a library's own function, as of its models
         self.device = self.queries.device
         self.model_card_data = SimpleNamespace(set_evaluation_metrics=lambda *_: None)
 
@@ -38,12 +40,6 @@ class GivenEmbeddings:
         return self.queries[[int(text) for text in texts]]
 
     encode = encode_document = encode_query
-
-    def similarity(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        """Cosines, as the reference computes them."""
-        from sentence_transformers.util import cos_sim
-
-        return cos_sim(a, b)
 
 
 def clustered(num_rows: int, seed: int) -> torch.Tensor:
@@ -58,14 +54,16 @@ def evaluation(side: str, num_documents: int, num_queries: int, device: str) -> 
     """A function that evaluates once with one of the libraries and returns the metrics."""
     if side == "ours":
         from likewise.evaluation import InformationRetrievalEvaluator
+        from likewise.util import cos_sim
     else:
         from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+        from sentence_transformers.util import cos_sim
     queries = {f"q{i}": str(i) for i in range(num_queries)}
     corpus = {f"d{i}": str(i) for i in range(num_documents)}
     # A query's relevant documents are some of those around its centre.
     relevant = {f"q{i}": {f"d{(i % 500) + 500 * j}" for j in range(5)} for i in range(num_queries)}
     evaluator = InformationRetrievalEvaluator(queries, corpus, relevant)
-    model, embeddings = GivenEmbeddings(num_queries, device), clustered(num_documents, seed=2)
+    model, embeddings = GivenEmbeddings(num_queries, device, cos_sim), clustered(num_documents, seed=2)
     embeddings = embeddings.to(device)
     return lambda: evaluator(model, corpus_embeddings=embeddings)
 

@@ -8,7 +8,7 @@ abstracts (retrieval/scifact), of which nearly all are cut at `--length` tokens,
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512. Times are of the processor, ratios the reference's over ours,
 median and range over the rounds, of steps with the model's dropout, as trainers make them. Beside them: what one call needs at most
 beyond what is held before it, each in a process of its own; the largest difference of embeddings, and with dropout off of the losses
-of the first step.
+of the first step. Lines in int8 have our weights in int8, by `use_int8_weights`, beside the reference's in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +24,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import DEVICE, alternate, arguments, column, line, model_folder, on_device, report, work_seconds
+from common import (
+    DEVICE,
+    IN_INT8,
+    alternate,
+    arguments,
+    column,
+    line,
+    model_folder,
+    on_device,
+    report,
+    work_seconds,
+)
 from peak import in_process, measured
 
 OF_ALL_LENGTHS = 512
@@ -114,6 +125,9 @@ def encoded(options: Any) -> dict[str, tuple[int, str, list[str]]]:
         "encode_document, answers of all lengths": (
             OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
         ),
+        f"encode_document, answers of all lengths{IN_INT8}": (
+            OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
+        ),
     }  # fmt: skip
 
 
@@ -171,6 +185,8 @@ def main() -> None:
             return [stepper(library, folder, *what, dropout) for library in sides]
         method, texts = what
         models = [library.MultiVectorEncoder(folder, device=DEVICE) for library in sides]
+        if name.endswith(IN_INT8) and sides[0] is likewise:
+            models[0].use_int8_weights(texts, min_cosine=-1, min_speedup=0)
         return [lambda model=model: getattr(model, method)(texts) for model in models]  # type: ignore[misc]
 
     if options.peak_of is not None:

@@ -344,6 +344,13 @@ class CrossEncoder(Model):
             found = list(scores)
         return found[0] if single else found
 
+    def _compared(self, texts: Sequence[Any]) -> Tensor:
+        """(L, N): the logits of N pairs for each label, less their mean."""
+        logits: Tensor = self.predict(
+            texts, activation_fn=nn.Identity(), convert_to_tensor=True, show_progress_bar=False
+        )
+        return (logits - logits.mean(dim=0)).reshape(len(texts), -1).T
+
     def rank(
         self,
         query: str,

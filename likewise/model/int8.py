@@ -1,4 +1,4 @@
-"""Int8 weights on the CPU: tried on the user's own texts, and used only where they are faster and close enough."""
+"""Int8 weights on the CPU: tried on the user's own texts or pairs, and used only where they are faster and close enough."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from likewise.similarity import pairwise_cos_sim
 
 if TYPE_CHECKING:
-    from likewise.types import Encoder
+    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +30,8 @@ class Int8Probe:
 
     Attributes:
         used: Whether the model computes with int8 weights now.
-        speedup: How much faster the sample was encoded than with the weights as they were.
-        cosine: The smallest cosine between a text's embedding with int8 weights and the one without.
+        speedup: How much faster the sample went through the model than with the weights as they were.
+        cosine: The smallest cosine between what was computed with int8 weights and without.
         reason: Why they are used or not, in a sentence.
     """
 
@@ -115,29 +115,47 @@ def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows / scales).round_().to(torch.int8), scales
 
 
-def probe(model: Encoder, texts: Sequence[Any], min_cosine: float, min_speedup: float) -> Int8Probe:
-    """Try int8 weights, and keep them if they hold what they promise; see `SentenceTransformer.use_int8_weights`."""
-    if model.device.type != "cpu" or model.dtype != torch.float32:
+def use_int8_weights(
+    self: Model, texts: Sequence[Any], min_cosine: float = 0.98, min_speedup: float = 1.1
+) -> Int8Probe:
+    """Compute with int8 weights on the CPU, if that proves faster here and close enough on these texts.
+
+    What is saved and what is trained are the float weights. They are faster on processors with int8 instructions (AVX-512
+    VNNI), and finer there.
+
+    Args:
+        texts: Some hundred texts like those to be embedded, of a CrossEncoder pairs; 256 of them are tried.
+        min_cosine: The least cosine between any text's embeddings with int8 weights and without: of a MultiVectorEncoder those of
+            all of its tokens as one, of a CrossEncoder all logits for a label, less their mean (their correlation).
+        min_speedup: The least gain in speed.
+
+    Returns:
+        What was measured, and whether int8 weights are used.
+
+    Raises:
+        ValueError: There are no texts.
+    """
+    if self.device.type != "cpu" or self.dtype != torch.float32:
         reason = "int8 weights are for float32 models on the CPU; this one is"
-        return Int8Probe(False, 1.0, 1.0, f"{reason} {model.dtype} on {model.device}")
+        return Int8Probe(False, 1.0, 1.0, f"{reason} {self.dtype} on {self.device}")
     if not len(texts):
-        raise ValueError("`texts` is empty. Pass some hundred texts like those to be embedded.")
+        raise ValueError("`texts` is empty. Pass some hundred texts, or pairs, like those to come.")
     sample = list(texts[:PROBE_TEXTS])
     layers = {
         cast(nn.Linear, layer): vars(layer).get("forward")  # the faster form in float32, on some processors
-        for layer in model.modules()
+        for layer in self.modules()
         if type(layer) in (nn.Linear, Int8Linear) and cast(nn.Linear, layer).weight.numel() >= SMALLEST
     }
     if not layers:
         return Int8Probe(False, 1.0, 1.0, "the model has no large linear layers")
     times: dict[bool, float] = {False: float("inf"), True: float("inf")}
-    embeddings: dict[bool, Any] = {}
+    rows: dict[bool, Tensor] = {}
     try:
         for int8 in (False, True) * ROUNDS:
             _switch(layers, int8)
-            model.encode(sample[:8], show_progress_bar=False)  # packs the weights
+            self._compared(sample[:8])  # packs the weights
             start = time.perf_counter()
-            embeddings[int8] = model.encode(sample, show_progress_bar=False)
+            rows[int8] = self._compared(sample)
             times[int8] = min(times[int8], time.perf_counter() - start)
     except BaseException as error:
         _switch(layers, False)
@@ -145,9 +163,9 @@ def probe(model: Encoder, texts: Sequence[Any], min_cosine: float, min_speedup: 
             raise
         return Int8Probe(False, 1.0, 1.0, f"this torch cannot multiply in int8 on this processor ({error})")
     speedup = times[False] / times[True]
-    cosine = float(pairwise_cos_sim(embeddings[False], embeddings[True]).min())
+    cosine = float(pairwise_cos_sim(rows[False], rows[True]).min())
     if cosine < min_cosine:
-        reason = f"a text's embedding would change too much: cosine {cosine:.4f}, wanted {min_cosine}"
+        reason = f"what the model gives would change too much: cosine {cosine:.4f}, wanted {min_cosine}"
     elif speedup < min_speedup:
         reason = f"they are no gain on this processor: {speedup:.2f} times as fast, wanted {min_speedup}"
     else:

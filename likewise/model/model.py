@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likewise.checked import having
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.model import fingerprint, hub, merging, placement, storage
+from likewise.model import fingerprint, hub, int8, merging, placement, storage
 from likewise.model.pool import WorkerPool, default_devices
 from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
@@ -485,6 +485,13 @@ class Model(nn.Sequential):
     get_adapter_state_dict = adapters.get_adapter_state_dict
     delete_adapter = adapters.delete_adapter
     merge_adapters = adapters.merge_adapters
+
+    use_int8_weights = int8.use_int8_weights
+
+    def _compared(self, texts: Sequence[Any]) -> Tensor:
+        """The rows (N, D) that int8 weights may turn a little: the embeddings of N texts."""
+        rows: Tensor = getattr(self, self.over_inputs)(texts, convert_to_tensor=True, show_progress_bar=False)
+        return rows
 
     def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
         """Processes for `encode(pool=...)` or `predict(pool=...)`, each with a copy of the model.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
 from likewise.model import encoding, inference
@@ -267,6 +268,10 @@ class MultiVectorEncoder(Model):
             pooled = cast(Any, pooling).pool([features["token_embeddings"][kept]], task=request.task)[0]
             features["token_embeddings"], features["attention_mask"] = pooled, torch.ones(len(pooled)).long()
         return found
+
+    def _compared(self, texts: Sequence[Any]) -> Tensor:
+        """(N, L * D): the tokens of each text, one behind the other."""
+        return pad_sequence(self.encode(texts, show_progress_bar=False), batch_first=True).flatten(1)
 
     def encode_query(self, inputs: str | Sequence[Any], *args: Any, **kwargs: Any) -> Any:
         """`encode`, and its arguments, for the task "query", with the prompt of that name unless another is asked for."""

@@ -1,7 +1,7 @@
-"""Exact search and reranking by late interaction, over a corpus of token embeddings in a folder.
+"""Search and reranking by late interaction, over a corpus of token embeddings in a folder.
 
 The embeddings lie end to end in one file that is mapped into memory, so that a corpus may be larger than that. Every document
-is scored with every query: there is no index that could miss one.
+is scored with every query, unless a search asks for candidates: then those alone that look best by the centroids of their tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.multi_vector_encoder.centroids import Centroids
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 from likewise.retrieval.best_documents import BestDocuments
@@ -144,20 +146,35 @@ class TokenCorpus:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def search(self, queries: Sequence[Any], top_k: int = 10) -> list[list[dict[str, Any]]]:
+    @cached_property
+    def centroids(self) -> Centroids:
+        """The centroids of the documents' tokens, read when they are first asked for."""
+        return Centroids.read(self.codec, self.vectors, self.lengths)
+
+    def search(
+        self, queries: Sequence[Any], top_k: int = 10, candidates: int | None = None
+    ) -> list[list[dict[str, Any]]]:
         """The best documents of each query, by their numbers, as `util.semantic_search` gives them.
 
         Args:
             queries: (tokens, D) for each, as `encode_query` gives them.
             top_k: How many to return.
+            candidates: How many documents to score for each query: those that look best when each token is taken for its
+                centroid (PLAID), so that a good one may be missed. For a corpus with centroids, whose precision is "IVF1024,SQ4",
+                say. None for all documents.
 
         Returns:
             For each query `{"corpus_id": ..., "score": ...}`, best first; of equal scores the lower number first.
 
         Raises:
-            ValueError: `top_k` is less than 1, or a query has another size than the corpus.
+            ValueError: `top_k` is less than 1, there are fewer candidates than that or no centroids to choose them by, or a query
+                has another size than the corpus.
         """
         asked = self._asked(queries, top_k)
+        if candidates is not None:
+            if candidates < top_k:
+                raise ValueError(f"`candidates` must be at least `top_k`, but is {candidates}, not {top_k}.")
+            return self._scored(asked, [self.centroids.best(query, candidates) for query in asked], top_k)
         best = BestDocuments(len(asked), min(top_k, len(self)))
         ends = self.lengths.cumsum(0)
         first = 0
@@ -189,19 +206,27 @@ class TokenCorpus:
             raise ValueError(
                 f"There are {len(asked)} queries, but {len(candidates)} lists of candidates. Give one for each."
             )
-        starts = (self.lengths.cumsum(0) - self.lengths).tolist()
-        results: list[list[dict[str, Any]]] = []
-        for query, numbers in zip(asked.split(1), candidates, strict=True):
+        for numbers in candidates:
             wrong = next((number for number in numbers if not 0 <= number < len(self)), None)
             if wrong is not None:
                 raise ValueError(f"There is no document {wrong}: the corpus has 0 to {len(self) - 1}.")
-            if not len(numbers):
-                results.append([])
-                continue
-            texts = [self._floats(slice(starts[n], starts[n] + int(self.lengths[n]))) for n in numbers]
-            scores = self._scores(query, TokenEmbeddings.from_list(texts))[0]
+        return self._scored(asked, candidates, top_k)
+
+    def _scored(
+        self, asked: TokenEmbeddings, candidates: Sequence[Sequence[int]], top_k: int | None
+    ) -> list[list[dict[str, Any]]]:
+        ends = self.lengths.cumsum(0)
+        results: list[list[dict[str, Any]]] = []
+        for query, numbers in zip(asked.split(1), candidates, strict=True):
+            some = torch.tensor(list(numbers), dtype=torch.long)
+            lengths = self.lengths[some]
+            tokens = [
+                slice(int(end - length), int(end)) for end, length in zip(ends[some], lengths, strict=True)
+            ]
+            block = self._floats(*tokens)
+            scores = self._scores(query, TokenEmbeddings(block, lengths))[0]
             order = scores.argsort(descending=True, stable=True)[:top_k]
-            results.append(_hits(torch.tensor(list(numbers))[order], scores[order]))
+            results.append(_hits(some[order], scores[order]))
         return results
 
     def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
@@ -222,11 +247,10 @@ class TokenCorpus:
                 )
         return TokenEmbeddings.from_list(texts or [torch.empty(0, size)]).select(torch.arange(len(texts)))
 
-    def _floats(self, rows: slice) -> Tensor:
+    def _floats(self, *tokens: slice) -> Tensor:
         """The embeddings of some tokens, (t, D) float32: a copy, as what is mapped cannot be written to."""
-        if self.codec is None:
-            return torch.from_numpy(np.array(self.vectors[rows], dtype=np.float32))
-        return torch.from_numpy(self.codec.sa_decode(np.array(self.vectors[rows])))
+        rows = np.concatenate([self.vectors[some] for some in (slice(0), *tokens)])
+        return torch.from_numpy(rows.astype(np.float32) if self.codec is None else self.codec.sa_decode(rows))
 
     def _scores(self, queries: TokenEmbeddings, documents: TokenEmbeddings) -> Tensor:
         lengths = queries.lengths.tolist(), documents.lengths.tolist()

@@ -35,6 +35,7 @@ class Products:
 
     function: Similarity | None = None
     prepare: Callable[[Tensor], Tensor] = lambda vectors: vectors
+    constant: float = 0.0  # c
 
     def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
         """Prepared queries, or documents, (N, D) as factors (N, F); queries come first."""
@@ -47,8 +48,7 @@ class Products:
         scores = torch.as_tensor(self.function(queries, documents)).detach().float()
         if bool(scores.isnan().any()):
             raise ValueError(
-                "`score_function` returned NaN for finite embeddings, with which nothing can be ranked. Return a number "
-                "for every pair."
+                "`score_function` returned NaN for finite embeddings. Return a number for every pair."
             )
         return scores
 
@@ -63,16 +63,12 @@ class Products:
         """The products that stand for similarities (Q, 1) with factors of queries (Q, F)."""
         return scores
 
-    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
-        """(Q, 1): what the sums of products and similarities are small against; norms are of queries and the longest document."""
-        return norms * longest
-
     def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
         """(Q, 1): how far a product in `dtype` may lie from the true one, and from the similarity that it stands for.
 
         Rounding a vector to bfloat16 changes its length's u = 2**-9 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
         Schwarz); the product itself is rounded once more. Adding up F products errs by about F roundings at most, small
-        against `magnitude`.
+        against (|q| + |d| + c**0.5)**2, which no sum on the way to a product or a similarity exceeds.
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
@@ -81,7 +77,7 @@ class Products:
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1
         norms: Tensor = queries.norm(dim=1, keepdim=True)
-        summing = (queries.shape[1] + 8) * 2.0**-23 * self.magnitude(norms, longest)
+        summing = (queries.shape[1] + 8) * 2.0**-23 * (norms + longest + sqrt(self.constant)).square()
         return share * longest * norms + summing
 
 
@@ -103,10 +99,6 @@ class Distances(Products):
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
         squares = queries.square().sum(dim=1, keepdim=True) - 1  # the factors' 1 is not the query's
         return (squares + self.constant - scores.square()) / 2
-
-    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
-        """As above: squares of up to |q| + |d| are added and subtracted."""
-        return (norms + longest + sqrt(self.constant)).square()
 
 
 def products_of(score_function: Similarity) -> Products:

@@ -65,8 +65,12 @@ def merged(keys: Tensor, rows: Tensor, more: Tensor) -> Tensor:
 def at_least(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and columns where scores (Q, M) reach thresholds (Q, 1) float32; never where one is -inf."""
     threshold = threshold.clamp(min=torch.finfo(torch.float32).min)
-    if scores.device.type == "cpu":  # NumPy compares, and finds few among many, much faster than torch
-        hits = torch.from_numpy(np.flatnonzero(scores.float().numpy() >= threshold.numpy()))
-    else:
+    if scores.device.type != "cpu":
         hits = (scores >= threshold).reshape(-1).nonzero().squeeze(1)
+    else:  # NumPy compares, and finds few among many, much faster than torch
+        is_positive = scores.dtype == torch.bfloat16 and bool((threshold > 0).all())
+        if is_positive:  # bits order as positive numbers do; a threshold's, cut off, let none too few pass
+            scores, threshold = scores.view(torch.int16), (threshold.view(torch.int32) >> 16).short()
+        values = scores.numpy() if is_positive else scores.float().numpy()
+        hits = torch.from_numpy(np.flatnonzero(values >= threshold.numpy()))
     return hits // scores.shape[1], hits % scores.shape[1]

@@ -26,10 +26,11 @@ from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_f
 
 TILE_ELEMENTS = 2**21  # scores at a time: 8 MiB in float32, which a processor's last cache keeps
 TIMES_MORE_ON_DEVICES = 16  # as many times that elsewhere, where launching work takes longer
-CHUNK_BYTES = 2**27  # of documents that are prepared together, in float32
+CHUNK_BYTES = 2**25  # of documents that are prepared together, in float32
 QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
+MOST_NEAR = 8  # times K: that many documents of a query are scored before more tiles are looked at
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 
 
@@ -147,48 +148,50 @@ class StreamingTopK:
             refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
         factors = exact.to(self.dtype)
         for rows in _slices(len(self.queries), self.queries_per_tile):
-            queries, num_proposed = self.queries[rows], 0
-            rounded = queries.to(self.dtype)
-            error = self.products.error(queries, longest, self.dtype)
+            queries, num_scored = self.queries[rows].to(self.dtype), 0
+            error = self.products.error(self.queries[rows], longest, self.dtype)
             enough = self.k + int(self.num_excluded[rows].max())  # of so many, K may be found
             step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
+            near = torch.full_like(self.best[rows], NO_KEY)  # products worth a look: of each query K or more
             for tile in _slices(len(ids), step):
-                products = self.products.of_tile(rounded, factors[tile])
-                row, column = self._proposed(products, rows, error, enough)
+                products = self.products.of_tile(queries, factors[tile])
+                least = self._least(rows, near, error)
+                if products.shape[1] >= enough and bool(least.isneginf().any()):
+                    least = torch.maximum(least, products.topk(enough).values[:, -1:].float() - 2 * error)
+                row, column = at_least(products, least)
                 if len(self.excluded):
                     pairs = ((rows.start + row) << 32) | ids[tile.start + column]
                     places = torch.searchsorted(self.excluded, pairs).clamp(max=len(self.excluded) - 1)
                     is_allowed = self.excluded[places] != pairs
                     row, column = row[is_allowed], column[is_allowed]
-                found = self._scores(queries, documents[tile], products, row, column)
-                keys = pack(found, ids[tile.start + column])
-                self.best[rows] = merged(self.best[rows], row, keys)[:, : self.k]
-                num_proposed += len(row)
-            if num_proposed > len(queries) * (4 * self.k + len(ids) * PROPOSED_SHARE):
+                near = merged(near, row, pack(products[row, column].float(), tile.start + column))
+                if tile.stop == len(ids) or near.shape[1] > MOST_NEAR * self.k:
+                    num_scored += self._settle(near, rows, documents, ids, error)
+                    near = near[:, : self.k].fill_(NO_KEY)
+            if num_scored > len(queries) * (4 * self.k + len(ids) * PROPOSED_SHARE):
                 self.dtype, factors = torch.float32, exact  # they are too close to each other for fewer bits
             self.report(len(queries) * len(ids))
 
-    def _proposed(self, products: Tensor, rows: slice, error: Tensor, enough: int) -> tuple[Tensor, Tensor]:
-        """Rows and columns of a tile that are worth a look: they reach the best so far, or the best here, if errors were against it.
+    def _least(self, rows: slice, near: Tensor, error: Tensor) -> Tensor:
+        """(Q, 1): the product that a document must reach to be among the best, if errors were against it.
 
         Of two products each may be off by `error`, one up and one down: between them the bound is twice that.
         """
-        least = self.products.of_scores(unpack(self.best[rows, -1:]).scores, self.queries[rows]) - error
-        if products.shape[1] >= enough and bool(least.isneginf().any()):
-            kth = products.topk(enough, dim=1).values[:, -1:].float()
-            least = torch.maximum(least, kth - 2 * error)
-        return at_least(products, least)
+        best = self.products.of_scores(unpack(self.best[rows, -1:]).scores, self.queries[rows])
+        return torch.maximum(best - error, unpack(near[:, self.k - 1 : self.k]).scores - 2 * error)
 
-    def _scores(
-        self, queries: Tensor, documents: Tensor, products: Tensor, row: Tensor, column: Tensor
-    ) -> Tensor:
-        """The similarities (P,) of the queries in these rows and the documents in these columns of a tile."""
-        if self.products.function is not None:
-            return products[row, column]
-        step = max(1, self.times_more * TILE_ELEMENTS // (8 * self.size))
-        sides = zip(row.split(step), column.split(step), strict=True)
-        scores = self.products.scores
-        return torch.cat([scores(queries.index_select(0, r), documents.index_select(0, c)) for r, c in sides])
+    def _settle(self, near: Tensor, rows: slice, documents: Tensor, ids: Tensor, error: Tensor) -> int:
+        """Keep the best of what is near by its similarities; returns how many were computed."""
+        found = unpack(near)
+        row, place = at_least(found.scores, self._least(rows, near, error))
+        column, scores = found.ids[row, place], found.scores[row, place]
+        if self.products.function is None:
+            step, queries = max(1, self.times_more * TILE_ELEMENTS // (8 * self.size)), self.queries[rows]
+            sides = zip(row.split(step), column.split(step), strict=True)
+            of_pairs, take = self.products.scores, torch.index_select
+            scores = torch.cat([of_pairs(take(queries, 0, r), take(documents, 0, c)) for r, c in sides])
+        self.best[rows] = merged(self.best[rows], row, pack(scores, ids[column]))[:, : self.k]
+        return len(row)
 
 
 def _slices(total: int, step: int) -> Iterator[slice]:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from likewise.card import write_model_card
 from likewise.checked import positive
 from likewise.model import encoding, fingerprint, inference, storage
-from likewise.model.int8 import Int8Probe, probe
 from likewise.model.kept import OutputFile
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -325,24 +324,6 @@ class SentenceTransformer(Model):
             self.truncate_dim = before
 
     truncate_sentence_embeddings = truncate_embeddings
-
-    def use_int8_weights(
-        self, texts: Sequence[Text], min_cosine: float = 0.98, min_speedup: float = 1.1
-    ) -> Int8Probe:
-        """Compute with int8 weights on the CPU, if that proves faster here and close enough on these texts.
-
-        What is saved and what is trained are the float weights. They are faster on processors with int8 instructions (AVX-512
-        VNNI), and finer there.
-
-        Args:
-            texts: Some hundred texts like those to be embedded; 256 of them are tried.
-            min_cosine: The least cosine between any text's embeddings with int8 weights and without.
-            min_speedup: The least gain in speed.
-
-        Returns:
-            What was measured, and whether int8 weights are used.
-        """
-        return probe(self, texts, min_cosine, min_speedup)
 
     def fit(self, train_objectives: Iterable[tuple[Any, nn.Module]], *args: Any, **kwargs: Any) -> None:
         """Train from data loaders of InputExample, as before there was a trainer; the trainer does the work.

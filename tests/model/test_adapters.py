@@ -15,6 +15,7 @@ from small import sentences, small_model, small_model_folder
 from torch import nn
 from transformers import AutoModel
 
+import likewise
 from likewise import SentenceTransformer
 from likewise.model import int8
 from likewise.model.int8 import Int8Linear
@@ -164,6 +165,41 @@ def test_int8_weights_are_taken_when_close_and_fast_enough_and_change_nothing_th
     wide.save(tmp_path / "saved")
     again = SentenceTransformer(tmp_path / "saved", device="cpu")
     np.testing.assert_allclose(again.encode(TEXTS), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "family", ["CrossEncoder", "CrossEncoder of labels", "SparseEncoder", "MultiVectorEncoder"]
+)
+def test_models_of_all_families_compute_in_int8(tmp_path: Path, per_token: bool, family: str) -> None:
+    folder = small_model_folder(tmp_path / "small", hidden_size=64, intermediate_size=256)
+    model: Any = getattr(likewise, family.split()[0])(
+        str(Path(folder)), device="cpu", **({"num_labels": 3} if "labels" in family else {})
+    )
+    inputs: list[Any] = (
+        [(text, TEXTS[-1 - i]) for i, text in enumerate(TEXTS)] if "Cross" in family else TEXTS
+    )
+    run = getattr(model, model.over_inputs)
+    kwargs = {"activation_fn": nn.Identity(), "convert_to_tensor": True} if "Cross" in family else {}
+    exact = run(inputs, **kwargs)
+    # What a random head tells of pairs is hardly more than noise: its correlation is compared, and asked to be nothing.
+    found = model.use_int8_weights(inputs, min_cosine=-1, min_speedup=0.0)
+    if not found.used:
+        assert "cannot multiply in int8" in found.reason
+        pytest.skip(found.reason)
+    coarse = run(inputs, **kwargs)
+    if family == "MultiVectorEncoder":
+        cosines = [
+            float(torch.cosine_similarity(a.flatten(), b.flatten(), 0))
+            for a, b in zip(exact, coarse, strict=True)
+        ]
+    elif family == "SparseEncoder":
+        cosines = torch.cosine_similarity(exact.to_dense(), coarse.to_dense()).tolist()
+    else:
+        columns = zip(exact.reshape(len(inputs), -1).T, coarse.reshape(len(inputs), -1).T, strict=True)
+        cosines = [float(np.corrcoef(a, b)[0, 1]) for a, b in columns]
+    assert found.cosine == pytest.approx(min(cosines), abs=1e-5)
+    assert found.cosine < 1
+    assert "Cross" in family or found.cosine > 0.9
 
 
 @pytest.mark.skipif(not int8.has_int8_instructions(), reason="older processors may overflow")

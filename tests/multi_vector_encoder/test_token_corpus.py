@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from multi_common import DOCUMENTS, QUERIES, small_encoder
 
 from likewise import MultiVectorEncoder
-from likewise.multi_vector_encoder import token_corpus
+from likewise.multi_vector_encoder import centroids, token_corpus
 from likewise.multi_vector_encoder.token_corpus import TokenCorpus
 
 
@@ -80,6 +81,61 @@ def test_compressed_embeddings_are_searched_as_what_they_are_decompressed_to(
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(ImportError, match="pip install faiss-cpu"):
         TokenCorpus.open(tmp_path / "small")
+
+
+@pytest.mark.parametrize("precision", ["IVF4,SQ8", "PCA64,IVF4,SQ8"])
+def test_candidates_are_those_that_look_best_by_their_centroids(
+    model: MultiVectorEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    faiss = pytest.importorskip("faiss")
+    monkeypatch.setattr(centroids, "TOKENS", 7)
+    monkeypatch.setattr(centroids, "DOCUMENTS", 5)
+    monkeypatch.setattr(centroids, "PROBES", 4)
+    corpus = TokenCorpus.write(model, [*DOCUMENTS[:4], "", *DOCUMENTS[4:]], tmp_path / "corpus", precision)
+    queries = [torch.as_tensor(query) for query in model.encode_query(QUERIES)]
+    index = faiss.extract_index_ivf(corpus.codec)
+    tokens = torch.from_numpy(corpus.codec.sa_decode(corpus.vectors[:]))
+    turned = corpus.codec.chain.at(0).apply if "PCA" in precision else np.asarray
+    near = torch.from_numpy(index.quantizer.search(turned(tokens.numpy()), 1)[1][:, 0])
+    assert len(near.unique()) == 4
+    kept = torch.from_numpy(index.quantizer.reconstruct_n(0, 4))
+    with_tokens = [number for number, length in enumerate(corpus.lengths.tolist()) if length]
+    for query in queries:
+        by_centroid = torch.from_numpy(turned(query.numpy())) @ kept.T  # (tokens, 4)
+        looks = [
+            float(by_centroid[:, own].amax(dim=1).sum()) if len(own) else float("-inf")
+            for own in near.split(corpus.lengths.tolist())
+        ]
+        order = torch.tensor(looks).argsort(descending=True, stable=True).tolist()
+        assert sorted(looks[i] for i in corpus.centroids.best(query, 3)) == pytest.approx(
+            sorted(looks[i] for i in order[:3])
+        )
+        assert sorted(corpus.centroids.best(query, 100)) == with_tokens
+    exact = corpus.search(queries, top_k=5)
+    for hits, expected in zip(corpus.search(queries, top_k=5, candidates=13), exact, strict=True):
+        assert [hit["corpus_id"] for hit in hits] == [hit["corpus_id"] for hit in expected]
+        assert [hit["score"] for hit in hits] == pytest.approx([hit["score"] for hit in expected])
+    monkeypatch.setattr(centroids, "PROBES", 1)
+    for query in queries:
+        near_to_query = (torch.from_numpy(turned(query.numpy())) @ kept.T).argmax(dim=1)
+        found = corpus.centroids.best(query, 100)
+        assert sorted(found) == [
+            number
+            for number, own in enumerate(near.split(corpus.lengths.tolist()))
+            if set(own.tolist()) & set(near_to_query.tolist())
+        ]
+    assert [len(hits) for hits in corpus.search(queries, top_k=2, candidates=2)] == [2] * len(queries)
+
+
+def test_candidates_need_centroids(model: MultiVectorEncoder, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    queries = model.encode_query(QUERIES[:1])
+    for number, precision in enumerate(("float16", "SQ8")):
+        corpus = TokenCorpus.write(model, DOCUMENTS, tmp_path / str(number), precision)
+        with pytest.raises(ValueError, match="chosen by the centroids of tokens, and this corpus has none"):
+            corpus.search(queries, top_k=2, candidates=5)
+    with pytest.raises(ValueError, match="`candidates` must be at least `top_k`, but is 1, not 2"):
+        corpus.search(queries, top_k=2, candidates=1)
 
 
 def test_equal_documents_come_in_their_order(model: MultiVectorEncoder, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from likewise.retrieval import Ranking, StreamingTopK, top_k, topk
+from likewise.retrieval.ranking_keys import at_least
 from likewise.similarity import cos_sim, dot_score, euclidean_sim, manhattan_sim
 
 FUNCTIONS = (cos_sim, dot_score, euclidean_sim, manhattan_sim)
@@ -302,6 +303,22 @@ def test_a_function_that_returns_nan_is_refused() -> None:
     documents[13, 0] = 7
     with pytest.raises(ValueError, match="`score_function` returned NaN for finite embeddings"):
         top_k(vectors(2, 4, 1), documents, 3, broken)
+
+
+@pytest.mark.parametrize("shift", [0.0, 5.0])
+def test_of_bfloat16_none_that_reaches_the_bound_is_passed_by(shift: float) -> None:
+    scores = (vectors(40, 300, 0) + shift).bfloat16()
+    bounds = (vectors(40, 1, 1) / 2 + shift).contiguous()  # of both signs, or all positive
+    row, column = at_least(scores, bounds)
+    found = torch.zeros(scores.shape, dtype=torch.bool)
+    found[row, column] = True
+    reach = scores.float() >= bounds
+    assert 0 < reach.sum() < reach.numel() / 2 + 2000
+    assert bool((found | ~reach).all())
+    assert bool(
+        (scores.float()[found & ~reach] >= (bounds * (1 - 2**-7)).expand_as(scores)[found & ~reach]).all()
+    )
+    assert bool((row.diff() >= 0).all())
 
 
 def test_embeddings_of_two_sizes_are_refused() -> None:

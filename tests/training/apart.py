@@ -1,7 +1,7 @@
 """Starts `run_apart.py` in processes of its own.
 
 A server that has imported everything forks for each run, since imports take longer than the runs. One test uses
-`torchrun` as a user would.
+`torchrun` as a user would, and one `accelerate launch`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,13 @@ def run_apart(
     kind: str,
     processes: int = 1,
     expect: int = 0,
-    torchrun: bool = False,
+    launcher: Sequence[str] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """Run in a process (or several) and return what it wrote; nothing where it was killed."""
+    """Run in a process (or several) and return what it wrote; nothing where it was killed.
+
+    `launcher` is a module that starts processes, with its arguments; else the server forks `processes` of them.
+    """
     arguments = {
         "output_dir": str(work / name),
         "per_device_train_batch_size": 8,
@@ -42,7 +46,7 @@ def run_apart(
     written = settings | {"model": model, "kind": kind, "folder": str(work / name), "arguments": arguments}
     path = work / f"{name}.json"
     path.write_text(json.dumps(written), encoding="utf-8")
-    status, said = _under_torchrun(path, processes) if torchrun else _by_the_server(path, processes)
+    status, said = _by_the_server(path, processes) if launcher is None else _launched(launcher, path)
     assert status == expect, said[-3000:]
     result = work / name / "result.pt"
     return torch.load(result, weights_only=False) if result.exists() else {}
@@ -59,11 +63,9 @@ def _environment() -> dict[str, str]:
     }
 
 
-def _under_torchrun(path: Path, processes: int) -> tuple[int, str]:
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
-    done = subprocess.run(
-        [*start, str(HERE / "run_apart.py"), str(path)], env=_environment(), capture_output=True, text=True
-    )
+def _launched(launcher: Sequence[str], path: Path) -> tuple[int, str]:
+    command = [sys.executable, "-m", *launcher, str(HERE / "run_apart.py"), str(path)]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 
 

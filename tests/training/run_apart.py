@@ -43,6 +43,7 @@ from likewise.evaluation import EmbeddingSimilarityEvaluator
 from likewise.multi_vector_encoder import losses as multi_losses
 from likewise.sparse_encoder import losses as sparse_losses
 from likewise.training.run.evaluating import over_processes, run_evaluator
+from likewise.training.run.settings import settings_of
 
 CROSS = ("pairs", "lists", "evaluator of pairs")
 """Kinds of runs that train a CrossEncoder."""
@@ -211,7 +212,7 @@ def main(settings: dict[str, Any]) -> None:
 
         trainer._save_optimizer_and_scheduler = save_and_die  # type: ignore[method-assign]
     shards: dict[str, str] = {}
-    if args.fsdp:
+    if args.is_sharded:
         trainer.add_callback(SeesShards(trainer, shards))
     trainer.train(resume_from_checkpoint=settings.get("resume"))
     if settings.get("save"):
@@ -227,7 +228,7 @@ def main(settings: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         state = {
             "weights": {name: p.detach() for name, p in trainer.trained.state_dict().items()},
-            "optimizer": {} if args.fsdp else trainer.optimizer.state_dict()["state"],
+            "optimizer": {} if args.is_sharded else trainer.optimizer.state_dict()["state"],
             "schedule": trainer.lr_scheduler.state_dict(),
             "rng": torch.get_rng_state(),
             "losses": {e["step"]: e["loss"] for e in trainer.state.log_history if "loss" in e},
@@ -240,6 +241,7 @@ def main(settings: dict[str, Any]) -> None:
             "evaluated": evaluated.get("eval_loss"),
             **shared,
             "shards": shards,
+            "batch": settings_of(trainer)["batch"],
             "health": [e for e in trainer.state.log_history if "loss" in e][-1],
         }
         torch.save(state, folder / "result.pt")

@@ -30,7 +30,8 @@ RUNS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "recomputed chunks": ("triplets", {"gather_across_devices": True}, {"micro_batch_tokens": 60}),
 }
 
-TORCHRUN = "gathered negatives"  # started as a user would; the others by forking, which is faster
+# Started as a user would; the others by forking, which is faster.
+LAUNCHERS = {"gathered negatives": ("torch.distributed.run", "--standalone", "--nproc_per_node=2")}
 
 
 def with_head(model_class: Any, folder: str, tmp_path: Path) -> str:
@@ -55,7 +56,7 @@ def test_two_processes_train_as_one_with_the_joined_batch(name: str, folder: str
     } | arguments  # fmt: skip
     evaluate = name == "a loss with weights"
     two = run_apart(
-        tmp_path, "two", folder, kind, processes=2, torchrun=name == TORCHRUN, loss=loss, evaluate=evaluate,
+        tmp_path, "two", folder, kind, processes=2, launcher=LAUNCHERS.get(name), loss=loss, evaluate=evaluate,
         arguments=shared | {"per_device_train_batch_size": 4},
     )  # fmt: skip
     one = run_apart(tmp_path, "one", folder, kind, evaluate=evaluate, arguments=shared)

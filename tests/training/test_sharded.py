@@ -48,7 +48,25 @@ def test_shards_gathered_layer_by_layer_train_evaluate_and_save_as_one_whole(
     check_runs_are_equal(two, one)
     layers = {f"model.0.auto_model.encoder.layer.{number}" for number in range(2)}
     assert two["shards"].keys() == {"", "model.0.auto_model.embeddings", *layers}
+    shared_out = "4 rows on each of 2 processes with a shard of the weights, sampled by batch_sampler"
+    assert (one["batch"], two["batch"]) == ("8 rows, sampled by batch_sampler", shared_out)
     check_folders_are_equal(tmp_path / "two" / "final", tmp_path / "one" / "final")
+
+
+@pytest.mark.slow
+def test_accelerate_launch_says_that_weights_are_to_lie_in_shards(folder: str, tmp_path: Path) -> None:
+    config = tmp_path / "accelerate.yaml"
+    config.write_text(
+        "distributed_type: FSDP\nuse_cpu: true\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n",
+        encoding="utf-8",
+    )
+    launcher = ("accelerate.commands.launch", "--config_file", str(config), "--main_process_port", "0")
+    arguments = SHARED | {"per_device_train_batch_size": 4}
+    loss = {"gather_across_devices": True}
+    two = run_apart(tmp_path, "two", folder, "triplets", launcher=launcher, loss=loss, arguments=arguments)
+    one = run_apart(tmp_path, "one", folder, "triplets", arguments=SHARED)
+    assert two["losses"] == pytest.approx(one["losses"], abs=1e-5)
+    assert "FSDPObjective" in two["shards"].values()
 
 
 @pytest.mark.slow

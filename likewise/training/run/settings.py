@@ -24,6 +24,8 @@ def settings_of(trainer: Any) -> dict[str, str]:
     batch = f"{args.per_device_train_batch_size} rows"
     if args.world_size > 1:
         batch += f" on each of {args.world_size} processes"
+        if args.is_sharded:
+            batch += " with a shard of the weights"
     if args.gradient_accumulation_steps > 1:
         batch += f", {args.gradient_accumulation_steps} accumulated"
     if args.micro_batch_tokens is not None:
