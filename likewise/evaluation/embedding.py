@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.model.fingerprint import quick_key
+from likewise.retrieval.finite import are_finite
 from likewise.similarity import QUANTISED, Embeddings, to_float_tensor, to_tensor
 from likewise.types import Encoder
 
@@ -62,7 +63,7 @@ def checked_embeddings(embeddings: Embeddings, texts: Sequence[Any], maker: str 
     found = found if found.dtype in QUANTISED else to_float_tensor(found)
     if len(found) != len(texts):
         raise ValueError(f"{maker} gave {len(found)} embeddings for {len(texts)} texts. Return one for each.")
-    is_finite = found.isfinite().flatten(1).all(dim=1)
+    is_finite = are_finite(found)
     if not is_finite.all():
         bad = int(is_finite.logical_not().nonzero()[0])
         text = repr(texts[bad])

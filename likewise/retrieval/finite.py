@@ -19,6 +19,13 @@ def finite_rows(embeddings: Embeddings, name: str = "`embeddings`") -> Tensor:
     return rows
 
 
+def are_finite(rows: Tensor) -> Tensor:
+    """Whether each row of (N, ...) is finite: (N,) bool."""
+    # A sum is finite only if all its terms are, and needs no memory of their size; large ones may overflow: then look at each.
+    sums = rows.flatten(1).sum(dim=1).isfinite()
+    return sums if bool(sums.all()) else rows.isfinite().flatten(1).all(dim=1)
+
+
 def refuse_not_finite(rows: Tensor, name: Callable[[int], str]) -> None:
     """Raise where a row of numbers holds NaN or infinity.
 
@@ -29,10 +36,7 @@ def refuse_not_finite(rows: Tensor, name: Callable[[int], str]) -> None:
     Raises:
         ValueError: A row is not finite.
     """
-    # A sum is finite only if all its terms are; large terms may overflow, and so the rows are looked at once more.
-    if not rows.is_floating_point() or bool(rows.sum(dim=-1).isfinite().all()):
-        return
-    is_finite = rows.isfinite().all(dim=-1)
+    is_finite = are_finite(rows)
     if not bool(is_finite.all()):
         row = int((~is_finite).nonzero()[0])
         raise ValueError(
