@@ -41,33 +41,39 @@ class Head:
 
 def bert_logits(model: Any, read: Tensor) -> Tensor:
     """The encoder's pooler, dropout, a linear layer."""
-    return model.classifier(model.dropout(model.base_model.pooler(read.unsqueeze(1))))
+    logits: Tensor = model.classifier(model.dropout(model.base_model.pooler(read.unsqueeze(1))))
+    return logits
 
 
 def albert_logits(model: Any, read: Tensor) -> Tensor:
     """As BERT's; the pooler is a linear layer and its activation apart from it."""
     encoder = model.base_model
-    return model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(read))))
+    logits: Tensor = model.classifier(model.dropout(encoder.pooler_activation(encoder.pooler(read))))
+    return logits
 
 
 def first_token_logits(model: Any, read: Tensor) -> Tensor:
     """A classifier that takes the first token by itself: RoBERTa and its kin, ELECTRA, MPNet."""
-    return model.classifier(read.unsqueeze(1))
+    logits: Tensor = model.classifier(read.unsqueeze(1))
+    return logits
 
 
 def distilbert_logits(model: Any, read: Tensor) -> Tensor:
     """Two linear layers with ReLU and dropout between."""
-    return model.classifier(model.dropout(relu(model.pre_classifier(read))))
+    logits: Tensor = model.classifier(model.dropout(relu(model.pre_classifier(read))))
+    return logits
 
 
 def modernbert_logits(model: Any, read: Tensor) -> Tensor:
     """Prediction head, dropout, a linear layer."""
-    return model.classifier(model.drop(model.head(read)))
+    logits: Tensor = model.classifier(model.drop(model.head(read)))
+    return logits
 
 
 def score_logits(model: Any, read: Tensor) -> Tensor:
     """A decoder's linear layer."""
-    return model.score(read)
+    logits: Tensor = model.score(read)
+    return logits
 
 
 def vocabulary_logits(model: Any, read: Tensor) -> Tensor:

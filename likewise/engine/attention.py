@@ -74,9 +74,10 @@ def packed_attention_forward(
         if attention_mask is None and sliding_window is not None:
             causal = _causal(module, is_causal)
             attention_mask = _visible(query.shape[2], causal, sliding_window, query.device)
-        return sdpa_attention_forward(
+        attended: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal, **kwargs
         )
+        return attended
     query, key, value = (tensor.squeeze(0).transpose(0, 1) for tensor in (query, key, value))
     output = packed_attention(
         query, key, value, token_batch, dropout, scaling, _causal(module, is_causal), sliding_window
@@ -291,7 +292,8 @@ def _sums_by_distance(scores: Tensor) -> Tensor:
     length = scores.shape[1]
     # Last query first, query i's row is moved i places to the right: equal distances then stand in one column.
     moved = pad(scores.flip(1), (0, length)).flatten(1)[:, : length * (2 * length - 1)]
-    return moved.unflatten(1, (length, 2 * length - 1)).sum(1)
+    sums: Tensor = moved.unflatten(1, (length, 2 * length - 1)).sum(1)
+    return sums
 
 
 def _visible(length: int, causal: bool, window: int | None, device: torch.device) -> Tensor:
@@ -318,10 +320,11 @@ def _flash_attention(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBat
     # The kernel counts the neighbours on either side, ours the token itself too. A window says causality by its right side.
     left = -1 if window is None else window - 1
     right = 0 if how.causal else left
-    return torch.ops.aten._flash_attention_forward(
+    output: Tensor = torch.ops.aten._flash_attention_forward(
         query.contiguous(), key.contiguous(), value.contiguous(), ends, ends, longest, longest, how.dropout,
         how.causal and window is None, False, scale=how.scale, window_size_left=left, window_size_right=right,
     )[0]  # fmt: skip
+    return output
 
 
 def _efficient_attention(

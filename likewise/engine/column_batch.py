@@ -42,7 +42,8 @@ class ColumnBatch(Sequence[dict[str, Tensor]]):
 
     def split(self, per_sequence: Tensor) -> tuple[Tensor, ...]:
         """(C * B, ...) in the caller's order -> one (B, ...) for each column."""
-        return per_sequence.split(self.num_rows)
+        columns: tuple[Tensor, ...] = per_sequence.split(self.num_rows)
+        return columns
 
     def column(self, number: int) -> TokenBatch:
         """The sequences of one column, in its rows' order."""

@@ -61,7 +61,8 @@ class FeatureBatch:
 
     def _rows(self, start: int, stop: int) -> Mapping[str, Any]:
         if hasattr(self.module, "rows"):
-            return self.module.rows(self.features, start, stop)
+            rows: Mapping[str, Any] = self.module.rows(self.features, start, stop)
+            return rows
         cut = {}
         for name, value in self.features.items():
             rowwise = isinstance(value, Tensor) and value.ndim > 0

@@ -119,7 +119,8 @@ def last_layer(model: Any) -> nn.Module | None:
 
 def layers_of(model: Any) -> nn.ModuleList:
     """All layers of a known architecture."""
-    return model.get_submodule(ARCHITECTURES[model.config.model_type][0])
+    layers: nn.ModuleList = model.get_submodule(ARCHITECTURES[model.config.model_type][0])
+    return layers
 
 
 def read_last(model: Any, hidden: Tensor, reading: Reading, bias: Tensor | None = None) -> Tensor:
@@ -170,7 +171,8 @@ def read_modernbert(
     how = Scoring(drop, size**-0.5, False, attention.sliding_window, None)
     attended = _attended(query, key, value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.out_drop(attention.Wo(attended.flatten(1)))
-    return own + layer.mlp(layer.mlp_norm(own))
+    output: Tensor = own + layer.mlp(layer.mlp_norm(own))
+    return output
 
 
 def read_decoder(
@@ -189,7 +191,8 @@ def read_decoder(
     how = Scoring(drop, size**-0.5, attention.is_causal, getattr(attention, "sliding_window", None), None)
     attended = _attended(query, _rotated(key, position_embeddings), value, reading, how)
     own = hidden.index_select(0, reading.rows) + attention.o_proj(attended.flatten(1))
-    return own + layer.mlp(layer.post_attention_layernorm(own))
+    output: Tensor = own + layer.mlp(layer.post_attention_layernorm(own))
+    return output
 
 
 ARCHITECTURES: dict[str, tuple[str, Read]] = {

@@ -52,7 +52,8 @@ def fast_linear(layer: nn.Linear, input: Tensor) -> Tensor:
         return linear(input, layer.weight, layer.bias)
     if not torch.is_grad_enabled():
         return _product(input, layer.weight, layer.bias)
-    return _Linear.apply(input, layer.weight, layer.bias, recipe_of(input))  # type: ignore[no-untyped-call]
+    output: Tensor = _Linear.apply(input, layer.weight, layer.bias, recipe_of(input))  # type: ignore[no-untyped-call]
+    return output
 
 
 class FastGELU(nn.Module):
@@ -70,7 +71,8 @@ class FastGELU(nn.Module):
         """(..., D) -> (..., D)."""
         if torch.is_grad_enabled() or input.device.type != "cpu" or self._is_kept():
             return made_of(gelu(input), gelu, input)
-        return torch.ops.aten.gelu_(input)
+        overwritten: Tensor = torch.ops.aten.gelu_(input)
+        return overwritten
 
     def _is_kept(self) -> bool:
         dense = getattr(self.__dict__["block"], "dense", None)
@@ -98,7 +100,8 @@ class FastDropout(nn.Dropout):
         if not self.training or self.p in (0, 1) or _is_transformed() or input.device.type != "cpu":
             return dropout(input, self.p, self.training, self.inplace)
         kept, factor = keep_mask(input.shape, self.p, input)
-        return _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
+        output: Tensor = _Kept.apply(input, kept, factor)  # type: ignore[no-untyped-call]
+        return output
 
 
 def _is_transformed() -> bool:
@@ -116,7 +119,8 @@ def _normed(
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if not ONE_DNN_IS_FAST:
         return linear(input, weight, bias)
-    return torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    output: Tensor = torch.ops.mkldnn._linear_pointwise(input, weight, bias, "none", [], "")
+    return output
 
 
 class _Kept(torch.autograd.Function):

@@ -44,4 +44,5 @@ def bias_by_distance(model: Any, tokens: TokenBatch) -> Tensor:
     """(H, 2 L - 1): what a transformers MPNetModel adds to attention's scores, by distance from query to key."""
     distances = torch.arange(1 - tokens.longest, tokens.longest, device=tokens.device)
     encoder = model.encoder
-    return encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T
+    bias: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distances)).T
+    return bias

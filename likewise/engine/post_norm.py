@@ -85,7 +85,8 @@ class PostNormLayer:
         outer = self.out(attended.flatten(1))
         hidden = self.norm((outer if self.out_dropout is None else self.out_dropout(outer)) + hidden)
         inner = self.down(self.activation(self.up(hidden)))
-        return self.last_norm(self.down_dropout(inner) + hidden)
+        output: Tensor = self.last_norm(self.down_dropout(inner) + hidden)
+        return output
 
     def bare(self, hidden: Tensor, tokens: TokenBatch, bias: Tensor | None = None) -> Tensor:
         """As the call, in inference, by the weights: in the same order, and in place."""
@@ -103,13 +104,15 @@ class PostNormLayer:
 
 def _linear(part: nn.Module, input: Tensor) -> Tensor:
     # By its exact type: int8 weights make another class of it, and are multiplied otherwise.
-    return fast_linear(part, input) if type(part) is nn.Linear else part(input)
+    output: Tensor = fast_linear(part, input) if type(part) is nn.Linear else part(input)
+    return output
 
 
 def _norm(part: nn.Module, input: Tensor) -> Tensor:
     if isinstance(part, nn.LayerNorm) and type(part) in (nn.LayerNorm, FastLayerNorm):
         return layer_norm(input, part.normalized_shape, part.weight, part.bias, part.eps)
-    return part(input)
+    output: Tensor = part(input)
+    return output
 
 
 def _of_bert(layer: Any) -> PostNormLayer:

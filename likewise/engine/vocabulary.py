@@ -55,7 +55,8 @@ def pooled_logits(
     """
     size = chunk_tokens or CHUNK_TOKENS.get(logits.hidden.device.type, 1024)
     settings = tokens.lengths.tolist(), pooling == "sum", twice, size, torch.is_grad_enabled()
-    return _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
+    rows: Tensor = _Pooled.apply(logits.hidden, logits.weight, logits.bias, *settings)  # type: ignore[no-untyped-call]
+    return rows
 
 
 def saturated(logits: Tensor, twice: bool) -> Tensor:

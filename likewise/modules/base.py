@@ -260,7 +260,8 @@ def read_weights(folder: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(safe)
-        return torch.load(pickled, map_location="cpu", weights_only=True)
+        weights: dict[str, Tensor] = torch.load(pickled, map_location="cpu", weights_only=True)
+        return weights
     except Exception as error:
         raise ValueError(
             f"{path} cannot be read ({error}). It may be cut short: copy or download it again."
@@ -377,7 +378,8 @@ def padded_inputs(
         )
     if prompt and "prompt" not in given:
         inputs = prepared(inputs, prompt)
-    return method(inputs, **given)
+    features: dict[str, Tensor] = method(inputs, **given)
+    return features
 
 
 def accepted(method: Any, options: Mapping[str, Any]) -> dict[str, Any]:

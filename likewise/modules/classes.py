@@ -41,7 +41,8 @@ class ModuleReader:
 
     def read(self, type_name: str, path: str, folder: Path | None = None) -> nn.Module:
         """The module of this class from a path in a folder (by default the model's), which it must not leave."""
-        return self.load(self.find_class(type_name), self._inside(folder or self.root, path))
+        module: nn.Module = self.load(self.find_class(type_name), self._inside(folder or self.root, path))
+        return module
 
     def find_class(self, type_name: str) -> Any:
         """The class that a name in a file stands for, whichever release of the reference wrote it."""

@@ -214,4 +214,5 @@ def _told(value: Any) -> tuple[Any, int | None]:
 
 def _projected(output: Any) -> Tensor:
     """(N, D): what transformers calls the pooled output, or, in older releases, all there is."""
-    return output if isinstance(output, Tensor) else output.pooler_output
+    found: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return found

@@ -66,7 +66,8 @@ class FirstOutput(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> Tensor:
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
+        output: Tensor = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)[0]
+        return output
 
 
 LAST_LAYER = GraphPart(load_model, FirstOutput, OUTPUTS[0], by_token=True)

@@ -61,7 +61,8 @@ class OnnxModel(GraphModel):
         self.arguments = provider, provider_options, session_options
 
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        return self.session.run([self.output_name], features)[0]
+        found: np.ndarray = self.session.run([self.output_name], features)[0]
+        return found
 
     @staticmethod
     def copy_files(source: Path, target: Path) -> None:

@@ -55,7 +55,8 @@ class OpenVinoModel(GraphModel):
         self.arguments = ov_config, device
 
     def run(self, features: dict[str, np.ndarray]) -> np.ndarray:
-        return self.compiled(features)[self.output]
+        found: np.ndarray = self.compiled(features)[self.output]
+        return found
 
     @staticmethod
     def copy_files(source: Path, target: Path) -> None:
@@ -103,4 +104,5 @@ def _settings(ov_config: Mapping[str, Any] | str | os.PathLike[str] | None) -> d
         raise ValueError(
             f"`ov_config` must be settings or a JSON file of them, but there is no file {os.fspath(ov_config)}."
         )
-    return json.loads(Path(ov_config).read_text(encoding="utf8"))
+    settings: dict[str, Any] = json.loads(Path(ov_config).read_text(encoding="utf8"))
+    return settings

@@ -29,29 +29,35 @@ LOGITS = {"text": {"method": "forward", "method_output_name": "logits"}}
 
 
 def _bert(model: Any, hidden: Tensor) -> Tensor:
-    return model.cls.predictions.transform(hidden)
+    found: Tensor = model.cls.predictions.transform(hidden)
+    return found
 
 
 def _distilbert(model: Any, hidden: Tensor) -> Tensor:
-    return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    found: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    return found
 
 
 def _roberta(model: Any, hidden: Tensor) -> Tensor:
     head = model.lm_head
-    return head.layer_norm(nn.functional.gelu(head.dense(hidden)))
+    found: Tensor = head.layer_norm(nn.functional.gelu(head.dense(hidden)))
+    return found
 
 
 def _electra(model: Any, hidden: Tensor) -> Tensor:
-    return model.generator_predictions(hidden)
+    found: Tensor = model.generator_predictions(hidden)
+    return found
 
 
 def _albert(model: Any, hidden: Tensor) -> Tensor:
     head = model.predictions
-    return head.LayerNorm(head.activation(head.dense(hidden)))
+    found: Tensor = head.LayerNorm(head.activation(head.dense(hidden)))
+    return found
 
 
 def _modernbert(model: Any, hidden: Tensor) -> Tensor:
-    return model.head(hidden)
+    found: Tensor = model.head(hidden)
+    return found
 
 
 BEFORE_VOCABULARY: Mapping[str, Callable[[Any, Tensor], Tensor]] = {
