@@ -127,7 +127,8 @@ class Embed:
         ]
         rows: Any = embeddings[0]
         if not isinstance(rows, Tensor):  # unequal shapes, which know how they are joined and put in order
-            return rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
+            joined: Tensor = rows.join(embeddings).select(batch.restore(torch.arange(len(batch))))
+            return joined
         return batch.restore(torch.cat(embeddings))
 
     def _chunk_tokens(self, model: Encoder, batch: TokenBatch | FeatureBatch) -> int | None:
@@ -149,7 +150,8 @@ class Embed:
             return model.layer_embeddings(features) if self.layers else model(features)[self.output]
         # The argument is there only to tell `checkpoint` the device, whose random state it must keep.
         at = torch.empty(0, device=recomputed_on)
-        return checkpoint(lambda _: self._pass(model, dict(features)), at, use_reentrant=False)
+        embeddings: Tensor = checkpoint(lambda _: self._pass(model, dict(features)), at, use_reentrant=False)
+        return embeddings
 
 
 def packed(model: Encoder, columns: Iterable[dict[str, Any]]) -> Batch:

@@ -229,7 +229,10 @@ def _packed_batches(
 ) -> Iterator[tuple[int, IntArray, Make]]:
     def tokenize(start: int) -> TokenSequences:
         window = texts[start : start + WINDOW]
-        return model.token_sequences(window, request.prompt, request.task, **request.reading)
+        sequences: TokenSequences = model.token_sequences(
+            window, request.prompt, request.task, **request.reading
+        )
+        return sequences
 
     for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
 

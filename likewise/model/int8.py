@@ -63,7 +63,8 @@ class Int8Linear(nn.Linear):
         packed = self._packed()
         if isinstance(packed, _Int8Weight):
             return packed.multiply(input)
-        return torch.ops.quantized.linear_dynamic(input, packed, True)
+        output: Tensor = torch.ops.quantized.linear_dynamic(input, packed, True)
+        return output
 
     def _packed(self) -> Any:
         """The weight in int8, made anew when it has changed."""

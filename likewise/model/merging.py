@@ -206,7 +206,8 @@ def _one(name: str, tensors: list[Tensor], mixture: Mixture) -> Tensor:
     values = [tensor.to(dtype).to(exact) for tensor in tensors]
     if mixture.method == "linear":
         weights = _weights(mixture.parameters, len(values))
-        merged: Any = sum(weight * value for value, weight in zip(values, weights, strict=True))
+        parts = (weight * value for value, weight in zip(values, weights, strict=True))
+        merged = sum(parts, start=torch.zeros_like(values[0]))
         merged = merged / sum(weights) if mixture.parameters.get("normalize", True) else merged
     else:
         start, end = values if mixture.base == 0 else values[::-1]
@@ -253,7 +254,7 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
     method = merge_methods.get(mixture.method)
     known = {parameter.name for parameter in method.spec.parameters}
     defaults = {name: value for name, value in DEFAULTS.items() if name in known}
-    return merge_methods.merge_state_dicts(
+    merged: dict[str, Tensor] = merge_methods.merge_state_dicts(
         dict(enumerate(states)),
         method,
         base=mixture.base,
@@ -262,6 +263,7 @@ def _by_mergekit(states: Sequence[dict[str, Tensor]], mixture: Mixture) -> dict[
         out_dtype=mixture.out_dtype,
         batch_options=mixture.batch_options,
     )
+    return merged
 
 
 def _filled(model: Any, weights: Mapping[str, Tensor]) -> Any:

@@ -256,7 +256,8 @@ class Model(nn.Sequential):
     @property
     def max_seq_length(self) -> int | None:
         """Texts are cut at this many tokens."""
-        return self._first_module().max_seq_length
+        limit: int | None = self._first_module().max_seq_length
+        return limit
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:

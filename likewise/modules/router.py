@@ -139,7 +139,8 @@ class Router(InputModule):
         self, texts: Sequence[Text], prompt: str | None = None, task: str | None = None, **options: Any
     ) -> TokenSequences:
         """Token ids of texts, by the tokenizer of the task's route, which gets the `options`."""
-        return self.first_module(task).token_sequences(texts, prompt, **options)
+        sequences: TokenSequences = self.first_module(task).token_sequences(texts, prompt, **options)
+        return sequences
 
     def tokenize(
         self,

@@ -192,7 +192,8 @@ class TransformersTokenizerWrapper(WordTokenizer):
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a text's tokens, special ones included."""
-        return self.tokenizer(text)["input_ids"]
+        ids: list[int] = self.tokenizer(text)["input_ids"]
+        return ids
 
     def get_config_dict(self) -> dict[str, Any]:
         """Nothing: the tokenizer's files say it all."""
