@@ -7,15 +7,12 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from likewise.similarity import pairwise_cos_sim
-
-if TYPE_CHECKING:
-    from likewise.model.model import Model
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +114,7 @@ def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def use_int8_weights(
-    self: Model, texts: Sequence[Any], min_cosine: float = 0.98, min_speedup: float = 1.1
+    self: Any, texts: Sequence[Any], min_cosine: float = 0.98, min_speedup: float = 1.1
 ) -> Int8Probe:
     """Compute with int8 weights on the CPU, if that proves faster here and close enough on these texts.
 
