@@ -14,7 +14,6 @@ TIMED_OUT, TOO_MANY = 408, 429  # of the server's answers, those for which waiti
 __all__ = ["http_get", "is_sentence_transformer_model", "load_dir_path", "load_file_path"]
 
 TIMEOUT_S = 60.0  # without a single byte
-HOW = ("token", "cache_dir", "revision", "local_files_only")  # as huggingface_hub calls them
 
 
 def is_sentence_transformer_model(
@@ -63,8 +62,9 @@ def load_file_path(
         return str(path) if path.exists() else None
     from huggingface_hub import hf_hub_download
 
-    how: dict[str, Any] = dict(zip(HOW, (token, cache_folder, revision, local_files_only), strict=True))
-    return _found(lambda: hf_hub_download(str(model_name_or_path), inside.as_posix(), **how))
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
+    return _found(lambda: hf_hub_download(str(model_name_or_path), inside.as_posix(), **options))
 
 
 def load_dir_path(
@@ -85,9 +85,10 @@ def load_dir_path(
         return str(path) if path.is_dir() else None
     from huggingface_hub import snapshot_download
 
-    how: dict[str, Any] = dict(zip(HOW, (token, cache_folder, revision, local_files_only), strict=True))
+    options: dict[str, Any] = {"revision": revision, "token": token, "cache_dir": cache_folder}
+    options["local_files_only"] = local_files_only
     patterns = None if inside == Path() else f"{inside.as_posix()}/**"
-    whole = _found(lambda: snapshot_download(str(model_name_or_path), allow_patterns=patterns, **how))
+    whole = _found(lambda: snapshot_download(str(model_name_or_path), allow_patterns=patterns, **options))
     if whole is None or not Path(whole, inside).is_dir():
         return None
     return str(Path(whole, inside))

@@ -82,6 +82,6 @@ class Centroids:
             some = self.of_documents[numbers[start : start + DOCUMENTS]]
             nearest = np.maximum.reduceat(by_centroid[some.indices], some.indptr[:-1], axis=0)
             looks.append(nearest.sum(1))
-        order = torch.from_numpy(np.concatenate(looks)).topk(min(count, len(numbers))).indices
-        chosen: list[int] = numbers[order.numpy()].tolist()
-        return chosen
+        # Of equal ones the lower numbers, and in their order, as all searches have them.
+        order = np.argsort(-np.concatenate(looks), kind="stable")[:count]
+        return sorted(numbers[order].tolist())

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.multi_vector_encoder.centroids import Centroids
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
@@ -172,7 +173,7 @@ class TokenCorpus:
         """
         asked = self._asked(queries, top_k)
         if candidates is not None:
-            if candidates < top_k:
+            if positive(candidates, "candidates") < top_k:
                 raise ValueError(f"`candidates` must be at least `top_k`, but is {candidates}, not {top_k}.")
             return self._scored(asked, [self.centroids.best(query, candidates) for query in asked], top_k)
         best = BestDocuments(len(asked), min(top_k, len(self)))
@@ -217,7 +218,7 @@ class TokenCorpus:
     ) -> list[list[dict[str, Any]]]:
         ends = self.lengths.cumsum(0)
         results: list[list[dict[str, Any]]] = []
-        for query, numbers in zip(asked.split(1), candidates, strict=True):
+        for query, numbers in zip(asked.split(1) if len(asked) else (), candidates, strict=True):
             some = torch.tensor(list(numbers), dtype=torch.long)
             lengths = self.lengths[some]
             tokens = [
@@ -249,8 +250,10 @@ class TokenCorpus:
 
     def _floats(self, *tokens: slice) -> Tensor:
         """The embeddings of some tokens, (t, D) float32: a copy, as what is mapped cannot be written to."""
-        rows = np.concatenate([self.vectors[some] for some in (slice(0), *tokens)])
-        return torch.from_numpy(rows.astype(np.float32) if self.codec is None else self.codec.sa_decode(rows))
+        parts = [self.vectors[some] for some in (slice(0), *tokens)]
+        if self.codec is None:
+            return torch.from_numpy(np.concatenate(parts, dtype=np.float32))
+        return torch.from_numpy(self.codec.sa_decode(np.concatenate(parts)))
 
     def _scores(self, queries: TokenEmbeddings, documents: TokenEmbeddings) -> Tensor:
         lengths = queries.lengths.tolist(), documents.lengths.tolist()

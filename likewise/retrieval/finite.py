@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from likewise.similarity import Embeddings, is_sparse, to_float_tensor
 
 
 def finite_rows(embeddings: Embeddings, name: str = "`embeddings`") -> Tensor:
-    """Embeddings as (N, D), one vector as a batch of one; refused where they are COO or not finite."""
+    """Embeddings as (N, D), one vector as a batch of one.
+
+    Raises:
+        TypeError: They are COO.
+        ValueError: A row is not finite.
+    """
     if is_sparse(embeddings):
         raise TypeError(f"{name.capitalize()} must be dense, but are COO. Pass `embeddings.to_dense()`.")
     rows = to_float_tensor(embeddings)
@@ -22,8 +28,9 @@ def finite_rows(embeddings: Embeddings, name: str = "`embeddings`") -> Tensor:
 def are_finite(rows: Tensor) -> Tensor:
     """Whether each row of (N, ...) is finite: (N,) bool."""
     # A sum is finite only if all its terms are, and needs no memory of their size; large ones may overflow: then look at each.
-    sums = rows.flatten(1).sum(dim=1).isfinite()
-    return sums if bool(sums.all()) else rows.isfinite().flatten(1).all(dim=1)
+    rows = torch.atleast_2d(rows).flatten(1)
+    sums = rows.sum(dim=1).isfinite()
+    return sums if bool(sums.all()) else rows.isfinite().all(dim=1)
 
 
 def refuse_not_finite(rows: Tensor, name: Callable[[int], str]) -> None:

@@ -35,7 +35,6 @@ class Products:
 
     function: Similarity | None = None
     prepare: Callable[[Tensor], Tensor] = lambda vectors: vectors
-    constant: float = 0.0  # c
 
     def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
         """Prepared queries, or documents, (N, D) as factors (N, F); queries come first."""
@@ -63,12 +62,16 @@ class Products:
         """The products that stand for similarities (Q, 1) with factors of queries (Q, F)."""
         return scores
 
+    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
+        """(Q, 1), by the norms of queries and of the longest document."""
+        return norms * longest
+
     def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
         """(Q, 1): how far a product in `dtype` may lie from the true one, and from the similarity that it stands for.
 
         Rounding a vector to bfloat16 changes its length's u = 2**-9 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
         Schwarz); the product itself is rounded once more. Adding up F products errs by about F roundings at most, small
-        against (|q| + |d| + c**0.5)**2, which no sum on the way to a product or a similarity exceeds.
+        against `magnitude`, which no sum on the way to a product or a similarity exceeds.
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
@@ -77,7 +80,7 @@ class Products:
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1
         norms: Tensor = queries.norm(dim=1, keepdim=True)
-        summing = (queries.shape[1] + 8) * 2.0**-23 * (norms + longest + sqrt(self.constant)).square()
+        summing = (queries.shape[1] + 8) * 2.0**-23 * self.magnitude(norms, longest)
         return share * longest * norms + summing
 
 
@@ -99,6 +102,9 @@ class Distances(Products):
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
         squares = queries.square().sum(dim=1, keepdim=True) - 1  # the factors' 1 is not the query's
         return (squares + self.constant - scores.square()) / 2
+
+    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
+        return (norms + longest + sqrt(self.constant)).square()  # |q| + |d| may be squared
 
 
 def products_of(score_function: Similarity) -> Products:

@@ -88,12 +88,10 @@ class SearchLibrary(ABC):
         self._check(corpus_embeddings, corpus_index, corpus_precision, top_k)
         queries, precision = query_embeddings, corpus_precision
         refuse_not_finite(torch.from_numpy(queries), lambda row: f"Row {row} of `query_embeddings`")
-        if corpus_embeddings is not None:
-            refuse_not_finite(
-                torch.from_numpy(corpus_embeddings), lambda row: f"Row {row} of `corpus_embeddings`"
-            )
         index = corpus_index
         if corpus_embeddings is not None:
+            rows = torch.from_numpy(corpus_embeddings)
+            refuse_not_finite(rows, lambda row: f"Row {row} of `corpus_embeddings`")
             index = self.build(corpus_embeddings, precision, exact)
         is_float = queries.dtype.kind == "f"
         scores_again = rescore and is_float and precision != "float32"

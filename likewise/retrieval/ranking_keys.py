@@ -69,7 +69,7 @@ def at_least(scores: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
         hits = (scores >= threshold).reshape(-1).nonzero().squeeze(1)
     else:  # NumPy compares, and finds few among many, much faster than torch
         is_positive = scores.dtype == torch.bfloat16 and bool((threshold > 0).all())
-        if is_positive:  # bits order as positive numbers do; a threshold's, cut off, let none too few pass
+        if is_positive:  # bits order as positive numbers do; a threshold cut off is lower, and misses none
             scores, threshold = scores.view(torch.int16), (threshold.view(torch.int32) >> 16).short()
         values = scores.numpy() if is_positive else scores.float().numpy()
         hits = torch.from_numpy(np.flatnonzero(values >= threshold.numpy()))

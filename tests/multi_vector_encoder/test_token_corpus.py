@@ -136,6 +136,21 @@ def test_candidates_need_centroids(model: MultiVectorEncoder, tmp_path: Path) ->
             corpus.search(queries, top_k=2, candidates=5)
     with pytest.raises(ValueError, match="`candidates` must be at least `top_k`, but is 1, not 2"):
         corpus.search(queries, top_k=2, candidates=1)
+    with pytest.raises(ValueError, match=r"`candidates` must be a whole number of at least 1, but is 5\.0"):
+        corpus.search(queries, top_k=2, candidates=5.0)  # type: ignore[arg-type]
+
+
+def test_candidates_that_are_alike_come_in_their_order(model: MultiVectorEncoder, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    corpus = TokenCorpus.write(model, [*DOCUMENTS, *[DOCUMENTS[3]] * 5], tmp_path / "corpus", "IVF4,SQ8")
+    query = model.encode_document(DOCUMENTS[3:4])
+    places = [hit["corpus_id"] for hit in corpus.search(query, top_k=17, candidates=17)[0]]
+    alike = [3, 12, 13, 14, 15, 16]
+    assert [number for number in places if number in alike] == alike
+    for count in range(1, 18):
+        chosen = [i for i in corpus.centroids.best(torch.as_tensor(query[0]), count) if i in alike]
+        assert chosen == alike[: len(chosen)]
+    assert corpus.search([], candidates=10) == corpus.rerank([], []) == []
 
 
 def test_equal_documents_come_in_their_order(model: MultiVectorEncoder, tmp_path: Path) -> None:

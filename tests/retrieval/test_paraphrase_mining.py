@@ -100,6 +100,11 @@ def test_none_or_one_embedding_has_no_pairs() -> None:
     )
 
 
+def test_no_texts_have_no_pairs(model: Any) -> None:
+    assert paraphrase_mining_embeddings([]) == paraphrase_mining_embeddings(torch.empty(0)) == []
+    assert paraphrase_mining(model, []) == []
+
+
 def test_one_text_in_place_of_a_list_is_refused(model: Any) -> None:
     with pytest.raises(TypeError, match=r"`sentences` must be a list of texts.*Pass \['a cat'\]"):
         paraphrase_mining(model, "a cat")  # type: ignore[arg-type]

@@ -290,6 +290,16 @@ def test_a_row_that_is_not_finite_is_refused_by_its_number(
         top_k(torch.cat([queries[:1], documents[701:702]]), documents[:9], 4, function)
 
 
+def test_long_documents_make_no_bound_loose(monkeypatch: pytest.MonkeyPatch) -> None:
+    queries, documents = vectors(8, 96, 0), 10_000 * vectors(4000, 96, 1)
+    scored: list[int] = []
+    settle = StreamingTopK._settle
+    monkeypatch.setattr(StreamingTopK, "_settle", lambda *args: scored.append(settle(*args)) or scored[-1])
+    found = top_k(queries, documents, 5, dot_score)
+    assert torch.equal(found.ids, (queries @ documents.T).topk(5).indices)
+    assert sum(scored) < 8 * 10
+
+
 def test_large_numbers_are_no_infinity() -> None:
     large = torch.full((3, 8), 3e38)
     assert top_k(large[:1], large, 2, manhattan_sim).ids.tolist() == [[0, 1]]

@@ -146,7 +146,7 @@ class StreamBatchSampler(EpochBatchSampler):
             waiting.update(enumerate(rows, number))
             number += len(rows)
             self.rows.keep(dict(waiting))
-            # Python hashes numbers, other than texts, alike in every process.
+            # Python hashes numbers, unlike texts, alike in every process.
             self.generator.manual_seed(hash((self.seed, self.epoch, passes, windows)) % 2**63)
             windows += 1
             batches = list(self._deal(waiting, not at_end or self.drop_last))

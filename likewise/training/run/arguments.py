@@ -244,8 +244,9 @@ class BaseTrainingArguments(TrainingArguments):
             smallest["micro_batch_tokens"] = 1
         for name, least in smallest.items():
             if (value := getattr(self, name)) is None or value < least:
+                none = "; 0 keeps none" if least == 0 else ""
                 raise ValueError(
-                    f"`{name}` must be at least {least}, but is {value}. Drop it to take the default."
+                    f"`{name}` must be at least {least}, but is {value}. Drop it to take the default{none}."
                 )
         self._check_mixing()
         self._check_prompts()

@@ -26,7 +26,7 @@ from likewise.training.run.objective import Objective
 logger = logging.getLogger(__name__)
 
 MARKS = ("__composable_api", "_is_fsdp_managed_module", "_fsdp_use_orig_params", "in_one_pass")
-"""What `fully_shard` writes into modules."""
+"""What `fully_shard` and `shard` write into modules."""
 
 
 def settle(trainer: Any) -> Any:
