@@ -35,6 +35,7 @@ class Products:
 
     function: Similarity | None = None
     prepare: Callable[[Tensor], Tensor] = lambda vectors: vectors
+    constant: float = 0.0  # c, of distances above 0
 
     def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
         """Prepared queries, or documents, (N, D) as factors (N, F); queries come first."""
@@ -62,16 +63,12 @@ class Products:
         """The products that stand for similarities (Q, 1) with factors of queries (Q, F)."""
         return scores
 
-    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
-        """(Q, 1), by the norms of queries and of the longest document."""
-        return norms * longest
-
     def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
         """(Q, 1): how far a product in `dtype` may lie from the true one, and from the similarity that it stands for.
 
         Rounding a vector to bfloat16 changes its length's u = 2**-9 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
         Schwarz); the product itself is rounded once more. Adding up F products errs by about F roundings at most, small
-        against `magnitude`, which no sum on the way to a product or a similarity exceeds.
+        against what no sum on the way to a product or a similarity exceeds.
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
@@ -80,8 +77,8 @@ class Products:
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1
         norms: Tensor = queries.norm(dim=1, keepdim=True)
-        summing = (queries.shape[1] + 8) * 2.0**-23 * self.magnitude(norms, longest)
-        return share * longest * norms + summing
+        largest = (norms + longest + sqrt(self.constant)).square() if self.constant else norms * longest
+        return share * longest * norms + (queries.shape[1] + 8) * 2.0**-23 * largest
 
 
 class Distances(Products):
@@ -90,7 +87,7 @@ class Distances(Products):
     def factors(self, vectors: Tensor, are_queries: bool) -> Tensor:
         squares = vectors.square().sum(dim=1, keepdim=True)
         if are_queries:  # c is about |d|^2, so that the factors' last entries are small
-            self.constant = float(squares.mean()) if len(vectors) else 0.0
+            self.constant = (float(squares.mean()) if len(vectors) else 0.0) or 1.0
         last = torch.ones_like(squares) if are_queries else (self.constant - squares) / 2
         return pad(torch.cat([vectors, last], dim=1), (0, -(vectors.shape[1] + 1) % 16))
 
@@ -102,9 +99,6 @@ class Distances(Products):
     def of_scores(self, scores: Tensor, queries: Tensor) -> Tensor:
         squares = queries.square().sum(dim=1, keepdim=True) - 1  # the factors' 1 is not the query's
         return (squares + self.constant - scores.square()) / 2
-
-    def magnitude(self, norms: Tensor, longest: float) -> Tensor:
-        return (norms + longest + sqrt(self.constant)).square()  # |q| + |d| may be squared
 
 
 def products_of(score_function: Similarity) -> Products:
