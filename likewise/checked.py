@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from numbers import Integral
 from typing import Any
 
 
@@ -12,9 +13,9 @@ def positive(value: Any, name: str) -> int:
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
-    return value
+    return int(value)
 
 
 def having(value: Any, method: str, name: str, wanted: str) -> None:

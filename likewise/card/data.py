@@ -88,7 +88,8 @@ class BaseModelCardData(ABC):
         task_name: What the model is for.
         tags: Tags on the Hub.
         local_files_only: Kept for compatibility: the Hub is not asked either way.
-        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities.
+        generate_widget_examples: Whether examples are drawn from the data, and embedded to show their similarities; not an
+            argument of a CrossEncoder's.
     """
 
     language: str | Sequence[str] | None = field(default_factory=list)

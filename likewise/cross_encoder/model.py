@@ -349,6 +349,10 @@ class CrossEncoder(Model):
         logits: Tensor = self.predict(
             texts, activation_fn=nn.Identity(), convert_to_tensor=True, show_progress_bar=False
         )
+        if bool((logits == logits[0]).all()):
+            raise ValueError(
+                "`texts` must be pairs with several scores, but all have the same. Pass some hundred."
+            )
         return (logits - logits.mean(dim=0)).reshape(len(texts), -1).T
 
     def rank(

@@ -25,7 +25,7 @@ class CrossEncoderModelCardData(BaseModelCardData):
     `task_name` is None for what its number of labels says.
     """
 
-    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
+    __doc__ = f"{__doc__}\n\n    Attributes:{(BaseModelCardData.__doc__ or '').partition('Attributes:')[2]}"
 
     kind: ClassVar[str] = "CrossEncoder"
     first_sentence_of_usage: ClassVar[str] = "Then load the model and score pairs of texts:"

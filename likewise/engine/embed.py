@@ -138,7 +138,8 @@ class Embed:
         if self.recompute_rows is not None:
             return max(1, self.recompute_rows * batch.longest)
         first = next(model.children(), None)
-        in_one_pass = getattr(first, "in_one_pass", False)
+        # Ours are marked by `shard`; torch marks those that somebody shards by hand.
+        in_one_pass = any(hasattr(first, mark) for mark in ("in_one_pass", "_is_fsdp_managed_module"))
         is_small = batch.device.type != "cpu" or batch.num_tokens <= CACHED_TOKENS
         return None if in_one_pass or is_small else CACHED_TOKENS
 

@@ -52,7 +52,7 @@ def check_sizes(**sizes: int | Iterable[int]) -> None:
     """Refuse ranks, and sizes of chunks, that are no whole numbers of at least 1."""
     for name, values in sizes.items():
         for value in values if isinstance(values, Iterable) else (values,):
-            positive(int(value) if isinstance(value, np.integer) else value, name)
+            positive(value, name)
 
 
 def checked_numbers(name: str, values: Iterable[Any], length: int) -> Array:

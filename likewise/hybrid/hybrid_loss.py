@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import torch
@@ -166,7 +167,8 @@ def _scores(loss: Any, columns: Sequence[Any], context: dict[str, Any]) -> Tenso
         scores = found.float() * loss.scale
     else:
         ranked: Ranked = loss.rank(columns)
-        context["ranked"] = ranked
+        if "ranked" in signature(loss.compute).parameters:  # a subclass may compute in a way of its own
+            context["ranked"] = ranked
         # Documents of other processes are not of this one's teacher.
         own = ranked.right[0] + torch.arange(len(queries) * len(documents), device=queries.device)
         scores = ranked.scores.index_select(1, own).float()

@@ -32,7 +32,7 @@ def check_arguments(batch_size: int, precision: str, output_value: str | None, t
         raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
     if precision not in PRECISIONS:
         raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
-    if output_value not in RUNS:
+    if output_value not in tuple(RUNS):
         raise ValueError(
             f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
         )

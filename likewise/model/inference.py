@@ -227,12 +227,9 @@ def _run(
 def _packed_batches(
     model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
 ) -> Iterator[tuple[int, IntArray, Make]]:
-    def tokenize(start: int) -> TokenSequences:
+    def tokenize(start: int) -> Any:
         window = texts[start : start + WINDOW]
-        sequences: TokenSequences = model.token_sequences(
-            window, request.prompt, request.task, **request.reading
-        )
-        return sequences
+        return model.token_sequences(window, request.prompt, request.task, **request.reading)
 
     for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
 

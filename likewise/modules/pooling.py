@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.engine import TokenBatch
 from likewise.modules.base import Features, Module, size_in, to_packed, write_json
 
@@ -64,11 +65,8 @@ class Pooling(Module):
         embedding_dimension: int | None = None,
     ) -> None:
         super().__init__()
-        dimension = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
-        if not isinstance(dimension, int) or dimension < 1:
-            raise ValueError(
-                f"`word_embedding_dimension`, the size of the token embeddings, must be at least 1, but is {dimension!r}."
-            )
+        given = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
+        dimension = positive(given, "word_embedding_dimension")
         if pooling_mode is None:
             chosen = (
                 pooling_mode_cls_token, pooling_mode_max_tokens, pooling_mode_mean_tokens,

@@ -106,7 +106,7 @@ class Tokenization:
         encode. So this one shares its vocabulary, and is made again when something of it was replaced.
         """
         backend = self.tokenizer.backend_tokenizer
-        state = (*backend_state(backend), self.max_length, self.tokenizer.truncation_side)
+        state = (*backend_state(backend), self.max_length, self.truncation, self.tokenizer.truncation_side)
         known = self._own
         if known is not None and known[0] is backend and known[1] == state:
             return known[2]

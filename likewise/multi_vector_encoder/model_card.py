@@ -20,7 +20,7 @@ SIMILARITIES = {"maxsim": "MaxSim", "meanmaxsim": "MeanMaxSim"}
 class MultiVectorEncoderModelCardData(BaseModelCardData):
     """What is known of a MultiVectorEncoder beside its weights."""
 
-    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
+    __doc__ = f"{__doc__}\n\n    Attributes:{(BaseModelCardData.__doc__ or '').partition('Attributes:')[2]}"
 
     kind: ClassVar[str] = "MultiVectorEncoder"
     first_sentence_of_usage: ClassVar[str] = "Then load the model and embed the tokens of texts:"

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from likewise.checked import needed
+
 
 def each_on_ray(work: Callable[[Any], object], items: Sequence[Any], num_workers: int) -> Iterator[int]:
     """Do some work for each item; yields how many are done, each time one is.
@@ -26,11 +28,8 @@ def each_on_ray(work: Callable[[Any], object], items: Sequence[Any], num_workers
         ImportError: Ray is not installed.
         ValueError: There is no worker.
     """
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise ImportError('This needs Ray. Install it: pip install "likewise[ray]"') from error
+    ray = needed("ray", "This needs Ray", "ray")
+    needed("ray.data", "This needs Ray", "ray")
     if num_workers < 1:
         raise ValueError(f"There must be at least 1 worker, but there are {num_workers}. Raise `--workers`.")
     if not items:

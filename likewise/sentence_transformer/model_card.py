@@ -18,7 +18,7 @@ TASK = "semantic textual similarity, semantic search, paraphrase mining, classif
 class SentenceTransformerModelCardData(BaseModelCardData):
     """What is known of an embedding model beside its weights."""
 
-    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
+    __doc__ = f"{__doc__}\n\n    Attributes:{(BaseModelCardData.__doc__ or '').partition('Attributes:')[2]}"
 
     kind: ClassVar[str] = "SentenceTransformer"
     first_sentence_of_usage: ClassVar[str] = "Then load the model and embed texts:"

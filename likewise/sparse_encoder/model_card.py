@@ -20,7 +20,7 @@ TASK = "semantic search and sparse retrieval"
 class SparseEncoderModelCardData(BaseModelCardData):
     """What is known of a sparse model beside its weights."""
 
-    __doc__ = f"{__doc__}\n\n{BaseModelCardData.__doc__}"
+    __doc__ = f"{__doc__}\n\n    Attributes:{(BaseModelCardData.__doc__ or '').partition('Attributes:')[2]}"
 
     kind: ClassVar[str] = "SparseEncoder"
     first_sentence_of_usage: ClassVar[str] = "Then load the model and embed texts:"

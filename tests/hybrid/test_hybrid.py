@@ -264,6 +264,19 @@ def test_the_teacher_takes_the_tokens_scores_that_the_loss_made(tmp_path: Path) 
     torch.testing.assert_close(HybridLoss(model, losses, teacher_weights=TEACHER)(columns, None), found)
 
 
+def test_a_loss_that_computes_in_a_way_of_its_own_has_a_teacher_too(tmp_path: Path) -> None:
+    class Twice(MultiVectorMultipleNegativesRankingLoss):
+        def compute(self, embeddings: Any, labels: Any = None) -> torch.Tensor:  # type: ignore[override]
+            return 2 * super().compute(embeddings, labels)
+
+    model = three_of_one(tmp_path)
+    losses, columns = losses_of(model), columns_of(model, QUERIES, DOCUMENTS)
+    found = HybridLoss(model, losses, teacher_weights=TEACHER)(columns, None)
+    losses["late"] = Twice(model["late"], scale=losses["late"].scale)
+    twice = HybridLoss(model, losses, teacher_weights=TEACHER)(columns, None)
+    torch.testing.assert_close(twice["late_loss"], 2 * found["late_loss"])
+
+
 def test_recomputed_chunks_give_the_same(tmp_path: Path) -> None:
     model = three_of_one(tmp_path)
     loss = HybridLoss(model, losses_of(model), teacher_weights=TEACHER)

@@ -168,10 +168,18 @@ def test_int8_weights_are_taken_when_close_and_fast_enough_and_change_nothing_th
 
 
 @pytest.mark.parametrize(
-    "family", ["CrossEncoder", "CrossEncoder of labels", "SparseEncoder", "MultiVectorEncoder"]
+    "family",
+    [
+        "CrossEncoder",
+        "CrossEncoder of labels",
+        "SparseEncoder",
+        "SparseEncoder of words",
+        "MultiVectorEncoder",
+    ],
 )
 def test_models_of_all_families_compute_in_int8(tmp_path: Path, per_token: bool, family: str) -> None:
-    folder = small_model_folder(tmp_path / "small", hidden_size=64, intermediate_size=256)
+    head = "ForMaskedLM" if "words" in family else ""
+    folder = small_model_folder(tmp_path / "small", head=head, hidden_size=64, intermediate_size=256)
     model: Any = getattr(likewise, family.split()[0])(
         str(Path(folder)), device="cpu", **({"num_labels": 3} if "labels" in family else {})
     )
@@ -192,7 +200,7 @@ def test_models_of_all_families_compute_in_int8(tmp_path: Path, per_token: bool,
             float(torch.cosine_similarity(a.flatten(), b.flatten(), 0))
             for a, b in zip(exact, coarse, strict=True)
         ]
-    elif family == "SparseEncoder":
+    elif "Sparse" in family:
         cosines = torch.cosine_similarity(exact.to_dense(), coarse.to_dense()).tolist()
     else:
         columns = zip(exact.reshape(len(inputs), -1).T, coarse.reshape(len(inputs), -1).T, strict=True)
@@ -200,6 +208,12 @@ def test_models_of_all_families_compute_in_int8(tmp_path: Path, per_token: bool,
     assert found.cosine == pytest.approx(min(cosines), abs=1e-5)
     assert found.cosine < 1
     assert "Cross" in family or found.cosine > 0.9
+    if "Cross" in family:
+        model.set_keep_in_fp32_modules(
+            [next(n for n, each in model.named_modules() if type(each) is Int8Linear)]
+        )
+        with pytest.raises(ValueError, match="pairs with several scores, but all have the same"):
+            model.use_int8_weights(inputs[:1] * 5)
 
 
 @pytest.mark.skipif(not int8.has_int8_instructions(), reason="older processors may overflow")

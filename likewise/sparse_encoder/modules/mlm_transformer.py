@@ -15,6 +15,7 @@ from likewise.engine.features import Padding
 from likewise.engine.modes import is_watched_inside
 from likewise.engine.trial import failure, one_trial, trial_batch
 from likewise.engine.vocabulary import TokenLogits
+from likewise.model.int8 import Int8Linear
 from likewise.modules.base import Features
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
@@ -201,7 +202,7 @@ class MLMTransformer(Transformer):
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         hidden = BEFORE_VOCABULARY[model.config.model_type](model, encoder(tokens)[-1])
         layer = model.get_output_embeddings()
-        if type(layer) is not nn.Linear:
+        if type(layer) not in (nn.Linear, Int8Linear):  # whose float weight is there too
             raise TypeError(f"the logits come from a {type(layer).__name__}")
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
