@@ -138,8 +138,9 @@ class Embed:
         if self.recompute_rows is not None:
             return max(1, self.recompute_rows * batch.longest)
         first = next(model.children(), None)
-        # Ours are marked by `shard`; torch marks those that somebody shards by hand.
-        in_one_pass = any(hasattr(first, mark) for mark in ("in_one_pass", "_is_fsdp_managed_module"))
+        # Processes that gather each other's shards in every pass must go through as many. `shard` marks what it shards, torch what
+        # somebody shards by hand.
+        in_one_pass = any(getattr(first, mark, False) for mark in ("in_one_pass", "_is_fsdp_managed_module"))
         is_small = batch.device.type != "cpu" or batch.num_tokens <= CACHED_TOKENS
         return None if in_one_pass or is_small else CACHED_TOKENS
 

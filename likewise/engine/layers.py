@@ -89,7 +89,8 @@ class FastLayerNorm(nn.LayerNorm):
             return output
         # Copies: when the next layer's gradients are made, this one's weights may lie in other processes.
         scale, shift = (None if own is None else own.detach().clone() for own in (self.weight, self.bias))
-        return made_of(output, partial(_normed, self.normalized_shape, self.eps), input, scale, shift)
+        shape, eps = self.normalized_shape, self.eps
+        return made_of(output, lambda x, w, b: layer_norm(x, shape, w, b, eps), input, scale, shift)
 
 
 class FastDropout(nn.Dropout):
@@ -108,12 +109,6 @@ def _is_transformed() -> bool:
     """Whether torch.compile or torch.func runs the layers, which have better ways of their own, and know none of ours."""
     transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
     return torch.compiler.is_compiling() or transforms()
-
-
-def _normed(
-    shape: tuple[int, ...], eps: float, input: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
-    return layer_norm(input, shape, weight, bias, eps)
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

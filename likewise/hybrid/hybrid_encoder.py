@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from likewise.engine.modes import leave_training
 from likewise.engine.token_sequences import IntArray
-from likewise.model import encoding, fingerprint, inference
+from likewise.model import encoding, fingerprint, inference, pool
 from likewise.model.model import Model
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model.pool import WorkerPool
 from likewise.modules.base import Features, run_module
 from likewise.modules.text import check_texts
 from likewise.multi_vector_encoder.model import MultiVectorEncoder
@@ -261,20 +261,8 @@ class HybridEncoder(nn.Module):
         """`encode`, and its arguments, for the task "document"."""
         return self.encode(inputs, "document", **kwargs)
 
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Processes for `encode(pool=...)`, each with a copy of the models.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-
-        Stop the pool with `stop_multi_process_pool`, or use it in a `with` statement.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
+    start_multi_process_pool = pool.start_multi_process_pool
+    stop_multi_process_pool = staticmethod(pool.stop_multi_process_pool)
 
     def _prompt(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str:
         found = {

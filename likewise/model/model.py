@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from likewise.checked import having
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.model import fingerprint, hub, int8, merging, placement, storage
-from likewise.model.pool import WorkerPool, default_devices
+from likewise.model import fingerprint, hub, int8, merging, placement, pool, storage
 from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
@@ -494,20 +493,8 @@ class Model(nn.Sequential):
         rows: Tensor = getattr(self, self.over_inputs)(texts, convert_to_tensor=True, show_progress_bar=False)
         return rows
 
-    def start_multi_process_pool(self, target_devices: Sequence[str] | None = None) -> WorkerPool:
-        """Processes for `encode(pool=...)` or `predict(pool=...)`, each with a copy of the model.
-
-        Args:
-            target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
-
-        Stop the pool with `stop_multi_process_pool`, or use it in a `with` statement.
-        """
-        return WorkerPool(self, default_devices() if target_devices is None else target_devices)
-
-    @staticmethod
-    def stop_multi_process_pool(pool: WorkerPool) -> None:
-        """End the processes of a pool."""
-        pool.stop()
+    start_multi_process_pool = pool.start_multi_process_pool
+    stop_multi_process_pool = staticmethod(pool.stop_multi_process_pool)
 
     merge = classmethod(merging.merge)
     """`likewise.model.merging.merge`, of this class."""

@@ -214,6 +214,22 @@ class _Worker:
         self.connection.close()
 
 
+def start_multi_process_pool(self: Any, target_devices: Sequence[str] | None = None) -> WorkerPool:
+    """Processes for `encode(pool=...)` or `predict(pool=...)`, each with a copy of the model.
+
+    Args:
+        target_devices: A device for each process; None for every GPU, or four processes on the CPU without any.
+
+    Stop the pool with `stop_multi_process_pool`, or use it in a `with` statement.
+    """
+    return WorkerPool(self, default_devices() if target_devices is None else target_devices)
+
+
+def stop_multi_process_pool(pool: WorkerPool) -> None:
+    """End the processes of a pool."""
+    pool.stop()
+
+
 def texts_of(shard: slice) -> str:
     """Which they are, in words."""
     return f"texts {shard.start} to {shard.stop - 1}"

@@ -221,10 +221,7 @@ class TokenCorpus:
         for query, numbers in zip(asked.split(1) if len(asked) else (), candidates, strict=True):
             some = torch.tensor(list(numbers), dtype=torch.long)
             lengths = self.lengths[some]
-            tokens = [
-                slice(int(end - length), int(end)) for end, length in zip(ends[some], lengths, strict=True)
-            ]
-            block = self._floats(*tokens)
+            block = self._floats(*map(slice, (ends[some] - lengths).tolist(), ends[some].tolist()))
             scores = self._scores(query, TokenEmbeddings(block, lengths))[0]
             order = scores.argsort(descending=True, stable=True)[:top_k]
             results.append(_hits(some[order], scores[order]))
