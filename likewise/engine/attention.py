@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -132,7 +133,8 @@ def packed_attention(
     if fused and window is None:
         return _efficient_attention(query, key, value, tokens, how)
     # With dropout always the same way, gradients wanted or not: a checkpoint that is run again must draw the same mask.
-    by_blocks = dropout > 0 or tokens.unseen is not None or (bias is not None and torch.is_grad_enabled())
+    has_mask = bias is not None or tokens.unseen is not None
+    by_blocks = dropout > 0 or (has_mask and torch.is_grad_enabled())
     if tokens.num_tokens and by_blocks and not fused:
         with torch.autocast(device, enabled=False):
             attended: Tensor = _BlockAttention.apply(query, key, value, bias, blocks_of(tokens), how)  # type: ignore[no-untyped-call]
@@ -153,13 +155,19 @@ class Scoring:
 
 def _grouped_sdpa(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch, how: Scoring) -> Tensor:
     """One call of torch's attention for each group of equal lengths."""
+    unseen = tokens.unseen
     if len(tokens.groups) == 1:  # a single text, say
-        return _dense_sdpa(query, key, value, tokens.groups[0], how)
+        return _dense_sdpa(query, key, value, tokens.groups[0], how, unseen)
     # `split`, not slices: the backward of each slice would be a zero tensor of full size.
     sizes = [length * count for length, count in tokens.groups]
-    by_group = zip(*(tensor.split(sizes) for tensor in (query, key, value)), strict=True)
+    by_group = zip(
+        *(tensor.split(sizes) for tensor in (query, key, value)),
+        repeat(None, len(sizes)) if unseen is None else unseen.split(sizes),
+        strict=True,
+    )
     outputs = [
-        _dense_sdpa(q, k, v, group, how) for group, (q, k, v) in zip(tokens.groups, by_group, strict=True)
+        _dense_sdpa(q, k, v, group, how, of_group)
+        for group, (q, k, v, of_group) in zip(tokens.groups, by_group, strict=True)
     ]
     if not outputs:
         return query
@@ -167,15 +175,24 @@ def _grouped_sdpa(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch,
     return made_of(torch.cat(outputs), lambda *pieces: torch.cat(pieces), *outputs)
 
 
-def _dense_sdpa(query: Tensor, key: Tensor, value: Tensor, group: tuple[int, int], how: Scoring) -> Tensor:
-    """torch's attention of a group, (length, count): (count * length, H, D) each -> the same."""
+def _dense_sdpa(
+    query: Tensor, key: Tensor, value: Tensor, group: tuple[int, int], how: Scoring, unseen: Tensor | None
+) -> Tensor:
+    """torch's attention of a group, (length, count): (count * length, H, D) each -> the same; `unseen` (count * length,)."""
     length, count = group
     query, key, value = (  # (count, H, length, D)
         tensor.view(count, length, *tensor.shape[1:]).transpose(1, 2) for tensor in (query, key, value)
     )
-    mask = None if how.window is None else _visible(length, how.causal, how.window, query.device)
+    by_hand = how.window is not None or (how.causal and unseen is not None)
+    mask = _visible(length, how.causal, how.window, query.device) if by_hand else None
     if how.bias is not None:
         mask = _bias_matrix(how, how.bias, length)
+    if unseen is not None:
+        seen = ~unseen.view(count, 1, 1, length)
+        if mask is None or mask.dtype == torch.bool:
+            mask = seen if mask is None else seen & mask
+        else:
+            mask = mask.masked_fill(~seen, -torch.inf)
     causal = how.causal and mask is None and length > 1
     attended = scaled_dot_product_attention(
         query, key, value, mask, how.dropout, is_causal=causal, scale=how.scale

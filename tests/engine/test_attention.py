@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,6 +116,26 @@ def test_a_bias_is_indexed_by_the_distance_from_query_to_key() -> None:
     torch.testing.assert_close(packed_attention(q, k, v, tokens, bias=bias), expected)
     with torch.no_grad():
         torch.testing.assert_close(packed_attention(q, k, v, tokens, bias=bias), expected)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("causal", "window"), OPTIONS)
+def test_what_is_unseen_is_so_with_gradients_and_without(
+    causal: bool, window: int | None, with_bias: bool
+) -> None:
+    tokens = batch_of(LENGTHS)
+    first = torch.isin(torch.arange(tokens.num_tokens), tokens.starts)
+    # Never a sequence's first, nor two that follow each other: so that each token sees one at least.
+    tokens = replace(tokens, unseen=~first & (torch.arange(tokens.num_tokens) % 3 == 0))
+    q, k, v = (heads(tokens, 4, 8, seed) for seed in range(3))
+    bias = torch.randn(4, 2 * tokens.longest - 1, dtype=torch.float64) if with_bias else None
+    expected = packed_attention(q, k, v, tokens, causal=causal, window=window, bias=bias)
+    with torch.no_grad():
+        found = packed_attention(q, k, v, tokens, causal=causal, window=window, bias=bias)
+        key = k + 100 * tokens.unseen[:, None, None]
+        other = packed_attention(q, key, v, tokens, causal=causal, window=window, bias=bias)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(other, found)
 
 
 def test_dropout_keeps_the_expectation() -> None:
