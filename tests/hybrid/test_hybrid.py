@@ -111,7 +111,8 @@ def test_processes_encode_as_one_does(tmp_path: Path) -> None:
     for texts in (TEXTS, TEXTS[0], []):
         found, expected = model.encode_query(texts, pool=pool, chunk_size=7), model.encode_query(texts)
         np.testing.assert_allclose(found["dense"], expected["dense"], atol=1e-6)
-        torch.testing.assert_close(found["sparse"], expected["sparse"], atol=1e-6, rtol=0)
+        # Weights of words go up to 20, of which six digits are less than the next float32 is away.
+        torch.testing.assert_close(found["sparse"], expected["sparse"], atol=1e-6, rtol=1e-6)
         torch.testing.assert_close(found["late"], expected["late"], atol=1e-6, rtol=0)
     model["late"].prompts["query"] = "a dog "
     with pytest.raises(ValueError, match=r"they have .*'late': 'a dog '"):
