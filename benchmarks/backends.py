@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import alternate, arguments, column, model_folder, ratio, report
+from common import REDUCED, alternate, arguments, column, model_folder, ratio, reduce_weights, report
 from scipy.stats import spearmanr
 
 
@@ -67,8 +67,9 @@ def all_forms(folder: str, temporary: Path, calibration: list[str]) -> dict[str,
         kwargs = {} if file is None else {"file_name": file}
         return likewise.SentenceTransformer(str(where), device="cpu", backend=backend, model_kwargs=kwargs)
 
-    forms = {"torch": load(), "torch, int8 weights": load()}
-    forms["torch, int8 weights"].use_int8_weights(calibration, min_cosine=0, min_speedup=0)
+    forms = {"torch": load(), **{f"torch{end}": load() for end in REDUCED}}
+    for name, model in forms.items():
+        reduce_weights(name, model, calibration)
     for backend in ("onnx", "openvino"):
         forms[backend] = load(backend)
         forms[backend].save(str(temporary / backend))

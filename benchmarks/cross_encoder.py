@@ -7,7 +7,7 @@ otherwise. `--data` is the folder of the data sets: candidates of questions (rer
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512 tokens. Times are of the processor, ratios the reference's
 over ours, median and range over the rounds. Beside them: what one call needs at most beyond what is held before it, each in a
 process of its own; the largest difference of scores; of training, with dropout off, that of the losses of `--steps` steps. Lines in int8
-have our weights in int8, by `use_int8_weights`, beside the reference's in float32.
+and bfloat16 have our weights so, by `use_int8_weights` and its like, beside the reference's in float32.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ import numpy as np
 import torch
 from common import (
     DEVICE,
-    IN_INT8,
+    REDUCED,
     alternate,
     arguments,
     column,
     line,
     model_folder,
     on_device,
+    reduce_weights,
     report,
     work_seconds,
 )
@@ -76,7 +77,7 @@ def predictions(lists: Lists, rows: int) -> dict[str, list[tuple[str, str]]]:
     return {
         "predict, distinct pairs": distinct[:rows],
         "predict, candidates of queries": shared[:rows],
-        f"predict, candidates of queries{IN_INT8}": shared[:rows],
+        **{f"predict, candidates of queries{end}": shared[:rows] for end in REDUCED},
     }
 
 
@@ -205,8 +206,7 @@ def main() -> None:
         if name in trained:
             return stepper(library, folder, *trained[name], dropout)
         model = library.CrossEncoder(folder, device=DEVICE)
-        if name.endswith(IN_INT8) and library is likewise:
-            model.use_int8_weights(scored[name], min_cosine=-1, min_speedup=0)
+        reduce_weights(name, model, scored[name])
         return lambda: model.predict(scored[name], show_progress_bar=False)
 
     if options.peak_of is not None:

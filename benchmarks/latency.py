@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/latency.py --data ../shared/data
 
-Both libraries encode the same texts in turn in one process: one text a call, eight a call (each also with our weights in int8,
-which `use_int8_weights` tries on other questions first), and one a call by eight threads at once, twenty calls each, as a web
+Both libraries encode the same texts in turn in one process: one text a call, eight a call (each also with our weights in int8
+and in bfloat16, which are tried on other questions first), and one a call by eight threads at once, twenty calls each, as a web
 server would. In milliseconds a call, by the clock: median and 99th percentile over the rounds
 (of threads over as many rounds as they have calls); the ratios are the reference's median over ours, by the clock and of the
 processor's time.
@@ -55,8 +55,9 @@ def main() -> None:
     questions = sorted(set(texts))
     many = [questions[i % len(questions)] for i in range(THREADS * CALLS)]
 
-    in_int8 = likewise.SentenceTransformer(folder, device=DEVICE)
+    in_int8, in_bfloat16 = (likewise.SentenceTransformer(folder, device=DEVICE) for _ in range(2))
     print(in_int8.use_int8_weights(questions[8:]).reason)
+    print(in_bfloat16.use_bfloat16_weights(questions[8:]).reason)
 
     def encoding(number: int, ours: Any = models[0]) -> list[Callable[[], Any]]:
         texts, both = questions[:number], (ours, models[1])
@@ -67,6 +68,8 @@ def main() -> None:
         ("eight texts", encoding(8), 1, options.rounds),
         ("one text, int8", encoding(1, in_int8), 1, options.rounds),
         ("eight texts, int8", encoding(8, in_int8), 1, options.rounds),
+        ("one text, bfloat16", encoding(1, in_bfloat16), 1, options.rounds),
+        ("eight texts, bfloat16", encoding(8, in_bfloat16), 1, options.rounds),
         (
             f"one text, {THREADS} threads",
             [lambda m=model: one_by_one(m, many) for model in models],

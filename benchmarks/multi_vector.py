@@ -8,7 +8,7 @@ abstracts (retrieval/scifact), of which nearly all are cut at `--length` tokens,
 with answers of 1 to 3,692 words (pairs/medquad), which are cut at 512. Times are of the processor, ratios the reference's over ours,
 median and range over the rounds, of steps with the model's dropout, as trainers make them. Beside them: what one call needs at most
 beyond what is held before it, each in a process of its own; the largest difference of embeddings, and with dropout off of the losses
-of the first step. Lines in int8 have our weights in int8, by `use_int8_weights`, beside the reference's in float32.
+of the first step. Lines in int8 and bfloat16 have our weights so, by `use_int8_weights` and its like, beside the reference's in float32.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from typing import Any
 import torch
 from common import (
     DEVICE,
-    IN_INT8,
+    REDUCED,
     alternate,
     arguments,
     column,
     line,
     model_folder,
     on_device,
+    reduce_weights,
     report,
     work_seconds,
 )
@@ -125,9 +126,12 @@ def encoded(options: Any) -> dict[str, tuple[int, str, list[str]]]:
         "encode_document, answers of all lengths": (
             OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
         ),
-        f"encode_document, answers of all lengths{IN_INT8}": (
-            OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
-        ),
+        **{
+            f"encode_document, answers of all lengths{end}": (
+                OF_ALL_LENGTHS, "encode_document", answers[::13][: options.rows],
+            )
+            for end in REDUCED
+        },
     }  # fmt: skip
 
 
@@ -185,8 +189,8 @@ def main() -> None:
             return [stepper(library, folder, *what, dropout) for library in sides]
         method, texts = what
         models = [library.MultiVectorEncoder(folder, device=DEVICE) for library in sides]
-        if name.endswith(IN_INT8) and sides[0] is likewise:
-            models[0].use_int8_weights(texts, min_cosine=-1, min_speedup=0)
+        for model in models:
+            reduce_weights(name, model, texts)
         return [lambda model=model: getattr(model, method)(texts) for model in models]  # type: ignore[misc]
 
     if options.peak_of is not None:

@@ -60,6 +60,11 @@ class BareModel:
         same = len(states) == len(self._states) and all(map(is_, states, self._states))
         return same and all(map(_is_quiet, states)) and not is_hooked_everywhere()
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether what flows through it has as many bits as between the modules."""
+        return not any(layer.is_reduced for layer in self._layers)
+
     def __call__(self, tokens: TokenBatch, rows: Tensor | None = None) -> Tensor:
         """The last layer's token embeddings (T, D); with `rows` those of one token of each sequence, by their numbers, (N, D)."""
         model = self._model
@@ -75,7 +80,7 @@ class BareModel:
             hidden = model.embeddings_project(hidden)
         bias = None
         if model.config.model_type == "mpnet":
-            bias = bias_by_distance(model, tokens).to(hidden.dtype)
+            bias = bias_by_distance(model, tokens)
         for layer in self._layers if rows is None else self._layers[:-1]:
             hidden = layer.bare(hidden, tokens, bias)
         return hidden if rows is None else read_last(model, hidden, Reading.of(tokens, rows), bias)

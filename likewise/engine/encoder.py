@@ -129,7 +129,7 @@ class PackedEncoder:
         if not bare.tried:  # only now: while somebody's hooks are inside, a trial would call them
             tokens = trial_batch(self.model)
             with one_trial, plainly(self.model):
-                bare.tried = agree(bare(tokens), self._packed(tokens)[0])
+                bare.tried = agree(bare(tokens), self._packed(tokens)[0], bare.is_exact)
             if not bare.tried:
                 self._bare = None
                 return None

@@ -16,6 +16,7 @@ from torch.nn.functional import layer_norm
 
 from likewise.engine.attention import packed_attention
 from likewise.engine.layers import FastGELU, FastLayerNorm, fast_linear
+from likewise.engine.reduced_linear import ReducedLinear, multiplied
 from likewise.engine.token_batch import TokenBatch
 
 
@@ -58,11 +59,21 @@ class PostNormLayer:
     @property
     def is_usual(self) -> bool:
         """Whether the parts are linear layers and norms, as ever; adapters, say, are not."""
-        linears = (self.query, self.key, self.value, self.out, self.up, self.down)
         norms = (self.norm, self.last_norm)
-        return all(isinstance(part, nn.Linear) for part in linears) and all(
+        return all(isinstance(part, nn.Linear) for part in self.linears) and all(
             isinstance(part, nn.LayerNorm) for part in norms
         )
+
+    @property
+    def is_reduced(self) -> bool:
+        """Whether all linear layers multiply in fewer bits, in the same way."""
+        kind = type(self.query)
+        return issubclass(kind, ReducedLinear) and all(type(part) is kind for part in self.linears)
+
+    @property
+    def linears(self) -> tuple[Any, ...]:
+        """The linear layers."""
+        return self.query, self.key, self.value, self.out, self.up, self.down
 
     @property
     def attention_drop(self) -> float:
@@ -89,23 +100,34 @@ class PostNormLayer:
         return output
 
     def bare(self, hidden: Tensor, tokens: TokenBatch, bias: Tensor | None = None) -> Tensor:
-        """As the call, in inference, by the weights: in the same order, and in place."""
-        query, key, value = (
-            _linear(part, hidden).unflatten(-1, (self.num_heads, -1))
-            for part in (self.query, self.key, self.value)
-        )
+        """As the call, in inference, by the weights: in the same order, and in place. `hidden` is overwritten.
+
+        Where all linear layers multiply in fewer bits, what flows from one to the next stays in the type of their products; what
+        is added and normed is float32.
+        """
+        linear: Callable[[Any, Tensor], Tensor] = _reduced if self.is_reduced else _linear
+        attends = self.query, self.key, self.value
+        if self.is_reduced:
+            made = multiplied(attends, hidden).split([part.out_features for part in attends], -1)
+        else:
+            made = tuple(_linear(part, hidden) for part in attends)
+        query, key, value = (each.unflatten(-1, (self.num_heads, -1)) for each in made)
+        bias = None if bias is None else bias.to(query.dtype)
         attended = packed_attention(query, key, value, tokens, causal=self.causal, bias=bias)
-        hidden = _norm(self.norm, _linear(self.out, attended.flatten(1)).add_(hidden))
+        hidden = _norm(self.norm, hidden.add_(linear(self.out, attended.flatten(1))))
         is_gelu = isinstance(self.activation, FastGELU) or type(self.activation).__name__ == "GELUActivation"
         # In place: nobody else sees what it overwrites.
         activation = torch.ops.aten.gelu_ if is_gelu else self.activation
-        return _norm(self.last_norm, _linear(self.down, activation(_linear(self.up, hidden))).add_(hidden))
+        return _norm(self.last_norm, hidden.add_(linear(self.down, activation(linear(self.up, hidden)))))
 
 
 def _linear(part: nn.Module, input: Tensor) -> Tensor:
-    # By its exact type: int8 weights make another class of it, and are multiplied otherwise.
     output: Tensor = fast_linear(part, input) if type(part) is nn.Linear else part(input)
     return output
+
+
+def _reduced(part: ReducedLinear, input: Tensor) -> Tensor:
+    return multiplied((part,), input)
 
 
 def _norm(part: nn.Module, input: Tensor) -> Tensor:

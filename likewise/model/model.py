@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from likewise.checked import having
 from likewise.engine import TokenBatch, TokenSequences
-from likewise.model import fingerprint, hub, int8, merging, placement, pool, storage
+from likewise.model import fingerprint, hub, merging, placement, pool, reduced_weights, storage
 from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
@@ -486,10 +486,11 @@ class Model(nn.Sequential):
     delete_adapter = adapters.delete_adapter
     merge_adapters = adapters.merge_adapters
 
-    use_int8_weights = int8.use_int8_weights
+    use_bfloat16_weights = reduced_weights.use_bfloat16_weights
+    use_int8_weights = reduced_weights.use_int8_weights
 
     def _compared(self, texts: Sequence[Any]) -> Tensor:
-        """The rows (N, D) that int8 weights may turn a little: the embeddings of N texts."""
+        """The rows (N, D) that weights in fewer bits may turn a little: the embeddings of N texts."""
         rows: Tensor = getattr(self, self.over_inputs)(texts, convert_to_tensor=True, show_progress_bar=False)
         return rows
 

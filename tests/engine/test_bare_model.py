@@ -15,7 +15,7 @@ from torch import nn
 from likewise.engine.bare_model import BareModel
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.post_norm import PARTS
-from likewise.model.int8 import Int8Linear
+from likewise.engine.reduced_linear import Int8Linear
 
 
 def encoder_of(name: str = "bert") -> PackedEncoder:

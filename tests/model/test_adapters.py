@@ -1,4 +1,4 @@
-"""Adapters load, switch, train and merge; int8 weights are used only where they hold what they promise."""
+"""Adapters load, switch, train and merge."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ import torch
 from peft import LoraConfig, PeftModel
 from sentence_transformers import SentenceTransformer as Reference
 from small import sentences, small_model, small_model_folder
-from torch import nn
 from transformers import AutoModel
 
-import likewise
 from likewise import SentenceTransformer
-from likewise.model import int8
-from likewise.model.int8 import Int8Linear
 from likewise.models import Dense
 
 TEXTS = sentences(12)
@@ -128,144 +124,3 @@ def test_compiled_models_give_the_same_embeddings(model: SentenceTransformer) ->
     model.compile(backend="eager", dynamic=True)
     np.testing.assert_allclose(model.encode(TEXTS), expected, atol=1e-6)
     assert type(model) is SentenceTransformer
-
-
-# Int8 weights
-
-
-def linears(model: SentenceTransformer) -> set[type]:
-    return {type(layer) for layer in model.modules() if isinstance(layer, nn.Linear)}
-
-
-@pytest.fixture(params=[False, True], ids=["shared scale", "a scale for each token"])
-def per_token(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Both ways to multiply in int8, whatever the processor; for values that are small enough both are exact on any."""
-    monkeypatch.setattr(int8, "has_int8_instructions", lambda: request.param)
-    return bool(request.param)
-
-
-@pytest.fixture
-def wide(tmp_path: Path, per_token: bool) -> SentenceTransformer:
-    made: SentenceTransformer = small_model(tmp_path, hidden_size=64, intermediate_size=256)
-    return made
-
-
-def test_int8_weights_are_taken_when_close_and_fast_enough_and_change_nothing_that_is_saved(
-    wide: SentenceTransformer, tmp_path: Path
-) -> None:
-    exact = wide.encode(TEXTS)
-    found = wide.use_int8_weights(TEXTS, min_cosine=0.9, min_speedup=0.0)
-    if not found.used:
-        assert "cannot multiply in int8" in found.reason
-        pytest.skip(found.reason)
-    assert Int8Linear in linears(wide)
-    coarse = wide.encode(TEXTS)
-    assert 0 < np.abs(coarse - exact).max() < 0.2
-    assert 0.9 <= found.cosine < 1
-    wide.save(tmp_path / "saved")
-    again = SentenceTransformer(tmp_path / "saved", device="cpu")
-    np.testing.assert_allclose(again.encode(TEXTS), exact, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "family",
-    [
-        "CrossEncoder",
-        "CrossEncoder of labels",
-        "SparseEncoder",
-        "SparseEncoder of words",
-        "MultiVectorEncoder",
-    ],
-)
-def test_models_of_all_families_compute_in_int8(tmp_path: Path, per_token: bool, family: str) -> None:
-    head = "ForMaskedLM" if "words" in family else ""
-    folder = small_model_folder(tmp_path / "small", head=head, hidden_size=64, intermediate_size=256)
-    model: Any = getattr(likewise, family.split()[0])(
-        str(Path(folder)), device="cpu", **({"num_labels": 3} if "labels" in family else {})
-    )
-    inputs: list[Any] = (
-        [(text, TEXTS[-1 - i]) for i, text in enumerate(TEXTS)] if "Cross" in family else TEXTS
-    )
-    run = getattr(model, model.over_inputs)
-    kwargs = {"activation_fn": nn.Identity(), "convert_to_tensor": True} if "Cross" in family else {}
-    exact = run(inputs, **kwargs)
-    # What a random head tells of pairs is hardly more than noise: its correlation is compared, and asked to be nothing.
-    found = model.use_int8_weights(inputs, min_cosine=-1, min_speedup=0.0)
-    if not found.used:
-        assert "cannot multiply in int8" in found.reason
-        pytest.skip(found.reason)
-    coarse = run(inputs, **kwargs)
-    if family == "MultiVectorEncoder":
-        cosines = [
-            float(torch.cosine_similarity(a.flatten(), b.flatten(), 0))
-            for a, b in zip(exact, coarse, strict=True)
-        ]
-    elif "Sparse" in family:
-        cosines = torch.cosine_similarity(exact.to_dense(), coarse.to_dense()).tolist()
-    else:
-        columns = zip(exact.reshape(len(inputs), -1).T, coarse.reshape(len(inputs), -1).T, strict=True)
-        cosines = [float(np.corrcoef(a, b)[0, 1]) for a, b in columns]
-    assert found.cosine == pytest.approx(min(cosines), abs=1e-5)
-    assert found.cosine < 1
-    assert "Cross" in family or found.cosine > 0.9
-    if "Cross" in family:
-        model.set_keep_in_fp32_modules(
-            [next(n for n, each in model.named_modules() if type(each) is Int8Linear)]
-        )
-        with pytest.raises(ValueError, match="pairs with several scores, but all have the same"):
-            model.use_int8_weights(inputs[:1] * 5)
-
-
-@pytest.mark.skipif(not int8.has_int8_instructions(), reason="older processors may overflow")
-def test_with_a_scale_for_each_token_a_text_does_not_depend_on_the_others(tmp_path: Path) -> None:
-    model = small_model(tmp_path, hidden_size=64, intermediate_size=256)
-    assert model.use_int8_weights(TEXTS, min_cosine=0.98, min_speedup=0.0).used
-    together = model.encode(TEXTS)
-    for text, embedding in zip(TEXTS, together, strict=True):
-        np.testing.assert_allclose(model.encode(text), embedding, atol=1e-6)
-
-
-@pytest.mark.parametrize("bias", [False, True])
-def test_a_layer_in_int8_is_the_product_of_rounded_numbers(bias: bool) -> None:
-    # Whole numbers up to 127, so that both scales are 1; mostly small ones, which no processor overflows on.
-    layer, input = nn.Linear(96, 80, bias=bias), torch.randint(-8, 9, (3, 70, 96)).float()
-    layer.requires_grad_(False)
-    layer.weight.copy_(torch.randint(-8, 9, layer.weight.shape))
-    input[..., 0], layer.weight[:, 1] = 127, 127
-    expected = layer(input)
-    found = int8._Int8Weight.of(layer.weight, layer.bias).multiply(input)
-    torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-3)
-
-
-def test_int8_weights_follow_the_weights_and_gradients_are_exact(wide: SentenceTransformer) -> None:
-    found = wide.use_int8_weights(TEXTS, min_cosine=0.9, min_speedup=0.0)
-    if not found.used:
-        pytest.skip(found.reason)
-    before = wide.encode(TEXTS)
-    with torch.no_grad():
-        for parameter in wide.parameters():
-            parameter.mul_(1.1)
-    assert np.abs(wide.encode(TEXTS) - before).max() > 0.01
-    features = wide({"tokens": wide.token_sequences(TEXTS).pack()})
-    features["sentence_embedding"].sum().backward()
-    layer = wide[0].auto_model.encoder.layer[0].intermediate.dense
-    assert isinstance(layer, Int8Linear)
-    assert layer.weight.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize(
-    ("limits", "reason"),
-    [
-        ({"min_cosine": 1.1}, "would change too much"),
-        ({"min_cosine": 0.0, "min_speedup": 1e9}, "no gain on this processor"),
-    ],
-)
-def test_int8_weights_that_disappoint_are_taken_back(
-    wide: SentenceTransformer, limits: dict[str, float], reason: str
-) -> None:
-    exact, kinds = wide.encode(TEXTS), linears(wide)
-    found = wide.use_int8_weights(TEXTS, **limits)
-    assert not found.used
-    assert reason in found.reason or "cannot multiply" in found.reason
-    assert linears(wide) == kinds
-    np.testing.assert_array_equal(wide.encode(TEXTS), exact)

@@ -115,7 +115,7 @@ def test_adapters_that_are_used_count(model: Any) -> None:
 
 
 def test_int8_layers_count(model: Any) -> None:
-    from likewise.model.int8 import Int8Linear
+    from likewise.engine.reduced_linear import Int8Linear
 
     before = model.fingerprint()
     for module in model.modules():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 from likewise.engine.layers import fast_linear, use_fast_layers
-from likewise.model.int8 import Int8Linear
+from likewise.engine.reduced_linear import ReducedLinear, multiply_in
 
 
 class Float32Linear(nn.Linear):
@@ -37,7 +37,7 @@ def keep_in_float32(model: Any, names: Sequence[str]) -> None:
         for own in (names, model.keep_in_fp32_modules)
     )
     for layer, name in {**others, **wanted}.items():
-        if type(layer) not in (nn.Linear, Float32Linear, Int8Linear):
+        if type(layer) not in (nn.Linear, Float32Linear) and not isinstance(layer, ReducedLinear):
             raise ValueError(
                 f"`keep_in_fp32_modules` takes linear layers, but {name} is a {type(layer).__name__}. Name the layer inside."
             )
@@ -48,8 +48,8 @@ def keep_in_float32(model: Any, names: Sequence[str]) -> None:
                 f"`keep_in_fp32_modules` cannot change {name}, which somebody gave a `forward` of its own. Leave it out."
             )
     for layer in {**others, **wanted}:
+        multiply_in(layer, None)
         layer.__class__ = Float32Linear if layer in wanted else nn.Linear
-        vars(layer).pop("_int8", None)
         if hasattr(layer, "_hf_hook"):  # accelerate's, which moves weights and then calls this
             vars(layer)["_old_forward"] = type(layer).forward.__get__(layer)
         else:

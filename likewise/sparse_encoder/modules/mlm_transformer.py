@@ -13,9 +13,9 @@ from likewise.engine import TokenBatch
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
 from likewise.engine.modes import is_watched_inside
+from likewise.engine.reduced_linear import ReducedLinear
 from likewise.engine.trial import failure, one_trial, trial_batch
 from likewise.engine.vocabulary import TokenLogits
-from likewise.model.int8 import Int8Linear
 from likewise.modules.base import Features
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
@@ -202,7 +202,9 @@ class MLMTransformer(Transformer):
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         hidden = BEFORE_VOCABULARY[model.config.model_type](model, encoder(tokens)[-1])
         layer = model.get_output_embeddings()
-        if type(layer) not in (nn.Linear, Int8Linear):  # whose float weight is there too
+        if type(layer) is not nn.Linear and not isinstance(
+            layer, ReducedLinear
+        ):  # whose float weight is there too
             raise TypeError(f"the logits come from a {type(layer).__name__}")
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
