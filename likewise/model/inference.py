@@ -22,6 +22,7 @@ from likewise.engine import TokenSequences
 from likewise.engine.token_batch import chunked_lengths
 from likewise.engine.token_sequences import IntArray
 from likewise.model.fingerprint import plain
+from likewise.model.shared_batches import SharedBatches
 from likewise.modules.base import Features, padding_of, to_packed, to_padded
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def gathered(
 ) -> Tensor:
     """What `of_batch` makes of each batch's features, (N, ...) in the order of the inputs; empty where there are none."""
     result: Tensor | None = None
-    for rows, features in run_batches(model, inputs, request, progress):
+    for rows, features in run_batches(model, inputs, request, progress, by_row=True):
         batch = of_batch(features)
         if result is None:
             device = torch.device("cpu") if request.to_cpu else batch.device
@@ -186,29 +187,40 @@ class _Budget:
         )
 
 
-Make = Callable[[IntArray], Features]
-"""The features of some of a window's texts, by their numbers in it."""
+Compute = Callable[[IntArray], Features]
+"""The features, behind the model, of some of a window's texts, by their numbers in it."""
 
 
 def run_batches(
-    model: Encoder, texts: Sequence[Any], request: Request, progress: Callable[[int], object]
+    model: Encoder,
+    texts: Sequence[Any],
+    request: Request,
+    progress: Callable[[int], object],
+    by_row: bool = False,
 ) -> Iterator[tuple[IntArray, Features]]:
-    """Run the model over all texts: (which texts, their features) batch by batch. `progress` is told how many are done."""
-    batches = _packed_batches if model.takes_tokens else _padded_batches
+    """Run the model over all texts: (which texts, their features) batch by batch. `progress` is told how many are done.
+
+    With `by_row` only features with a row for each text are asked for: texts that are a batch together may then share it with
+    those of other threads.
+    """
     budget = _Budget(request.token_budget)
+    if model.takes_tokens:
+        batches = _packed_batches(model, texts, request, budget, by_row)
+    else:
+        batches = _padded_batches(model, texts, request, budget)
     with torch.inference_mode():
-        for start, rows, make in batches(model, texts, request, budget):
-            for of_window, features in _run(model, rows, make, request, budget):
+        for start, rows, compute in batches:
+            for of_window, features in _run(rows, compute, request, budget):
                 yield start + of_window, features
                 progress(len(of_window))
 
 
 def _run(
-    model: Encoder, rows: IntArray, make: Make, request: Request, budget: _Budget
+    rows: IntArray, compute: Compute, request: Request, budget: _Budget
 ) -> Iterator[tuple[IntArray, Features]]:
     """Run a batch, in halves if memory does not suffice for the whole."""
     try:
-        features = model(make(rows), **request.forward_kwargs)
+        features = compute(rows)
     except (torch.OutOfMemoryError, RuntimeError) as error:
         is_memory = isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if len(rows) == 1 or not is_memory:
@@ -221,25 +233,44 @@ def _run(
     if request.device.type == "cuda":
         torch.cuda.empty_cache()
     for half in np.array_split(rows, 2):
-        yield from _run(model, half, make, request, budget)
+        yield from _run(half, compute, request, budget)
 
 
 def _packed_batches(
-    model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
-) -> Iterator[tuple[int, IntArray, Make]]:
+    model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget, by_row: bool
+) -> Iterator[tuple[int, IntArray, Compute]]:
+    def run(sequences: TokenSequences) -> Features:
+        tokens = sequences.pack().to(request.device, non_blocking=True)
+        features: Features = model({"tokens": tokens}, **request.forward_kwargs)
+        return features
+
     def tokenize(start: int) -> Any:
         window = texts[start : start + WINDOW]
         return model.token_sequences(window, request.prompt, request.task, **request.reading)
 
+    shared, way = _shared_batches(model, request) if by_row else (None, ())
+
     for start, sequences in _ahead(tokenize, range(0, len(texts), WINDOW)):
 
-        def make(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
-            return {"tokens": sequences.select(rows).pack().to(request.device, non_blocking=True)}
+        def compute(rows: IntArray, sequences: TokenSequences = sequences) -> Features:
+            chosen = sequences.select(rows)
+            if shared is None or len(rows) < len(texts):
+                return run(chosen)
+            return shared.features(chosen, way, budget.tokens, run, request.device)
 
         # Longest first: if memory does not suffice, that shows at once.
         order = np.argsort(-sequences.lengths, kind="stable")
         for batch in chunked_lengths(sequences.lengths[order].tolist(), lambda: budget.tokens):
-            yield start, order[batch], make
+            yield start, order[batch], compute
+
+
+def _shared_batches(model: Encoder, request: Request) -> tuple[SharedBatches | None, tuple[Any, ...]]:
+    """Where a model's calls meet, if this one's can be compared with others; and by what."""
+    kind, kwargs = request.device.type, request.forward_kwargs
+    if kind == "meta" or not all(isinstance(each, str | int | float | None) for each in kwargs.values()):
+        return None, ()
+    autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
+    return getattr(model, "shared_batches", None), (kwargs, autocast)
 
 
 def _ahead(
@@ -260,16 +291,18 @@ def _ahead(
 
 def _padded_batches(
     model: Encoder, texts: Sequence[Any], request: Request, budget: _Budget
-) -> Iterator[tuple[int, IntArray, Make]]:
+) -> Iterator[tuple[int, IntArray, Compute]]:
     """For a first module that takes no tokens: batches of the size asked for, sorted by length in characters."""
 
-    def make(rows: IntArray) -> Features:
-        features = model.padded_inputs(
+    def compute(rows: IntArray) -> Features:
+        inputs = model.padded_inputs(
             [texts[row] for row in rows], request.prompt, request.task, **request.reading
         )
-        return {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in features.items()}
+        inputs = {k: v.to(request.device) if isinstance(v, Tensor) else v for k, v in inputs.items()}
+        features: Features = model(inputs, **request.forward_kwargs)
+        return features
 
     per_text = TOKENS_PER_TEXT.get(request.device.type, TOKENS_PER_TEXT_ON_DEVICES)
     order = np.argsort([-len(text) if hasattr(text, "__len__") else 0 for text in texts], kind="stable")
     for batch in chunked_lengths([per_text] * len(texts), lambda: budget.tokens):
-        yield 0, order[batch], make
+        yield 0, order[batch], compute

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from likewise.checked import having
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, merging, placement, pool, reduced_weights, storage
+from likewise.model.shared_batches import SharedBatches
 from likewise.modules import Router, Transformer, adapters, base
 from likewise.modules.base import Features, Module, is_own, padded_inputs, run_module, takes_tokens
 from likewise.modules.device import best_device
@@ -82,6 +83,7 @@ class Model(nn.Sequential):
         if self.default_prompt_name is not None:
             self._prompt_named(self.default_prompt_name)
         self.trust_remote_code = trust_remote_code
+        self.shared_batches = SharedBatches()
         self._reported_truncation = False
         self._model_card_text, self._model_card_plot = stored.card, stored.card_plot
         self._model_card_data = model_card_data

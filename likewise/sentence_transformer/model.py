@@ -158,7 +158,7 @@ class SentenceTransformer(Model):
     ) -> Any:
         """Embed texts, or images where the model takes them. The model is in eval mode from then on.
 
-        Several threads may call this at once.
+        Several threads may call this at once: while no core is free, those that come share a batch.
 
         Args:
             inputs: A text, or a list of texts (or of pairs of texts). For a model of images and texts also PIL images, and
