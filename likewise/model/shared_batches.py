@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from threading import Event, Lock
+from threading import Event, Lock, get_ident
 from typing import Any
 
 import torch
@@ -37,6 +37,7 @@ class _Call:
 
     sequences: TokenSequences
     way: tuple[Any, ...]
+    thread: int = field(default_factory=get_ident)
     woken: Event = field(default_factory=Event)
     leads: bool = False
     features: Features | None = None
@@ -47,7 +48,7 @@ class SharedBatches:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._running = 0
+        self._leaders: set[int] = set()
         self._waiting: list[_Call] = []
 
     def __reduce__(self) -> tuple[type[SharedBatches], tuple[()]]:
@@ -73,10 +74,11 @@ class SharedBatches:
             device: Where the model is.
         """
         call = _Call(sequences, way)
+        if call.thread in self._leaders:  # a hook that embeds, say: its own thread cannot wait for itself
+            return compute(sequences)
         with self._lock:
-            if self._running < _places(device):
-                self._running += 1
-                call.leads = True
+            if len(self._leaders) < _places(device):
+                self._let_lead(call)
             else:
                 self._waiting.append(call)
         try:
@@ -88,6 +90,10 @@ class SharedBatches:
             return compute(sequences) if call.features is None else call.features
         finally:
             self._leave(call)
+
+    def _let_lead(self, call: _Call) -> None:
+        self._leaders.add(call.thread)
+        call.leads = True
 
     def _together(self, call: _Call, room: int, compute: Compute) -> Features:
         """The features of a call that leads; those that wait and fit in are told theirs."""
@@ -126,12 +132,12 @@ class SharedBatches:
             if not call.leads:
                 if call in self._waiting:
                     self._waiting.remove(call)
-            elif self._waiting:
+                return
+            self._leaders.remove(call.thread)
+            if self._waiting:
                 following = self._waiting.pop(0)
-                following.leads = True
+                self._let_lead(following)
                 following.woken.set()
-            else:
-                self._running -= 1
 
 
 def _places(device: torch.device) -> int:

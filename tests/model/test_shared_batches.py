@@ -79,7 +79,7 @@ def submit(model: Model, batches: SharedBatches) -> Iterator[Submit]:
 
         yield submit
         model.goes_on.set()
-    assert (batches._running, batches._waiting) == (0, [])
+    assert (batches._leaders, batches._waiting) == (set(), [])
 
 
 def rows(future: Future[Any]) -> list[list[int]]:
@@ -136,11 +136,21 @@ def test_a_thread_that_is_interrupted_while_it_waits_holds_nobody_up(
     assert model.batches == [[1], [3]]
 
 
+def test_who_embeds_while_it_computes_does_not_wait_for_itself(model: Model, batches: SharedBatches) -> None:
+    model.goes_on.set()
+
+    def compute(sequences: TokenSequences) -> dict[str, Any]:
+        return batches.features(of(2), (), 100, model, CPU) | {"outer": len(sequences)}
+
+    found = batches.features(of(1), (), 100, compute, CPU)
+    assert (found["sentence_embedding"].tolist(), found["outer"]) == ([[2, 3]], 1)
+
+
 def test_a_copy_starts_anew() -> None:
     batches = SharedBatches()
-    batches._running = 1
+    batches._leaders.add(1)
     for copied in (copy.deepcopy(batches), pickle.loads(pickle.dumps(batches))):
-        assert (copied._running, copied._waiting) == (0, [])
+        assert (copied._leaders, copied._waiting) == (set(), [])
 
 
 def test_there_are_as_many_places_as_torchs_threads_fit_into_the_cores(
