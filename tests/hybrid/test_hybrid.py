@@ -279,7 +279,8 @@ def test_a_loss_that_computes_in_a_way_of_its_own_has_a_teacher_too(tmp_path: Pa
 
 
 def test_recomputed_chunks_give_the_same(tmp_path: Path) -> None:
-    model = three_of_one(tmp_path)
+    # In double precision: where two tokens are nearly alike, rounding decides which is the largest, and gets the gradient.
+    model = three_of_one(tmp_path).double()
     loss = HybridLoss(model, losses_of(model), teacher_weights=TEACHER)
     found = []
     for embed in (Embed(), Embed(recompute_tokens=15)):
