@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.engine import TokenSequences
 from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
@@ -180,8 +181,7 @@ def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
     """(V, D) -> (V, dimensions) principal components, centred; of each the largest entry is positive."""
     if dimensions is None or len(vectors) <= min(dimensions, vectors.shape[1]):
         return vectors  # fewer vectors than dimensions have no covariance worth the name
-    if dimensions < 1:
-        raise ValueError(f"`pca_dims` must be at least 1, but is {dimensions}. Pass None to keep all.")
+    positive(dimensions, "pca_dims", "Pass None to keep all.")
     centred = vectors.double() - vectors.double().mean(dim=0)
     _, components = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))  # ascending
     scores = centred @ components.flip(1)[:, :dimensions]

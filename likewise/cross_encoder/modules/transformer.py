@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import positive_or_none
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair
 from likewise.cross_encoder.graph_scorer import GraphScorer, part_of
@@ -216,7 +216,7 @@ class Transformer(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        self.tokenization.max_length = None if value is None else positive(value, "max_length")
+        self.tokenization.max_length = positive_or_none(value, "max_length")
         if value is not None:
             self.tokenizer.model_max_length = value
 
