@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from likewise.checked import one_of
+
 if TYPE_CHECKING:
     from likewise.model.model import Model
     from likewise.modules.graph_model import GraphModel
@@ -254,8 +256,7 @@ def _graph_of(model: Model, kind: type[Graph]) -> Graph:
 
 
 def _known(argument: str, name: str, choices: Mapping[str, Any]) -> Any:
-    if name not in choices:
-        raise ValueError(f"`{argument}` must be one of {', '.join(choices)}, but is {name!r}.")
+    one_of(name, argument, choices)
     return choices[name]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import one_of, positive
 from likewise.engine import TokenSequences
 from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
@@ -60,11 +60,7 @@ def distil(
 
     Reference: Tulkens and van Dongen 2024, Model2Vec, https://github.com/MinishLab/model2vec.
     """
-    if quantize_to not in DTYPES:
-        raise ValueError(
-            f"`quantize_to` must be one of {', '.join(DTYPES)}, but is {quantize_to!r}. "
-            "For smaller embeddings use `encode(precision='int8')`."
-        )
+    one_of(quantize_to, "quantize_to", DTYPES, "For smaller embeddings use `encode(precision='int8')`.")
     if not apply_zipf:
         sif_coefficient = None
     if sif_coefficient is not None and not 0 < sif_coefficient < 1:

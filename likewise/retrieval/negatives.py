@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from likewise.checked import positive
+from likewise.checked import one_of, positive
 from likewise.model.kept import Array
 from likewise.retrieval.candidates import Candidates, Pairs
 
@@ -44,10 +44,7 @@ class Choice:
                 f"`num_negatives` is {self.num_negatives}, but from rank {self.range_min} to {self.range_max} there are "
                 f"only {self.range_max - self.range_min} candidates. Raise `range_max` or lower `num_negatives`."
             )
-        if self.sampling_strategy not in ("top", "random"):
-            raise ValueError(
-                f"`sampling_strategy` must be 'top' or 'random', but is {self.sampling_strategy!r}."
-            )
+        one_of(self.sampling_strategy, "sampling_strategy", ("top", "random"))
 
 
 @dataclass(frozen=True)

@@ -290,7 +290,11 @@ def test_cut_texts_are_reported_once(model: SentenceTransformer, caplog: pytest.
         ),
         ({"inputs": "a", "output_value": None, "precision": "float16"}, ValueError, "'float16'.*is None"),
         ({"inputs": "a", "batch_size": 0}, ValueError, "`batch_size` must be a whole number of at least 1"),
-        ({"inputs": "a", "precision": "int4"}, ValueError, "`precision` must be one of"),
+        (
+            {"inputs": "a", "precision": "int4"},
+            ValueError,
+            "`precision` must be 'float32', .* or 'ubinary', but is 'int4'",
+        ),
         ({"inputs": "a", "output_value": "vectors"}, ValueError, "`output_value` must be"),
         ({"inputs": "a", "truncate_dim": 0}, ValueError, "`truncate_dim` must be"),
         ({"inputs": "a", "colour": "red"}, ValueError, "got colour, which no module"),
