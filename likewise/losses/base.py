@@ -60,6 +60,11 @@ class Columns:
     fewer_numbers: tuple[int, ...] = ()
     in_batch_negatives: bool = False
 
+    def takes(self, num_texts: int) -> bool:
+        """Whether so many text columns have this shape."""
+        most = len(self.roles) if self.more is None else self.most
+        return len(self.roles) <= num_texts and (most is None or num_texts <= most)
+
     def least_rows(self, num_texts: int) -> int:
         """The rows a batch needs, so that there is something to learn: two where only other rows give negatives, else one.
 
@@ -76,6 +81,11 @@ class Columns:
             limit = "any number of" if self.most is None else f"at most {self.most - len(self.roles)}"
             texts += f", {limit} {self.more}s"
         return f"{texts}; {self.label.value}"
+
+
+def described(shapes: Iterable[Columns]) -> str:
+    """Shapes of data in words, any of which will do."""
+    return ", or ".join(shape.describe() for shape in shapes)
 
 
 GRADCACHE = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
@@ -245,14 +255,9 @@ def computes_from_embeddings(loss: nn.Module) -> TypeGuard[Loss]:
 
 def check_number_of_columns(loss: Loss, number: int) -> None:
     """Refuse a number of text columns that the loss does not take; one that declares nothing takes any."""
-    if not loss.takes:
-        return
-    for shape in loss.takes:
-        most = len(shape.roles) if shape.more is None else shape.most
-        if len(shape.roles) <= number and (most is None or number <= most):
-            return
-    expected = ", or ".join(shape.describe() for shape in loss.takes)
-    raise ValueError(f"{type(loss).__name__} takes {expected}; but got {number} text columns.")
+    if loss.takes and not any(shape.takes(number) for shape in loss.takes):
+        name, expected = type(loss).__name__, described(loss.takes)
+        raise ValueError(f"{name} takes {expected}; but got {number} text columns.")
 
 
 def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Tensor]) -> Tensor:
