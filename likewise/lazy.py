@@ -17,9 +17,8 @@ def lazy_names(package: str) -> tuple[list[str], Callable[[str], Any], Callable[
     """
     module = sys.modules[package]
     stub = Path(str(module.__file__)).with_suffix(".pyi").read_text(encoding="utf-8")
-    lines = (
-        stub.replace("(\n", "").replace(",\n)", "").splitlines()
-    )  # what is too long for a line is in parentheses
+    # What is too long for a line is in parentheses.
+    lines = stub.replace("(\n", "").replace(",\n)", "").splitlines()
     words = [line.split() for line in lines if line.startswith("from ")]
     homes = {name: home for _, home, *_, name in words}
 
