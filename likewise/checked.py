@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from numbers import Integral
 from typing import Any
 
 
-def positive(value: Any, name: str) -> int:
-    """The value, if it is a whole number of at least 1.
+def positive(value: Any, name: str, advice: str = "") -> int:
+    """The value, if it is a whole number of at least 1; `advice` is a sentence on what to pass instead.
 
     Raises:
         ValueError: It is not.
     """
     if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
+        message = f"`{name}` must be a whole number of at least 1, but is {value!r}. {advice}"
+        raise ValueError(message.rstrip())
     return int(value)
+
+
+def positive_or_none(value: Any, name: str, advice: str = "") -> int | None:
+    """The same of an argument that may be None, which stays None."""
+    return None if value is None else positive(value, name, advice)
+
+
+def one_of(value: Any, name: str, choices: Iterable[Any], advice: str = "") -> None:
+    """Refuse, by a ValueError, a value that is none of the choices; `advice` is a sentence on what to do instead."""
+    choices = list(choices)
+    if value not in choices:
+        *others, last = map(repr, choices)
+        known = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"`{name}` must be {known}, but is {value!r}. {advice}".rstrip())
 
 
 def having(value: Any, method: str, name: str, wanted: str) -> None:

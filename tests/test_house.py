@@ -29,6 +29,7 @@ FLOORS = (
         "compat",
         "hub",
         "input_example",
+        "lazy",
         "overriding",
         "precision",
         "processes",
@@ -72,9 +73,10 @@ def files_of(package: Path) -> dict[str, Path]:
 
 
 def imports_of(path: Path, files: Mapping[str, Path], root: str) -> set[str]:
-    """The package's files that a file imports, anywhere in it, by `import_module` with a plain name too."""
+    """The package's files that a file or its stub imports, anywhere in it, by `import_module` with a plain name too."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    both = [file.read_text(encoding="utf-8") for file in (path, path.with_suffix(".pyi")) if file.is_file()]
+    for node in (node for text in both for node in ast.walk(ast.parse(text))):
         if isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path} imports by dots"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -255,7 +257,7 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 # How large the house is. Whoever makes something shorter lowers these numbers; only a feature raises the first.
 MOST_LINES = (
-    32_602  # of all files, the families beside the dense one, the alias, the recipes and the report aside
+    32_249  # of all files, the families beside the dense one, the alias, the recipes and the report aside
 )
 APART = {"compat", "cross_encoder", "hybrid", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450

@@ -131,12 +131,20 @@ def test_every_function_and_class_of_a_file_explains_itself() -> None:
     assert silent == []
 
 
-def test_names_at_the_top_are_found_and_listed() -> None:
-    for name in likewise.__all__:
-        assert getattr(likewise, name) is not None
-        assert name in dir(likewise)
+@pytest.mark.parametrize("stub", sorted(PACKAGE.rglob("*.pyi")), ids=lambda stub: stub.parent.name)
+def test_names_of_a_stub_are_found_and_listed(stub: Path) -> None:
+    package = ".".join(("likewise", *stub.parent.relative_to(PACKAGE).parts))
+    module = import_module(package)
+    lines = [
+        node for node in ast.parse(stub.read_text(encoding="utf-8")).body if isinstance(node, ast.ImportFrom)
+    ]
+    homes = {alias.asname: line.module for line in lines for alias in line.names}
+    for name in homes:
+        assert getattr(module, str(name)) is not None
+        assert name in dir(module)
+    assert module.__all__ == sorted(name for name, home in homes.items() if home != package)
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
-        likewise.Nothing  # noqa: B018
+        module.Nothing  # noqa: B018
 
 
 def test_top_level_names_of_older_scripts_are_there() -> None:

@@ -1,9 +1,13 @@
-"""The card's text: what the model is, how to use it, how good it is, how it was trained, whom to cite."""
+"""The card's text: what the model is, how to use it, how good it is, how it was trained, whom to cite.
+
+card.md.jinja is the text; here is what it tells.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.card import environment, markdown, results, training_log
@@ -19,118 +23,54 @@ FOLDED_DATA_SETS = 3
 
 def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
     """All sections; `plot` is the file with the plot of the training log, if there is one."""
-    parts = [
-        *_description(model, data),
-        *_usage(model, data),
-        *_evaluation(data),
-        *_training(data, plot),
-        "## Additional Resources",
-        "\n".join(f"- [{title}]({HUB}/blog/{page})" for title, page in data.resources.items()),
-        *_citation(data),
-        markdown.hidden("## Glossary\n\n*Terms that a reader may not know.*"),
-        markdown.hidden("## Model Card Authors\n\n*Who made the model and wrote this card.*"),
-        markdown.hidden("## Model Card Contact\n\n*Where to ask questions about the model.*"),
-    ]
-    return "\n\n".join(parts) + "\n"
+    from jinja2 import Environment, FileSystemLoader
+
+    templates = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {"fenced": markdown.fenced, "folded": markdown.folded, "plural": markdown.plural}
+    return templates.get_template("card.md.jinja").render(
+        model=model,
+        data=data,
+        **_description(model, data),
+        data_set=_data_set,
+        folded_data_sets=FOLDED_DATA_SETS,
+        sections=results.sections,
+        training_log=training_log.section,
+        plot=plot,
+        emissions=environment.emissions(data.code_carbon_callback),
+        hardware=_hardware,
+        times=_times(data),
+        versions=environment.versions(),
+        hub=HUB,
+    )
 
 
-def _description(model: Any, data: BaseModelCardData) -> list[str]:
-    base = _link(data.base_model) if data.base_model else None
-    named = [_data_set_link(part) for part in data.train_datasets if part.get("name")]
+def _description(model: Any, data: BaseModelCardData) -> dict[str, Any]:
+    base = f"[{data.base_model}]({HUB}/{data.base_model})" if data.base_model else None
+    trained_on = [_data_set_link(part) for part in data.train_datasets if part.get("name")]
     made = f"finetuned from {base}" if base else "trained"
-    if named:
-        told = f"the {markdown.listed(named)}" if len(", ".join(named)) <= MOST_NAMED else str(len(named))
-        made += f" on {told} {markdown.plural('dataset', len(named))}"
+    if trained_on:
+        is_short = len(", ".join(trained_on)) <= MOST_NAMED
+        told = f"the {markdown.listed(trained_on)}" if is_short else str(len(trained_on))
+        made += f" on {told} {markdown.plural('dataset', len(trained_on))}"
+    if base and data.base_model_revision:
+        base += f" <!-- at revision {data.base_model_revision} -->"
     limit = model.get_max_seq_length()
-    own = dict(data.facts(model))
-    revision = f" <!-- at revision {data.base_model_revision} -->" if data.base_model_revision else ""
-    languages = list(data.language or ())
-    kinds = [str(kind).title() for kind in getattr(model, "modalities", None) or ("text",)]
-    facts = [
-        f"- **Model Type:** {own.pop('Model Type')}",
-        _fact("Base model", base and f"{base}{revision}"),
-        f"- **Maximum Sequence Length:** {f'{limit} tokens' if limit and limit != math.inf else 'unlimited'}",
-        *(f"- **{title}:** {fact}" for title, fact in own.items()),
-        f"- **Supported Modalit{'y' if len(kinds) == 1 else 'ies'}:** {', '.join(kinds)}",
-        _listing("Training Dataset", named),
-        _fact(markdown.plural("Language", max(len(languages), 1)), ", ".join(languages)),
-        _fact("License", data.license),
-    ]
-    return [
-        f"# {data.title()}",
-        f"This is a [sentence-transformers](https://www.SBERT.net) model {made}. {data.purpose(model)}",
-        "## Model Details",
-        "### Model Description\n" + "\n".join(facts),
-        "### Model Sources",
-        "- **Format and documentation:** [Sentence Transformers](https://sbert.net)\n"
-        f"- **More models:** [on Hugging Face]({HUB}/models?library=sentence-transformers)",
-        "### Full Model Architecture",
-        markdown.fenced(str(model)),
-    ]
-
-
-def _fact(title: str, fact: str | None) -> str:
-    return f"- **{title}:** {fact}" if fact else f"<!-- - **{title}:** Unknown -->"
-
-
-def _listing(title: str, names: Sequence[str]) -> str:
-    if not names:
-        return _fact(title, None)
-    return "\n".join([f"- **{markdown.plural(title, len(names))}:**", *(f"    - {name}" for name in names)])
-
-
-def _usage(model: Any, data: BaseModelCardData) -> list[str]:
-    return [
-        "## Usage",
-        "### Direct Usage (Sentence Transformers)",
-        "Install Likewise, or Sentence Transformers, which loads the same folders:",
-        markdown.fenced("pip install -U likewise", "bash"),
-        data.first_sentence_of_usage,
-        markdown.fenced(data.usage(model), "python"),
-        markdown.hidden("### Direct Usage (Transformers)\n\n*How to use the model without either library.*"),
-        markdown.hidden(
-            "### Downstream Usage (Sentence Transformers)\n\n*How the model is trained further, and for what.*"
-        ),
-        markdown.hidden("### Out-of-Scope Use\n\n*What the model must not be used for.*"),
-    ]
-
-
-def _evaluation(data: BaseModelCardData) -> list[str]:
-    parts = ["## Evaluation", "### Metrics", *results.sections(data.results)] if data.results else []
-    return [
-        *parts,
-        markdown.hidden("## Bias, Risks and Limitations\n\n*Where the model is known to be weak or unfair.*"),
-        markdown.hidden("### Recommendations\n\n*What to do about that.*"),
-    ]
-
-
-def _training(data: BaseModelCardData, plot: str | None) -> list[str]:
-    parts = ["## Training Details"]
-    parts += _data_sets("Training", data.train_datasets)
-    parts += _data_sets("Evaluation", data.eval_datasets)
-    if data.all_hyperparameters:
-        parts.append("### Training Hyperparameters")
-        if data.non_default_hyperparameters:
-            parts += ["#### Non-Default Hyperparameters", _settings(data.non_default_hyperparameters)]
-        parts += ["#### All Hyperparameters", markdown.folded(_settings(data.all_hyperparameters))]
-    if data.training_logs and data.is_trained:
-        parts += training_log.section(data.training_logs, data.best_model_step, plot)
-    parts += _resources(data)
-    versions = "\n".join(f"- {name}: {version}" for name, version in environment.versions().items())
-    return [*parts, "### Framework Versions", versions]
-
-
-def _settings(settings: Mapping[str, Any]) -> str:
-    return "\n".join(f"- `{name}`: {value}" for name, value in settings.items())
-
-
-def _data_sets(kind: str, data_sets: Sequence[Mapping[str, Any]]) -> list[str]:
-    parts = [f"### {kind} {markdown.plural('Dataset', len(data_sets))}"] if data_sets else []
-    for part in data_sets:
-        name = part.get("name") or "Unnamed Dataset"
-        text = f"#### {name}\n\n{_data_set(part, kind.lower())}"
-        parts.append(markdown.folded(text, name) if len(data_sets) > FOLDED_DATA_SETS else text)
-    return parts
+    facts = dict(data.facts(model))
+    return {
+        "made": made,
+        "base": base,
+        "limit": f"{limit} tokens" if limit and limit != math.inf else "unlimited",
+        "kind": facts.pop("Model Type"),
+        "facts": facts,
+        "modalities": [str(kind).title() for kind in getattr(model, "modalities", None) or ("text",)],
+        "trained_on": trained_on,
+        "languages": list(data.language or ()),
+    }
 
 
 def _data_set(part: Mapping[str, Any], kind: str) -> str:
@@ -169,42 +109,24 @@ def _statistics(stats: Mapping[str, Mapping[str, Any]]) -> str:
     return markdown.table(["", *stats], rows)
 
 
-def _resources(data: BaseModelCardData) -> list[str]:
-    """What the training took: energy, devices, time."""
-    parts = []
-    measured = environment.emissions(data.code_carbon_callback)
-    if measured is not None:
-        parts.append(
-            "### Environmental Impact\nCarbon emissions were measured using "
-            "[CodeCarbon](https://github.com/mlco2/codecarbon).\n"
-            f"- **Energy Consumed**: {measured['energy_consumed']:.3f} kWh\n"
-            f"- **Carbon Emitted**: {measured['emissions'] / 1000:.3f} kg of CO2"
-        )
+def _hardware(measured: Mapping[str, Any] | None) -> dict[str, str]:
+    """The devices, with what CodeCarbon knows of them."""
+    facts = environment.hardware()
+    if measured is None:
+        return facts
+    on_cloud = "Yes" if measured["on_cloud"] else "No"
+    return {"On Cloud": on_cloud, **facts, "RAM Size": f"{measured['ram_total_size']:.2f} GB"}
+
+
+def _times(data: BaseModelCardData) -> dict[str, str]:
+    """How long the training took, in words; nothing where there was none."""
     seconds = data.run_seconds
     if seconds is None:
-        return parts
-    facts = environment.hardware()
-    if measured is not None:
-        facts = {"On Cloud": "Yes" if measured["on_cloud"] else "No", **facts}
-        facts["RAM Size"] = f"{measured['ram_total_size']:.2f} GB"
-    parts.append("### Training Hardware\n" + _facts(facts))
+        return {}
     times = {"Training": seconds - data.evaluation_seconds}
     if data.evaluation_seconds:
         times |= {"Evaluation": data.evaluation_seconds, "Total": seconds}
-    return [*parts, "### Training Time\n" + _facts({name: duration(time) for name, time in times.items()})]
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    return "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())
-
-
-def _citation(data: BaseModelCardData) -> list[str]:
-    parts = [f"#### {names}\n{markdown.fenced(paper, 'bibtex')}" for names, paper in data.citations.items()]
-    return ["## Citation", "### BibTeX", *parts]
-
-
-def _link(name: str) -> str:
-    return f"[{name}]({HUB}/{name})"
+    return {name: duration(time) for name, time in times.items()}
 
 
 def _data_set_link(part: Mapping[str, Any]) -> str:

@@ -71,11 +71,6 @@ def folded(text: str, summary: str = "Click to expand") -> str:
     return f"<details><summary>{summary}</summary>\n\n{text}\n\n</details>"
 
 
-def hidden(text: str) -> str:
-    """Text for the author of the card to fill in, which readers do not see."""
-    return f"<!--\n{text}\n-->"
-
-
 def listed(words: Sequence[str]) -> str:
     """Words as a sentence lists them: "a, b and c"."""
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
+
 METHODS = ("platt", "temperature")
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -154,8 +156,7 @@ def found_on(
 
 
 def _check(scores: Array, method: str, precision: float | None) -> None:
-    if method not in METHODS:
-        raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but is {method!r}.")
+    one_of(method, "method", METHODS)
     if scores.ndim == 2 and method == "platt":
         raise ValueError(
             f"`method='platt'` is for one score a pair, but this model gives {scores.shape[1]}. Use 'temperature'."

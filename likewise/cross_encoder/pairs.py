@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from likewise.checked import one_of
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair, checked_pairs
 from likewise.cross_encoder.kept_texts import KeptTexts
@@ -77,8 +78,7 @@ class PairTokenization:
 
     @truncation.setter
     def truncation(self, value: str) -> None:
-        if value not in TRUNCATIONS:
-            raise ValueError(f"`truncation` must be one of {', '.join(TRUNCATIONS)}, but is {value!r}.")
+        one_of(value, "truncation", TRUNCATIONS)
         if self.chat is not None and value != "longest_first":
             raise ValueError(
                 f"`truncation={value!r}` is for pairs that the tokenizer joins, but this model shows them in a chat template, which "

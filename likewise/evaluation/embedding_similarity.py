@@ -20,7 +20,7 @@ from likewise.evaluation.inputs import (
 )
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
-from likewise.precision import Precision, quantize_embeddings
+from likewise.precision import Precision, dequantize_embeddings, quantize_embeddings
 from likewise.similarity import SimilarityFunction
 from likewise.types import Encoder
 
@@ -120,9 +120,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
 
 def _unpacked(embeddings: Tensor, precision: Precision | None) -> Tensor:
     """What 8-bit embeddings stand for, as float32: steps of equal size, or of packed bits one number, 0 or 1, for each."""
-    if precision in ("int8", "uint8"):
-        return embeddings.float()
-    if precision not in ("binary", "ubinary"):
-        return embeddings
-    values = embeddings.numpy().astype(np.int16) + (128 if precision == "binary" else 0)
-    return torch.from_numpy(np.unpackbits(values.astype(np.uint8), axis=1).astype(np.float32))
+    if precision in ("binary", "ubinary"):
+        bits = embeddings.numpy()
+        return torch.from_numpy(dequantize_embeddings(bits, precision, 8 * bits.shape[1], None))
+    return embeddings.float() if precision in ("int8", "uint8") else embeddings

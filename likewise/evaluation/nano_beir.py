@@ -84,7 +84,8 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def __post_init__(self) -> None:
         self._folder = _beir_folder(self.dataset_id)
-        self.dataset_names = self._known_names() if self.dataset_names is None else list(self.dataset_names)
+        known = known_names(self._folder)
+        self.dataset_names = known if self.dataset_names is None else list(self.dataset_names)
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
@@ -95,20 +96,9 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     # What follows is called while the evaluator is made; a subclass replaces it for collections of its own.
 
-    def _known_names(self) -> list[str]:
-        if self._folder is None:
-            return list(TITLES)
-        if is_beir_folder(self._folder):
-            return [self._folder.resolve().name]
-        return [path.name for path in sorted(self._folder.iterdir()) if is_beir_folder(path)]
-
     def _validate_dataset_names(self) -> None:
         """Refuse names of data sets that there are not."""
-        names, known = self.dataset_names or [], self._known_names()
-        if unknown := [name for name in names if name.lower() not in {one.lower() for one in known}]:
-            raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known)}.")
-        if not names:
-            raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
+        check_names(self.dataset_names or [], known_names(self._folder))
 
     def _validate_prompts(self) -> None:
         """Make a prompt for each data set of a prompt for all."""
@@ -206,6 +196,23 @@ class NanoBEIREvaluator(SentenceEvaluator):
             | super().get_config_dict()
             | given
         )
+
+
+def known_names(folder: Path | None) -> list[str]:
+    """The data sets of a folder, which is one or holds several; without a folder those of NanoBEIR."""
+    if folder is None:
+        return list(TITLES)
+    if is_beir_folder(folder):
+        return [folder.resolve().name]
+    return [path.name for path in sorted(folder.iterdir()) if is_beir_folder(path)]
+
+
+def check_names(names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse names of data sets that are not known, and none at all."""
+    if unknown := [name for name in names if name.lower() not in {one.lower() for one in known}]:
+        raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known) or 'none'}.")
+    if not names:
+        raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
 
 
 def _beir_folder(dataset_id: str) -> Path | None:

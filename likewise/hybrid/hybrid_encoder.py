@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.engine.token_sequences import IntArray
 from likewise.model import encoding, fingerprint, inference, pool
@@ -223,8 +224,7 @@ class HybridEncoder(nn.Module):
             ValueError: An argument is out of its range, or the models have different prompts for the task.
         """
         texts, single = encoding.as_list(inputs)
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        positive(batch_size, "batch_size")
         if self.takes_tokens:  # others may take anything
             check_texts(texts)
         own = {

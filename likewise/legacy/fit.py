@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback, get_scheduler
 from transformers.trainer_utils import get_last_checkpoint
 
+from likewise.checked import one_of
 from likewise.input_example import InputExample
 from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
@@ -78,8 +79,7 @@ def fit(
     epoch_steps = (steps_per_epoch or rounds) * len(objectives)
     optimizer = _optimizer(model, losses, optimizer_class, optimizer_params or {"lr": 2e-5}, weight_decay)
     schedule, total = scheduler.lower(), epochs * epoch_steps
-    if schedule not in SCHEDULES:
-        raise ValueError(f"`scheduler` must be one of {', '.join(SCHEDULES)}, but is {scheduler!r}.")
+    one_of(schedule, "scheduler", SCHEDULES)
     on_gpu = torch.cuda.is_available()
     with TemporaryDirectory() as temporary:
         args = trainer_class.training_args_class(

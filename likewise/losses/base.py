@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likewise.checked import positive_or_none
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -59,6 +60,11 @@ class Columns:
     fewer_numbers: tuple[int, ...] = ()
     in_batch_negatives: bool = False
 
+    def takes(self, num_texts: int) -> bool:
+        """Whether so many text columns have this shape."""
+        most = len(self.roles) if self.more is None else self.most
+        return len(self.roles) <= num_texts and (most is None or num_texts <= most)
+
     def least_rows(self, num_texts: int) -> int:
         """The rows a batch needs, so that there is something to learn: two where only other rows give negatives, else one.
 
@@ -75,6 +81,11 @@ class Columns:
             limit = "any number of" if self.most is None else f"at most {self.most - len(self.roles)}"
             texts += f", {limit} {self.more}s"
         return f"{texts}; {self.label.value}"
+
+
+def described(shapes: Iterable[Columns]) -> str:
+    """Shapes of data in words, any of which will do."""
+    return ", or ".join(shape.describe() for shape in shapes)
 
 
 GRADCACHE = frozenset({"embed_minibatch", "embed_minibatch_iter", "forward_cached", "calculate_loss"})
@@ -143,9 +154,7 @@ class Loss(nn.Module, ABC):
         """Check what every loss takes; a subclass that is a dataclass goes on with what it takes itself."""
         check_family(self, self.model, "losses")
         for name in ("mini_batch_size", "mini_batch_num_tokens"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {size}. Drop it to take the default.")
+            positive_or_none(getattr(self, name), name, "Drop it to take the default.")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""
@@ -246,14 +255,9 @@ def computes_from_embeddings(loss: nn.Module) -> TypeGuard[Loss]:
 
 def check_number_of_columns(loss: Loss, number: int) -> None:
     """Refuse a number of text columns that the loss does not take; one that declares nothing takes any."""
-    if not loss.takes:
-        return
-    for shape in loss.takes:
-        most = len(shape.roles) if shape.more is None else shape.most
-        if len(shape.roles) <= number and (most is None or number <= most):
-            return
-    expected = ", or ".join(shape.describe() for shape in loss.takes)
-    raise ValueError(f"{type(loss).__name__} takes {expected}; but got {number} text columns.")
+    if loss.takes and not any(shape.takes(number) for shape in loss.takes):
+        name, expected = type(loss).__name__, described(loss.takes)
+        raise ValueError(f"{name} takes {expected}; but got {number} text columns.")
 
 
 def one_label_per_row(loss: Loss, labels: Tensor | None, embeddings: Sequence[Tensor]) -> Tensor:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Batch, Embed
 from likewise.losses.base import GRADCACHE, Columns, Loss
@@ -78,10 +79,7 @@ class GISTEmbedLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.margin_strategy not in ("absolute", "relative"):
-            raise ValueError(
-                f"`margin_strategy` must be 'absolute' or 'relative', but is {self.margin_strategy!r}."
-            )
+        one_of(self.margin_strategy, "margin_strategy", ("absolute", "relative"))
         if not self.temperature > 0:
             raise ValueError(
                 f"`temperature` must be positive, but is {self.temperature}. The paper takes 0.01."

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
+from likewise.checked import one_of
 from likewise.losses.base import Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, cos_sim
@@ -60,8 +61,7 @@ class GlobalOrthogonalRegularizationLoss(Loss):
                 f"`mean_weight` is {self.mean_weight} and `second_moment_weight` is {self.second_moment_weight}, which leaves "
                 "nothing. Make one of them positive."
             )
-        if self.aggregation not in ("mean", "sum"):
-            raise ValueError(f"`aggregation` must be 'mean' or 'sum', but is {self.aggregation!r}.")
+        one_of(self.aggregation, "aggregation", ("mean", "sum"))
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> dict[str, Tensor]:
         """(B, D) batches -> the terms by name, each a scalar >= 0."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
@@ -31,9 +32,8 @@ DirectionName: TypeAlias = Literal["query_to_doc", "query_to_query", "doc_to_que
 PartitionMode: TypeAlias = Literal["joint", "per_direction"]
 HardnessMode: TypeAlias = Literal["in_batch_negatives", "hard_negatives", "all_negatives"]
 
-ALL_DIRECTIONS: tuple[DirectionName, ...] = ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc")
+ALL_DIRECTIONS: tuple[DirectionName, ...] = get_args(DirectionName)
 BOTH_WAYS: tuple[DirectionName, ...] = ("query_to_doc", "doc_to_query")
-HARDNESS_MODES = ("in_batch_negatives", "hard_negatives", "all_negatives")
 
 
 @dataclass(eq=False, repr=False)
@@ -312,8 +312,7 @@ def _check_directions(directions: Sequence[DirectionName], partition_mode: str) 
             f"`directions` must be 'query_to_doc', where the positives are, and any of {', '.join(ALL_DIRECTIONS[1:])}; "
             f"but are {tuple(directions)!r}."
         )
-    if partition_mode not in ("joint", "per_direction"):
-        raise ValueError(f"`partition_mode` must be 'joint' or 'per_direction', but is {partition_mode!r}.")
+    one_of(partition_mode, "partition_mode", get_args(PartitionMode))
     if partition_mode == "per_direction" and not set(directions) <= set(BOTH_WAYS):
         raise ValueError(
             "`partition_mode='per_direction'` needs the positive among the candidates of each direction; that is so for "
@@ -323,10 +322,7 @@ def _check_directions(directions: Sequence[DirectionName], partition_mode: str) 
 
 
 def _check_hardness(mode: str | None, strength: float) -> None:
-    if mode is not None and mode not in HARDNESS_MODES:
-        raise ValueError(
-            f"`hardness_mode` must be None or one of {', '.join(HARDNESS_MODES)}, but is {mode!r}."
-        )
+    one_of(mode, "hardness_mode", (*get_args(HardnessMode), None))
     if strength < 0:
         raise ValueError(f"`hardness_strength` must be at least 0, but is {strength}. 0 turns it off.")
     if (mode is None) != (strength == 0):

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of, positive
 from likewise.engine.modes import leave_training
 from likewise.model.inference import RUNS, WINDOW, Request, token_budget
 from likewise.model.pool import WorkerPool
@@ -28,14 +29,9 @@ TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "c
 
 def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
     """Refuse what `encode` cannot do."""
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {', '.join(PRECISIONS)}, but is {precision!r}.")
-    if output_value not in tuple(RUNS):
-        raise ValueError(
-            f"`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is {output_value!r}."
-        )
+    positive(batch_size, "batch_size")
+    one_of(precision, "precision", PRECISIONS)
+    one_of(output_value, "output_value", RUNS)
     if output_value != "sentence_embedding" and precision != "float32":
         raise ValueError(
             f"`precision={precision!r}` is for sentence embeddings, but `output_value` is {output_value!r}. Drop one of them, "

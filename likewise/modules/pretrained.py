@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from likewise.checked import positive
+from likewise.checked import positive_or_none
 from likewise.hub import leads_out
 from likewise.modules.adapters import base_of_adapter, has_adapters, save_adapter
 from likewise.modules.base import InputModule, read_settings, write_json
@@ -44,7 +44,7 @@ class PretrainedModule(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        self.tokenization.max_length = None if value is None else positive(value, "max_seq_length")
+        self.tokenization.max_length = positive_or_none(value, "max_seq_length")
 
     @property
     def config(self) -> Any:

@@ -17,7 +17,8 @@ import torch
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
-from likewise.retrieval.quantized_search import library
+from likewise.checked import needed
+from likewise.retrieval.quantized_search import FAISS
 
 PROBES = 2  # centroids of each query token whose documents are looked at; PLAID takes 1 to 4
 TOKENS = 1_000_000  # whose numbers are read at a time
@@ -47,7 +48,7 @@ class Centroids:
         Raises:
             ValueError: The codec has no centroids.
         """
-        faiss = library("faiss", "faiss-cpu")
+        faiss = needed(*FAISS)
         index = None if codec is None else faiss.try_extract_index_ivf(codec)
         if index is None:
             raise ValueError(

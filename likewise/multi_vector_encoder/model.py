@@ -14,6 +14,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
+from likewise.checked import positive
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -218,8 +219,7 @@ class MultiVectorEncoder(Model):
         return found[0] if single else found
 
     def _check_encode(self, batch_size: int, output_value: str | None, kwargs: Mapping[str, Any]) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        positive(batch_size, "batch_size")
         if output_value not in ("token_embeddings", None):
             raise ValueError(
                 f"`output_value` must be 'token_embeddings' or None, but is {output_value!r}: a MultiVectorEncoder has no embedding "

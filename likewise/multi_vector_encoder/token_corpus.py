@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import needed, positive
 from likewise.multi_vector_encoder.centroids import Centroids
 from likewise.multi_vector_encoder.packed_maxsim import packed_maxsim
 from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 from likewise.retrieval.best_documents import BestDocuments
-from likewise.retrieval.quantized_search import library
+from likewise.retrieval.quantized_search import FAISS
 
 VECTORS, LENGTHS, SETTINGS, CODEC = "vectors.bin", "lengths.npy", "settings.json", "codec.faiss"
 FLOATS = ("float32", "float16")
@@ -105,7 +105,7 @@ class TokenCorpus:
             )
         np.save(folder / LENGTHS, np.asarray(lengths, np.int64))
         if codec is not None:
-            library("faiss", "faiss-cpu").write_index(codec, str(folder / CODEC))
+            needed(*FAISS).write_index(codec, str(folder / CODEC))
         settings = {"size": size, "precision": precision, "similarity_fn_name": model.similarity_fn_name}
         (folder / SETTINGS).write_text(
             json.dumps(settings, indent=2) + "\n", encoding="utf8"
@@ -132,7 +132,7 @@ class TokenCorpus:
         if settings["precision"] in FLOATS:
             kind = np.dtype(settings["precision"])
         else:
-            codec = library("faiss", "faiss-cpu").read_index(str(folder / CODEC))
+            codec = needed(*FAISS).read_index(str(folder / CODEC))
             width = codec.sa_code_size()
         shape = int(lengths.sum()), width
         found = (folder / VECTORS).stat().st_size
@@ -228,8 +228,7 @@ class TokenCorpus:
         return results
 
     def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
-        if top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+        positive(top_k, "top_k")
         for query in queries:
             if isinstance(query, str):
                 raise TypeError(
@@ -260,7 +259,7 @@ class TokenCorpus:
 
 def _fitted(model: Any, documents: Sequence[str], name: str, encode_kwargs: dict[str, Any]) -> Any:
     """faiss's index of that name, fitted to the tokens of some documents."""
-    faiss = library("faiss", "faiss-cpu")
+    faiss = needed(*FAISS)
     some = random.Random(0).sample(list(documents), min(len(documents), WINDOW))
     tokens = np.concatenate(model.encode_document(some, **encode_kwargs)).astype(np.float32)
     try:

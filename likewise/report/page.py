@@ -6,7 +6,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,9 @@ def check_installed() -> None:
     """Refuse to begin where a report cannot be made.
 
     Raises:
-        ImportError: vl-convert or Jinja is not installed.
+        ImportError: vl-convert is not installed.
     """
-    if not charts.is_installed() or find_spec("jinja2") is None:
+    if not charts.is_installed():
         raise ImportError(
             f"A report needs vl-convert-python, which draws its figures: {INSTALL}; or leave it out: `report=False`."
         )

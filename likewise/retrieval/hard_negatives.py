@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.checked import having
+from likewise.checked import having, one_of
 from likewise.model.fingerprint import digest
 from likewise.model.kept import Array, Blocks
 from likewise.retrieval.candidates import (
@@ -288,8 +288,7 @@ def _checked_format(
         output_format = "triplet" if as_triplets else "n-tuple"
     if output_format == "n-tuple-scores":  # an older format's name
         output_format, output_scores = "n-tuple", True
-    if output_format not in FORMATS:
-        raise ValueError(f"There is no format {output_format!r}. Choose from {', '.join(FORMATS)}.")
+    one_of(output_format, "output_format", FORMATS)
     if include_positives and output_format != "n-tuple":
         logger.warning("With `include_positives` the format is 'n-tuple', as only that keeps the order.")
         output_format = "n-tuple"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 import torch
 
+from likewise.checked import needed, one_of
 from likewise.precision import (
     Array,
     Precision,
@@ -23,6 +23,8 @@ from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.semantic_search import as_hits
 
 logger = logging.getLogger(__name__)
+
+FAISS = ("faiss", "This search needs faiss", "faiss")  # as `needed` takes them
 
 
 class SearchLibrary(ABC):
@@ -122,10 +124,7 @@ class SearchLibrary(ABC):
             raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
         if top_k < 0:
             raise ValueError(f"`top_k` must be at least 0, but is {top_k}. Pass a positive number.")
-        if precision not in self.precisions:
-            raise ValueError(
-                f"`corpus_precision` must be one of {', '.join(self.precisions)} for {self.name}, but is {precision!r}."
-            )
+        one_of(precision, "corpus_precision", self.precisions, f"Those are what {self.name} can search.")
 
 
 def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[Array, Array]:
@@ -141,7 +140,7 @@ class Faiss(SearchLibrary):
     name, precisions = "faiss", ("float32", "uint8", "ubinary")
 
     def build(self, corpus: Array, precision: Precision, exact: bool) -> Any:
-        faiss, size = library("faiss", "faiss-cpu"), corpus.shape[1]
+        faiss, size = needed(*FAISS), corpus.shape[1]
         if precision == "ubinary":
             index = faiss.IndexBinaryFlat(8 * size) if exact else faiss.IndexBinaryHNSW(8 * size, 16)
         elif exact:
@@ -171,7 +170,9 @@ class Usearch(SearchLibrary):
         size = corpus.shape[1] * (8 if precision in ("binary", "ubinary") else 1)
         kinds = {"float32": ("cos", "f32"), "int8": ("ip", "i8")}
         metric, dtype = kinds.get(precision, ("hamming", "b1"))
-        index = library("usearch.index", "usearch").Index(ndim=size, metric=metric, dtype=dtype)
+        index = needed("usearch.index", "This search needs usearch", "usearch").Index(
+            ndim=size, metric=metric, dtype=dtype
+        )
         index.add(np.arange(len(corpus)), _unsigned(corpus, precision))
         return index
 
@@ -191,14 +192,6 @@ class Usearch(SearchLibrary):
 def _unsigned(embeddings: Array, precision: Precision) -> Array:
     """Bits as usearch reads them: "binary" bytes are 128 lower than the bits say."""
     return embeddings.view(np.uint8) ^ np.uint8(0x80) if precision == "binary" else embeddings
-
-
-def library(name: str, package: str) -> Any:
-    """A library that is there if its package was installed."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(f"This search needs {package}. Install it: pip install {package}") from error
 
 
 semantic_search_faiss = Faiss().search

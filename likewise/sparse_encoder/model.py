@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
-from likewise.checked import positive
+from likewise.checked import positive, positive_or_none
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -95,7 +95,7 @@ class SparseEncoder(Model):
         max_active_dims: int | None = None,
         tokenizer_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_dims(max_active_dims)
+        positive_or_none(max_active_dims, "max_active_dims")
         if model_name_or_path is None and not modules:
             raise ValueError("Pass `model_name_or_path`, or `modules` with at least one module.")
         if model_name_or_path is not None and modules is not None:
@@ -187,10 +187,9 @@ class SparseEncoder(Model):
             ValueError: An argument is out of its range or unknown.
         """
         texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+        positive(batch_size, "batch_size")
         self._check_known(kwargs)
-        _check_dims(max_active_dims)
+        positive_or_none(max_active_dims, "max_active_dims")
         dims = self.max_active_dims if max_active_dims is None else max_active_dims
         request = encoding.request_for(
             self, prompt, prompt_name, batch_size, device, pool,
@@ -301,8 +300,7 @@ class SparseEncoder(Model):
             raise TypeError(
                 f"`embeddings` must be a tensor, as `encode` gives, but is {type(embeddings).__name__}."
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1, but is {top_k!r}. Drop it for all tokens.")
+        positive_or_none(top_k, "top_k", "Drop it for all tokens.")
         first: Any = self[0]
         tokenizer = (first.first_module() if isinstance(first, Router) else first).tokenizer
         is_one = embeddings.ndim == 1 and embeddings.numel() > 0
@@ -327,8 +325,3 @@ class SparseEncoder(Model):
         words = kind_of(self).replace("Inference-free", "inference-free").lower().split()
         self.model_card_data.add_tags(words)
         write_model_card(self, Path(folder), model_name, train_datasets)
-
-
-def _check_dims(value: Any) -> None:
-    if value is not None:
-        positive(value, "max_active_dims")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import needed, positive
 from likewise.sparse_encoder.sparse_tensors import rows_of
 
 __all__ = [
@@ -61,7 +62,7 @@ def semantic_search_qdrant(
         ImportError: qdrant-client is not installed.
         ValueError: There is neither corpus nor index, embeddings are not COO, or `top_k` is less than 1.
     """
-    client_library = _library("qdrant_client", "qdrant")
+    client_library = needed("qdrant_client", "This search needs the library qdrant_client", "qdrant")
     models = client_library.models
     queries = _vectors(query_embeddings, "query_embeddings", models)
     _check(corpus_embeddings, corpus_index, "corpus_embeddings", top_k)
@@ -111,7 +112,7 @@ def semantic_search_elasticsearch(
         ImportError: elasticsearch is not installed.
         ValueError: There is neither corpus nor index, embeddings are not decoded, or `top_k` is less than 1.
     """
-    library = _library("elasticsearch", "elasticsearch")
+    library = needed("elasticsearch", "This search needs the library elasticsearch", "elasticsearch")
     queries, documents = _decoded(query_embeddings_decoded, corpus_embeddings_decoded, corpus_index, top_k)
     if corpus_index is None:
         client = library.Elasticsearch(kwargs.pop("hosts", "http://localhost:9200"), **kwargs)
@@ -159,7 +160,7 @@ def semantic_search_opensearch(
         ImportError: opensearch-py is not installed.
         ValueError: There is neither corpus nor index, embeddings are not decoded, or `top_k` is less than 1.
     """
-    library = _library("opensearchpy", "opensearch")
+    library = needed("opensearchpy", "This search needs the library opensearchpy", "opensearch")
     queries, documents = _decoded(query_embeddings_decoded, corpus_embeddings_decoded, corpus_index, top_k)
     if corpus_index is None:
         client = library.OpenSearch(kwargs.pop("hosts", "http://localhost:9200"), **kwargs)
@@ -209,7 +210,7 @@ def semantic_search_seismic(
     Reference: Bruch, Nardini, Rulli and Venturini 2024, Efficient inverted indexes for approximate retrieval over learned sparse
     representations, SIGIR, https://arxiv.org/abs/2404.18812.
     """
-    library = _library("seismic", "seismic")
+    library = needed("seismic", "This search needs the library seismic", "seismic")
     queries, documents = _decoded(query_embeddings_decoded, corpus_embeddings_decoded, corpus_index, top_k)
     string = library.get_seismic_string()
 
@@ -238,22 +239,12 @@ def semantic_search_seismic(
     return (*answer, corpus_index) if output_index else answer
 
 
-def _library(name: str, extra: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise ImportError(
-            f'This search needs the library {name}. Install it: pip install "likewise[{extra}]"'
-        ) from error
-
-
 def _check(corpus: Any, index: Any, name: str, top_k: int) -> None:
     if corpus is None and index is None:
         raise ValueError(
             f"There is nothing to search in. Pass `{name}`, or the `corpus_index` of an earlier call."
         )
-    if top_k < 1:
-        raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+    positive(top_k, "top_k")
 
 
 def _vectors(embeddings: Any, name: str, models: Any) -> list[Any]:

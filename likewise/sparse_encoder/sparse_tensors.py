@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
+
 if TYPE_CHECKING:
     from scipy.sparse import coo_matrix
 
@@ -23,8 +25,7 @@ def select_max_active_dims(embeddings: Any, max_active_dims: int | None) -> Any:
     """
     if max_active_dims is None:
         return embeddings
-    if max_active_dims < 1:
-        raise ValueError(f"`max_active_dims` must be at least 1, but is {max_active_dims}. None keeps all.")
+    positive(max_active_dims, "max_active_dims", "None keeps all.")
     tensor = torch.as_tensor(embeddings)
     kept = tensor.abs().topk(min(max_active_dims, tensor.shape[-1]), dim=-1).indices
     return torch.zeros_like(tensor).scatter(-1, kept, tensor.gather(-1, kept))

@@ -193,7 +193,7 @@ def test_probabilities_go_to_files_of_their_own(model: CrossEncoder, tmp_path: P
         (
             [1, 0, 1, 0],
             {"method": "isotonic"},
-            "`method` must be one of platt, temperature, but is 'isotonic'",
+            "`method` must be 'platt' or 'temperature', but is 'isotonic'",
         ),
         ([1, 0, 1, 0], {"precision": 1.5}, r"`precision` must be above 0 and at most 1, but is 1\.5"),
     ],

@@ -270,9 +270,7 @@ def test_a_pair_without_a_token_is_refused() -> None:
 
 
 def test_an_unknown_truncation_is_refused() -> None:
-    with pytest.raises(
-        ValueError, match="`truncation` must be one of longest_first, only_second, but is 'x'"
-    ):
+    with pytest.raises(ValueError, match="`truncation` must be 'longest_first' or 'only_second', but is 'x'"):
         PairTokenization(bert_like(), 5, "x")
 
 

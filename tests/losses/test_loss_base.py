@@ -183,7 +183,7 @@ WRONG_ARGUMENTS = [
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, hardness_mode="x"),  # type: ignore[arg-type]
-        "`hardness_mode` must be None or one of .* but is 'x'",
+        "`hardness_mode` must be 'in_batch_negatives', 'hard_negatives', 'all_negatives' or None, but is 'x'",
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, hardness_strength=-1.0),
@@ -210,7 +210,7 @@ WRONG_ARGUMENTS = [
     (lambda: losses.TripletLoss(MODEL)([{}, {}]), "takes anchor, positive, negative; no label; but got 2"),
     (
         lambda: losses.EmbedDistillLoss(MODEL, "x"),  # type: ignore[arg-type]
-        "`distance_metric` must be one of mse, l2, cosine, but is 'x'",
+        "`distance_metric` must be 'mse', 'l2' or 'cosine', but is 'x'",
     ),
     (lambda: losses.MSELoss(MODEL).compute(PAIR), r"teacher\.encode"),
     (lambda: losses.MSELoss(MODEL).compute(PAIR, torch.ones(3, 3, 8)), r"labels of shape \(3, 3, 8\)"),

@@ -139,7 +139,7 @@ def test_dense_takes_weights_and_other_features() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: models.Pooling(D, "average"), "no pooling mode 'average'.*mean"),
+        (lambda: models.Pooling(D, "average"), "`pooling_mode` must be .*'mean'.* but is 'average'"),
         (lambda: models.Pooling(), "`word_embedding_dimension`"),
         (
             lambda: models.Dense(D, 2, activation_function=torch.relu),

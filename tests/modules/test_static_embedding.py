@@ -301,12 +301,12 @@ def test_distilled_vectors_equal_model2vecs(teacher: str, options: dict[str, Any
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"quantize_to": "int8"}, "`quantize_to` must be one of float16, float32, float64"),
+        ({"quantize_to": "int8"}, "`quantize_to` must be 'float16', 'float32' or 'float64'"),
         ({"sif_coefficient": 2.0}, "`sif_coefficient` must lie between 0 and 1, but is 2"),
         ({"use_subword": False}, "there must be a `vocabulary`"),
         ({"token_remove_pattern": "("}, "no regular expression"),
         ({"token_remove_pattern": ""}, "removes every token"),
-        ({"pca_dims": 0}, "`pca_dims` must be at least 1"),
+        ({"pca_dims": 0}, "`pca_dims` must be a whole number of at least 1"),
     ],
     ids=str,
 )

@@ -223,8 +223,11 @@ def test_a_dense_folder_gets_a_new_auto_encoder_of_the_references_sizes(tmp_path
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SpladePooling("mean"), "`pooling_strategy` must be one of max, sum, but is 'mean'"),  # type: ignore[arg-type]
-        (lambda: SpladePooling(activation_function="gelu"), "`activation_function` must be one of relu"),  # type: ignore[arg-type]
+        (lambda: SpladePooling("mean"), "`pooling_strategy` must be 'max' or 'sum', but is 'mean'"),  # type: ignore[arg-type]
+        (
+            lambda: SpladePooling(activation_function="gelu"),
+            "`activation_function` must be 'relu' or 'log1p_relu'",
+        ),  # type: ignore[arg-type]
         (lambda: SpladePooling(chunk_size=1.5), "`chunk_size` must be a whole number"),  # type: ignore[arg-type]
         (lambda: SparseAutoEncoder(8, 16, k=17), r"`k` must be at least 1 and at most `hidden_dim` \(16\)"),
         (lambda: SparseAutoEncoder(8, 16, k=2), "`k_aux` must be at least 0 and at most"),

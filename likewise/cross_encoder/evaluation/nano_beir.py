@@ -14,7 +14,7 @@ from likewise.cross_encoder.evaluation.base import PairEvaluator
 from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEvaluator, with_distances
 from likewise.evaluation.beir import is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.measurement import Measurement
-from likewise.evaluation.nano_beir import TITLES, title_of
+from likewise.evaluation.nano_beir import check_names, known_names, title_of
 from likewise.tables import read_rows
 
 if TYPE_CHECKING:
@@ -62,7 +62,10 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
 
     def __post_init__(self) -> None:
         folder = Path(self.dataset_id) if Path(self.dataset_id).is_dir() else None
-        self.dataset_names = _checked_names(self.dataset_names, folder)
+        known = known_names(folder)
+        usual = [name for name in known if folder is not None or name not in LEFT_OUT]
+        self.dataset_names = usual if self.dataset_names is None else list(self.dataset_names)
+        check_names(self.dataset_names, known)
         self.name = f"NanoBEIR_R{self.rerank_k}_{self.aggregate_key}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
         self.primary = f"ndcg@{self.at_k}"
@@ -140,24 +143,6 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
     def get_config_dict(self) -> dict[str, Any]:
         keys = ("dataset_names", "dataset_id", "rerank_k", "at_k", "always_rerank_positives")
         return {key: getattr(self, key) for key in keys}
-
-
-def _checked_names(names: Sequence[str] | None, folder: Path | None) -> list[str]:
-    if folder is None:
-        known = list(TITLES)
-        usual = [name for name in known if name not in LEFT_OUT]
-    elif is_beir_folder(folder):
-        known = usual = [folder.resolve().name]
-    else:
-        known = usual = [
-            path.name for path in sorted(folder.iterdir()) if path.is_dir() and is_beir_folder(path)
-        ]
-    if unknown := [name for name in names or () if name.lower() not in {one.lower() for one in known}]:
-        raise ValueError(f"There is no data set {unknown[0]!r}. Choose from {', '.join(known) or 'none'}.")
-    found = usual if names is None else list(names)
-    if not found:
-        raise ValueError("`dataset_names` is empty. Pass names, or drop it to evaluate on all data sets.")
-    return found
 
 
 def _folder_ranking(folder: Path) -> dict[str, list[str]]:

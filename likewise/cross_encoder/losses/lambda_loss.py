@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from likewise.checked import one_of
 from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -136,8 +137,7 @@ class LambdaLoss(ListLoss):
         mini_batch_size: int | None = None,
     ) -> None:
         super().__init__(model, activation_fn, mini_batch_size)
-        if reduction_log not in ("natural", "binary"):
-            raise ValueError(f"`reduction_log` must be 'natural' or 'binary', but is {reduction_log!r}.")
+        one_of(reduction_log, "reduction_log", ("natural", "binary"))
         self.weighting_scheme = NoWeightingScheme() if weighting_scheme is None else weighting_scheme
         self.k = k
         self.sigma = sigma

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import one_of, positive_or_none
 from likewise.cross_encoder.chat import ChatTemplate
 from likewise.cross_encoder.given_pairs import Pair
 from likewise.cross_encoder.graph_scorer import GraphScorer, part_of
@@ -83,10 +83,7 @@ class Transformer(InputModule):
         processing_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if transformer_task not in TASKS:
-            raise ValueError(
-                f"`transformer_task` must be one of {', '.join(TASKS)}, but is {transformer_task!r}."
-            )
+        one_of(transformer_task, "transformer_task", TASKS)
         if backend not in BACKENDS:
             raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
@@ -216,7 +213,7 @@ class Transformer(InputModule):
 
     @max_seq_length.setter
     def max_seq_length(self, value: int | None) -> None:
-        self.tokenization.max_length = None if value is None else positive(value, "max_length")
+        self.tokenization.max_length = positive_or_none(value, "max_length")
         if value is not None:
             self.tokenizer.model_max_length = value
 

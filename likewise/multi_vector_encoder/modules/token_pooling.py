@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from likewise.checked import one_of
 from likewise.modules.base import Features, Module
 from likewise.modules.query_expansion import DOCUMENT
 from likewise.multi_vector_encoder.modules.multi_vector_mask import task_names
@@ -92,8 +93,7 @@ class BaseTokenPooling(Module):
         """
         if not self.applies_to(task):
             return embeddings
-        if padding_side not in ("left", "right"):
-            raise ValueError(f"`padding_side` must be 'left' or 'right', but is {padding_side!r}.")
+        one_of(padding_side, "padding_side", ("left", "right"))
         if isinstance(embeddings, Tensor):
             if embeddings.ndim != 3:
                 raise ValueError(

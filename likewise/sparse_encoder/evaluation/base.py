@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import positive_or_none
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import checked_embeddings, once_each
 from likewise.evaluation.measurement import Array, Measurement
@@ -92,7 +92,7 @@ class SparseEvaluator(SentenceEvaluator):
         except TypeError as error:  # which does not say of what
             raise TypeError(f"{type(self).__name__}() {error}") from None
         dims = given.pop("max_active_dims", None)
-        self.max_active_dims = None if dims is None else positive(dims, "max_active_dims")
+        self.max_active_dims = positive_or_none(dims, "max_active_dims")
         self._seen: list[Seen] = []
         super().__init__(**given)
 

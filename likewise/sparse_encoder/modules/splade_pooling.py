@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.engine import TokenBatch
 from likewise.engine.vocabulary import TokenLogits, pooled_logits, saturated
 from likewise.modules.base import Features, Module, to_packed
@@ -46,12 +47,8 @@ class SpladePooling(Module):
         word_embedding_dimension: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value, known in (
-            ("pooling_strategy", pooling_strategy, STRATEGIES),
-            ("activation_function", activation_function, ACTIVATIONS),
-        ):
-            if value not in known:
-                raise ValueError(f"`{name}` must be one of {', '.join(known)}, but is {value!r}.")
+        one_of(pooling_strategy, "pooling_strategy", STRATEGIES)
+        one_of(activation_function, "activation_function", ACTIVATIONS)
         self.pooling_strategy: Literal["max", "sum"] = pooling_strategy
         self.activation_function = activation_function
         self.embedding_dimension = (

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import nn
 
-from likewise.losses.base import Columns, Label
+from likewise.losses.base import Columns, Label, described
 from likewise.modules.images import is_picture
 from likewise.tables import listed, nearest
 from likewise.training.data.columns import (
@@ -48,10 +48,10 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
     if not takes:
         return None
     name = type(loss).__name__
-    by_number = [shape for shape in takes if _takes_number(shape, len(texts))]
+    by_number = [shape for shape in takes if shape.takes(len(texts))]
     if not by_number:
         raise ValueError(
-            f"{name} takes {_either(takes)}; but {where} has {len(texts)} text columns: {listed(texts)}. Choose them "
+            f"{name} takes {described(takes)}; but {where} has {len(texts)} text columns: {listed(texts)}. Choose them "
             "with `dataset.select_columns([...])` (the label column too), or choose another loss."
         )
     for shape in by_number:
@@ -59,7 +59,7 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
             return shape
     if label is None:
         raise ValueError(
-            f"{name} takes {_either(by_number)}; but {where} has no label column. Name it 'label' or 'score': "
+            f"{name} takes {described(by_number)}; but {where} has no label column. Name it 'label' or 'score': "
             f"`dataset.rename_column(..., 'label')`; it has {listed(texts)}. Or choose a loss without labels."
         )
     return by_number[0]
@@ -67,7 +67,7 @@ def checked_shape(loss: nn.Module, texts: Sequence[str], label: str | None, wher
 
 def roles_of(loss: nn.Module, number: int) -> tuple[str, ...] | None:
     """What a loss takes each of so many text columns for; None where it declares nothing, or takes no such number."""
-    shapes = [shape for shape in getattr(loss, "takes", None) or () if _takes_number(shape, number)]
+    shapes = [shape for shape in getattr(loss, "takes", None) or () if shape.takes(number)]
     return roles_in(shapes[0], number) if shapes else None
 
 
@@ -76,16 +76,6 @@ def roles_in(shape: Columns, number: int) -> tuple[str, ...]:
     known = shape.roles.count(str(shape.more))
     numbers = range(known + 1, known + 1 + number - len(shape.roles))
     return (*shape.roles, *(f"{shape.more} {n}" if n > 1 else str(shape.more) for n in numbers))
-
-
-def _takes_number(shape: Columns, number: int) -> bool:
-    fewest = len(shape.roles)
-    most = fewest if shape.more is None else shape.most
-    return fewest <= number and (most is None or number <= most)
-
-
-def _either(shapes: Iterable[Columns]) -> str:
-    return ", or ".join(shape.describe() for shape in shapes)
 
 
 def check_names(texts: Sequence[str], label: str | None, where: str) -> None:
