@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from numbers import Integral
 from typing import Any
 
 
-def positive(value: Any, name: str) -> int:
-    """The value, if it is a whole number of at least 1.
+def positive(value: Any, name: str, fix: str = "", least: int = 1) -> int:
+    """The value, if it is a whole number of at least 1, or `least`; `fix` is a sentence that says what else would do.
 
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        raise ValueError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        raise ValueError(
+            f"`{name}` must be a whole number of at least {least}, but is {value!r}. {fix}".rstrip()
+        )
     return int(value)
+
+
+def one_of(value: Any, choices: Iterable[Any], name: str, fix: str = "") -> None:
+    """Refuse, by a ValueError, what is none of the choices."""
+    if value not in (known := tuple(choices)):
+        raise ValueError(
+            f"`{name}` must be one of {', '.join(map(str, known))}, but is {value!r}. {fix}".rstrip()
+        )
 
 
 def having(value: Any, method: str, name: str, wanted: str) -> None:
