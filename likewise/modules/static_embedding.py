@@ -17,7 +17,7 @@ from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights, size_in
 from likewise.modules.distillation import distil
 from likewise.modules.find_folder import find_folder
-from likewise.modules.text import Text, prepared
+from likewise.modules.text import Text, prepared, surrogates_in_words
 
 TOKENIZER_FILE = "tokenizer.json"
 SUBFOLDERS = ("", "0_StaticEmbedding")
@@ -94,7 +94,9 @@ class StaticEmbedding(InputModule):
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of texts, without special tokens."""
-        encodings = self.tokenizer.encode_batch_fast(prepared(texts, prompt), add_special_tokens=False)
+        ready = prepared(texts, prompt)
+        with surrogates_in_words(ready):
+            encodings = self.tokenizer.encode_batch_fast(ready, add_special_tokens=False)
         return TokenSequences.from_lists([encoding.ids for encoding in encodings])
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, Tensor]:
