@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from likewise.checked import one_of
+
 if TYPE_CHECKING:
     from likewise.model.model import Model
     from likewise.modules.graph_model import GraphModel
@@ -119,7 +121,8 @@ def export_optimized_onnx_model(
     graph = _graph_of(model, OnnxModel)
     config: Any = optimization_config
     if isinstance(optimization_config, str):
-        config = _known("optimization_config", optimization_config, LEVELS)
+        one_of(optimization_config, LEVELS, "optimization_config")
+        config = LEVELS[optimization_config]
         file_suffix = file_suffix or optimization_config
     elif not hasattr(optimization_config, "optimization_level"):
         raise ValueError(
@@ -160,7 +163,8 @@ def export_dynamic_quantized_onnx_model(
 
         # AVX2's instruction for unsigned times signed numbers saturates; two unsigned ones go by a wider one.
         kinds = {name: QuantType.QUInt8 if name == "avx2" else QuantType.QInt8 for name in INSTRUCTIONS}
-        config = QuantizationConfig(_known("quantization_config", quantization_config, kinds))
+        one_of(quantization_config, kinds, "quantization_config")
+        config = QuantizationConfig(kinds[quantization_config])
         file_suffix = file_suffix or f"{config.weights_dtype.name.lower()}_{quantization_config}"
     elif not hasattr(quantization_config, "weights_dtype") or getattr(config, "is_static", False):
         raise ValueError(
@@ -251,12 +255,6 @@ def _graph_of(model: Model, kind: type[Graph]) -> Graph:
             f'The model must be loaded with `{model.model_type}(name, backend="{kind.backend}")`.'
         )
     return graph
-
-
-def _known(argument: str, name: str, choices: Mapping[str, Any]) -> Any:
-    if name not in choices:
-        raise ValueError(f"`{argument}` must be one of {', '.join(choices)}, but is {name!r}.")
-    return choices[name]
 
 
 def _openvino_quantization(config: Any) -> OpenVinoQuantization:

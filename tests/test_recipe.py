@@ -130,7 +130,7 @@ def test_functions_and_wrapped_losses_are_given_by_name(content: dict[str, Any])
             "`train.pairs.loss` needs `loss`: MatryoshkaLoss has no default for it.",
         ),
         ("train.pairs.max_rows", True, "`train.pairs.max_rows` must be a whole number, but is True."),
-        ("train.pairs.max_rows", 0, "`max_rows` must be at least 1, but is 0."),
+        ("train.pairs.max_rows", 0, "`max_rows` must be a whole number of at least 1, but is 0."),
         ("train.pairs.columns", "a", "`train.pairs.columns` must be a list or a mapping"),
         (
             "train.pairs.columns",

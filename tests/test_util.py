@@ -653,7 +653,12 @@ def test_what_cannot_be_resolved_is_refused() -> None:
         ({"a_id": DatasetDict(train=queries)}, {}, TypeError, "is a DatasetDict"),
         ({"a_id": queries}, {"keep_columns": "label"}, TypeError, r"Pass \['label'\]"),
         ({"a_id": queries}, {"max_list_length": 0}, ValueError, "at least 1, but is 0"),
-        ({"a_id": queries}, {"output_format": "rows"}, ValueError, "got 'rows'"),
+        (
+            {"a_id": queries},
+            {"output_format": "rows"},
+            ValueError,
+            "must be one of columns, lists, but is 'rows'",
+        ),
     ):
         with pytest.raises(kind, match=message):
             util.resolve_ids(lookups, **options)

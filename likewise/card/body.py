@@ -26,7 +26,8 @@ def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
         *_training(data, plot),
         "## Additional Resources",
         "\n".join(f"- [{title}]({HUB}/blog/{page})" for title, page in data.resources.items()),
-        *_citation(data),
+        *("## Citation", "### BibTeX"),
+        *(f"#### {names}\n{markdown.fenced(paper, 'bibtex')}" for names, paper in data.citations.items()),
         markdown.hidden("## Glossary\n\n*Terms that a reader may not know.*"),
         markdown.hidden("## Model Card Authors\n\n*Who made the model and wrote this card.*"),
         markdown.hidden("## Model Card Contact\n\n*Where to ask questions about the model.*"),
@@ -196,11 +197,6 @@ def _resources(data: BaseModelCardData) -> list[str]:
 
 def _facts(facts: Mapping[str, str]) -> str:
     return "\n".join(f"- **{name}**: {fact}" for name, fact in facts.items())
-
-
-def _citation(data: BaseModelCardData) -> list[str]:
-    parts = [f"#### {names}\n{markdown.fenced(paper, 'bibtex')}" for names, paper in data.citations.items()]
-    return ["## Citation", "### BibTeX", *parts]
 
 
 def _link(name: str) -> str:

@@ -318,8 +318,6 @@ class CrossEncoder(Model):
             inputs, activation_fn = older_predict_arguments(inputs, activation_fn, older)
         if isinstance(prompt_name, int):  # the second argument up to release 5.3
             prompt_name, batch_size = None, prompt_name
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
         pairs, single = pairs_of(inputs, queries, documents)
         if self.takes_tokens:  # others may take anything
             check_pairs(pairs)

@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
 
+from likewise.checked import positive
 from likewise.engine.column_batch import ColumnBatch
 from likewise.engine.feature_batch import FeatureBatch
 from likewise.engine.token_batch import TokenBatch
@@ -65,10 +66,9 @@ class Embed:
 
     def __post_init__(self) -> None:
         for name in ("recompute_tokens", "recompute_rows"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(
-                    f"`{name}` must be at least 1, but is {value}. 16,384 tokens fit most devices; None recomputes nothing."
+            if getattr(self, name) is not None:
+                positive(
+                    getattr(self, name), name, "16,384 tokens fit most devices; None recomputes nothing."
                 )
 
     def __call__(

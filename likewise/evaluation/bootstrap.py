@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from likewise.checked import positive
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.types import Encoder
@@ -152,8 +153,7 @@ def _check(measurement: Measurement, level: float, num_samples: int) -> None:
         )
     if not 0 < level < 1:
         raise ValueError(f"`level` must be between 0 and 1, but is {level}. Pass 0.95 for 95 percent.")
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` must be at least 1, but is {num_samples}. A thousand is usual.")
+    positive(num_samples, "num_samples", "A thousand is usual.")
 
 
 def _interval(

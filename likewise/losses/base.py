@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from likewise.checked import positive
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -143,9 +144,8 @@ class Loss(nn.Module, ABC):
         """Check what every loss takes; a subclass that is a dataclass goes on with what it takes itself."""
         check_family(self, self.model, "losses")
         for name in ("mini_batch_size", "mini_batch_num_tokens"):
-            size = getattr(self, name)
-            if size is not None and size < 1:
-                raise ValueError(f"`{name}` must be at least 1, but is {size}. Drop it to take the default.")
+            if getattr(self, name) is not None:
+                positive(getattr(self, name), name, "Drop it to take the default.")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""

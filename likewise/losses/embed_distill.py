@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, mse_loss
 
+from likewise.checked import one_of
 from likewise.losses.base import Columns, Label, Loss, widened
 from likewise.similarity import to_float_tensor
 from likewise.types import Encoder
@@ -52,10 +53,7 @@ class EmbedDistillLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.distance_metric not in METRICS:
-            raise ValueError(
-                f"`distance_metric` must be one of {', '.join(METRICS)}, but is {self.distance_metric!r}."
-            )
+        one_of(self.distance_metric, METRICS, "distance_metric")
         self.projection: nn.Linear | None = None
         if self.projection_dim is not None:
             self.projection = nn.Linear(_size(self.model), self.projection_dim, device=self.model.device)

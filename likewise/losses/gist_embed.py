@@ -21,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Batch, Embed
 from likewise.losses.base import GRADCACHE, Columns, Loss
@@ -78,10 +79,7 @@ class GISTEmbedLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.margin_strategy not in ("absolute", "relative"):
-            raise ValueError(
-                f"`margin_strategy` must be 'absolute' or 'relative', but is {self.margin_strategy!r}."
-            )
+        one_of(self.margin_strategy, ("absolute", "relative"), "margin_strategy")
         if not self.temperature > 0:
             raise ValueError(
                 f"`temperature` must be positive, but is {self.temperature}. The paper takes 0.01."
@@ -192,16 +190,9 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar
         super().__init__(
-            model,
-            guide,
-            temperature,
-            margin_strategy,
-            margin,
-            contrast_anchors,
-            contrast_positives,
-            gather_across_devices,
+            model, guide, temperature, margin_strategy, margin, contrast_anchors, contrast_positives, gather_across_devices,
             mask_duplicates=mask_duplicates,
-        )
+        )  # fmt: skip
 
 
 def _firsts(model: Encoder) -> list[Any]:

@@ -17,6 +17,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
@@ -184,14 +185,8 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            gather_across_devices,
-            BOTH_WAYS,
-            "per_direction",
-            mask_duplicates=mask_duplicates,
-        )
+            model, scale, similarity_fct, gather_across_devices, BOTH_WAYS, "per_direction", mask_duplicates=mask_duplicates
+        )  # fmt: skip
 
 
 class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
@@ -237,16 +232,9 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            gather_across_devices,
-            directions,
-            partition_mode,
-            hardness_mode,
-            hardness_strength,
+            model, scale, similarity_fct, gather_across_devices, directions, partition_mode, hardness_mode, hardness_strength,
             mask_duplicates=mask_duplicates,
-        )
+        )  # fmt: skip
 
 
 class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRankingLoss):
@@ -276,17 +264,9 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            mini_batch_size,
-            mini_batch_num_tokens,
-            gather_across_devices,
-            BOTH_WAYS,
-            "per_direction",
-            show_progress_bar,
-            mask_duplicates=mask_duplicates,
-        )
+            model, scale, similarity_fct, mini_batch_size, mini_batch_num_tokens, gather_across_devices, BOTH_WAYS,
+            "per_direction", show_progress_bar, mask_duplicates=mask_duplicates,
+        )  # fmt: skip
 
 
 def _hide_at(tile: Tensor, places: Tensor) -> None:
@@ -312,8 +292,7 @@ def _check_directions(directions: Sequence[DirectionName], partition_mode: str) 
             f"`directions` must be 'query_to_doc', where the positives are, and any of {', '.join(ALL_DIRECTIONS[1:])}; "
             f"but are {tuple(directions)!r}."
         )
-    if partition_mode not in ("joint", "per_direction"):
-        raise ValueError(f"`partition_mode` must be 'joint' or 'per_direction', but is {partition_mode!r}.")
+    one_of(partition_mode, ("joint", "per_direction"), "partition_mode")
     if partition_mode == "per_direction" and not set(directions) <= set(BOTH_WAYS):
         raise ValueError(
             "`partition_mode='per_direction'` needs the positive among the candidates of each direction; that is so for "
@@ -323,10 +302,7 @@ def _check_directions(directions: Sequence[DirectionName], partition_mode: str) 
 
 
 def _check_hardness(mode: str | None, strength: float) -> None:
-    if mode is not None and mode not in HARDNESS_MODES:
-        raise ValueError(
-            f"`hardness_mode` must be None or one of {', '.join(HARDNESS_MODES)}, but is {mode!r}."
-        )
+    one_of(mode, (None, *HARDNESS_MODES), "hardness_mode")
     if strength < 0:
         raise ValueError(f"`hardness_strength` must be at least 0, but is {strength}. 0 turns it off.")
     if (mode is None) != (strength == 0):

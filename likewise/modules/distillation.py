@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of, positive
 from likewise.engine import TokenSequences
 from likewise.modules.device import best_device
 from likewise.modules.find_folder import find_folder
@@ -59,11 +60,7 @@ def distil(
 
     Reference: Tulkens and van Dongen 2024, Model2Vec, https://github.com/MinishLab/model2vec.
     """
-    if quantize_to not in DTYPES:
-        raise ValueError(
-            f"`quantize_to` must be one of {', '.join(DTYPES)}, but is {quantize_to!r}. "
-            "For smaller embeddings use `encode(precision='int8')`."
-        )
+    one_of(quantize_to, DTYPES, "quantize_to", "For smaller embeddings use `encode(precision='int8')`.")
     if not apply_zipf:
         sif_coefficient = None
     if sif_coefficient is not None and not 0 < sif_coefficient < 1:
@@ -178,10 +175,10 @@ def _embed(transformer: Transformer, sequences: TokenSequences) -> Tensor:
 
 def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
     """(V, D) -> (V, dimensions) principal components, centred; of each the largest entry is positive."""
-    if dimensions is None or len(vectors) <= min(dimensions, vectors.shape[1]):
+    if dimensions is None:
+        return vectors
+    if len(vectors) <= min(positive(dimensions, "pca_dims", "Pass None to keep all."), vectors.shape[1]):
         return vectors  # fewer vectors than dimensions have no covariance worth the name
-    if dimensions < 1:
-        raise ValueError(f"`pca_dims` must be at least 1, but is {dimensions}. Pass None to keep all.")
     centred = vectors.double() - vectors.double().mean(dim=0)
     _, components = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))  # ascending
     scores = centred @ components.flip(1)[:, :dimensions]

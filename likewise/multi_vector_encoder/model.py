@@ -194,7 +194,7 @@ class MultiVectorEncoder(Model):
         """
         kwargs["task"] = task
         texts, single = encoding.inputs_of(self, inputs, kwargs)
-        self._check_encode(batch_size, output_value, kwargs)
+        self._check_encode(output_value, kwargs)
         request = encoding.request_for(
             self, prompt, prompt_name, batch_size, device, pool, kwargs,
             to_cpu=convert_to_numpy,
@@ -217,9 +217,7 @@ class MultiVectorEncoder(Model):
             found = [(one.float() if one.dtype == torch.bfloat16 else one).cpu().numpy() for one in found]
         return found[0] if single else found
 
-    def _check_encode(self, batch_size: int, output_value: str | None, kwargs: Mapping[str, Any]) -> None:
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
+    def _check_encode(self, output_value: str | None, kwargs: Mapping[str, Any]) -> None:
         if output_value not in ("token_embeddings", None):
             raise ValueError(
                 f"`output_value` must be 'token_embeddings' or None, but is {output_value!r}: a MultiVectorEncoder has no embedding "

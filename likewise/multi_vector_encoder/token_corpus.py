@@ -228,8 +228,7 @@ class TokenCorpus:
         return results
 
     def _asked(self, queries: Sequence[Any], top_k: int) -> TokenEmbeddings:
-        if top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+        positive(top_k, "top_k")
         for query in queries:
             if isinstance(query, str):
                 raise TypeError(

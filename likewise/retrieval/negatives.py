@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from likewise.checked import one_of, positive
 from likewise.model.kept import Array
 from likewise.retrieval.candidates import Candidates, Pairs
 
@@ -32,8 +33,7 @@ class Choice:
     filters: dict[str, float]
 
     def __post_init__(self) -> None:
-        if self.num_negatives < 1:
-            raise ValueError(f"`num_negatives` must be at least 1, but is {self.num_negatives}.")
+        positive(self.num_negatives, "num_negatives")
         if not 0 <= self.range_min < self.range_max:
             raise ValueError(
                 f"`range_min` must be at least 0 and smaller than `range_max`, but they are {self.range_min} and "
@@ -44,10 +44,7 @@ class Choice:
                 f"`num_negatives` is {self.num_negatives}, but from rank {self.range_min} to {self.range_max} there are "
                 f"only {self.range_max - self.range_min} candidates. Raise `range_max` or lower `num_negatives`."
             )
-        if self.sampling_strategy not in ("top", "random"):
-            raise ValueError(
-                f"`sampling_strategy` must be 'top' or 'random', but is {self.sampling_strategy!r}."
-            )
+        one_of(self.sampling_strategy, ("top", "random"), "sampling_strategy")
 
 
 @dataclass(frozen=True)

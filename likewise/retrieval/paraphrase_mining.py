@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.checked import having
+from likewise.checked import having, positive
 from likewise.retrieval.finite import finite_rows
 from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim
@@ -110,8 +110,7 @@ def mine_pairs(
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
     sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
     for name, number in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
-        if number < (least := int(name in sizes)):
-            raise ValueError(f"`{name}` must be at least {least}, but is {number}. Pass a positive number.")
+        positive(number, name, least=int(name in sizes))
     embeddings = finite_rows(embeddings, "the embeddings")
     num_rows, device = len(embeddings), embeddings.device
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from likewise.checked import one_of, positive
 from likewise.precision import (
     Array,
     Precision,
@@ -120,12 +121,8 @@ class SearchLibrary(ABC):
     def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> None:
         if (corpus is None) == (index is None):
             raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
-        if top_k < 0:
-            raise ValueError(f"`top_k` must be at least 0, but is {top_k}. Pass a positive number.")
-        if precision not in self.precisions:
-            raise ValueError(
-                f"`corpus_precision` must be one of {', '.join(self.precisions)} for {self.name}, but is {precision!r}."
-            )
+        positive(top_k, "top_k", least=0)
+        one_of(precision, self.precisions, "corpus_precision", f"{self.name} knows no other.")
 
 
 def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[Array, Array]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.retrieval.best_documents import best_of_sparse
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.products import bfloat16_is_faster, products_of
@@ -86,8 +87,7 @@ class StreamingTopK:
         documents_per_tile: int = TILE_ELEMENTS,
         report: Callable[[int], object] | None = None,
     ) -> None:
-        if k < 0:
-            raise ValueError(f"`k` must be at least 0, but is {k}. Pass a positive number.")
+        positive(k, "k", least=0)
         if min(queries_per_tile, documents_per_tile) < 1:
             sizes = {"queries per tile": queries_per_tile, "documents per tile": documents_per_tile}
             raise ValueError(f"A search takes sizes of at least 1, but got {sizes}. Pass positive numbers.")

@@ -187,8 +187,6 @@ class SparseEncoder(Model):
             ValueError: An argument is out of its range or unknown.
         """
         texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, but is {batch_size}.")
         self._check_known(kwargs)
         _check_dims(max_active_dims)
         dims = self.max_active_dims if max_active_dims is None else max_active_dims
@@ -301,8 +299,8 @@ class SparseEncoder(Model):
             raise TypeError(
                 f"`embeddings` must be a tensor, as `encode` gives, but is {type(embeddings).__name__}."
             )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1, but is {top_k!r}. Drop it for all tokens.")
+        if top_k is not None:
+            positive(top_k, "top_k", "Drop it for all tokens.")
         first: Any = self[0]
         tokenizer = (first.first_module() if isinstance(first, Router) else first).tokenizer
         is_one = embeddings.ndim == 1 and embeddings.numel() > 0

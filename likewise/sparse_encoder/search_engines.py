@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.sparse_encoder.sparse_tensors import rows_of
 
 __all__ = [
@@ -252,8 +253,7 @@ def _check(corpus: Any, index: Any, name: str, top_k: int) -> None:
         raise ValueError(
             f"There is nothing to search in. Pass `{name}`, or the `corpus_index` of an earlier call."
         )
-    if top_k < 1:
-        raise ValueError(f"`top_k` must be at least 1, but is {top_k}.")
+    positive(top_k, "top_k")
 
 
 def _vectors(embeddings: Any, name: str, models: Any) -> list[Any]:

@@ -492,9 +492,9 @@ def test_settings_out_of_range_are_refused(folder: str) -> None:
     model = load(folder)
     with pytest.raises(ValueError, match="`reduction_log` must be 'natural' or 'binary', but is 'ten'"):
         losses.LambdaLoss(model, reduction_log="ten")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="`mini_batch_size` must be at least 1"):
+    with pytest.raises(ValueError, match="`mini_batch_size` must be a whole number of at least 1"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=0)
-    with pytest.raises(ValueError, match="`recompute_tokens` must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="`recompute_tokens` must be a whole number of at least 1, but is 0"):
         Embed(output="scores", recompute_tokens=0)
     with pytest.raises(ValueError, match="chooses the pairs that are scored"):
         losses.MultipleNegativesRankingLoss(model)(dict(model.preprocess([("a", "b")])))

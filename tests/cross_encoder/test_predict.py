@@ -228,7 +228,11 @@ def test_equal_scores_keep_their_order(model: CrossEncoder) -> None:
         (lambda m: m.predict({"query": "a"}), TypeError, "got dict"),
         (lambda m: m.predict(pd.DataFrame({"a": ["b"], "c": ["d"]})), TypeError, "got a DataFrame. Pass its"),
         (lambda m: m.predict(np.zeros((2, 2))), TypeError, "array of float64"),
-        (lambda m: m.predict(PAIRS, batch_size=0), ValueError, "`batch_size` must be at least 1"),
+        (
+            lambda m: m.predict(PAIRS, batch_size=0),
+            ValueError,
+            "`batch_size` must be a whole number of at least 1",
+        ),
         (lambda m: m.predict(PAIRS, batchsize=3), TypeError, "no argument `batchsize`"),
         (
             lambda m: m.predict(PAIRS, activation_fn=torch.nn.Tanh),

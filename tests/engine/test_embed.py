@@ -85,7 +85,7 @@ def test_layers_are_asked_of_the_model() -> None:
 
 @pytest.mark.parametrize("name", ["recompute_tokens", "recompute_rows"])
 def test_a_size_below_one_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=f"`{name}` must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match=f"`{name}` must be a whole number of at least 1, but is 0"):
         Embed(**{name: 0})
 
 

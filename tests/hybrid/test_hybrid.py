@@ -170,7 +170,7 @@ def test_what_does_not_fit_together_is_refused_in_words(tmp_path: Path) -> None:
         HybridEncoder(dense=other)
     with pytest.raises(TypeError, match=r"`other` must be a SentenceTransformer, .* but is a Linear"):
         HybridEncoder(dense=other, other=nn.Linear(2, 2))
-    with pytest.raises(ValueError, match=r"`batch_size` must be at least 1"):
+    with pytest.raises(ValueError, match=r"`batch_size` must be a whole number of at least 1"):
         model.encode(TEXTS, batch_size=0)
     with pytest.raises(TypeError, match=r"have names: HybridEncoder\(dense=\.\.\., sparse=\.\.\.\)"):
         HybridEncoder(model["dense"], model["sparse"])

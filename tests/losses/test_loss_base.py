@@ -173,7 +173,7 @@ WRONG_ARGUMENTS = [
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, partition_mode="x"),  # type: ignore[arg-type]
-        "must be 'joint' or 'per_direction', but is 'x'",
+        "must be one of joint, per_direction, but is 'x'",
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(
@@ -183,7 +183,7 @@ WRONG_ARGUMENTS = [
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, hardness_mode="x"),  # type: ignore[arg-type]
-        "`hardness_mode` must be None or one of .* but is 'x'",
+        "`hardness_mode` must be one of None, .* but is 'x'",
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, hardness_strength=-1.0),
@@ -200,7 +200,7 @@ WRONG_ARGUMENTS = [
     (lambda: losses.GISTEmbedLoss(MODEL, MODEL), "`model` has no tokenizer"),
     (
         lambda: losses.GISTEmbedLoss(MODEL, MODEL, margin_strategy="x"),  # type: ignore[arg-type]
-        "must be 'absolute' or 'relative', but is 'x'",
+        "must be one of absolute, relative, but is 'x'",
     ),
     (lambda: losses.GISTEmbedLoss(MODEL, MODEL, temperature=-1), "`temperature` must be positive, but is -1"),
     (lambda: losses.CoSENTLoss(MODEL).compute(PAIR), "so 3 labels for this batch; but got none"),

@@ -187,11 +187,11 @@ def test_padded_features_are_cut_into_rows() -> None:
 
 
 def test_what_cannot_be_cut_into_chunks_is_refused(model: Any) -> None:
-    with pytest.raises(ValueError, match="must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 1, but is 0"):
         Embed(0)
-    with pytest.raises(ValueError, match="`mini_batch_size` must be at least 1, but is -3"):
+    with pytest.raises(ValueError, match="`mini_batch_size` must be a whole number of at least 1, but is -3"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=-3)
-    with pytest.raises(ValueError, match="`mini_batch_num_tokens` must be at least 1"):
+    with pytest.raises(ValueError, match="`mini_batch_num_tokens` must be a whole number of at least 1"):
         losses.MegaBatchMarginLoss(model, mini_batch_num_tokens=0)
     flat: Any = [{"x": torch.ones(4, 3), "cuts": torch.tensor([0, 2])}] * 2
     with pytest.raises(ValueError, match=r"'cuts' has 2 rows, others 4\. Drop `micro_batch_tokens`"):

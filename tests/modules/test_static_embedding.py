@@ -306,7 +306,7 @@ def test_distilled_vectors_equal_model2vecs(teacher: str, options: dict[str, Any
         ({"use_subword": False}, "there must be a `vocabulary`"),
         ({"token_remove_pattern": "("}, "no regular expression"),
         ({"token_remove_pattern": ""}, "removes every token"),
-        ({"pca_dims": 0}, "`pca_dims` must be at least 1"),
+        ({"pca_dims": 0}, "`pca_dims` must be a whole number of at least 1"),
     ],
     ids=str,
 )

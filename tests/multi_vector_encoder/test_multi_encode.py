@@ -179,7 +179,7 @@ def test_similarity_is_by_the_models_function(model: MultiVectorEncoder) -> None
         ({"precision": "int8"}, "takes no `precision`"),
         ({"colour": 1}, r"encode\(\) got colour, which no module of this model takes"),
         ({"output_value": "sentence_embedding"}, "has no embedding of a whole text"),
-        ({"batch_size": 0}, "`batch_size` must be at least 1, but is 0"),
+        ({"batch_size": 0}, "`batch_size` must be a whole number of at least 1, but is 0"),
         ({"prompt_name": "nothing"}, "There is no prompt named 'nothing'"),
     ],
 )

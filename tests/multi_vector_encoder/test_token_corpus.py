@@ -185,7 +185,7 @@ def test_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path: Path
         ):
             corpus.search(texts)
     queries = model.encode_query(QUERIES[:1])
-    with pytest.raises(ValueError, match="`top_k` must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1, but is 0"):
         corpus.search(queries, top_k=0)
     with pytest.raises(ValueError, match=r"Query 0 is \(2, 3\), but must be \(tokens, 128\)"):
         corpus.search([torch.zeros(2, 3)])

@@ -356,11 +356,11 @@ def test_models_of_tokens_and_of_words_keep_nothing_in_a_folder(other_family: An
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_negatives": 0}, "`num_negatives` must be at least 1, but is 0"),
+        ({"num_negatives": 0}, "`num_negatives` must be a whole number of at least 1, but is 0"),
         ({"range_min": 5, "range_max": 5}, "smaller than `range_max`, but they are 5 and 5"),
         ({"range_min": -1}, "`range_min` must be at least 0"),
         ({"range_max": 2}, "from rank 0 to 2 there are only 2 candidates. Raise `range_max`"),
-        ({"sampling_strategy": "best"}, "must be 'top' or 'random', but is 'best'"),
+        ({"sampling_strategy": "best"}, "must be one of top, random, but is 'best'"),
         ({"output_format": "pairs"}, "no format 'pairs'. Choose from triplet, n-tuple"),
         ({"anchor_column_name": "query"}, "no column 'query'. Choose from question, answer"),
     ],

@@ -116,7 +116,7 @@ def test_a_single_document_no_hits_at_all_and_fewer() -> None:
     for corpus in (CORPUS[:1], CORPUS[0], CORPUS[0].numpy(), [CORPUS[0]]):
         assert semantic_search(QUERIES, corpus) == semantic_search(QUERIES, CORPUS[:1])
     assert semantic_search(QUERIES, CORPUS, top_k=0) == [[] for _ in QUERIES]
-    with pytest.raises(ValueError, match="must be at least 0, but is -1"):
+    with pytest.raises(ValueError, match="must be a whole number of at least 0, but is -1"):
         semantic_search(QUERIES, CORPUS, top_k=-1)
 
 

@@ -270,7 +270,7 @@ def test_sizes_below_one_are_refused(sizes: dict[str, int], message: str) -> Non
 
 def test_none_are_found_where_none_are_asked_for_and_fewer_cannot_be() -> None:
     assert top_k(torch.ones(2, 3), torch.ones(4, 3), 0).ids.shape == (2, 0)
-    with pytest.raises(ValueError, match="`k` must be at least 0, but is -1"):
+    with pytest.raises(ValueError, match="`k` must be a whole number of at least 0, but is -1"):
         top_k(torch.ones(1, 2), torch.ones(1, 2), -1)
 
 

@@ -211,7 +211,7 @@ def test_what_is_not_decoded_is_refused_in_words(search: Any, monkeypatch: pytes
     monkeypatch.setattr(search_engines, "_library", lambda name, extra: None)
     with pytest.raises(ValueError, match="Pass `corpus_embeddings_decoded`, or the `corpus_index`"):
         search([[("a", 1.0)]])
-    with pytest.raises(ValueError, match="`top_k` must be at least 1, but is 0"):
+    with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 1, but is 0"):
         search([[("a", 1.0)]], [[("a", 1.0)]], top_k=0)
     for wrong in ([("a", 1.0)], torch.ones(1, 3), [["a"]], None):
         with pytest.raises(ValueError, match="`query_embeddings_decoded` must be a list with, for each text"):

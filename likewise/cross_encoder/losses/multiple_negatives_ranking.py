@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from likewise.checked import positive
 from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows
 from likewise.engine.embed import Embed
 
@@ -105,11 +106,7 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         show_progress_bar: bool = False,
     ) -> None:
         super().__init__(model, num_negatives, scale, activation_fn)
-        if mini_batch_size < 1:
-            raise ValueError(
-                f"`mini_batch_size` must be at least 1, but is {mini_batch_size}. 32 is the default."
-            )
-        self.mini_batch_size = mini_batch_size
+        self.mini_batch_size = positive(mini_batch_size, "mini_batch_size", "32 is the default.")
         self.own_score = Embed(
             output="scores", recompute_rows=mini_batch_size, show_progress_bar=show_progress_bar
         )

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from likewise.checked import positive
 from likewise.losses.base import Columns
 from likewise.losses.gather import join_processes
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
@@ -71,8 +72,8 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
         super().__init__(model, similarity_fct or colbert_scores, mini_batch_size)
         if not scale > 0:
             raise ValueError(f"`scale` must be positive, but is {scale}. 1 suits MaxSim.")
-        if score_mini_batch_size is not None and score_mini_batch_size < 1:
-            raise ValueError(f"`score_mini_batch_size` must be at least 1, but is {score_mini_batch_size}.")
+        if score_mini_batch_size is not None:
+            positive(score_mini_batch_size, "score_mini_batch_size")
         self.scale = scale
         self.score_mini_batch_size = score_mini_batch_size
         self.gather_across_devices = gather_across_devices

@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from likewise.checked import one_of, positive
 from likewise.training.data.columns import LABEL_COLUMNS
 
 if TYPE_CHECKING:
@@ -53,12 +54,9 @@ def resolve_ids(
     """
     if isinstance(keep_columns, str):
         raise TypeError(f"`keep_columns` is a list of names. Pass [{keep_columns!r}].")
-    if max_list_length is not None and max_list_length < 1:
-        raise ValueError(
-            f"`max_list_length` must be at least 1, but is {max_list_length}. None takes whole lists."
-        )
-    if output_format not in ("columns", "lists"):
-        raise ValueError(f"`output_format` is 'columns' or 'lists', but got {output_format!r}.")
+    if max_list_length is not None:
+        positive(max_list_length, "max_list_length", "None takes whole lists.")
+    one_of(output_format, ("columns", "lists"), "output_format")
     indices: dict[tuple[int, str], dict[Hashable, int]] = {}
     tables = {column: _Table.of(column, lookup, indices) for column, lookup in lookups.items()}
     return _Resolve(tables, tuple(keep_columns), max_list_length, output_format == "lists")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from likewise.checked import positive
 from likewise.tables import FORMATS, column_of, is_table, load_table, quiet_datasets
 
 if TYPE_CHECKING:
@@ -39,10 +40,8 @@ class Source:
         """Refuse a file that is not there, and `max_rows` below 1."""
         if self.file is not None and not self.file.is_file():
             raise FileNotFoundError(f"There is no file {self.source}. Check the path.")
-        if self.max_rows is not None and self.max_rows < 1:
-            raise ValueError(
-                f"`max_rows` must be at least 1, but is {self.max_rows}. Drop it to keep all rows."
-            )
+        if self.max_rows is not None:
+            positive(self.max_rows, "max_rows", "Drop it to keep all rows.")
 
     def load(self) -> Dataset:
         """Read the rows; refused where there is no such file or data set, it is damaged, a column is not there, or no row is left."""
