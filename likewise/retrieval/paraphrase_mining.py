@@ -56,14 +56,9 @@ def paraphrase_mining(
     if isinstance(sentences, str):
         raise TypeError(f"`sentences` must be a list of texts, but is one text. Pass [{sentences[:40]!r}].")
     embeddings = model.encode(
-        sentences,
-        show_progress_bar=show_progress_bar,
-        batch_size=batch_size,
-        convert_to_tensor=True,
-        truncate_dim=truncate_dim,
-        prompt_name=prompt_name,
-        prompt=prompt,
-    )
+        sentences, prompt_name=prompt_name, prompt=prompt, batch_size=batch_size, show_progress_bar=show_progress_bar,
+        convert_to_tensor=True, truncate_dim=truncate_dim,
+    )  # fmt: skip
     return paraphrase_mining_embeddings(
         embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
     )
