@@ -398,7 +398,7 @@ class CrossEncoder(Model):
 
         Raises:
             TypeError: The query or a document is not a text.
-            ValueError: The model gives several scores to a pair.
+            ValueError: The model gives several scores to a pair, or `top_k` is no whole number of at least 0.
         """
         if self.num_labels != 1:
             raise ValueError(
@@ -420,6 +420,8 @@ class CrossEncoder(Model):
             )
         if isinstance(documents, Mapping) or hasattr(documents, "columns"):  # they iterate over their keys
             raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
+        if top_k is not None:
+            positive(top_k, "top_k", "None returns all.", least=0)
         documents = list(documents)
         scores = self.predict(
             [(query, document) for document in documents],
