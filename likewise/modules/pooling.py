@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from likewise.checked import positive
+from likewise.checked import one_of, positive
 from likewise.engine import TokenBatch
 from likewise.modules.base import Features, Module, size_in, to_packed, write_json
 
@@ -78,8 +78,7 @@ class Pooling(Module):
         else:
             modes = (pooling_mode,) if isinstance(pooling_mode, str) else tuple(pooling_mode)
         for mode in modes:
-            if mode not in SAVED_KEYS:
-                raise ValueError(f"There is no pooling mode {mode!r}. Choose among: {', '.join(SAVED_KEYS)}.")
+            one_of(mode, SAVED_KEYS, "pooling_mode")
         self.word_embedding_dimension = dimension
         self.modes = modes
         self.include_prompt = include_prompt

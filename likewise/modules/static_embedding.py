@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from likewise.checked import positive
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights, size_in
 from likewise.modules.distillation import distil
@@ -76,7 +77,7 @@ class StaticEmbedding(InputModule):
                 )
             self.embedding = nn.EmbeddingBag.from_pretrained(vectors, freeze=False)
         elif embedding_dim is not None:
-            self.embedding = nn.EmbeddingBag(size, embedding_dim)
+            self.embedding = nn.EmbeddingBag(size, positive(embedding_dim, "embedding_dim"))
         else:
             raise ValueError("Pass either `embedding_weights` or `embedding_dim`.")
         tokenizer.no_padding()

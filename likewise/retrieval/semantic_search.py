@@ -42,9 +42,8 @@ def semantic_search(
     queries, documents = (
         side[None] if getattr(side, "ndim", 2) == 1 else side for side in (queries, documents)
     )
-    return as_hits(
-        _top_k(queries, documents, positive(top_k, "top_k", least=0), score_function, None, *sizes)
-    )
+    number = positive(top_k, "top_k", least=0)
+    return as_hits(_top_k(queries, documents, number, score_function, None, *sizes))
 
 
 _top_k = top_k  # the argument of `semantic_search` has the same name
