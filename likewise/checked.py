@@ -21,6 +21,12 @@ def positive(value: Any, name: str, fix: str = "", least: int = 1) -> int:
     return int(value)
 
 
+def above_zero(value: Any, name: str, fix: str) -> None:
+    """Refuse, by a ValueError, what is no number above 0; `fix` is a sentence that says which would do."""
+    if isinstance(value, str | None) or not value > 0:
+        raise ValueError(f"`{name}` must be a number above 0, but is {value!r}. {fix}")
+
+
 def one_of(value: Any, choices: Iterable[Any], name: str, fix: str = "") -> None:
     """Refuse, by a ValueError, what is none of the choices."""
     if value not in (known := tuple(choices)):

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from likewise.checked import one_of
+from likewise.checked import above_zero, one_of
 from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
@@ -84,8 +84,7 @@ class MultipleNegativesRankingLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {self.scale}. 20 suits cosine similarity.")
+        above_zero(self.scale, "scale", "20 suits cosine similarity.")
         self.directions = tuple(self.directions)
         _check_directions(self.directions, self.partition_mode)
         _check_hardness(self.hardness_mode, self.hardness_strength)

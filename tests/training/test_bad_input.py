@@ -170,6 +170,10 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"deepspeed": {"zero_optimization": {"stage": 2}}},
         r"`deepspeed` is not supported.*`torchrun`.*DDP",
     ),
+    "epochs that are text": (
+        {"num_train_epochs": "1"},
+        r"`num_train_epochs` must be a number, but is '1' \(str\)",
+    ),
     "label smoothing": ({"label_smoothing_factor": 0.1}, r"`label_smoothing_factor=0\.1` has no effect here"),
     "a batch sampler that does not exist": ({"batch_sampler": "no_dupes"}, r"no_dupes"),
     "a metric that nobody measures": (

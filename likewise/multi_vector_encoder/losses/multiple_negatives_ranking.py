@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from likewise.checked import positive
+from likewise.checked import above_zero, positive
 from likewise.losses.base import Columns
 from likewise.losses.gather import join_processes
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
@@ -70,8 +70,7 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
         gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model, similarity_fct or colbert_scores, mini_batch_size)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {scale}. 1 suits MaxSim.")
+        above_zero(scale, "scale", "1 suits MaxSim.")
         if score_mini_batch_size is not None:
             positive(score_mini_batch_size, "score_mini_batch_size")
         self.scale = scale

@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
 
-from likewise.checked import positive
+from likewise.checked import above_zero, positive
 
 logger = logging.getLogger(__name__)
 Kind = TypeVar("Kind")
@@ -269,10 +269,7 @@ class BaseTrainingArguments(TrainingArguments):
                 )
 
     def _check_mixing(self) -> None:
-        if self.multi_dataset_temperature <= 0:
-            raise ValueError(
-                f"`multi_dataset_temperature` must be above 0, but is {self.multi_dataset_temperature}. 1 changes nothing."
-            )
+        above_zero(self.multi_dataset_temperature, "multi_dataset_temperature", "1 changes nothing.")
         weights: Any = self.multi_dataset_weights
         for name, weight in weights.items():
             if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
@@ -294,9 +291,8 @@ class BaseTrainingArguments(TrainingArguments):
             )
 
     def _check_rates(self) -> None:
-        rates: dict[str, Any] = {
-            name: getattr(self, name) for name in ("learning_rate", "weight_decay", "adam_epsilon")
-        }
+        names = ("learning_rate", "weight_decay", "adam_epsilon", "num_train_epochs")
+        rates: dict[str, Any] = {name: getattr(self, name) for name in names}
         by_pattern: Any = self.learning_rate_mapping  # a dict by now
         for pattern, rate in by_pattern.items():
             rates[f"learning_rate_mapping[{pattern!r}]"] = rate
