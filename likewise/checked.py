@@ -38,7 +38,7 @@ def one_of(value: Any, choices: Iterable[Any], name: str, fix: str = "") -> None
 def having(value: Any, method: str, name: str, wanted: str) -> None:
     """Refuse, by a TypeError, an argument that lacks a method."""
     if isinstance(value, str) or not hasattr(value, method):  # texts have a method `encode`
-        shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        shown = repr(value) if isinstance(value, str | Integral | None) else f"a {type(value).__name__}"
         raise TypeError(f"`{name}` must be {wanted}, but is {shown}.")
 
 

@@ -296,6 +296,8 @@ def _sides(a: Embeddings, b: Embeddings, how: str = "") -> tuple[Tensor, Tensor]
     """Both sides as tensors; to compare all with all, a vector becomes a batch of one."""
     first, second = to_float_tensor(a), to_float_tensor(b)
     _check_fit(first, second, how)
+    if first.dtype != second.dtype:  # float32 and float64, as numpy makes of Python's numbers
+        first, second = first.double(), second.double()
     return (first, second) if how else (torch.atleast_2d(first), torch.atleast_2d(second))
 
 
