@@ -71,7 +71,7 @@ def test_arguments_of_the_wrong_kind_are_refused_in_words(
         runs[family](["a cat", "two dogs"], **options)
 
 
-@pytest.mark.parametrize("top_k", [-1, "2", 2.0])
+@pytest.mark.parametrize("top_k", ["2", 2.0])
 def test_the_number_of_ranked_documents_is_a_whole_one(tmp_path: Path, top_k: Any) -> None:
     models = (
         CrossEncoder(reranker_folder(tmp_path / "reranker"), device="cpu"),
@@ -79,9 +79,7 @@ def test_the_number_of_ranked_documents_is_a_whole_one(tmp_path: Path, top_k: An
     )
     for model in models:
         assert len(model.rank("a cat", ["cats", "dogs"], top_k=0)) == 0
-        with pytest.raises(
-            ValueError, match=f"`top_k` must be a whole number of at least 0, but is {top_k!r}"
-        ):
+        with pytest.raises(TypeError, match=f"`top_k` must be a whole number, but is {top_k!r}"):
             model.rank("a cat", ["cats", "dogs"], top_k=top_k)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -397,8 +398,8 @@ class CrossEncoder(Model):
             `text`. Documents with equal scores keep their order.
 
         Raises:
-            TypeError: The query or a document is not a text.
-            ValueError: The model gives several scores to a pair, or `top_k` is no whole number of at least 0.
+            TypeError: The query or a document is not a text, or `top_k` no whole number.
+            ValueError: The model gives several scores to a pair.
         """
         if self.num_labels != 1:
             raise ValueError(
@@ -420,8 +421,8 @@ class CrossEncoder(Model):
             )
         if isinstance(documents, Mapping) or hasattr(documents, "columns"):  # they iterate over their keys
             raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
-        if top_k is not None:
-            positive(top_k, "top_k", "None returns all.", least=0)
+        if not isinstance(top_k, Integral | None):
+            raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         documents = list(documents)
         scores = self.predict(
             [(query, document) for document in documents],

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -14,7 +15,6 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
-from likewise.checked import positive
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -335,16 +335,15 @@ class MultiVectorEncoder(Model):
             `text`. Documents with equal scores keep their order.
 
         Raises:
-            TypeError: The query or a document is not a text.
-            ValueError: `top_k` is no whole number of at least 0.
+            TypeError: The query or a document is not a text, or `top_k` no whole number.
         """
         are_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")  # of a dict or a frame
         if not isinstance(query, str) or isinstance(documents, str) or are_keys:
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )
-        if top_k is not None:
-            positive(top_k, "top_k", "None returns all.", least=0)
+        if not isinstance(top_k, Integral | None):
+            raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         if not len(documents):
             return []
         scores = self.similarity([self.encode_query(query)], self.encode_document(list(documents), **kwargs))[
