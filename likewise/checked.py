@@ -8,14 +8,14 @@ from numbers import Integral
 from typing import Any
 
 
-def positive(value: Any, name: str, advice: str = "") -> int:
-    """The value, if it is a whole number of at least 1; `advice` is a sentence on what to pass instead.
+def positive(value: Any, name: str, advice: str = "", least: int = 1) -> int:
+    """The value, if it is a whole number of at least 1, or `least`; `advice` is a sentence on what to pass instead.
 
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < 1:
-        message = f"`{name}` must be a whole number of at least 1, but is {value!r}. {advice}"
+    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+        message = f"`{name}` must be a whole number of at least {least}, but is {value!r}. {advice}"
         raise ValueError(message.rstrip())
     return int(value)
 
@@ -23,6 +23,12 @@ def positive(value: Any, name: str, advice: str = "") -> int:
 def positive_or_none(value: Any, name: str, advice: str = "") -> int | None:
     """The same of an argument that may be None, which stays None."""
     return None if value is None else positive(value, name, advice)
+
+
+def above_zero(value: Any, name: str, advice: str) -> None:
+    """Refuse, by a ValueError, what is no number above 0; `advice` is a sentence that says which would do."""
+    if isinstance(value, str | None) or not value > 0:
+        raise ValueError(f"`{name}` must be a number above 0, but is {value!r}. {advice}")
 
 
 def one_of(value: Any, name: str, choices: Iterable[Any], advice: str = "") -> None:
@@ -37,7 +43,7 @@ def one_of(value: Any, name: str, choices: Iterable[Any], advice: str = "") -> N
 def having(value: Any, method: str, name: str, wanted: str) -> None:
     """Refuse, by a TypeError, an argument that lacks a method."""
     if isinstance(value, str) or not hasattr(value, method):  # texts have a method `encode`
-        shown = repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
+        shown = repr(value) if isinstance(value, str | Integral | None) else f"a {type(value).__name__}"
         raise TypeError(f"`{name}` must be {wanted}, but is {shown}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -16,11 +17,9 @@ def lazy_names(package: str) -> tuple[list[str], Callable[[str], Any], Callable[
     package itself, are no part of `__all__`.
     """
     module = sys.modules[package]
-    stub = Path(str(module.__file__)).with_suffix(".pyi").read_text(encoding="utf-8")
-    # What is too long for a line is in parentheses.
-    lines = stub.replace("(\n", "").replace(",\n)", "").splitlines()
-    words = [line.split() for line in lines if line.startswith("from ")]
-    homes = {name: home for _, home, *_, name in words}
+    stub = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: str(node.module) for node in imports for alias in node.names}
 
     def getattr_of(name: str) -> Any:
         if name not in homes:

@@ -257,9 +257,12 @@ def _sparse_scores(a: Any, b: Any, name: str) -> Tensor:
 
 def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     """(N, V), (N, V) -> (N,), on the first side's device; of one with one, ()."""
-    tensor = to_tensor(a)
-    first, second = to_scipy_csr(a), to_scipy_csr(b)
+    tensors = to_tensor(a), to_tensor(b)
+    first, second = map(to_scipy_csr, tensors)
     _check_fit(first, second, ROW_BY_ROW)
+    if first.shape != second.shape:  # one row is compared with each
+        rows = np.zeros(first.shape[0] * second.shape[0], int)
+        first, second = (x[rows] if x.shape[0] == 1 else x for x in (first, second))
 
     def total(matrix: Any) -> Tensor:
         return torch.from_numpy(np.asarray(matrix.sum(axis=1))).float().view(-1)
@@ -272,7 +275,8 @@ def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     else:
         apart = first - second
         scores = -(total(apart.multiply(apart)).sqrt() if name == "euclidean" else total(abs(apart)))
-    return (scores if tensor.ndim > 1 else scores.squeeze(0)).to(tensor.device)
+    of_one = all(tensor.ndim == 1 for tensor in tensors)
+    return (scores.squeeze(0) if of_one else scores).to(tensors[0].device)
 
 
 def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similarity]:
@@ -292,6 +296,8 @@ def _sides(a: Embeddings, b: Embeddings, how: str = "") -> tuple[Tensor, Tensor]
     """Both sides as tensors; to compare all with all, a vector becomes a batch of one."""
     first, second = to_float_tensor(a), to_float_tensor(b)
     _check_fit(first, second, how)
+    if first.dtype != second.dtype:  # float32 and float64, as numpy makes of Python's numbers
+        first, second = first.double(), second.double()
     return (first, second) if how else (torch.atleast_2d(first), torch.atleast_2d(second))
 
 

@@ -156,7 +156,10 @@ def _opened(path: Path) -> Iterator[Rows]:
     if form not in TEXT_FORMS:
         raise ValueError(f"{path} must be one of {', '.join(TEXT_FORMS)}, which are text. Convert it.")
     with open_text(path, newline="" if FORMATS[form] == "csv" else None) as file:
-        yield TEXT_FORMS[form](file, path)
+        try:
+            yield TEXT_FORMS[form](file, path)
+        except UnicodeDecodeError as error:  # of whoever reads the rows
+            raise ValueError(f"{path} is not in UTF-8: {error}. Save it as UTF-8 anew.") from None
 
 
 def _json(file: TextIO, path: Path) -> Rows:

@@ -69,6 +69,15 @@ def test_packed_files_and_byte_order_marks_are_read(tmp_path: Path) -> None:
         assert file.read() == "a\nb\n"
 
 
+@pytest.mark.parametrize("name", ["rows.txt", "rows.csv", "rows.jsonl", "rows.json"])
+def test_files_in_another_encoding_are_refused_by_their_names(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes('"text"\n"caf\xe9"\n'.encode("latin-1"))
+    with pytest.raises(ValueError, match=rf"{name} is not in UTF-8: .*0xe9.*Save it as UTF-8"):
+        read_columns(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name} is not in UTF-8"):
+        list(read_rows(tmp_path / name))
+
+
 def test_line_ends_inside_of_cells_stay_and_empty_lines_are_no_rows(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b'n,text\r\n1,"two\r\nlines"\r\n\r\n2,b\r\n')
     assert read_columns(tmp_path / "rows.csv") == {"n": ["1", "2"], "text": ["two\r\nlines", "b"]}

@@ -90,6 +90,16 @@ def test_embeddings_that_do_not_fit_each_other_are_refused_by_their_shapes(
     assert util.pairwise_cos_sim(of_four, layout(torch.eye(1, 4))).tolist() == [1, 0, 0]
 
 
+@pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
+def test_float32_is_compared_with_float64(name: str) -> None:
+    rows = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
+    for kind in ("", "pairwise_"):
+        compare = getattr(util, f"{kind}{name}")
+        for found in (compare(rows, rows.double().numpy()), compare(rows.double().numpy(), rows)):
+            assert found.dtype == torch.float64
+            torch.testing.assert_close(found.float(), compare(rows, rows), atol=1e-3, rtol=1e-6)
+
+
 def test_token_embeddings_in_the_place_of_those_of_texts_are_told_apart() -> None:
     tokens = [torch.ones(2, 4), torch.ones(3, 4)]
     for texts in (tokens, [one.numpy() for one in tokens]):

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -318,7 +319,6 @@ class CrossEncoder(Model):
             inputs, activation_fn = older_predict_arguments(inputs, activation_fn, older)
         if isinstance(prompt_name, int):  # the second argument up to release 5.3
             prompt_name, batch_size = None, prompt_name
-        positive(batch_size, "batch_size")
         pairs, single = pairs_of(inputs, queries, documents)
         if self.takes_tokens:  # others may take anything
             check_pairs(pairs)
@@ -400,7 +400,7 @@ class CrossEncoder(Model):
             `text`. Documents with equal scores keep their order.
 
         Raises:
-            TypeError: The query or a document is not a text.
+            TypeError: The query or a document is not a text, or `top_k` no whole number.
             ValueError: The model gives several scores to a pair.
         """
         if self.num_labels != 1:
@@ -423,6 +423,8 @@ class CrossEncoder(Model):
             )
         if isinstance(documents, Mapping) or hasattr(documents, "columns"):  # they iterate over their keys
             raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
+        if not isinstance(top_k, Integral | None):
+            raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         documents = list(documents)
         scores = self.predict(
             [(query, document) for document in documents],

@@ -21,7 +21,7 @@ from likewise.cross_encoder.given_pairs import Pair, checked_pairs
 from likewise.cross_encoder.kept_texts import KeptTexts
 from likewise.engine import TokenSequences
 from likewise.engine.token_sequences import IntArray
-from likewise.modules.text import backend_state, private_backend, tokenizer_state
+from likewise.modules.text import backend_state, private_backend, surrogates_in_words, tokenizer_state
 
 TRUNCATIONS = ("longest_first", "only_second")
 PROBE_TEXTS = ("a b a", "c")
@@ -118,7 +118,7 @@ class PairTokenization:
                 pair.lower() if isinstance(pair, str) else (pair[0].lower(), pair[1].lower())
                 for pair in pairs
             ]
-        with self._lock:
+        with self._lock, surrogates_in_words(pairs):
             if self.chat is None:
                 sequences, num_truncated = self._tokenized(pairs)
             else:

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -157,18 +156,12 @@ def _grouped_sdpa(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch,
     """One call of torch's attention for each group of equal lengths."""
     unseen = tokens.unseen
     if len(tokens.groups) == 1:  # a single text, say
-        return _dense_sdpa(query, key, value, tokens.groups[0], how, unseen)
+        return _dense_sdpa(tokens.groups[0], how, query, key, value, unseen)
     # `split`, not slices: the backward of each slice would be a zero tensor of full size.
     sizes = [length * count for length, count in tokens.groups]
-    by_group = zip(
-        *(tensor.split(sizes) for tensor in (query, key, value)),
-        repeat(None, len(sizes)) if unseen is None else unseen.split(sizes),
-        strict=True,
-    )
-    outputs = [
-        _dense_sdpa(q, k, v, group, how, of_group)
-        for group, (q, k, v, of_group) in zip(tokens.groups, by_group, strict=True)
-    ]
+    hidden = [None] * len(sizes) if unseen is None else unseen.split(sizes)
+    by_group = zip(*(tensor.split(sizes) for tensor in (query, key, value)), hidden, strict=True)
+    outputs = [_dense_sdpa(group, how, *parts) for group, parts in zip(tokens.groups, by_group, strict=True)]
     if not outputs:
         return query
     # The layer behind needs it all in one, whose pieces are kept for the attention's own gradients.
@@ -176,7 +169,7 @@ def _grouped_sdpa(query: Tensor, key: Tensor, value: Tensor, tokens: TokenBatch,
 
 
 def _dense_sdpa(
-    query: Tensor, key: Tensor, value: Tensor, group: tuple[int, int], how: Scoring, unseen: Tensor | None
+    group: tuple[int, int], how: Scoring, query: Tensor, key: Tensor, value: Tensor, unseen: Tensor | None
 ) -> Tensor:
     """torch's attention of a group, (length, count): (count * length, H, D) each -> the same; `unseen` (count * length,)."""
     length, count = group

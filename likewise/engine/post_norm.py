@@ -105,29 +105,27 @@ class PostNormLayer:
         Where all linear layers multiply in fewer bits, what flows from one to the next stays in the type of their products; what
         is added and normed is float32.
         """
-        linear: Callable[[Any, Tensor], Tensor] = _reduced if self.is_reduced else _linear
-        attends = self.query, self.key, self.value
-        if self.is_reduced:
+        narrow, attends = self.is_reduced, (self.query, self.key, self.value)
+        if narrow:
             made = multiplied(attends, hidden).split([part.out_features for part in attends], -1)
         else:
             made = tuple(_linear(part, hidden) for part in attends)
         query, key, value = (each.unflatten(-1, (self.num_heads, -1)) for each in made)
         bias = None if bias is None else bias.to(query.dtype)
         attended = packed_attention(query, key, value, tokens, causal=self.causal, bias=bias)
-        hidden = _norm(self.norm, hidden.add_(linear(self.out, attended.flatten(1))))
+        hidden = _norm(self.norm, hidden.add_(_linear(self.out, attended.flatten(1), narrow)))
         is_gelu = isinstance(self.activation, FastGELU) or type(self.activation).__name__ == "GELUActivation"
         # In place: nobody else sees what it overwrites.
         activation = torch.ops.aten.gelu_ if is_gelu else self.activation
-        return _norm(self.last_norm, hidden.add_(linear(self.down, activation(linear(self.up, hidden)))))
+        inner = _linear(self.down, activation(_linear(self.up, hidden, narrow)), narrow)
+        return _norm(self.last_norm, hidden.add_(inner))
 
 
-def _linear(part: nn.Module, input: Tensor) -> Tensor:
+def _linear(part: Any, input: Tensor, narrow: bool = False) -> Tensor:
+    if narrow:
+        return multiplied((part,), input)
     output: Tensor = fast_linear(part, input) if type(part) is nn.Linear else part(input)
     return output
-
-
-def _reduced(part: ReducedLinear, input: Tensor) -> Tensor:
-    return multiplied((part,), input)
 
 
 def _norm(part: nn.Module, input: Tensor) -> Tensor:

@@ -89,6 +89,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def __post_init__(self) -> None:
         ranks = ("mrr_at_k", "ndcg_at_k", "accuracy_at_k", "precision_recall_at_k", "map_at_k")
+        for name in ranks:
+            having(getattr(self, name), "__iter__", name, "a list of ranks, such as [10]")
         check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
         for name in ("queries", "corpus", "relevant_docs"):
             having(getattr(self, name), "keys", name, "a dict by id")

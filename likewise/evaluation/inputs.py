@@ -108,8 +108,8 @@ def primary_of(template: str, names: Sequence[str], main: SimilarityFunction | N
 
 
 def file_name(*parts: str | None) -> str:
-    """The parts that are not empty, with underscores between them."""
-    return "_".join(part for part in parts if part)
+    """The parts that are not empty, with underscores between them, and for slashes, as names on the Hub have them."""
+    return "_".join(part for part in parts if part).replace("/", "_")
 
 
 def checked_margin(

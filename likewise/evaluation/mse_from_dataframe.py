@@ -80,6 +80,8 @@ def _parallel_texts(
     dataframe: Sequence[Mapping[str, str]], source: str, target: str
 ) -> tuple[list[str], list[str]]:
     """The rows that have a text in both languages."""
+    if hasattr(dataframe, "to_dict"):  # of pandas, which iterates over names of columns
+        raise TypeError("`dataframe` must be a list of dicts. Pass `dataframe.to_dict('records')`.")
     sources, targets = [], []
     for i, row in enumerate(dataframe):
         for language in (source, target):

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.engine.token_sequences import IntArray
-from likewise.model import encoding, fingerprint, inference, pool
+from likewise.model import encoding, fingerprint, inference
+from likewise.model import pool as processes
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
 from likewise.modules.base import Features, run_module
@@ -224,7 +225,7 @@ class HybridEncoder(nn.Module):
             ValueError: An argument is out of its range, or the models have different prompts for the task.
         """
         texts, single = encoding.as_list(inputs)
-        positive(batch_size, "batch_size")
+        encoding.check_asked(prompt, prompt_name, pool)
         if self.takes_tokens:  # others may take anything
             check_texts(texts)
         own = {
@@ -234,7 +235,7 @@ class HybridEncoder(nn.Module):
         }
         request = inference.Request(
             prompt=self._prompt(task, prompt_name, prompt),
-            token_budget=inference.token_budget(batch_size, self.first),
+            token_budget=inference.token_budget(positive(batch_size, "batch_size"), self.first),
             device=self.device,
             to_cpu=False,
             forward_kwargs={"task": task, "own": own},
@@ -261,8 +262,8 @@ class HybridEncoder(nn.Module):
         """`encode`, and its arguments, for the task "document"."""
         return self.encode(inputs, "document", **kwargs)
 
-    start_multi_process_pool = pool.start_multi_process_pool
-    stop_multi_process_pool = staticmethod(pool.stop_multi_process_pool)
+    start_multi_process_pool = processes.start_multi_process_pool
+    stop_multi_process_pool = staticmethod(processes.stop_multi_process_pool)
 
     def _prompt(self, task: str | None, prompt_name: str | None, prompt: str | None) -> str:
         found = {

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, ConcatDataset, DataLoader
 from transformers import TrainerCallback, get_scheduler
 from transformers.trainer_utils import get_last_checkpoint
 
-from likewise.checked import one_of
+from likewise.checked import having, one_of
 from likewise.input_example import InputExample
 from likewise.losses.base import Label
 from likewise.training.data.collation import label_tensor
@@ -68,9 +68,7 @@ def fit(
     resume_from_checkpoint: bool = False,
 ) -> None:
     """Train a model with its family's trainer; see `SentenceTransformer.fit`."""
-    objectives = list(train_objectives)
-    if not objectives:
-        raise ValueError("`train_objectives` is empty. Pass at least one pair of a data loader and a loss.")
+    objectives = _checked(train_objectives)
     loaders = {f"_dataset_{number}": loader for number, (loader, _) in enumerate(objectives, 1)}
     losses = dict(zip(loaders, (loss for _, loss in objectives), strict=True))
     for loader in loaders.values():
@@ -117,6 +115,20 @@ def fit(
         trainer.train(last)
     if output_path is not None and (evaluator is None or not save_best_model):
         model.save(output_path)
+
+
+def _checked(given: Any) -> list[tuple[Any, nn.Module]]:
+    objectives: list[Any] = [given] if isinstance(given, DataLoader) else list(given)
+    if not objectives:
+        raise ValueError("`train_objectives` is empty. Pass at least one pair of a data loader and a loss.")
+    for each in objectives:
+        loader, loss = each if isinstance(each, tuple | list) and len(each) == 2 else (each, None)
+        if isinstance(loader, Sequence | None) or not isinstance(loss, nn.Module):
+            raise TypeError(
+                "`fit` takes a DataLoader of InputExamples (a SentenceTransformer pairs of one and its loss, `[(loader, loss)]`), but "
+                f"got a {type(loader).__name__} with a loss of the type {type(loss).__name__}."
+            )
+    return objectives
 
 
 def smart_batching_collate(
@@ -224,12 +236,11 @@ def _first_rows(loader: Any, loss: nn.Module) -> Any:
 
     batch = next(iter(loader), None)
     if not batch:
-        raise ValueError(
-            "A data loader in `train_objectives` has no batch. Add examples, or lower its batch size."
-        )
+        raise ValueError("A data loader of `fit` has no batch. Add examples, or lower its batch size.")
     known = getattr(loader, "dataset", None)
     known = getattr(known, "examples", None) or known
     examples = known if isinstance(known, list) and isinstance(known[0], InputExample) else batch
+    having(examples[0], "texts", "loader.dataset[0]", "an InputExample, with texts and a label")
     columns = _columns(examples)
     shapes: Any = getattr(loss, "takes", None) or ()
     needs_label = bool(shapes) and all(shape.label is not Label.NONE for shape in shapes)

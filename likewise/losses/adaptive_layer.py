@@ -154,13 +154,8 @@ class Matryoshka2dLoss(AdaptiveLayerLoss):
         super().__init__(
             model,
             MatryoshkaLoss(model, loss, matryoshka_dims, matryoshka_weights, n_dims_per_step),
-            n_layers_per_step,
-            last_layer_weight,
-            prior_layers_weight,
-            kl_div_weight,
-            kl_temperature,
-            layer_weighting,
-        )
+            n_layers_per_step, last_layer_weight, prior_layers_weight, kl_div_weight, kl_temperature, layer_weighting,
+        )  # fmt: skip
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments of both losses, for the model card."""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from likewise.checked import above_zero
 from likewise.engine import ColumnBatch
 from likewise.engine.embed import Batch, Embed
 from likewise.input_example import InputExample
@@ -113,8 +114,7 @@ class ContrastiveTensionLossInBatchNegatives(TwoModels):
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(model)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {scale}. 20 suits cosine similarity.")
+        above_zero(scale, "scale", "20 suits cosine similarity.")
         self.similarity_fct = similarity_fct
         self.gather_across_devices = gather_across_devices
         self.mask_duplicates = mask_duplicates

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from likewise.checked import one_of
+from likewise.checked import above_zero, one_of
 from likewise.engine import ColumnBatch, TokenSequences
 from likewise.engine.embed import Batch, Embed
 from likewise.losses.base import GRADCACHE, Columns, Loss
@@ -80,10 +80,7 @@ class GISTEmbedLoss(Loss):
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of(self.margin_strategy, "margin_strategy", ("absolute", "relative"))
-        if not self.temperature > 0:
-            raise ValueError(
-                f"`temperature` must be positive, but is {self.temperature}. The paper takes 0.01."
-            )
+        above_zero(self.temperature, "temperature", "The paper takes 0.01.")
         # No submodule: the guide is not trained, wrapped or saved with the loss.
         self.__dict__["guide"] = self._modules.pop("guide", None) or self.guide
         self.must_retokenize = _speak_differently(self.model, self.guide)
@@ -190,16 +187,9 @@ class CachedGISTEmbedLoss(GISTEmbedLoss):
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar
         super().__init__(
-            model,
-            guide,
-            temperature,
-            margin_strategy,
-            margin,
-            contrast_anchors,
-            contrast_positives,
-            gather_across_devices,
+            model, guide, temperature, margin_strategy, margin, contrast_anchors, contrast_positives, gather_across_devices,
             mask_duplicates=mask_duplicates,
-        )
+        )  # fmt: skip
 
 
 def _firsts(model: Encoder) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from likewise.checked import one_of
+from likewise.checked import above_zero, one_of
 from likewise.losses.base import GRADCACHE, Columns, Loss
 from likewise.losses.citations import bibtex
 from likewise.losses.gather import join_processes
@@ -83,8 +83,7 @@ class MultipleNegativesRankingLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {self.scale}. 20 suits cosine similarity.")
+        above_zero(self.scale, "scale", "20 suits cosine similarity.")
         self.directions = tuple(self.directions)
         _check_directions(self.directions, self.partition_mode)
         _check_hardness(self.hardness_mode, self.hardness_strength)
@@ -184,14 +183,8 @@ class MultipleNegativesSymmetricRankingLoss(MultipleNegativesRankingLoss):
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            gather_across_devices,
-            BOTH_WAYS,
-            "per_direction",
-            mask_duplicates=mask_duplicates,
-        )
+            model, scale, similarity_fct, gather_across_devices, BOTH_WAYS, "per_direction", mask_duplicates=mask_duplicates
+        )  # fmt: skip
 
 
 class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
@@ -237,16 +230,9 @@ class CachedMultipleNegativesRankingLoss(MultipleNegativesRankingLoss):
         self.mini_batch_num_tokens = mini_batch_num_tokens
         self.show_progress_bar = show_progress_bar
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            gather_across_devices,
-            directions,
-            partition_mode,
-            hardness_mode,
-            hardness_strength,
+            model, scale, similarity_fct, gather_across_devices, directions, partition_mode, hardness_mode, hardness_strength,
             mask_duplicates=mask_duplicates,
-        )
+        )  # fmt: skip
 
 
 class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRankingLoss):
@@ -276,17 +262,9 @@ class CachedMultipleNegativesSymmetricRankingLoss(CachedMultipleNegativesRanking
         mask_duplicates: bool = False,
     ) -> None:
         super().__init__(
-            model,
-            scale,
-            similarity_fct,
-            mini_batch_size,
-            mini_batch_num_tokens,
-            gather_across_devices,
-            BOTH_WAYS,
-            "per_direction",
-            show_progress_bar,
-            mask_duplicates=mask_duplicates,
-        )
+            model, scale, similarity_fct, mini_batch_size, mini_batch_num_tokens, gather_across_devices, BOTH_WAYS,
+            "per_direction", show_progress_bar, mask_duplicates=mask_duplicates,
+        )  # fmt: skip
 
 
 def _hide_at(tile: Tensor, places: Tensor) -> None:

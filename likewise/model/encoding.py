@@ -27,9 +27,8 @@ PRECISIONS = ("float32", "float16", "int8", "uint8", "binary", "ubinary")
 TASK_PROMPT_NAMES = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
-def check_arguments(batch_size: int, precision: str, output_value: str | None, to_file: bool) -> None:
+def check_arguments(precision: str, output_value: str | None, to_file: bool) -> None:
     """Refuse what `encode` cannot do."""
-    positive(batch_size, "batch_size")
     one_of(precision, "precision", PRECISIONS)
     one_of(output_value, "output_value", RUNS)
     if output_value != "sentence_embedding" and precision != "float32":
@@ -123,6 +122,15 @@ def is_in_processes(device: Any, pool: WorkerPool | None) -> bool:
     return pool is not None or isinstance(device, list | tuple)
 
 
+def check_asked(prompt: Any, prompt_name: Any, pool: Any) -> None:
+    """Refuse, by a TypeError, a prompt or a prompt's name that is no text, and a pool that is none."""
+    for name, value in (("prompt", prompt), ("prompt_name", prompt_name)):
+        if not isinstance(value, str | None):
+            raise TypeError(f"`{name}` must be one text for all inputs, but is {value!r:.60}.")
+    if not isinstance(pool, WorkerPool | None):
+        raise TypeError(f"`pool` must be what `start_multi_process_pool()` returns, but is {pool!r:.60}.")
+
+
 def request_for(
     model: Any,
     prompt: str | None,
@@ -138,13 +146,14 @@ def request_for(
     Arguments are those of `encode`; among `forward_kwargs` may be `processing_kwargs`, and `options` are further attributes of
     the Request.
     """
+    check_asked(prompt, prompt_name, pool)
     if device is not None and not is_in_processes(device, pool):
         model.to(device)
     kwargs = dict(forward_kwargs)
     processing_kwargs = kwargs.pop("processing_kwargs", None)
     return Request(
         prompt=model._resolve_prompt(prompt, prompt_name),
-        token_budget=token_budget(batch_size, model),
+        token_budget=token_budget(positive(batch_size, "batch_size"), model),
         device=model.device,
         forward_kwargs=kwargs,
         reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from likewise.checked import having
+from likewise.checked import having, one_of
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.model import fingerprint, hub, merging, placement, pool, reduced_weights, storage
 from likewise.model.shared_batches import SharedBatches
@@ -21,7 +21,7 @@ from likewise.modules.base import Features, Module, is_own, padded_inputs, run_m
 from likewise.modules.device import best_device
 from likewise.modules.processing import ProcessingKwargs
 from likewise.modules.text import Text, Tokenization
-from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.modules.transformer import BACKENDS
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding
@@ -73,11 +73,14 @@ class Model(nn.Sequential):
         super().__init__(OrderedDict(stored.modules))
         settings = stored.settings
         self.module_kwargs = stored.module_kwargs
-        if not isinstance(prompts or {}, Mapping):
+        prompts = prompts or {}
+        if not isinstance(prompts, Mapping) or not all(
+            isinstance(text, str | None) for text in prompts.values()
+        ):
             raise TypeError(
                 f"`prompts` must be a dict of texts by name, e.g. {{'query': 'query: '}}, but is {prompts!r}."
             )
-        named = {**self.default_prompts, **(settings.get("prompts") or {}), **(prompts or {})}
+        named = {**self.default_prompts, **(settings.get("prompts") or {}), **prompts}
         self.prompts: dict[str, str] = {name: text or "" for name, text in named.items()}
         self.default_prompt_name: str | None = default_prompt_name or settings.get("default_prompt_name")
         if self.default_prompt_name is not None:
@@ -104,8 +107,7 @@ class Model(nn.Sequential):
 
         Arguments are those of the constructor, `on_hub` its `cache_folder`, `revision`, `local_files_only` and `token`.
         """
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        one_of(backend, "backend", BACKENDS)
         if name_or_path is None:
             return storage.StoredModel.of(modules), None
         organisation = cls.default_huggingface_organization

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from likewise.checked import positive
 from likewise.modules.base import Features, Module, load_weights, size_in
 
 
@@ -50,8 +51,8 @@ class Dense(Module):
             raise TypeError(
                 f"`activation_function` must be a torch module, e.g. torch.nn.ReLU(), but is {activation_function!r}."
             )
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = positive(in_features, "in_features")
+        self.out_features = positive(out_features, "out_features")
         self.bias = bias
         self.activation_function = nn.Identity() if activation_function is None else activation_function
         self.linear = nn.Linear(in_features, out_features, bias=bias)

@@ -175,9 +175,10 @@ def _embed(transformer: Transformer, sequences: TokenSequences) -> Tensor:
 
 def _reduce_dimensions(vectors: Tensor, dimensions: int | None) -> Tensor:
     """(V, D) -> (V, dimensions) principal components, centred; of each the largest entry is positive."""
-    if dimensions is None or len(vectors) <= min(dimensions, vectors.shape[1]):
+    if dimensions is None:
+        return vectors
+    if len(vectors) <= min(positive(dimensions, "pca_dims", "Pass None to keep all."), vectors.shape[1]):
         return vectors  # fewer vectors than dimensions have no covariance worth the name
-    positive(dimensions, "pca_dims", "Pass None to keep all.")
     centred = vectors.double() - vectors.double().mean(dim=0)
     _, components = torch.linalg.eigh(centred.T @ centred / (len(vectors) - 1))  # ascending
     scores = centred @ components.flip(1)[:, :dimensions]

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from likewise.checked import positive
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.modules.base import Features, InputModule, mask_of, read_weights, save_weights, size_in
 from likewise.modules.distillation import distil
 from likewise.modules.find_folder import find_folder
-from likewise.modules.text import Text, prepared
+from likewise.modules.text import Text, prepared, surrogates_in_words
 
 TOKENIZER_FILE = "tokenizer.json"
 SUBFOLDERS = ("", "0_StaticEmbedding")
@@ -76,7 +77,7 @@ class StaticEmbedding(InputModule):
                 )
             self.embedding = nn.EmbeddingBag.from_pretrained(vectors, freeze=False)
         elif embedding_dim is not None:
-            self.embedding = nn.EmbeddingBag(size, embedding_dim)
+            self.embedding = nn.EmbeddingBag(size, positive(embedding_dim, "embedding_dim"))
         else:
             raise ValueError("Pass either `embedding_weights` or `embedding_dim`.")
         tokenizer.no_padding()
@@ -94,7 +95,9 @@ class StaticEmbedding(InputModule):
 
     def token_sequences(self, texts: Sequence[Text], prompt: str | None = None) -> TokenSequences:
         """Token ids of texts, without special tokens."""
-        encodings = self.tokenizer.encode_batch_fast(prepared(texts, prompt), add_special_tokens=False)
+        ready = prepared(texts, prompt)
+        with surrogates_in_words(ready):
+            encodings = self.tokenizer.encode_batch_fast(ready, add_special_tokens=False)
         return TokenSequences.from_lists([encoding.ids for encoding in encodings])
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -76,7 +77,8 @@ class Tokenization:
 
     def _tokenized(self, texts: Sequence[Text], prompt: str | None) -> TokenSequences:
         wanted = prepared(texts, prompt, self.do_lower_case)
-        ids, types, num_truncated = self._encode(wanted)
+        with surrogates_in_words(wanted):
+            ids, types, num_truncated = self._encode(wanted)
         sequences = TokenSequences.from_lists(ids, types)
         self.num_texts += len(wanted)
         self.num_truncated += num_truncated
@@ -262,6 +264,23 @@ def check_texts(texts: Sequence[Text]) -> None:
                 prepared([text])
             except TypeError:
                 raise _refused(row, text) from None
+
+
+@contextmanager
+def surrogates_in_words(texts: Iterable[str | Sequence[str]]) -> Iterator[None]:
+    """Say which of these texts, or pairs, a tokenizer refuses for half a character in it, and what to do."""
+    try:
+        yield
+    except (TypeError, UnicodeEncodeError):
+        for part in (part for text in texts for part in ((text,) if isinstance(text, str) else text)):
+            found = re.search(r"[\ud800-\udfff]", part)
+            if found is not None:
+                raise TypeError(
+                    f"The text {part[max(0, found.start() - 30) : found.end() + 30]!r} holds {found[0]!r}, which is half a character "
+                    "(a surrogate), as of a text that was cut or decoded wrongly. Mend it: "
+                    "`text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')`, or drop it."
+                ) from None
+        raise
 
 
 def _refused(row: int, text: Any) -> TypeError:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from likewise.checked import one_of
 from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.features import Padding
@@ -32,7 +33,6 @@ from likewise.modules.saved_arguments import CONFIG_FILES, LAST_LAYER, output_of
 from likewise.modules.text import Text, Tokenization
 
 BACKENDS = ("torch", "onnx", "openvino")
-BACKENDS_IN_WORDS = "'torch', 'onnx' or 'openvino'"
 TASK = "feature-extraction"
 SAVED = (
     "max_seq_length", "processing_kwargs", "modality_config", "module_output_name", "unpad_inputs", "query_length",
@@ -111,8 +111,7 @@ class Transformer(pretrained.PretrainedModule):
         super().__init__()
         expansion = None if query_expansion is None else QueryExpansion.of(query_expansion)
         self.by_task = ByTask(query_length, document_length, expansion)
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        one_of(backend, "backend", BACKENDS)
         if transformer_task != self.task:
             raise ValueError(
                 f"`transformer_task` must be {self.task!r}, but is {transformer_task!r}. Drop it; a masked language model's head has "

@@ -6,6 +6,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -14,7 +15,6 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
-from likewise.checked import positive
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -195,7 +195,7 @@ class MultiVectorEncoder(Model):
         """
         kwargs["task"] = task
         texts, single = encoding.inputs_of(self, inputs, kwargs)
-        self._check_encode(batch_size, output_value, kwargs)
+        self._check_encode(output_value, kwargs)
         request = encoding.request_for(
             self, prompt, prompt_name, batch_size, device, pool, kwargs,
             to_cpu=convert_to_numpy,
@@ -218,8 +218,7 @@ class MultiVectorEncoder(Model):
             found = [(one.float() if one.dtype == torch.bfloat16 else one).cpu().numpy() for one in found]
         return found[0] if single else found
 
-    def _check_encode(self, batch_size: int, output_value: str | None, kwargs: Mapping[str, Any]) -> None:
-        positive(batch_size, "batch_size")
+    def _check_encode(self, output_value: str | None, kwargs: Mapping[str, Any]) -> None:
         if output_value not in ("token_embeddings", None):
             raise ValueError(
                 f"`output_value` must be 'token_embeddings' or None, but is {output_value!r}: a MultiVectorEncoder has no embedding "
@@ -336,13 +335,15 @@ class MultiVectorEncoder(Model):
             `text`. Documents with equal scores keep their order.
 
         Raises:
-            TypeError: The query or a document is not a text.
+            TypeError: The query or a document is not a text, or `top_k` no whole number.
         """
         are_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")  # of a dict or a frame
         if not isinstance(query, str) or isinstance(documents, str) or are_keys:
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )
+        if not isinstance(top_k, Integral | None):
+            raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         if not len(documents):
             return []
         scores = self.similarity([self.encode_query(query)], self.encode_document(list(documents), **kwargs))[

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from likewise.checked import having, one_of
+from likewise.checked import having, one_of, positive
 from likewise.model.fingerprint import digest
 from likewise.model.kept import Array, Blocks
 from likewise.retrieval.candidates import (
@@ -161,7 +161,7 @@ def mine_hard_negatives(
     }
     filters = {name: value for name, value in given.items() if value is not None}
     # A query's positives take places too, and filters may use the places that they leave.
-    spare = min(max(Counter(anchors).values()), 10 * num_negatives)
+    spare = min(max(Counter(anchors).values()), 10 * positive(num_negatives, "num_negatives"))
     if range_max is None:
         drops_the_best = any(name != "min_score" for name in filters) or (
             filters and cross_encoder is not None
@@ -273,6 +273,8 @@ def _column_names(dataset: Dataset, anchor: str | None, positive: str | None) ->
 
 
 def _checked_texts(where: str, values: Sequence[Any]) -> list[str]:
+    if isinstance(values, str):
+        raise TypeError(f"{where} must be a list of texts, but is the text {values!r:.60}.")
     # A data set's column all at once: row by row takes a hundred times as long.
     texts = list(values[:] if isinstance(values, Sequence) else values)
     for row, text in enumerate(texts):

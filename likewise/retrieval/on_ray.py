@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from likewise.checked import needed
+from likewise.checked import needed, positive
 
 
 def each_on_ray(work: Callable[[Any], object], items: Sequence[Any], num_workers: int) -> Iterator[int]:
@@ -30,8 +30,7 @@ def each_on_ray(work: Callable[[Any], object], items: Sequence[Any], num_workers
     """
     ray = needed("ray", "This needs Ray", "ray")
     needed("ray.data", "This needs Ray", "ray")
-    if num_workers < 1:
-        raise ValueError(f"There must be at least 1 worker, but there are {num_workers}. Raise `--workers`.")
+    positive(num_workers, "workers")
     if not items:
         return
     if not ray.is_initialized():

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.checked import having
+from likewise.checked import having, positive
 from likewise.retrieval.finite import finite_rows
 from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim
@@ -56,14 +56,9 @@ def paraphrase_mining(
     if isinstance(sentences, str):
         raise TypeError(f"`sentences` must be a list of texts, but is one text. Pass [{sentences[:40]!r}].")
     embeddings = model.encode(
-        sentences,
-        show_progress_bar=show_progress_bar,
-        batch_size=batch_size,
-        convert_to_tensor=True,
-        truncate_dim=truncate_dim,
-        prompt_name=prompt_name,
-        prompt=prompt,
-    )
+        sentences, prompt_name=prompt_name, prompt=prompt, batch_size=batch_size, show_progress_bar=show_progress_bar,
+        convert_to_tensor=True, truncate_dim=truncate_dim,
+    )  # fmt: skip
     return paraphrase_mining_embeddings(
         embeddings, query_chunk_size, corpus_chunk_size, max_pairs, top_k, score_function
     )
@@ -110,8 +105,7 @@ def mine_pairs(
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
     sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
     for name, number in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
-        if number < (least := int(name in sizes)):
-            raise ValueError(f"`{name}` must be at least {least}, but is {number}. Pass a positive number.")
+        positive(number, name, least=int(name in sizes))
     embeddings = finite_rows(embeddings, "the embeddings")
     num_rows, device = len(embeddings), embeddings.device
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)

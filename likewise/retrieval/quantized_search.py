@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from likewise.checked import needed, one_of
+from likewise.checked import needed, one_of, positive
 from likewise.precision import (
     Array,
     Precision,
@@ -122,8 +122,7 @@ class SearchLibrary(ABC):
     def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> None:
         if (corpus is None) == (index is None):
             raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
-        if top_k < 0:
-            raise ValueError(f"`top_k` must be at least 0, but is {top_k}. Pass a positive number.")
+        positive(top_k, "top_k", least=0)
         one_of(precision, "corpus_precision", self.precisions, f"Those are what {self.name} can search.")
 
 

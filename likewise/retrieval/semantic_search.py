@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from likewise.checked import having, positive
 from likewise.retrieval.ranking_keys import Ranking
 from likewise.retrieval.topk import QUERIES_PER_TILE, top_k
 from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor
@@ -34,13 +35,15 @@ def semantic_search(
         >>> semantic_search([[0.0, 2.0]], [[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]], top_k=1)
         [[{'corpus_id': 1, 'score': 1.0}]]
     """
+    having(score_function, "__call__", "score_function", "a function of two batches, such as `util.cos_sim`")
+    sizes = positive(query_chunk_size, "query_chunk_size"), positive(corpus_chunk_size, "corpus_chunk_size")
     queries: Any = query_embeddings if is_sparse(query_embeddings) else to_float_tensor(query_embeddings)
     documents: Any = corpus_embeddings
     queries, documents = (
         side[None] if getattr(side, "ndim", 2) == 1 else side for side in (queries, documents)
     )
-    sizes = query_chunk_size, corpus_chunk_size
-    return as_hits(_top_k(queries, documents, top_k, score_function, None, *sizes))
+    number = positive(top_k, "top_k", least=0)
+    return as_hits(_top_k(queries, documents, number, score_function, None, *sizes))
 
 
 _top_k = top_k  # the argument of `semantic_search` has the same name

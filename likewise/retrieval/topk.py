@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from likewise.checked import positive
 from likewise.retrieval.best_documents import best_of_sparse
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.products import bfloat16_is_faster, products_of
@@ -86,12 +87,10 @@ class StreamingTopK:
         documents_per_tile: int = TILE_ELEMENTS,
         report: Callable[[int], object] | None = None,
     ) -> None:
-        if k < 0:
-            raise ValueError(f"`k` must be at least 0, but is {k}. Pass a positive number.")
-        if min(queries_per_tile, documents_per_tile) < 1:
-            sizes = {"queries per tile": queries_per_tile, "documents per tile": documents_per_tile}
-            raise ValueError(f"A search takes sizes of at least 1, but got {sizes}. Pass positive numbers.")
-        self.k, self.size, self.device = k, queries.shape[1], queries.device
+        positive(k, "k", least=0)
+        positive(queries_per_tile, "queries_per_tile")
+        positive(documents_per_tile, "documents_per_tile")
+        self.k, self.shape, self.device = k, tuple(queries.shape), queries.device
         queries = to_float_tensor(queries.detach()).float()
         refuse_not_finite(queries, lambda row: f"The embedding of query {row}")
         self.products = products_of(score_function)
@@ -124,12 +123,13 @@ class StreamingTopK:
             return
         if not isinstance(documents, Tensor | np.ndarray):
             documents = to_float_tensor(documents)
-        if documents.shape[1] != self.size:
+        size = self.shape[-1]
+        if len(self.shape) != 2 or documents.shape[1:] != (size,):
             raise ValueError(
-                f"The queries have {self.size} dimensions, but the documents have {documents.shape[1]}. "
-                "Embed both with the same model and the same `truncate_dim`."
+                f"Queries and documents must be of the shapes (number, size), but are {self.shape} and {tuple(documents.shape)}. Embed "
+                "both with the same model and the same `truncate_dim`, all texts in one list."
             )
-        for rows in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * self.size)):
+        for rows in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * size)):
             chunk = documents[rows]
             if isinstance(chunk, np.ndarray):  # copied only where it is not float32 that may be written to
                 chunk = torch.from_numpy(np.require(chunk, np.float32, "W"))
@@ -186,7 +186,7 @@ class StreamingTopK:
         row, place = at_least(found.scores, self._least(rows, near, error))
         column, scores = found.ids[row, place], found.scores[row, place]
         if self.products.function is None:
-            step, queries = max(1, self.times_more * TILE_ELEMENTS // (8 * self.size)), self.queries[rows]
+            step, queries = max(1, self.times_more * TILE_ELEMENTS // (8 * self.shape[1])), self.queries[rows]
             sides = zip(row.split(step), column.split(step), strict=True)
             of_pairs, take = self.products.scores, torch.index_select
             scores = torch.cat([of_pairs(take(queries, 0, r), take(documents, 0, c)) for r, c in sides])

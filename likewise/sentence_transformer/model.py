@@ -192,7 +192,7 @@ class SentenceTransformer(Model):
         """
         texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
         precision = precision or "float32"
-        encoding.check_arguments(batch_size, precision, output_value, out is not None)
+        encoding.check_arguments(precision, output_value, out is not None)
         self._check_known(kwargs)
         self._check_truncate_dim(truncate_dim)
         request = encoding.request_for(

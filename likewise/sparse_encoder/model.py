@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
-from likewise.checked import positive, positive_or_none
+from likewise.checked import positive_or_none
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -187,7 +187,6 @@ class SparseEncoder(Model):
             ValueError: An argument is out of its range or unknown.
         """
         texts, single = encoding.inputs_of(self, sentences if inputs is None else inputs, kwargs)
-        positive(batch_size, "batch_size")
         self._check_known(kwargs)
         positive_or_none(max_active_dims, "max_active_dims")
         dims = self.max_active_dims if max_active_dims is None else max_active_dims

@@ -494,6 +494,10 @@ def test_settings_out_of_range_are_refused(folder: str) -> None:
         losses.LambdaLoss(model, reduction_log="ten")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`mini_batch_size` must be a whole number of at least 1"):
         losses.CachedMultipleNegativesRankingLoss(model, mini_batch_size=0)
+    with pytest.raises(
+        TypeError, match=r"`pos_weight` must be a tensor, but is 3\.0. Pass `torch.tensor\(3\.0\)`"
+    ):
+        losses.BinaryCrossEntropyLoss(model, pos_weight=3.0)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`recompute_tokens` must be a whole number of at least 1, but is 0"):
         Embed(output="scores", recompute_tokens=0)
     with pytest.raises(ValueError, match="chooses the pairs that are scored"):

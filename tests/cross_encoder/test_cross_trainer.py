@@ -418,6 +418,23 @@ def test_fit_trains_and_saves_as_older_scripts_expect(labels: int, folder: str, 
     assert evaluator(best)["dev_spearman"] == pytest.approx(max(call[0] for call in calls))
 
 
+@pytest.mark.parametrize(
+    ("loader", "message"),
+    [
+        ([], "`fit` takes a DataLoader of InputExamples .* but got a list with"),
+        ([InputExample(texts=["a", "b"], label=1)], "but got a list with"),
+        (None, "but got a NoneType"),
+        (
+            DataLoader([("a", "b")]),
+            r"`loader.dataset\[0\]` must be an InputExample, with texts and a label, but is a",
+        ),
+    ],
+)
+def test_fit_says_what_is_no_data_loader_of_examples(model: CrossEncoder, loader: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        model.fit(loader)
+
+
 def test_fit_takes_a_loss_of_torchs_and_saves_without_an_evaluator(folder: str, tmp_path: Path) -> None:
     model = CrossEncoder(folder, device="cpu")
     examples = [InputExample(texts=list(pair), label=0.5) for pair in pairs_of_texts(8)]

@@ -192,6 +192,11 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
         (({"q": "a"}, {}, {"q": ["d"]}), ValueError, "`corpus` is empty"),
         (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, -1), ValueError, "`corpus_chunk_size` must be .* but is -1"),
         (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, 9, [0]), ValueError, "`mrr_at_k` must be .* but is 0"),
+        (
+            ({"q": "a"}, {"d": "b"}, {"q": ["d"]}, 9, 10),
+            TypeError,
+            "`mrr_at_k` must be a list of ranks, such as .* but is 10",
+        ),
         (({"q": "a"}, {"d": "b"}, {"r": ["d"]}), ValueError, r"`queries` has ids such as \['q'\]"),
         (
             ({1: "a"}, {1: "b"}, {1: ["1"]}),

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from evaluation_common import WordCounts, assert_same_constructor, assert_same_evaluation
 from small import sentences
@@ -68,6 +69,11 @@ def test_a_student_like_its_teacher_has_no_error(model: Any, other_model: Any) -
     [
         (lambda m: MSEEvaluator(["a"], ["b"]), TypeError, "`teacher_model` is missing"),
         (lambda m: MSEEvaluator(["a"], ["b", "c"], m), ValueError, "`source_sentences` has 1"),
+        (
+            lambda m: MSEEvaluatorFromDataFrame(pd.DataFrame([{"en": "a", "de": "b"}]), m, [("en", "de")]),  # type: ignore[arg-type]
+            TypeError,
+            r"`dataframe` must be a list of dicts. Pass `dataframe.to_dict\('records'\)`",
+        ),
         (lambda m: MSEEvaluatorFromDataFrame([], m, []), ValueError, "`combinations` is empty"),
         (
             lambda m: MSEEvaluatorFromDataFrame([{"en": "a"}], m, [("en", "de")]),

@@ -42,6 +42,14 @@ def test_accuracies_names_and_file_are_the_references(
     assert any(0 < value < 1 for value in metrics.values())
 
 
+def test_a_name_from_the_hub_is_part_of_the_files_name(model: Any, tmp_path: Path) -> None:
+    evaluator = TripletEvaluator(*COLUMNS, name="sentence-transformers/all-nli")
+    assert list(evaluator(model, str(tmp_path))) == ["sentence-transformers/all-nli_cosine_accuracy"]
+    assert [path.name for path in tmp_path.iterdir()] == [
+        "triplet_evaluation_sentence-transformers_all-nli_results.csv"
+    ]
+
+
 @pytest.mark.parametrize("settings", [{}, {"similarity_fn_names": ALL}, {"truncate_dim": 2}], ids=str)
 def test_ties_count_as_wrong_as_in_the_reference(
     settings: dict[str, Any], counts: WordCounts, tmp_path: Path

@@ -165,7 +165,8 @@ def test_a_teachers_projection_is_saved_and_comes_back(tmp_path: Any) -> None:
 MODEL: Any = FixedModel()
 PAIR = [torch.ones(3, 8), torch.ones(3, 8)]
 WRONG_ARGUMENTS = [
-    (lambda: losses.MultipleNegativesRankingLoss(MODEL, scale=0), "`scale` must be positive, but is 0"),
+    (lambda: losses.MultipleNegativesRankingLoss(MODEL, scale=0), "`scale` must be a number above 0, but is 0"),
+    (lambda: losses.MultipleNegativesRankingLoss(MODEL, scale="20"), "`scale` must be a number above 0, but is '20'"),
     (lambda: losses.MultipleNegativesRankingLoss(MODEL, directions=()), "`directions` must be 'query_to_doc'"),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, directions=("query_to_doc", "x")),  # type: ignore[arg-type]
@@ -173,7 +174,7 @@ WRONG_ARGUMENTS = [
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, partition_mode="x"),  # type: ignore[arg-type]
-        "must be 'joint' or 'per_direction', but is 'x'",
+        "must be one of joint, per_direction, but is 'x'",
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(
@@ -200,9 +201,9 @@ WRONG_ARGUMENTS = [
     (lambda: losses.GISTEmbedLoss(MODEL, MODEL), "`model` has no tokenizer"),
     (
         lambda: losses.GISTEmbedLoss(MODEL, MODEL, margin_strategy="x"),  # type: ignore[arg-type]
-        "must be 'absolute' or 'relative', but is 'x'",
+        "must be one of absolute, relative, but is 'x'",
     ),
-    (lambda: losses.GISTEmbedLoss(MODEL, MODEL, temperature=-1), "`temperature` must be positive, but is -1"),
+    (lambda: losses.GISTEmbedLoss(MODEL, MODEL, temperature=-1), "`temperature` must be a number above 0, but is -1"),
     (lambda: losses.CoSENTLoss(MODEL).compute(PAIR), "so 3 labels for this batch; but got none"),
     (lambda: losses.ContrastiveLoss(MODEL).compute(PAIR, torch.ones(3, 2)), r"got 6 in a tensor of shape \(3, 2\)"),
     (lambda: losses.AnglELoss(MODEL).compute(PAIR), "but got none"),
@@ -247,7 +248,7 @@ WRONG_ARGUMENTS = [
         lambda: losses.GlobalOrthogonalRegularizationLoss(MODEL, aggregation="x"),  # type: ignore[arg-type]
         "`aggregation` must be 'mean' or 'sum', but is 'x'",
     ),
-    (lambda: losses.ContrastiveTensionLossInBatchNegatives(MODEL, scale=-1), "`scale` must be positive, but is -1"),
+    (lambda: losses.ContrastiveTensionLossInBatchNegatives(MODEL, scale=-1), "`scale` must be a number above 0, but is -1"),
     (lambda: losses.ContrastiveTensionLoss(MODEL).compute(PAIR), "but got none"),
     (lambda: losses.ContrastiveTensionDataLoader(["a"], 12), "Take a batch size of 8"),
 ]  # fmt: skip

@@ -295,7 +295,11 @@ def test_cut_texts_are_reported_once(model: SentenceTransformer, caplog: pytest.
             ValueError,
             "`precision` must be 'float32', .* or 'ubinary', but is 'int4'",
         ),
-        ({"inputs": "a", "output_value": "vectors"}, ValueError, "`output_value` must be"),
+        (
+            {"inputs": "a", "output_value": "vectors"},
+            ValueError,
+            "`output_value` must be 'sentence_embedding', 'token_embeddings' or None, but is 'vectors'",
+        ),
         ({"inputs": "a", "truncate_dim": 0}, ValueError, "`truncate_dim` must be"),
         ({"inputs": "a", "colour": "red"}, ValueError, "got colour, which no module"),
     ],

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from sentence_transformers.sentence_transformer import modules as reference
+from small import small_tokenizer
 from torch import Tensor, nn
 
 from likewise import models
@@ -141,6 +142,12 @@ def test_dense_takes_weights_and_other_features() -> None:
     [
         (lambda: models.Pooling(D, "average"), "`pooling_mode` must be .*'mean'.* but is 'average'"),
         (lambda: models.Pooling(), "`word_embedding_dimension`"),
+        (lambda: models.Dense("32", 2), "`in_features` must be a whole number of at least 1, but is '32'"),
+        (lambda: models.Dense(D, 0), "`out_features` must be a whole number of at least 1, but is 0"),
+        (
+            lambda: models.StaticEmbedding(small_tokenizer(), embedding_dim=0),
+            "`embedding_dim` must be a whole",
+        ),
         (
             lambda: models.Dense(D, 2, activation_function=torch.relu),
             "`activation_function` must be a torch module",

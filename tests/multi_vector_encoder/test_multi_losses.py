@@ -112,7 +112,7 @@ def test_arguments_are_told_in_the_card(tmp_path: Path) -> None:
 
 def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
     model = small_encoder(tmp_path)
-    with pytest.raises(ValueError, match="`scale` must be positive, but is 0"):
+    with pytest.raises(ValueError, match="`scale` must be a number above 0, but is 0"):
         losses.MultiVectorMultipleNegativesRankingLoss(model, scale=0)
     with pytest.raises(ValueError, match="`mini_batch_size` must be a whole number of at least 1, but is 0"):
         losses.MultiVectorMarginMSELoss(model, mini_batch_size=0)

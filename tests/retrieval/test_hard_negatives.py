@@ -356,6 +356,7 @@ def test_models_of_tokens_and_of_words_keep_nothing_in_a_folder(other_family: An
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"num_negatives": "2"}, "`num_negatives` must be a whole number of at least 1, but is '2'"),
         ({"num_negatives": 0}, "`num_negatives` must be a whole number of at least 1, but is 0"),
         ({"range_min": 5, "range_max": 5}, "smaller than `range_max`, but they are 5 and 5"),
         ({"range_min": -1}, "`range_min` must be at least 0"),
@@ -375,6 +376,8 @@ def test_empty_data_and_cells_that_are_no_texts_are_refused() -> None:
         mine_hard_negatives(PAIRS.select([]), GivenEmbeddings())
     with pytest.raises(ValueError, match="needs two columns of texts, but has only"):
         mine_hard_negatives(PAIRS.select_columns("answer"), GivenEmbeddings())
+    with pytest.raises(TypeError, match="`corpus` must be a list of texts, but is the text 'abc'"):
+        mine_hard_negatives(PAIRS, GivenEmbeddings(), corpus="abc")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Row 1 of column 'b' must be a text, but is None"):
         mine_hard_negatives(Dataset.from_dict({"a": ["x", "y"], "b": ["z", None]}), GivenEmbeddings())
 

@@ -141,7 +141,7 @@ def test_mining_gives_the_same_rows_and_goes_on_where_it_was_stopped(
 
 
 def test_what_ray_needs_is_said(tmp_path: Path, model_folder: str) -> None:
-    with pytest.raises(ValueError, match="at least 1 worker"):
+    with pytest.raises(ValueError, match="`workers` must be a whole number of at least 1"):
         list(each_on_ray(print, [1], 0))
     with pytest.raises(FileNotFoundError, match=r"no folder with \.parquet files"):
         shards_in(tmp_path)

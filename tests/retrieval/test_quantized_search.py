@@ -123,7 +123,7 @@ def test_no_documents_and_no_places_give_no_hits(library: str, precision: Any) -
     assert again == empty
     none, _ = search(QUERIES, corpus, corpus_precision=precision, ranges=RANGES, top_k=0, rescore=False)
     assert none == empty
-    with pytest.raises(ValueError, match="`top_k` must be at least 0, but is -1"):
+    with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 0, but is -1"):
         search(QUERIES, corpus, corpus_precision=precision, ranges=RANGES, top_k=-1)
 
 

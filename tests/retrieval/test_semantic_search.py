@@ -116,11 +116,25 @@ def test_a_single_document_no_hits_at_all_and_fewer() -> None:
     for corpus in (CORPUS[:1], CORPUS[0], CORPUS[0].numpy(), [CORPUS[0]]):
         assert semantic_search(QUERIES, corpus) == semantic_search(QUERIES, CORPUS[:1])
     assert semantic_search(QUERIES, CORPUS, top_k=0) == [[] for _ in QUERIES]
-    with pytest.raises(ValueError, match="must be at least 0, but is -1"):
+    with pytest.raises(ValueError, match="`top_k` must be a whole number of at least 0, but is -1"):
         semantic_search(QUERIES, CORPUS, top_k=-1)
 
 
 @pytest.mark.parametrize("name", ["query_chunk_size", "corpus_chunk_size"])
-def test_sizes_below_one_are_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"at least 1, but got .*: 0.*Pass positive numbers"):
-        semantic_search(QUERIES, CORPUS, **{name: 0})
+@pytest.mark.parametrize("size", [0, "3"])
+def test_sizes_below_one_are_refused(name: str, size: Any) -> None:
+    for corpus in (CORPUS, CORPUS.to_sparse()):
+        with pytest.raises(
+            ValueError, match=f"`{name}` must be a whole number of at least 1, but is {size!r}"
+        ):
+            semantic_search(QUERIES, corpus, **{name: size})
+
+
+def test_embeddings_and_functions_of_other_shapes_are_refused_in_words() -> None:
+    one_by_one = [query[None] for query in QUERIES]
+    with pytest.raises(ValueError, match=r"shapes \(number, size\), but are .*all texts in one list"):
+        semantic_search(one_by_one, CORPUS)
+    with pytest.raises(ValueError, match=r"shapes \(number, size\), but are .*all texts in one list"):
+        semantic_search(QUERIES, [row[None] for row in CORPUS])
+    with pytest.raises(TypeError, match=r"`score_function` must be a function .* but is 'cosine'"):
+        semantic_search(QUERIES, CORPUS, score_function="cosine")  # type: ignore[arg-type]

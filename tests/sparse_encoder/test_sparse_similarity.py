@@ -46,6 +46,18 @@ def test_sparse_embeddings_compare_as_dense_ones(name: str) -> None:
     torch.testing.assert_close(
         pairwise(first.to_sparse()[0], second.to_sparse()[0]), of_pairs[0], atol=1e-5, rtol=1e-4
     )
+    for a, b in (
+        (first[0], second),
+        (second, first[0]),
+        (first[:1], second),
+        (second, first[:1]),
+        (first[0], second[:1]),
+    ):
+        torch.testing.assert_close(
+            pairwise(a.to_sparse(), b.to_sparse()), pairwise(a, b), atol=1e-5, rtol=1e-4
+        )
+    with pytest.raises(ValueError, match=r"shapes \(2, 40\) and \(3, 40\) cannot be compared row by row"):
+        pairwise(first[:2].to_sparse(), second[:3].to_sparse())
     theirs = getattr(reference, f"pairwise_{name}")(first.to_sparse(), second[:5].to_sparse())
     torch.testing.assert_close(found, theirs.to_dense() if theirs.is_sparse else theirs, atol=1e-5, rtol=1e-4)
 

@@ -147,16 +147,19 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "no limit to tokens in memory": (
         {"max_kept_tokens": None},
-        r"`max_kept_tokens` must be at least 0, but is None\. Drop it to take the default",
+        r"`max_kept_tokens` must be a whole number of at least 0, but is None\. Drop it to take the default",
     ),
     "no buffer of a stream": (
         {"shuffle_buffer_size": None},
-        r"`shuffle_buffer_size` must be at least 1, but is None\. Drop it to take the default",
+        r"`shuffle_buffer_size` must be a whole number of at least 1, but is None\. Drop it to take the default",
     ),
-    "no micro batch": ({"micro_batch_tokens": 0}, r"`micro_batch_tokens` must be at least 1"),
+    "no micro batch": (
+        {"micro_batch_tokens": 0},
+        r"`micro_batch_tokens` must be a whole number of at least 1",
+    ),
     "no row in a batch": (
         {"per_device_train_batch_size": 0},
-        r"`per_device_train_batch_size` must be at least 1",
+        r"`per_device_train_batch_size` must be a whole number of at least 1",
     ),
     "a router mapping without a router": (
         {"router_mapping": {"anchor": "query"}},
@@ -167,7 +170,11 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"deepspeed": {"zero_optimization": {"stage": 2}}},
         r"`deepspeed` is not supported.*`torchrun`.*DDP",
     ),
-    "label smoothing": ({"label_smoothing_factor": 0.1}, r"`label_smoothing_factor=0\.1` has no effect"),
+    "epochs that are text": (
+        {"num_train_epochs": "1"},
+        r"`num_train_epochs` must be a number, but is '1' \(str\)",
+    ),
+    "label smoothing": ({"label_smoothing_factor": 0.1}, r"`label_smoothing_factor=0\.1` has no effect here"),
     "a batch sampler that does not exist": ({"batch_sampler": "no_dupes"}, r"no_dupes"),
     "a metric that nobody measures": (
         {

@@ -142,6 +142,11 @@ def test_wrong_input_is_refused(model: SentenceTransformer) -> None:
     with pytest.raises(ValueError, match="`train_objectives` is empty"):
         model.fit([])
     pair = (DataLoader(examples(8), batch_size=4), losses.TripletLoss(model))
+    for given in (pair[0], [pair[0]], pair, [pair[::-1]], [(pair[0], losses.TripletLoss)], [([], pair[1])]):
+        with pytest.raises(
+            TypeError, match=r"a SentenceTransformer pairs of one and its loss, `\[\(loader, loss\)\]`"
+        ):
+            model.fit(given)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"TripletLoss takes .* 2 text columns"):
         model.fit([pair], **quiet())
     with pytest.raises(ValueError, match="`scheduler` must be 'constantlr', "):

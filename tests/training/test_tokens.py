@@ -142,5 +142,7 @@ def test_token_ids_are_kept_or_not_as_the_arguments_say(
 
 
 def test_a_negative_number_of_kept_tokens_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"`max_kept_tokens` must be at least 0, but is -1\. Drop it"):
+    with pytest.raises(
+        ValueError, match=r"`max_kept_tokens` must be a whole number of at least 0, but is -1\. Drop it"
+    ):
         SentenceTransformerTrainingArguments(tmp_path, max_kept_tokens=-1)

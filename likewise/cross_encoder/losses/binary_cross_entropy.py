@@ -21,6 +21,9 @@ class BinaryCrossEntropyLoss(PairLoss):
         activation_fn: Applied to the scores before the loss's own sigmoid; None for none.
         pos_weight: How much a positive pair counts, where a negative one counts 1; about negatives / positives evens them.
         **kwargs: For `torch.nn.BCEWithLogitsLoss`.
+
+    Raises:
+        TypeError: `pos_weight` is no tensor.
     """
 
     takes = (Columns(("first text", "second text"), label=Label.NUMBER, label_range=(0.0, 1.0)),)
@@ -33,6 +36,10 @@ class BinaryCrossEntropyLoss(PairLoss):
         **kwargs: Any,
     ) -> None:
         super().__init__(model, activation_fn)
+        if not isinstance(pos_weight, Tensor | None):
+            raise TypeError(
+                f"`pos_weight` must be a tensor, but is {pos_weight!r}. Pass `torch.tensor({pos_weight!r})`."
+            )
         self.pos_weight = pos_weight
         self.bce_with_logits_loss = nn.BCEWithLogitsLoss(pos_weight=pos_weight, **kwargs)
 

@@ -28,7 +28,7 @@ from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import load_graph_model
 from likewise.modules.pretrained import joined, load_config, load_tokenizer, longest_sequence, save_whole
 from likewise.modules.saved_arguments import CONFIG_FILES, read_config
-from likewise.modules.transformer import BACKENDS, BACKENDS_IN_WORDS
+from likewise.modules.transformer import BACKENDS
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ class Transformer(InputModule):
     ) -> None:
         super().__init__()
         one_of(transformer_task, "transformer_task", TASKS)
-        if backend not in BACKENDS:
-            raise ValueError(f"`backend` must be {BACKENDS_IN_WORDS}, but is {backend!r}.")
+        one_of(backend, "backend", BACKENDS)
         cache: dict[str, Any] = {} if cache_dir is None else {"cache_dir": cache_dir}
         for_model = joined(cache, model_args, model_kwargs)
         without_asking = {"trust_remote_code": False}  # as transformers would, on the terminal

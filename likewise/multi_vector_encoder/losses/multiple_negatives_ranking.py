@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from likewise.checked import positive_or_none
+from likewise.checked import above_zero, positive_or_none
 from likewise.losses.base import Columns
 from likewise.losses.gather import join_processes
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
@@ -70,8 +70,8 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
         gather_across_devices: bool = False,
     ) -> None:
         super().__init__(model, similarity_fct or colbert_scores, mini_batch_size)
-        if not scale > 0:
-            raise ValueError(f"`scale` must be positive, but is {scale}. 1 suits MaxSim.")
+        above_zero(scale, "scale", "1 suits MaxSim.")
+        positive_or_none(score_mini_batch_size, "score_mini_batch_size")
         self.scale = scale
         self.score_mini_batch_size = positive_or_none(score_mini_batch_size, "score_mini_batch_size")
         self.gather_across_devices = gather_across_devices

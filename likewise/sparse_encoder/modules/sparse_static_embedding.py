@@ -14,7 +14,7 @@ from likewise.engine import TokenBatch, TokenSequences
 from likewise.engine.features import Padding
 from likewise.modules.base import MODULES, Features, InputModule, mask_of, read_json, read_weights
 from likewise.modules.pretrained import NO_LIMIT, load_tokenizer
-from likewise.modules.text import Text, prepared
+from likewise.modules.text import Text, prepared, surrogates_in_words
 
 
 class SparseStaticEmbedding(InputModule):
@@ -71,7 +71,9 @@ class SparseStaticEmbedding(InputModule):
         if not len(texts):
             return TokenSequences.from_lists([])
         cut = self.max_seq_length is not None
-        made = self.tokenizer(prepared(texts, prompt), add_special_tokens=False, truncation=cut)
+        ready = prepared(texts, prompt)
+        with surrogates_in_words(ready):
+            made = self.tokenizer(ready, add_special_tokens=False, truncation=cut)
         return TokenSequences.from_lists(made["input_ids"])
 
     def tokenize(self, texts: Sequence[Text], prompt: str | None = None, **kwargs: Any) -> dict[str, Tensor]:

@@ -18,6 +18,8 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 from transformers.utils import ExplicitEnum  # type: ignore[attr-defined]
 
+from likewise.checked import above_zero, positive
+
 logger = logging.getLogger(__name__)
 Kind = TypeVar("Kind")
 
@@ -238,16 +240,14 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        smallest = dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), 1)
-        smallest |= {"shuffle_buffer_size": 1, "max_kept_tokens": 0}
+        names = ["per_device_train_batch_size", "per_device_eval_batch_size", "shuffle_buffer_size"]
         if self.micro_batch_tokens is not None:  # None says something: a batch in one pass
-            smallest["micro_batch_tokens"] = 1
-        for name, least in smallest.items():
-            if (value := getattr(self, name)) is None or value < least:
-                none = "; 0 keeps none" if least == 0 else ""
-                raise ValueError(
-                    f"`{name}` must be at least {least}, but is {value}. Drop it to take the default{none}."
-                )
+            names.append("micro_batch_tokens")
+        for name in names:
+            positive(getattr(self, name), name, "Drop it to take the default.")
+        positive(
+            self.max_kept_tokens, "max_kept_tokens", "Drop it to take the default; 0 keeps none.", least=0
+        )
         self._check_mixing()
         self._check_prompts()
         self._check_rates()
@@ -258,7 +258,7 @@ class BaseTrainingArguments(TrainingArguments):
             )
         for name, idle, instead in REFUSED:
             if (value := getattr(self, name, idle)) not in (idle, None):
-                raise ValueError(f"`{name}={value}` has no effect on embedding models. {instead}")
+                raise ValueError(f"`{name}={value}` has no effect here. {instead}")
         for name, idle, why in WITHOUT_EFFECT:
             if (value := getattr(self, name, idle)) != idle:
                 logger.warning("`%s=%r` is without effect: %s.", name, value, why)
@@ -269,10 +269,7 @@ class BaseTrainingArguments(TrainingArguments):
                 )
 
     def _check_mixing(self) -> None:
-        if self.multi_dataset_temperature <= 0:
-            raise ValueError(
-                f"`multi_dataset_temperature` must be above 0, but is {self.multi_dataset_temperature}. 1 changes nothing."
-            )
+        above_zero(self.multi_dataset_temperature, "multi_dataset_temperature", "1 changes nothing.")
         weights: Any = self.multi_dataset_weights
         for name, weight in weights.items():
             if not isinstance(weight, int | float) or not 0 < weight < float("inf"):
@@ -294,9 +291,8 @@ class BaseTrainingArguments(TrainingArguments):
             )
 
     def _check_rates(self) -> None:
-        rates: dict[str, Any] = {
-            name: getattr(self, name) for name in ("learning_rate", "weight_decay", "adam_epsilon")
-        }
+        names = ("learning_rate", "weight_decay", "adam_epsilon", "num_train_epochs")
+        rates: dict[str, Any] = {name: getattr(self, name) for name in names}
         by_pattern: Any = self.learning_rate_mapping  # a dict by now
         for pattern, rate in by_pattern.items():
             rates[f"learning_rate_mapping[{pattern!r}]"] = rate
