@@ -228,6 +228,9 @@ class _BlockAttention(torch.autograd.Function):
                 by_head = scores.view(block.count, heads, block.length, block.length)
                 by_head.masked_fill_(block.hidden, torch.finfo(scores.dtype).min)
             weights = torch.softmax(scores, -1)  # (count * H, length, length)
+            if blocks.has_unseen:  # a token may see nothing, for a window or causality besides
+                sees = scores.amax(-1, keepdim=True) > torch.finfo(scores.dtype).min
+                weights = weights.masked_fill_(~sees, 0)
             used = weights if mask is None else torch.mul(weights, mask.view_as(weights), out=scores)
             torch.bmm(used, v_, out=out_)
             all_weights.append(weights)

@@ -19,6 +19,7 @@ from likewise.engine.layers import fast_linear
 from likewise.engine.modes import is_hooked_everywhere, states_of
 from likewise.engine.mpnet import bias_by_distance
 from likewise.engine.post_norm import PARTS, PostNormLayer
+from likewise.engine.reduced_linear import Bfloat16Linear
 from likewise.engine.token_batch import TokenBatch
 
 KNOWN = ("transformers.", "torch.nn.", "likewise.")
@@ -62,8 +63,8 @@ class BareModel:
 
     @property
     def is_exact(self) -> bool:
-        """Whether what flows through it has as many bits as between the modules."""
-        return not any(layer.is_reduced for layer in self._layers)
+        """Whether what flows through it has as many bits as between the modules; products in bfloat16 stay so in it."""
+        return not any(isinstance(layer.query, Bfloat16Linear) for layer in self._layers)
 
     def __call__(self, tokens: TokenBatch, rows: Tensor | None = None) -> Tensor:
         """The last layer's token embeddings (T, D); with `rows` those of one token of each sequence, by their numbers, (N, D)."""

@@ -39,12 +39,14 @@ class Blocks:
         source: (S,) the token at each place of all blocks, each (count, length); token 0 where there is padding.
         target: (T,) the place of each token.
         padding: (P,) the places that are padding.
+        has_unseen: Whether there are tokens besides that nobody sees.
     """
 
     blocks: tuple[Block, ...]
     source: Tensor
     target: Tensor
     padding: Tensor
+    has_unseen: bool = False
     _heads: dict[int, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     def gather(self, packed: Tensor, padding: float | None = None) -> Tensor:
@@ -115,4 +117,4 @@ def _make(tokens: TokenBatch) -> Blocks:
     ]
     target, padding = filled.nonzero().squeeze(1), (~filled).nonzero().squeeze(1)
     source, target, padding = (each.to(tokens.device) for each in (source, target, padding))
-    return Blocks(tuple(blocks), source, target, padding)
+    return Blocks(tuple(blocks), source, target, padding, tokens.unseen is not None)

@@ -16,7 +16,7 @@ from torch.nn.functional import layer_norm
 
 from likewise.engine.attention import packed_attention
 from likewise.engine.layers import FastGELU, FastLayerNorm, fast_linear
-from likewise.engine.reduced_linear import ReducedLinear, multiplied
+from likewise.engine.reduced_linear import ReducedLinear, is_reducible, multiplied
 from likewise.engine.token_batch import TokenBatch
 
 
@@ -105,9 +105,9 @@ class PostNormLayer:
         Where all linear layers multiply in fewer bits, what flows from one to the next stays in the type of their products; what
         is added and normed is float32.
         """
-        narrow, attends = self.is_reduced, (self.query, self.key, self.value)
+        narrow, attends = self.is_reduced and is_reducible(hidden), (self.query, self.key, self.value)
         if narrow:
-            made = multiplied(attends, hidden).split([part.out_features for part in attends], -1)
+            made = multiplied(attends, hidden).chunk(3, -1)  # all as wide as what went in
         else:
             made = tuple(_linear(part, hidden) for part in attends)
         query, key, value = (each.unflatten(-1, (self.num_heads, -1)) for each in made)

@@ -35,8 +35,8 @@ class ReducedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """(..., in_features) -> (..., out_features)."""
-        is_float = input.device.type == "cpu" and input.dtype == torch.float32 and input.numel() > 0
-        if is_float and not torch.is_grad_enabled():
+        # In training mode what is computed without gradients may be made again with them, and must be the same.
+        if is_reducible(input) and not self.training and not torch.is_grad_enabled():
             return multiplied((self,), input).float()
         return super().forward(input)
 
@@ -44,19 +44,26 @@ class ReducedLinear(nn.Linear):
         return {name: value for name, value in vars(self).items() if name != "_reduced"}
 
 
+def is_reducible(input: Tensor) -> bool:
+    """Whether this may go through products in fewer bits: float32 on the CPU. Other types and devices take the float weight."""
+    return input.device.type == "cpu" and input.dtype == torch.float32 and input.numel() > 0
+
+
 def multiplied(layers: Sequence[ReducedLinear], input: Tensor) -> Tensor:
-    """What layers of one class make of one input on the CPU, in inference, side by side, in the type that the product has.
+    """What layers of one class make of one reducible input, in inference, side by side, in the type that the product has.
 
     (..., in_features) -> (..., out_features of all). The copy of all their weights is kept by the first.
     """
     first = layers[0]
-    weights: list[Tensor] = [layer.weight for layer in layers]
-    biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
-    key = [(each.data_ptr(), each._version) for each in (*weights, *biases)]
+    # By hand, since it comes with every product: as attributes they are looked for in three places each.
+    own = [each for layer in layers for each in layer._parameters.values() if each is not None]
+    key = [(each.data_ptr(), each._version) for each in own]
     known = first.__dict__.get("_reduced")
     if known is None or known[0] != key:
         for layer in layers:  # theirs alone, if they had any
             layer.__dict__.pop("_reduced", None)
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers if layer.bias is not None]
         whole = [
             each[0].detach() if len(each) == 1 else torch.cat(each).detach()
             for each in (weights, biases)

@@ -270,7 +270,8 @@ def _shared_batches(model: Encoder, request: Request) -> tuple[SharedBatches | N
     if kind == "meta" or not all(isinstance(each, str | int | float | None) for each in kwargs.values()):
         return None, ()
     autocast = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind)
-    return getattr(model, "shared_batches", None), (kwargs, autocast)
+    stream = torch.cuda.current_stream(request.device) if kind == "cuda" else None
+    return getattr(model, "shared_batches", None), (kwargs, autocast, stream)
 
 
 def _ahead(

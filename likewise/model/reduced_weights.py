@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.engine.layers import fast_linear
 from likewise.engine.reduced_linear import ReducedLinear, multiply_in
 from likewise.similarity import pairwise_cos_sim
 
@@ -43,7 +44,8 @@ def use_int8_weights(
 ) -> WeightsProbe:
     """Compute with int8 weights on the CPU, if that proves faster here and close enough on these texts.
 
-    What is saved and what is trained are the float weights. They are faster on processors with int8 instructions (AVX-512
+    What is saved and what is trained are the float weights; whoever writes to their `.data`, which nothing tells, calls this
+    again. int8 weights are faster on processors with int8 instructions (AVX-512
     VNNI), and finer there. `use_bfloat16_weights` is finer still, and faster where the processor has AMX.
 
     Args:
@@ -90,6 +92,7 @@ def _use(model: Any, kind: str, texts: Sequence[Any], min_cosine: float, min_spe
         layer
         for layer in model.modules()
         if (type(layer) is nn.Linear or isinstance(layer, ReducedLinear)) and layer.weight.numel() >= SMALLEST
+        if not _does_more(layer)
     ]
 
     def switch(reduced: bool) -> None:
@@ -126,3 +129,9 @@ def _use(model: Any, kind: str, texts: Sequence[Any], min_cosine: float, min_spe
     switch(used)
     logger.info("Weights in %s are %s: %s.", kind, "used" if used else "not used", reason)
     return WeightsProbe(used, speedup, cosine, reason)
+
+
+def _does_more(layer: nn.Module) -> bool:
+    """Whether somebody has put a `forward` of their own in the place of a linear layer's."""
+    forward = vars(layer).get("forward")
+    return forward is not None and getattr(forward, "func", None) is not fast_linear

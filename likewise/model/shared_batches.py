@@ -12,8 +12,9 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from threading import Event, Lock, get_ident
+from threading import Event, Lock, local
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -37,7 +38,6 @@ class _Call:
 
     sequences: TokenSequences
     way: tuple[Any, ...]
-    thread: int = field(default_factory=get_ident)
     woken: Event = field(default_factory=Event)
     leads: bool = False
     features: Features | None = None
@@ -48,8 +48,9 @@ class SharedBatches:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._leaders: set[int] = set()
+        self._running = 0
         self._waiting: list[_Call] = []
+        _all.add(self)
 
     def __reduce__(self) -> tuple[type[SharedBatches], tuple[()]]:
         return SharedBatches, ()  # of a copy of the model, nothing is under way
@@ -64,67 +65,54 @@ class SharedBatches:
     ) -> Features:
         """What `compute` makes of these sequences, alone or among those of other threads.
 
-        Features by token are there only if it was alone, as the batch has them.
+        Features by token are there only if it was alone, as the batch has them. A module must not let another thread
+        embed by its own model and wait for that.
 
         Args:
             sequences: One call's.
             way: Whatever else decides the features, to be compared.
-            room: Tokens that a batch may have.
+            room: Tokens that a batch may have, padding counted: so lengths that share a batch are alike.
             compute: The model's forward pass, which gives rows in the order of the sequences.
             device: Where the model is.
         """
-        call = _Call(sequences, way)
-        if call.thread in self._leaders:  # a hook that embeds, say: its own thread cannot wait for itself
+        if getattr(_this_thread, "computes", False):  # a module that embeds: it cannot wait for itself
             return compute(sequences)
-        with self._lock:
-            if len(self._leaders) < _places(device):
-                self._let_lead(call)
-            else:
-                self._waiting.append(call)
+        call = _Call(sequences, way)
         try:
+            with self._lock:
+                if self._running < _places(device):
+                    call.leads = True
+                    self._running += 1
+                else:
+                    self._waiting.append(call)
             if not call.leads:
                 call.woken.wait()
             if call.leads:
-                return self._together(call, room, compute)
+                _this_thread.computes = True
+                self._together(call, room, compute)
             # A batch that failed says nothing of each of its calls.
             return compute(sequences) if call.features is None else call.features
         finally:
             self._leave(call)
 
-    def _let_lead(self, call: _Call) -> None:
-        self._leaders.add(call.thread)
-        call.leads = True
-
-    def _together(self, call: _Call, room: int, compute: Compute) -> Features:
-        """The features of a call that leads; those that wait and fit in are told theirs."""
-        room -= len(call.sequences.input_ids)
-        others: list[_Call] = []
-        with self._lock:
-            for other in list(self._waiting):
-                if other.way == call.way and len(other.sequences.input_ids) <= room:
-                    room -= len(other.sequences.input_ids)
-                    self._waiting.remove(other)
-                    others.append(other)
-        if not others:
-            return compute(call.sequences)
+    def _together(self, call: _Call, room: int, compute: Compute) -> None:
+        """Compute a call with those that wait and fit in, if there are any, and tell each its features."""
+        calls = [call]
         try:
-            calls = [call, *others]
-            features = compute(TokenSequences.concatenate([each.sequences for each in calls]))
-            ends = list(accumulate(len(each.sequences) for each in calls))
-            for each, end in zip(calls, ends, strict=True):
-                first = end - len(each.sequences)
-                each.features = {
-                    name: value[first:end]
-                    for name, value in features.items()
-                    if isinstance(value, Tensor) and len(value) == ends[-1]
-                }
+            with self._lock:
+                for other in list(self._waiting):
+                    joined = [each.sequences for each in (*calls, other)]
+                    longest = max(int(each.lengths.max(initial=0)) for each in joined)
+                    if other.way == call.way and longest * sum(map(len, joined)) <= room:
+                        self._waiting.remove(other)
+                        calls.append(other)
+            if len(calls) > 1:
+                _spread(compute(TokenSequences.concatenate([each.sequences for each in calls])), calls)
         except Exception:  # somebody's: each computes its own, and the one whose error it was gets it
-            return compute(call.sequences)
+            call.features = None
         finally:
-            for other in others:
+            for other in calls[1:]:
                 other.woken.set()
-        assert call.features is not None
-        return call.features
 
     def _leave(self, call: _Call) -> None:
         """Give a call's place to who waits longest; take one out that was interrupted while it waited."""
@@ -133,11 +121,37 @@ class SharedBatches:
                 if call in self._waiting:
                     self._waiting.remove(call)
                 return
-            self._leaders.remove(call.thread)
+            _this_thread.computes = False
             if self._waiting:
                 following = self._waiting.pop(0)
-                self._let_lead(following)
+                following.leads = True
                 following.woken.set()
+            else:
+                self._running -= 1
+
+
+_this_thread = local()  # whether it computes, for any model: two of them could wait for one another
+_all: WeakSet[SharedBatches] = WeakSet()
+
+
+def _start_anew() -> None:
+    for batches in _all:
+        batches.__init__()  # type: ignore[misc]
+
+
+if hasattr(os, "register_at_fork"):  # of the threads that compute, none is in the new process
+    os.register_at_fork(after_in_child=_start_anew)
+
+
+def _spread(features: Features, calls: list[_Call]) -> None:
+    """Tell each call the rows that are its own."""
+    ends = list(accumulate(len(each.sequences) for each in calls))
+    for call, end in zip(calls, ends, strict=True):
+        call.features = {
+            name: value[end - len(call.sequences) : end]
+            for name, value in features.items()
+            if isinstance(value, Tensor) and value.ndim and len(value) == ends[-1]
+        }
 
 
 def _places(device: torch.device) -> int:

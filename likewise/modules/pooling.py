@@ -128,14 +128,15 @@ class Pooling(Module):
         if mode == "max":
             return _segment_max(values, tokens, kept) * (lengths > 0).unsqueeze(1).to(values.dtype)
         exact = torch.promote_types(values.dtype, torch.float32)
-        weights = values.new_ones(len(values), dtype=exact)
-        if mode == "weightedmean":
-            weights = (tokens.positions + 1).to(exact)
+        weights = (tokens.positions + 1).to(exact) if mode == "weightedmean" else None
         if kept is not None:
-            weights = weights * kept
-        total = _segment_sum(values * weights.unsqueeze(1), tokens)
+            weights = kept.to(exact) if weights is None else weights * kept
+        weighed = values.to(exact) if weights is None else values * weights.unsqueeze(1)
+        total = _segment_sum(weighed, tokens)
         if "token_weights_sum" in features:  # a WordWeights module has multiplied the token embeddings
             weight = _in_packed_order(features["token_weights_sum"], tokens).to(total.dtype).unsqueeze(1)
+        elif weights is None:
+            weight = lengths.to(exact).unsqueeze(1)
         else:
             weight = _segment_sum(weights.unsqueeze(1), tokens)
         weight = weight.clamp(min=1e-9)

@@ -124,9 +124,8 @@ def test_what_is_unseen_is_so_with_gradients_and_without(
     causal: bool, window: int | None, with_bias: bool
 ) -> None:
     tokens = batch_of(LENGTHS)
-    first = torch.isin(torch.arange(tokens.num_tokens), tokens.starts)
-    # Never a sequence's first, nor two that follow each other: so that each token sees one at least.
-    tokens = replace(tokens, unseen=~first & (torch.arange(tokens.num_tokens) % 3 == 0))
+    # In runs, so that some tokens see nothing at all.
+    tokens = replace(tokens, unseen=torch.arange(tokens.num_tokens) % 20 < 12)
     q, k, v = (heads(tokens, 4, 8, seed) for seed in range(3))
     bias = torch.randn(4, 2 * tokens.longest - 1, dtype=torch.float64) if with_bias else None
     expected = packed_attention(q, k, v, tokens, causal=causal, window=window, bias=bias)
@@ -136,6 +135,11 @@ def test_what_is_unseen_is_so_with_gradients_and_without(
         other = packed_attention(q, key, v, tokens, causal=causal, window=window, bias=bias)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(other, found)
+    assert (found == 0).all(-1).all(-1).any()
+    gradients = torch.autograd.grad(expected.square().sum(), (q, k, v))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert not gradients[1][tokens.unseen].any()
+    assert not gradients[0][(found == 0).all(-1)].any()
 
 
 def test_dropout_keeps_the_expectation() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from likewise.engine.bare_model import BareModel
 from likewise.engine.encoder import PackedEncoder
 from likewise.engine.post_norm import PARTS
-from likewise.engine.reduced_linear import Int8Linear
+from likewise.engine.reduced_linear import REDUCED, Int8Linear, multiply_in
 
 
 def encoder_of(name: str = "bert") -> PackedEncoder:
@@ -137,6 +137,32 @@ def test_new_weights_and_int8_weights_are_those_that_count() -> None:
     assert goes_bare(encoder)
     assert not encoder(tokens)[0].equal(doubled)
     assert encoder(tokens)[0].equal(encoder._packed(tokens)[0])
+
+
+@pytest.mark.parametrize("kind", sorted(REDUCED))
+@pytest.mark.parametrize("name", sorted(PARTS))
+@torch.no_grad()
+def test_layers_in_fewer_bits_give_what_the_modules_give(name: str, kind: str) -> None:
+    encoder, tokens = encoder_of(name), tokens_of()
+    exact = encoder(tokens)[0]
+    for module in encoder.model.modules():
+        if type(module) is nn.Linear:
+            multiply_in(module, kind)
+    try:
+        encoder._packed(tokens)
+    except RuntimeError as error:  # older processors
+        pytest.skip(str(error))
+    assert goes_bare(encoder)
+    found = encoder(tokens)[0]
+    assert encoder._bare.is_exact == (kind == "int8")
+    size = exact.norm()
+    assert 0 < (found - exact).norm() < 0.1 * size
+    assert (found - encoder._packed(tokens)[0]).norm() < (1e-5 if kind == "int8" else 0.02) * size
+    # What is no float32 takes the float weights, there too.
+    wide = encoder.model.double()
+    assert goes_bare(encoder)
+    torch.testing.assert_close(encoder(tokens)[0], exact.double(), atol=1e-4, rtol=0.0)
+    assert wide.dtype == torch.float64
 
 
 def test_copies_go_their_own_way() -> None:

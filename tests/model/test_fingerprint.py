@@ -12,6 +12,7 @@ from small import sentences, small_model, small_model_folder, small_tokenizer
 from torch import nn
 
 from likewise import CrossEncoder, SentenceTransformer
+from likewise.engine.reduced_linear import REDUCED, multiply_in
 from likewise.model.fingerprint import quick_key
 from likewise.models import BoW, Dense, Normalize, Pooling, Router, StaticEmbedding
 
@@ -114,14 +115,14 @@ def test_adapters_that_are_used_count(model: Any) -> None:
     assert model.fingerprint() == used
 
 
-def test_int8_layers_count(model: Any) -> None:
-    from likewise.engine.reduced_linear import Int8Linear
-
-    before = model.fingerprint()
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.__class__ = Int8Linear
-    assert model.fingerprint() != before
+def test_layers_in_fewer_bits_count(model: Any) -> None:
+    found = {model.fingerprint()}
+    for kind in REDUCED:
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                multiply_in(module, kind)
+        found.add(model.fingerprint())
+    assert len(found) == 1 + len(REDUCED)
 
 
 def test_the_layer_that_is_taken_counts_and_being_used_does_not(model: Any) -> None:

@@ -192,6 +192,15 @@ def test_one_type_follows_another_and_the_float_layers_come_back(
     np.testing.assert_array_equal(wide.encode(TEXTS), exact)
 
 
+def test_layers_with_somebodys_own_forward_stay_as_they_are(wide: SentenceTransformer, kind: str) -> None:
+    layer = wide[0].auto_model.encoder.layer[0].intermediate.dense
+    layer.forward = lambda input: nn.functional.linear(input, layer.weight, layer.bias) + 1
+    expected = wide.encode(TEXTS)
+    assert use(wide, kind, TEXTS, min_cosine=0.9, min_speedup=0.0).used
+    assert type(layer) is nn.Linear
+    assert np.abs(wide.encode(TEXTS) - expected).max() < 0.2
+
+
 @pytest.mark.parametrize("inputs", ["a text", []])
 def test_without_a_list_of_texts_nothing_is_tried(wide: SentenceTransformer, kind: str, inputs: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=r"Pass (a list of )?some hundred texts"):

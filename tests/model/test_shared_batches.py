@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +42,11 @@ class Model:
         if 13 in first:
             raise ValueError(f"13 among {len(first)}")
         rows = torch.tensor([first, sequences.lengths.tolist()]).T
-        return {"sentence_embedding": rows, "by token": torch.zeros(len(sequences.input_ids) + 100)}
+        return {
+            "sentence_embedding": rows,
+            "by token": torch.zeros(len(sequences.input_ids) + 100),
+            "number": torch.tensor(1),
+        }
 
 
 def of(*first: int, length: int = 3) -> TokenSequences:
@@ -79,7 +86,7 @@ def submit(model: Model, batches: SharedBatches) -> Iterator[Submit]:
 
         yield submit
         model.goes_on.set()
-    assert (batches._leaders, batches._waiting) == (set(), [])
+    assert (batches._running, batches._waiting) == (0, [])
 
 
 def rows(future: Future[Any]) -> list[list[int]]:
@@ -146,11 +153,45 @@ def test_who_embeds_while_it_computes_does_not_wait_for_itself(model: Model, bat
     assert (found["sentence_embedding"].tolist(), found["outer"]) == ([[2, 3]], 1)
 
 
+def test_two_models_that_embed_by_each_other_do_not_wait_for_one_another(batches: SharedBatches) -> None:
+    others, both = SharedBatches(), threading.Barrier(2)
+
+    def embeds_by(inner: SharedBatches) -> Any:
+        def compute(sequences: TokenSequences) -> dict[str, Any]:
+            both.wait(30)
+            return inner.features(sequences, (), 100, lambda own: {"rows": torch.zeros(len(own))}, CPU)
+
+        return compute
+
+    with ThreadPoolExecutor(2) as pool:
+        pairs = (batches, others), (others, batches)
+        futures = [pool.submit(a.features, of(1), (), 100, embeds_by(b), CPU) for a, b in pairs]
+        assert [len(future.result(30)["rows"]) for future in futures] == [1, 1]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_in_a_forked_process_nothing_is_under_way(batches: SharedBatches) -> None:
+    batches._running = 1
+    batches._waiting.append(shared_batches._Call(of(1), ()))
+    with batches._lock:
+        pid = os.fork()
+        if not pid:
+            computed = batches.features(of(2), (), 100, lambda own: {"rows": len(own)}, CPU)
+            os._exit(0 if computed == {"rows": 1} else 1)
+    deadline = time.monotonic() + 30
+    while (ended := os.waitpid(pid, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if ended == (0, 0):
+        os.kill(pid, signal.SIGKILL)
+    assert ended == (pid, 0)
+
+
 def test_a_copy_starts_anew() -> None:
     batches = SharedBatches()
-    batches._leaders.add(1)
+    batches._running = 1
     for copied in (copy.deepcopy(batches), pickle.loads(pickle.dumps(batches))):
-        assert (copied._leaders, copied._waiting) == (set(), [])
+        assert (copied._running, copied._waiting) == (0, [])
 
 
 def test_there_are_as_many_places_as_torchs_threads_fit_into_the_cores(
