@@ -27,7 +27,11 @@ def positive_or_none(value: Any, name: str, advice: str = "") -> int | None:
 
 def above_zero(value: Any, name: str, advice: str) -> None:
     """Refuse, by a ValueError, what is no number above 0; `advice` is a sentence that says which would do."""
-    if isinstance(value, str | None) or not value > 0:
+    try:
+        is_above = not isinstance(value, str | None) and bool(value > 0)  # a tensor of one number too
+    except (TypeError, ValueError, RuntimeError):
+        is_above = False
+    if not is_above:
         raise ValueError(f"`{name}` must be a number above 0, but is {value!r}. {advice}")
 
 

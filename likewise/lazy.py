@@ -6,7 +6,7 @@ import ast
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 
@@ -17,7 +17,7 @@ def lazy_names(package: str) -> tuple[list[str], Callable[[str], Any], Callable[
     package itself, are no part of `__all__`.
     """
     module = sys.modules[package]
-    stub = ast.parse(Path(str(module.__file__)).with_suffix(".pyi").read_text(encoding="utf-8"))
+    stub = ast.parse(files(package).joinpath("__init__.pyi").read_text(encoding="utf-8"))
     imports = [node for node in stub.body if isinstance(node, ast.ImportFrom)]
     homes = {alias.name: str(node.module) for node in imports for alias in node.names}
 

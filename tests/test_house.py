@@ -257,7 +257,7 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 # How large the house is. Whoever makes something shorter lowers these numbers; only a feature raises the first.
 MOST_LINES = (
-    32_639  # of all files, the families beside the dense one, the alias, the recipes and the report aside
+    32_964  # of all files, the families beside the dense one, the alias, the recipes and the report aside
 )
 APART = {"compat", "cross_encoder", "hybrid", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450
@@ -281,7 +281,8 @@ def bodies_of(path: Path) -> Iterator[tuple[str, int]]:
 
 
 def test_the_package_and_its_files_are_no_longer_than_they_were() -> None:
-    lines = {path.relative_to(PACKAGE).as_posix(): lines_of(path) for path in PACKAGE.rglob("*.py")}
+    paths = [path for kind in ("py", "pyi", "jinja") for path in PACKAGE.rglob(f"*.{kind}")]
+    lines = {path.relative_to(PACKAGE).as_posix(): lines_of(path) for path in paths}
     assert sum(n for file, n in lines.items() if file.partition("/")[0] not in APART) <= MOST_LINES
     too_long = {
         file: number

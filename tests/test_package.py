@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import inspect
+import os
 import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -74,6 +76,7 @@ WITHOUT = (
 # As if they were not installed: neither importing nor looking finds them.
 BLOCKER = f"""
 import sys
+import zipfile
 from importlib.machinery import PathFinder
 find = PathFinder.find_spec
 def find_spec(name, path=None, target=None):
@@ -224,3 +227,22 @@ def test_the_package_is_described_the_same_everywhere() -> None:
     assert project["description"] == first[0].upper() + first[1:]
     assert "rerankers" in first
     assert "rerankers" in project["keywords"]
+
+
+def test_the_package_is_imported_from_a_zip_too(tmp_path: Path) -> None:
+    package = Path(likewise.__file__).parent
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for path in package.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc":
+                archive.write(path, path.relative_to(package.parent))
+    script = "import likewise; print(likewise.__file__, 'CrossEncoder' in dir(likewise), likewise.util.cos_sim.__name__)"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "all.zip")}
+    found = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert found.split() == [str(tmp_path / "all.zip" / "likewise" / "__init__.py"), "True", "cos_sim"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from likewise.card import environment, markdown, results, training_log
@@ -23,10 +22,10 @@ FOLDED_DATA_SETS = 3
 
 def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
     """All sections; `plot` is the file with the plot of the training log, if there is one."""
-    from jinja2 import Environment, FileSystemLoader
+    from jinja2 import Environment, PackageLoader
 
     templates = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=PackageLoader("likewise", "card"),
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,

@@ -80,10 +80,12 @@ def _parallel_texts(
     dataframe: Sequence[Mapping[str, str]], source: str, target: str
 ) -> tuple[list[str], list[str]]:
     """The rows that have a text in both languages."""
-    if hasattr(dataframe, "to_dict"):  # of pandas, which iterates over names of columns
-        raise TypeError("`dataframe` must be a list of dicts. Pass `dataframe.to_dict('records')`.")
     sources, targets = [], []
     for i, row in enumerate(dataframe):
+        if not isinstance(row, Mapping):  # a frame of pandas gives names of columns
+            raise TypeError(
+                f"`dataframe` must be a list of dicts, but has {row!r:.60}. Of a frame of pandas pass `frame.to_dict('records')`."
+            )
         for language in (source, target):
             if language not in row:
                 raise ValueError(

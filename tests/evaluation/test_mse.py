@@ -8,10 +8,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from datasets import Dataset
 from evaluation_common import WordCounts, assert_same_constructor, assert_same_evaluation
 from small import sentences
 
 from likewise.evaluation import MSEEvaluator, MSEEvaluatorFromDataFrame
+from likewise.evaluation.mse_from_dataframe import _parallel_texts
 
 SOURCES, TARGETS = sentences(50, seed=1), sentences(50, seed=2)
 ROWS = [{"en": a, "de": b, "fr": c} for a, b, c in zip(SOURCES, TARGETS, sentences(50, seed=3), strict=True)]
@@ -72,7 +74,7 @@ def test_a_student_like_its_teacher_has_no_error(model: Any, other_model: Any) -
         (
             lambda m: MSEEvaluatorFromDataFrame(pd.DataFrame([{"en": "a", "de": "b"}]), m, [("en", "de")]),  # type: ignore[arg-type]
             TypeError,
-            r"`dataframe` must be a list of dicts. Pass `dataframe.to_dict\('records'\)`",
+            r"`dataframe` must be a list of dicts, but has 'en'\. Of a frame of pandas pass `frame.to_dict\('records'\)`",
         ),
         (lambda m: MSEEvaluatorFromDataFrame([], m, []), ValueError, "`combinations` is empty"),
         (
@@ -97,3 +99,8 @@ def test_what_cannot_be_measured_is_refused(
 def test_a_student_of_another_size_is_refused_with_a_fix(counts: WordCounts, model: Any) -> None:
     with pytest.raises(ValueError, match=r"teacher's embeddings have 8 dimensions, the student's 32.*Dense"):
         MSEEvaluator(["cat"], ["dog"], counts)(model)
+
+
+def test_a_data_set_of_parallel_texts_is_taken_too() -> None:
+    rows = Dataset.from_list([{"en": "a", "de": "b"}, {"en": "c", "de": " "}])
+    assert _parallel_texts(rows, "en", "de") == (["a"], ["b"])  # type: ignore[arg-type]

@@ -174,7 +174,7 @@ WRONG_ARGUMENTS = [
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(MODEL, partition_mode="x"),  # type: ignore[arg-type]
-        "must be one of joint, per_direction, but is 'x'",
+        "must be 'joint' or 'per_direction', but is 'x'",
     ),
     (
         lambda: losses.MultipleNegativesRankingLoss(
@@ -201,7 +201,7 @@ WRONG_ARGUMENTS = [
     (lambda: losses.GISTEmbedLoss(MODEL, MODEL), "`model` has no tokenizer"),
     (
         lambda: losses.GISTEmbedLoss(MODEL, MODEL, margin_strategy="x"),  # type: ignore[arg-type]
-        "must be one of absolute, relative, but is 'x'",
+        "must be 'absolute' or 'relative', but is 'x'",
     ),
     (lambda: losses.GISTEmbedLoss(MODEL, MODEL, temperature=-1), "`temperature` must be a number above 0, but is -1"),
     (lambda: losses.CoSENTLoss(MODEL).compute(PAIR), "so 3 labels for this batch; but got none"),

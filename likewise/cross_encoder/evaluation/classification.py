@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,11 +90,22 @@ class CrossEncoderClassificationEvaluator(PairEvaluator):
         return {_COLUMNS[key]: measurement.value for key, measurement in measured.items()}
 
 
-def _f1(predicted: Array, labels: Array, average: str) -> float:
-    """F1 over the classes that were predicted or are right for some pair."""
-    from sklearn.metrics import f1_score
+def _f1_of_classes(predicted: Array, labels: Array) -> tuple[Array, Array]:
+    """F1 of each class that was predicted or is right for some pair, and for how many pairs it is right."""
+    classes = np.union1d(predicted, labels)
+    right = np.array([((predicted == c) & (labels == c)).sum() for c in classes])
+    support = np.array([(labels == c).sum() for c in classes])
+    called = np.array([(predicted == c).sum() for c in classes])
+    return 2 * right / (support + called), support
 
-    return float(f1_score(labels, predicted, average=average))
+
+def _f1_macro(predicted: Array, labels: Array) -> float:
+    return float(_f1_of_classes(predicted, labels)[0].mean())
+
+
+def _f1_weighted(predicted: Array, labels: Array) -> float:
+    f1, support = _f1_of_classes(predicted, labels)
+    return float((f1 * support).sum() / support.sum())
 
 
 _BINARY: dict[str, Any] = {
@@ -108,7 +118,9 @@ _BINARY: dict[str, Any] = {
     "average_precision": average_precision,
 }
 _CLASSES: dict[str, Any] = {
-    f"f1_{average}": partial(_f1, average=average) for average in ("macro", "micro", "weighted")
+    "f1_macro": _f1_macro,
+    "f1_micro": lambda p, y: float((p == y).mean()),
+    "f1_weighted": _f1_weighted,
 }
 _COLUMNS = {
     "accuracy": "Accuracy",

@@ -71,7 +71,6 @@ class MultiVectorMultipleNegativesRankingLoss(Loss):
     ) -> None:
         super().__init__(model, similarity_fct or colbert_scores, mini_batch_size)
         above_zero(scale, "scale", "1 suits MaxSim.")
-        positive_or_none(score_mini_batch_size, "score_mini_batch_size")
         self.scale = scale
         self.score_mini_batch_size = positive_or_none(score_mini_batch_size, "score_mini_batch_size")
         self.gather_across_devices = gather_across_devices
