@@ -55,21 +55,21 @@ def main() -> None:
     questions = sorted(set(texts))
     many = [questions[i % len(questions)] for i in range(THREADS * CALLS)]
 
-    in_int8, in_bfloat16 = (likewise.SentenceTransformer(folder, device=DEVICE) for _ in range(2))
-    print(in_int8.use_int8_weights(questions[8:]).reason)
-    print(in_bfloat16.use_bfloat16_weights(questions[8:]).reason)
+    forms = {"": models[0]}
+    for kind in ("int8", "bfloat16"):
+        forms[f", {kind}"] = model = likewise.SentenceTransformer(folder, device=DEVICE)
+        print(getattr(model, f"use_{kind}_weights")(questions[8:]).reason)
 
-    def encoding(number: int, ours: Any = models[0]) -> list[Callable[[], Any]]:
+    def encoding(number: int, ours: Any) -> list[Callable[[], Any]]:
         texts, both = questions[:number], (ours, models[1])
         return [lambda m=model: m.encode(texts, show_progress_bar=False) for model in both]
 
     lines: list[tuple[str, list[Callable[[], Any]], int, int]] = [
-        ("one text", encoding(1), 1, options.rounds),
-        ("eight texts", encoding(8), 1, options.rounds),
-        ("one text, int8", encoding(1, in_int8), 1, options.rounds),
-        ("eight texts, int8", encoding(8, in_int8), 1, options.rounds),
-        ("one text, bfloat16", encoding(1, in_bfloat16), 1, options.rounds),
-        ("eight texts, bfloat16", encoding(8, in_bfloat16), 1, options.rounds),
+        *(
+            (what + form, encoding(number, ours), 1, options.rounds)
+            for form, ours in forms.items()
+            for what, number in (("one text", 1), ("eight texts", 8))
+        ),
         (
             f"one text, {THREADS} threads",
             [lambda m=model: one_by_one(m, many) for model in models],

@@ -107,7 +107,7 @@ class PostNormLayer:
         """
         narrow, attends = self.is_reduced and is_reducible(hidden), (self.query, self.key, self.value)
         if narrow:
-            made = multiplied(attends, hidden).chunk(3, -1)  # all as wide as what went in
+            made = multiplied(attends, hidden).chunk(3, -1)  # all equally wide
         else:
             made = tuple(_linear(part, hidden) for part in attends)
         query, key, value = (each.unflatten(-1, (self.num_heads, -1)) for each in made)
