@@ -13,9 +13,8 @@ and takes torch's ordinary attention. Behind the one name:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -141,8 +140,7 @@ def packed_attention(
     return _grouped_sdpa(query, key, value, tokens, how)
 
 
-@dataclass(frozen=True)
-class Scoring:
+class Scoring(NamedTuple):
     """How the scores of queries and keys become weights; the arguments of `packed_attention`, resolved."""
 
     dropout: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from operator import methodcaller
 from typing import Any
 
 from torch import nn
@@ -18,7 +19,7 @@ HOOKS_EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
 
 def leave_training(model: nn.Module) -> None:
     """`model.eval()` where anything inside is in training mode; which it says to each module, every time."""
-    if any(own.get("training", True) for own in states_of(model)):
+    if any(map(_trains, states_of(model))):
         model.eval()
 
 
@@ -57,8 +58,11 @@ def states_of(model: nn.Module) -> list[dict[str, Any]]:
     states = [vars(model)]
     for own in states:  # grows as it goes
         if inner := own["_modules"]:
-            states.extend(vars(module) for module in inner.values() if module is not None)
+            states += [module.__dict__ for module in inner.values() if module is not None]
     return states
+
+
+_trains = methodcaller("get", "training", True)
 
 
 def _is_watched(own: dict[str, Any]) -> bool:

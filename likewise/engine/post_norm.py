@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import layer_norm
 
 from likewise.engine.attention import packed_attention
 from likewise.engine.layers import FastGELU, FastLayerNorm, fast_linear
@@ -67,8 +66,7 @@ class PostNormLayer:
     @property
     def is_reduced(self) -> bool:
         """Whether all linear layers multiply in fewer bits, in the same way."""
-        kind = type(self.query)
-        return issubclass(kind, ReducedLinear) and all(type(part) is kind for part in self.linears)
+        return isinstance(self.query, ReducedLinear) and len(set(map(type, self.linears))) == 1
 
     @property
     def linears(self) -> tuple[Any, ...]:
@@ -107,30 +105,30 @@ class PostNormLayer:
         """
         narrow, attends = self.is_reduced and is_reducible(hidden), (self.query, self.key, self.value)
         if narrow:
-            made = multiplied(attends, hidden).chunk(3, -1)  # all equally wide
+            made = multiplied(attends, hidden).view(hidden.shape[0], 3, self.num_heads, -1).unbind(1)
         else:
-            made = tuple(_linear(part, hidden) for part in attends)
-        query, key, value = (each.unflatten(-1, (self.num_heads, -1)) for each in made)
+            made = tuple(_linear(part, hidden).view(hidden.shape[0], self.num_heads, -1) for part in attends)
+        query, key, value = made
         bias = None if bias is None else bias.to(query.dtype)
         attended = packed_attention(query, key, value, tokens, causal=self.causal, bias=bias)
         hidden = _norm(self.norm, hidden.add_(_linear(self.out, attended.flatten(1), narrow)))
         is_gelu = isinstance(self.activation, FastGELU) or type(self.activation).__name__ == "GELUActivation"
-        # In place: nobody else sees what it overwrites.
-        activation = torch.ops.aten.gelu_ if is_gelu else self.activation
-        inner = _linear(self.down, activation(_linear(self.up, hidden, narrow)), narrow)
+        inner = _linear(self.up, hidden, narrow, is_gelu)
+        inner = _linear(self.down, inner if is_gelu else self.activation(inner), narrow)
         return _norm(self.last_norm, hidden.add_(inner))
 
 
-def _linear(part: Any, input: Tensor, narrow: bool = False) -> Tensor:
+def _linear(part: Any, input: Tensor, narrow: bool = False, gelu: bool = False) -> Tensor:
     if narrow:
-        return multiplied((part,), input)
+        return multiplied((part,), input, gelu)
     output: Tensor = fast_linear(part, input) if type(part) is nn.Linear else part(input)
-    return output
+    # In place: nobody else sees what it overwrites.
+    return torch.ops.aten.gelu_(output) if gelu else output
 
 
 def _norm(part: nn.Module, input: Tensor) -> Tensor:
     if isinstance(part, nn.LayerNorm) and type(part) in (nn.LayerNorm, FastLayerNorm):
-        return layer_norm(input, part.normalized_shape, part.weight, part.bias, part.eps)
+        return torch.layer_norm(input, part.normalized_shape, part.weight, part.bias, part.eps)
     output: Tensor = part(input)
     return output
 

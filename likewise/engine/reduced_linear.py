@@ -14,10 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Product = Callable[[Tensor], Tensor]
-"""(..., in) -> (..., out), in float32 or in fewer bits."""
+Product = Callable[[Tensor, bool], Tensor]
+"""(..., in) -> (..., out), in float32 or in fewer bits; if told so, with a GELU behind it."""
 
 FEW_ROWS = 63  # for so few, one pass more costs less than one call more
+TINY = torch.tensor(1e-10)  # the scale of rows of zeros
+MIDDLE = 128  # stands for 0 in a product's input: without a sign, as processors with VNNI multiply it
 
 
 def has_int8_instructions() -> bool:
@@ -49,15 +51,19 @@ def is_reducible(input: Tensor) -> bool:
     return input.device.type == "cpu" and input.dtype == torch.float32 and input.numel() > 0
 
 
-def multiplied(layers: Sequence[ReducedLinear], input: Tensor) -> Tensor:
+def multiplied(layers: Sequence[ReducedLinear], input: Tensor, gelu: bool = False) -> Tensor:
     """What layers of one class make of one reducible input, in inference, side by side, in the type that the product has.
 
-    (..., in_features) -> (..., out_features of all). The copy of all their weights is kept by the first.
+    (..., in_features) -> (..., out_features of all), with `gelu` behind a GELU. The copy of all their weights is kept by the first.
     """
     first = layers[0]
     # By hand, since it comes with every product: as attributes they are looked for in three places each.
-    own = [each for layer in layers for each in layer._parameters.values() if each is not None]
-    key = [(each.data_ptr(), each._version) for each in own]
+    key = [
+        (each.data_ptr(), each._version)
+        for layer in layers
+        for each in layer._parameters.values()
+        if each is not None
+    ]
     known = first.__dict__.get("_reduced")
     if known is None or known[0] != key:
         for layer in layers:  # theirs alone, if they had any
@@ -71,7 +77,7 @@ def multiplied(layers: Sequence[ReducedLinear], input: Tensor) -> Tensor:
         ]
         known = key, type(first).make_product(whole[0], whole[1] if biases else None)
         first.__dict__["_reduced"] = known
-    output: Tensor = known[1](input)
+    output: Tensor = known[1](input, gelu)
     return output
 
 
@@ -92,33 +98,46 @@ class Int8Linear(ReducedLinear):
 class Int8Product:
     """A product with a weight in int8."""
 
-    values: Tensor  # (out, in) int8
+    ordered: Tensor  # (out, in) int8, in the order in which oneDNN multiplies
     scales: Tensor  # (out,): what a row of values is to be multiplied with
+    zeros: Tensor  # (out,) int64: which value stands for 0
     bias: Tensor  # (out,)
 
     @classmethod
     def of(cls, weight: Tensor, bias: Tensor | None) -> Int8Product:
         """From a weight (out, in) and a bias (out,) of float32."""
-        values, scales = _rounded(weight)
-        return cls(values, scales.squeeze(1), weight.new_zeros(len(weight)) if bias is None else bias)
+        values, scales = _scaled(weight)
+        ordered = torch.ops.onednn.qlinear_prepack(values.round_().to(torch.int8), None)
+        zeros = torch.zeros(len(weight), dtype=torch.long)
+        return cls(ordered, scales.squeeze(1), zeros, weight.new_zeros(len(weight)) if bias is None else bias)
 
-    def __call__(self, input: Tensor) -> Tensor:
+    def __call__(self, input: Tensor, gelu: bool = False) -> Tensor:
         """(..., in) -> (..., out)."""
-        values, scales = _rounded(input.reshape(-1, input.shape[-1]))
-        products = torch._int_mm(values, self.values.T)
-        # In place, number by number, since new memory costs more than the arithmetic.
-        output = products.view(torch.float32).copy_(products).mul_(scales)
-        return torch.addcmul(self.bias, output, self.scales, out=output).view(*input.shape[:-1], -1)
+        values, scales = _scaled(input.reshape(-1, input.shape[-1]))
+        values = values.add_(MIDDLE + 0.5).to(torch.uint8)  # it cuts off, which rounds what is positive
+        # The scale of its input is said to be 1: oneDNN knows one for all tokens, and each has its own.
+        output = torch.ops.onednn.qlinear_pointwise(
+            values, 1.0, MIDDLE, self.ordered, self.scales, self.zeros, None,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        torch.addcmul(self.bias, output, scales, out=output)
+        return _activated(output, gelu).view(*input.shape[:-1], -1)
 
 
-def _rounded(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (N, D) in int8, and what each is to be multiplied with, (N, 1)."""
-    if len(rows) <= FEW_ROWS:
+def _activated(output: Tensor, gelu: bool) -> Tensor:
+    """A product's output (...), or what a GELU has overwritten it with."""
+    activated: Tensor = torch.ops.aten.gelu_(output) if gelu else output
+    return activated
+
+
+def _scaled(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, D) divided, so that they lie in [-127, 127], and what each is to be multiplied with, (N, 1)."""
+    if rows.shape[0] <= FEW_ROWS:
         largest = rows.abs().amax(1, keepdim=True)
     else:
         largest = torch.maximum(rows.amax(1, keepdim=True), rows.amin(1, keepdim=True).neg_())
-    scales = largest.clamp_(min=1e-8).div_(127)
-    return (rows / scales).round_().to(torch.int8), scales
+    scales = torch.add(TINY, largest, alpha=1 / 127)
+    return rows / scales, scales
 
 
 def _with_one_scale(weight: Tensor, bias: Tensor | None) -> Product:
@@ -129,7 +148,8 @@ def _with_one_scale(weight: Tensor, bias: Tensor | None) -> Product:
         zeros = torch.zeros(len(weight), dtype=torch.long)
         quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantised, bias)
-    return lambda input: torch.ops.quantized.linear_dynamic(input, packed, True)
+    linear_dynamic = torch.ops.quantized.linear_dynamic
+    return lambda input, gelu: _activated(linear_dynamic(input, packed, True), gelu)
 
 
 class Bfloat16Linear(ReducedLinear):
@@ -141,9 +161,11 @@ class Bfloat16Linear(ReducedLinear):
         ordered = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16(), None)
         narrow_bias = None if bias is None else bias.bfloat16()
 
-        def product(input: Tensor) -> Tensor:
+        def product(input: Tensor, gelu: bool) -> Tensor:
+            # The last word says which GELU: not the approximate one.
+            behind: tuple[str, list[Any], str] = ("gelu", [], "none") if gelu else ("none", [], "")
             output: Tensor = torch.ops.mkldnn._linear_pointwise(
-                input.bfloat16(), ordered, narrow_bias, "none", [], ""
+                input.bfloat16(), ordered, narrow_bias, *behind
             )
             return output
 

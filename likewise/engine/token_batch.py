@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -96,9 +97,7 @@ class TokenBatch:
     @cached_property
     def groups(self) -> tuple[tuple[int, int], ...]:
         """(length, how many sequences of that length), ascending; together they cover the T tokens in order."""
-        lengths, counts = torch.unique_consecutive(self.lengths, return_counts=True)
-        pairs = zip(lengths.tolist(), counts.tolist(), strict=True)
-        return tuple((length, count) for length, count in pairs if length)
+        return tuple(pair for pair in Counter(self.lengths.tolist()).items() if pair[0])
 
     @cached_property
     def starts(self) -> Tensor:
@@ -124,13 +123,16 @@ class TokenBatch:
     @cached_property
     def positions(self) -> Tensor:
         """(T,) int64: each token's place in its sequence, from 0."""
-        starts = torch.repeat_interleave(self.starts, self.lengths)
-        return (torch.arange(self.num_tokens) - starts).to(self.device, non_blocking=True)
+        positions = torch.arange(self.num_tokens)
+        if len(self) > 1:
+            positions -= torch.repeat_interleave(self.starts, self.lengths, output_size=self.num_tokens)
+        return positions.to(self.device, non_blocking=True)
 
     @cached_property
     def sequence_of_token(self) -> Tensor:
         """(T,) int64: the packed number of the sequence each token belongs to."""
-        sequences = torch.repeat_interleave(torch.arange(len(self)), self.lengths)
+        numbers = torch.arange(len(self))
+        sequences = torch.repeat_interleave(numbers, self.lengths, output_size=self.num_tokens)
         return sequences.to(self.device, non_blocking=True)
 
     def expanded(

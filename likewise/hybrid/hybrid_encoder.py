@@ -235,7 +235,9 @@ class HybridEncoder(nn.Module):
         }
         request = inference.Request(
             prompt=self._prompt(task, prompt_name, prompt),
-            token_budget=inference.token_budget(positive(batch_size, "batch_size"), self.first),
+            token_budget=inference.token_budget(
+                positive(batch_size, "batch_size"), self.first[0], self.device
+            ),
             device=self.device,
             to_cpu=False,
             forward_kwargs={"task": task, "own": own},

@@ -149,12 +149,12 @@ def request_for(
     check_asked(prompt, prompt_name, pool)
     if device is not None and not is_in_processes(device, pool):
         model.to(device)
-    kwargs = dict(forward_kwargs)
+    kwargs, device = dict(forward_kwargs), model.device
     processing_kwargs = kwargs.pop("processing_kwargs", None)
     return Request(
         prompt=model._resolve_prompt(prompt, prompt_name),
-        token_budget=token_budget(positive(batch_size, "batch_size"), model),
-        device=model.device,
+        token_budget=token_budget(positive(batch_size, "batch_size"), model[0], device),
+        device=device,
         forward_kwargs=kwargs,
         reading={} if processing_kwargs is None else {"processing_kwargs": processing_kwargs},
         **options,

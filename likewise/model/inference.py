@@ -76,10 +76,10 @@ class Request:
         }
 
 
-def token_budget(batch_size: int, model: Encoder) -> int:
+def token_budget(batch_size: int, first_module: Any, device: torch.device) -> int:
     """Tokens per batch for a `batch_size` in texts, as the reference counts it; the first module may know better."""
-    usual = TOKENS_PER_TEXT.get(model.device.type, TOKENS_PER_TEXT_ON_DEVICES)
-    return batch_size * int(getattr(model[0], "tokens_per_text", usual))
+    usual = TOKENS_PER_TEXT.get(device.type, TOKENS_PER_TEXT_ON_DEVICES)
+    return batch_size * int(getattr(first_module, "tokens_per_text", usual))
 
 
 def sentence_embeddings(

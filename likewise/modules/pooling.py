@@ -113,18 +113,16 @@ class Pooling(Module):
 
     def _pool(self, mode: str, tokens: TokenBatch, values: Tensor, features: Features) -> Tensor:
         """(T, D) -> (N, D), both in packed order; sums are taken in at least float32."""
-        lengths, first = tokens.device_lengths, tokens.starts.to(values.device)
-        kept = None
+        lengths, kept = tokens.device_lengths, None
         if not self.include_prompt and tokens.prompt_lengths is not None:
             prompts = torch.minimum(tokens.prompt_lengths, tokens.lengths).to(values.device)
             kept = tokens.positions >= prompts[tokens.sequence_of_token]
-            first, lengths = first + prompts, lengths - prompts
-        if mode == "cls":
-            if "cls_token_embeddings" in features:
-                return _in_packed_order(features["cls_token_embeddings"], tokens)
-            return _token_at(values, first, lengths)
-        if mode == "lasttoken":
-            return _token_at(values, first + lengths - 1, lengths)
+            lengths = lengths - prompts
+        if mode == "cls" and "cls_token_embeddings" in features:
+            return _in_packed_order(features["cls_token_embeddings"], tokens)
+        if mode in ("cls", "lasttoken"):
+            last = (tokens.starts + tokens.lengths - 1).to(values.device)
+            return _token_at(values, last + 1 - lengths if mode == "cls" else last, lengths)
         if mode == "max":
             return _segment_max(values, tokens, kept) * (lengths > 0).unsqueeze(1).to(values.dtype)
         exact = torch.promote_types(values.dtype, torch.float32)
@@ -179,6 +177,8 @@ def _segment_sum(values: Tensor, tokens: TokenBatch) -> Tensor:
     """Sum the tokens of each sequence: (T, D) -> (N, D)."""
     if values.is_cuda:  # index_add is much faster on the CPU, but adds in no fixed order on CUDA
         return torch.segment_reduce(values, "sum", lengths=tokens.device_lengths, axis=0, unsafe=True)
+    if len(tokens) == 1:
+        return values.sum(0, keepdim=True)
     sums = values.new_zeros(len(tokens), values.shape[1])
     return sums.index_add(0, tokens.sequence_of_token, values)
 

@@ -130,6 +130,17 @@ def test_a_layer_in_int8_is_the_product_of_rounded_numbers(bias: bool) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-3)
 
 
+def test_a_gelu_behind_a_product_is_that_of_its_output_and_rows_of_zeros_give_the_bias(kind: str) -> None:
+    layer, input = nn.Linear(96, 80), torch.randn(70, 96)
+    input[3] = 0
+    layer.requires_grad_(False)
+    product = REDUCED[kind].make_product(layer.weight, layer.bias)
+    plain = product(input, False).float()
+    activated = product(input, True).float()
+    torch.testing.assert_close(activated, torch.nn.functional.gelu(plain), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(plain[3], layer.bias, rtol=0.01, atol=1e-6)
+
+
 def test_they_follow_the_weights_and_gradients_are_exact(wide: SentenceTransformer, kind: str) -> None:
     assert use(wide, kind, TEXTS, min_cosine=0.9, min_speedup=0.0).used
     before = wide.encode(TEXTS)
