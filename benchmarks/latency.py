@@ -2,11 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/latency.py --data ../shared/data
 
-Both libraries encode the same texts in turn in one process: one text a call, eight a call (each also with our weights in int8
-and in bfloat16, which are tried on other questions first), and one a call by eight threads at once, twenty calls each, as a web
-server would. In milliseconds a call, by the clock: median and 99th percentile over the rounds
-(of threads over as many rounds as they have calls); the ratios are the reference's median over ours, by the clock and of the
-processor's time.
+Both libraries encode the same texts in turn in one process: one text a call, so that each call finds the caches full of what the
+other left; one text a call, twenty calls in a row, as a server that has one model; eight texts a call (each of these also with our
+weights in int8 and in bfloat16, which are tried on other questions first); and one a call by eight threads at once, twenty calls
+each, as a web server would. In milliseconds a call, by the clock: median and 99th percentile over the rounds (of several calls
+over as many rounds as there are calls); the ratios are the reference's median over ours, by the clock and of the processor's time.
 """
 
 from __future__ import annotations
@@ -36,6 +36,29 @@ def one_by_one(model: Any, texts: list[str]) -> np.ndarray[Any, Any]:
         return np.stack(list(pool.map(lambda text: model.encode(text, show_progress_bar=False), texts)))
 
 
+def in_a_row(model: Any, text: str) -> np.ndarray[Any, Any]:
+    """Embeddings of a text, each of which is a call of its own, one after the other."""
+    return np.stack([model.encode(text, show_progress_bar=False) for _ in range(CALLS)])
+
+
+Line = tuple[str, list[Callable[[], Any]], int, int]
+"""What is timed: its name, each side's call, how many calls are in one, and rounds."""
+
+
+def lines_of(form: str, ours: Any, theirs: Any, questions: list[str], rounds: int) -> list[Line]:
+    """What is timed of a model of ours, whose weights have a form, beside the reference's."""
+
+    def encoding(texts: list[str]) -> list[Callable[[], Any]]:
+        return [lambda m=model: m.encode(texts, show_progress_bar=False) for model in (ours, theirs)]
+
+    rows = [lambda m=model: in_a_row(m, questions[0]) for model in (ours, theirs)]
+    return [
+        (f"one text{form}", encoding(questions[:1]), 1, rounds),
+        (f"one text, {CALLS} in a row{form}", rows, CALLS, max(1, rounds // CALLS)),
+        (f"eight texts{form}", encoding(questions[:8]), 1, rounds),
+    ]
+
+
 def main() -> None:
     parser = arguments(__doc__)
     parser.set_defaults(rounds=200)
@@ -60,23 +83,13 @@ def main() -> None:
         forms[f", {kind}"] = model = likewise.SentenceTransformer(folder, device=DEVICE)
         print(getattr(model, f"use_{kind}_weights")(questions[8:]).reason)
 
-    def encoding(number: int, ours: Any) -> list[Callable[[], Any]]:
-        texts, both = questions[:number], (ours, models[1])
-        return [lambda m=model: m.encode(texts, show_progress_bar=False) for model in both]
-
-    lines: list[tuple[str, list[Callable[[], Any]], int, int]] = [
-        *(
-            (what + form, encoding(number, ours), 1, options.rounds)
-            for form, ours in forms.items()
-            for what, number in (("one text", 1), ("eight texts", 8))
-        ),
-        (
-            f"one text, {THREADS} threads",
-            [lambda m=model: one_by_one(m, many) for model in models],
-            len(many),
-            max(1, options.rounds // CALLS),
-        ),
+    lines = [
+        each
+        for form, ours in forms.items()
+        for each in lines_of(form, ours, models[1], questions, options.rounds)
     ]
+    threads = [lambda m=model: one_by_one(m, many) for model in models]
+    lines.append((f"one text, {THREADS} threads", threads, len(many), max(1, options.rounds // CALLS)))
     rows: list[dict[str, object]] = []
     for name, calls, calls_in_one, rounds in lines:
         ours, theirs = (
