@@ -244,9 +244,7 @@ def _sparse_scores(a: Any, b: Any, name: str) -> Tensor:
         return (torch.cat(parts) if parts else torch.empty(0, len(whole))).to(device)
     scores = torch.from_numpy((first @ second.T).toarray())
     if name != "dot":
-        squares = [
-            torch.from_numpy(np.asarray(x.multiply(x).sum(axis=1))).float().view(-1) for x in (first, second)
-        ]
+        squares = [_sums(x.multiply(x)) for x in (first, second)]
         if name == "cosine":
             lengths = [square.sqrt().clamp(min=1e-12) for square in squares]
             scores = scores / lengths[0].unsqueeze(1) / lengths[1]
@@ -263,20 +261,21 @@ def _sparse_pair_scores(a: Any, b: Any, name: str) -> Tensor:
     if first.shape != second.shape:  # one row is compared with each
         rows = np.zeros(first.shape[0] * second.shape[0], int)
         first, second = (x[rows] if x.shape[0] == 1 else x for x in (first, second))
-
-    def total(matrix: Any) -> Tensor:
-        return torch.from_numpy(np.asarray(matrix.sum(axis=1))).float().view(-1)
-
     if name in ("cosine", "dot"):
-        scores = total(first.multiply(second))
+        scores = _sums(first.multiply(second))
         if name == "cosine":
             for side in (first, second):
-                scores = scores / total(side.multiply(side)).sqrt().clamp(min=1e-12)
+                scores = scores / _sums(side.multiply(side)).sqrt().clamp(min=1e-12)
     else:
         apart = first - second
-        scores = -(total(apart.multiply(apart)).sqrt() if name == "euclidean" else total(abs(apart)))
+        scores = -(_sums(apart.multiply(apart)).sqrt() if name == "euclidean" else _sums(abs(apart)))
     of_one = all(tensor.ndim == 1 for tensor in tensors)
     return (scores.squeeze(0) if of_one else scores).to(tensors[0].device)
+
+
+def _sums(matrix: Any) -> Tensor:
+    """Of each row of a scipy matrix: (N, V) -> (N,)."""
+    return torch.from_numpy(np.asarray(matrix.sum(axis=1))).float().view(-1)
 
 
 def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similarity]:

@@ -85,11 +85,10 @@ class Pairs(Family):
 
     def checked_columns(
         self, rows: Dataset, columns: Sequence[str], loss: nn.Module, where: str, modalities: Collection[str]
-    ) -> list[str]:
+    ) -> None:
         """Texts, and lists of texts where the loss takes a list of documents, or does not say what it takes."""
         roles = checks.roles_of(loss, len(columns))
         declares = bool(getattr(loss, "takes", None))
-        read = []
         for number, column in enumerate(columns):
             is_list = data_checks.holds_lists(rows, column, where)
             if (roles is not None and roles[number] == data_checks.DOCUMENTS) or (is_list and not declares):
@@ -98,8 +97,6 @@ class Pairs(Family):
                 raise data_checks.list_in_place_of_text(column, loss, where)
             elif not is_list:
                 checks.check_texts(rows, column, where)
-                read.append(column)
-        return read
 
     def check_labels(
         self, rows: Dataset, label: str, columns: Sequence[str], loss: nn.Module, shape: Columns, where: str

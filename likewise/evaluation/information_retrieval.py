@@ -177,8 +177,6 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
         Args:
             model: As for `measure`, like the next two.
-            corpus_model: See above.
-            corpus_embeddings: See above.
             output_path: Where files are written; by the evaluator itself after this.
         """
         metrics = {

@@ -42,10 +42,6 @@ class NanoBEIREvaluator(SentenceEvaluator):
         dataset_id: A data set, on the Hub or in a folder, with the subsets corpus, queries and qrels; or a folder that
             is in BEIR layout, or whose subfolders are.
         mrr_at_k: As in InformationRetrievalEvaluator, like the next four.
-        ndcg_at_k: See above.
-        accuracy_at_k: See above.
-        precision_recall_at_k: See above.
-        map_at_k: See above.
         show_progress_bar: For `encode`.
         batch_size: For `encode`.
         write_csv: Whether to write csv files, one for each data set and one for the aggregate.

@@ -94,7 +94,6 @@ class EmbedDistillLoss(Loss):
         )
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
-        student = to_float_tensor(student)
         if self.projection is not None:
             weight = self.projection.weight
             student = self.projection(widened(student, self.projection.in_features).to(weight.dtype))

@@ -73,7 +73,6 @@ class _Vocabulary(WordTokenizer):
         return found
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The settings that `save` writes and the constructor takes."""
         return {
             "vocab": list(self.word2idx),
             "stop_words": sorted(self.stop_words),
@@ -161,7 +160,6 @@ class PhraseTokenizer(_Vocabulary):
         return joined
 
     def get_config_dict(self) -> dict[str, Any]:
-        """The settings that `save` writes and the constructor takes."""
         own = {"ngram_separator": self.ngram_separator, "max_ngram_length": self.max_ngram_length}
         return super().get_config_dict() | own
 

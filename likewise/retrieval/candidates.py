@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from likewise.model.kept import Array, Blocks
-from likewise.retrieval.topk import StreamingTopK
+from likewise.retrieval.topk import StreamingTopK, slices
 
 PAIRS_AT_A_TIME = 2**16
 
@@ -106,7 +106,7 @@ def find_candidates(
     with bar:
         kept = np.concatenate(blocks.compute(name, len(pairs.queries), search))
     positive_scores = []
-    for rows in _parts(len(pairs.query)):
+    for rows in slices(len(pairs.query), PAIRS_AT_A_TIME):
         sides = (queries, pairs.query[rows]), (documents, pairs.positive[rows])
         both = (_rows(side, numbers, blocks.size).to(device) for side, numbers in sides)
         positive_scores.append(torch.as_tensor(encoder.similarity_pairwise(*both)).detach().float().cpu())
@@ -118,7 +118,7 @@ def find_candidates(
 def within_rank(pairs: Pairs, candidates: Candidates, k: int) -> Candidates:
     """Without the candidates that do not rank among the best K if the query's positives, which were left out, count too."""
     rank = np.tile(np.arange(candidates.ids.shape[1]), (len(candidates.ids), 1))
-    for rows in _parts(len(pairs.query)):
+    for rows in slices(len(pairs.query), PAIRS_AT_A_TIME):
         query = pairs.query[rows]
         is_above = candidates.positive_scores[rows, None] > candidates.scores[query]
         np.add.at(rank, query, is_above)
@@ -147,7 +147,7 @@ def score_with_cross_encoder(
     document_length = np.array([len(text) for text in pairs.documents])
     order = np.argsort(-(query_length[query] + document_length[document]), kind="stable")
     all_scores = np.empty(len(order), dtype=np.float32)
-    for window in _parts(len(order)):
+    for window in slices(len(order), PAIRS_AT_A_TIME):
         batch = order[window]
         texts = zip(query[batch].tolist(), document[batch].tolist(), strict=True)
         scores = predict([(pairs.queries[q], pairs.documents[d]) for q, d in texts])
@@ -155,10 +155,6 @@ def score_with_cross_encoder(
     scores = np.full(candidates.scores.shape, -np.inf, dtype=np.float32)
     scores[rows, columns] = all_scores[: len(rows)]
     return Candidates(candidates.ids, scores, all_scores[len(rows) :])
-
-
-def _parts(num_rows: int) -> list[slice]:
-    return [slice(start, start + PAIRS_AT_A_TIME) for start in range(0, num_rows, PAIRS_AT_A_TIME)]
 
 
 def _rows(blocks: Sequence[Array], rows: Array, size: int) -> torch.Tensor:

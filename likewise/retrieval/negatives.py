@@ -17,9 +17,6 @@ class Choice:
 
     Attributes:
         range_min: See there, as for the next three.
-        range_max: See there.
-        num_negatives: See there.
-        sampling_strategy: See there.
         filters: `absolute_margin`, `relative_margin`, `max_score`, `min_score`, those that are set, in this order.
 
     Raises:

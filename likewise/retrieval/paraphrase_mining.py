@@ -34,15 +34,7 @@ def paraphrase_mining(
         model: Embeds the texts.
         sentences: The texts.
         show_progress_bar: For `encode`, as are batch_size, truncate_dim, prompt_name and prompt.
-        batch_size: See above.
         query_chunk_size: See `paraphrase_mining_embeddings`, as for the other arguments.
-        corpus_chunk_size: See there.
-        max_pairs: See there.
-        top_k: See there.
-        score_function: See there.
-        truncate_dim: For `encode`.
-        prompt_name: For `encode`.
-        prompt: For `encode`.
 
     Returns:
         See `paraphrase_mining_embeddings`.

@@ -129,7 +129,7 @@ class StreamingTopK:
                 f"Queries and documents must be of the shapes (number, size), but are {self.shape} and {tuple(documents.shape)}. Embed "
                 "both with the same model and the same `truncate_dim`, all texts in one list."
             )
-        for rows in _slices(len(ids), self.times_more * CHUNK_BYTES // (4 * size)):
+        for rows in slices(len(ids), self.times_more * CHUNK_BYTES // (4 * size)):
             chunk = documents[rows]
             if isinstance(chunk, np.ndarray):  # copied only where it is not float32 that may be written to
                 chunk = torch.from_numpy(np.require(chunk, np.float32, "W"))
@@ -147,13 +147,13 @@ class StreamingTopK:
         if not math.isfinite(longest):
             refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
         factors = exact.to(self.dtype)
-        for rows in _slices(len(self.queries), self.queries_per_tile):
+        for rows in slices(len(self.queries), self.queries_per_tile):
             queries, num_scored = self.queries[rows].to(self.dtype), 0
             error = self.products.error(self.queries[rows], longest, self.dtype)
             enough = self.k + int(self.num_excluded[rows].max())  # of so many, K may be found
             step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
             near = torch.full_like(self.best[rows], NO_KEY)  # products worth a look: of each query K or more
-            for tile in _slices(len(ids), step):
+            for tile in slices(len(ids), step):
                 products = self.products.of_tile(queries, factors[tile])
                 least = self._least(rows, near, error)
                 if products.shape[1] >= enough and bool(least.isneginf().any()):
@@ -194,6 +194,7 @@ class StreamingTopK:
         return len(row)
 
 
-def _slices(total: int, step: int) -> Iterator[slice]:
+def slices(total: int, step: int) -> Iterator[slice]:
+    """The rows from 0 to `total`, `step` at a time."""
     step = max(1, step)
     return (slice(first, min(first + step, total)) for first in range(0, total, step))

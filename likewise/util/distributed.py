@@ -10,19 +10,12 @@ import torch
 from torch import Tensor
 
 from likewise.losses.gather import join_processes
-from likewise.processes import get_rank, get_world_size, is_dist_initialized
+from likewise.processes import get_rank as get_rank
+from likewise.processes import get_world_size as get_world_size
+from likewise.processes import is_dist_initialized
 
 if TYPE_CHECKING:
     from likewise.sentence_transformer.model import SentenceTransformer
-
-__all__ = [
-    "all_gather",
-    "all_gather_padded",
-    "all_gather_with_grad",
-    "distributed_evaluation",
-    "get_rank",
-    "get_world_size",
-]
 
 
 def all_gather(tensor: Tensor, with_grad: bool = False) -> Tensor:

@@ -11,12 +11,6 @@ from torch.nn.functional import normalize
 
 Matrix = TypeVar("Matrix", Tensor, np.ndarray[Any, Any])
 
-__all__ = [
-    "batch_to_device",
-    "normalize_embeddings",
-    "truncate_embeddings",
-]
-
 
 def normalize_embeddings(embeddings: Tensor) -> Tensor:
     """(..., D) scaled to Euclidean length 1; a sparse (N, D) or (D,) stays sparse."""

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 
 NOTICE = 25  # between INFO and WARNING
 
-__all__ = ["LoggingHandler", "disable_logging", "install_logger"]
-
 
 class LoggingHandler(logging.Handler):
     """Prints log messages above a progress bar, and not into it.

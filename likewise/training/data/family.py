@@ -89,8 +89,8 @@ class Family(ABC):
     @abstractmethod
     def checked_columns(
         self, rows: Dataset, columns: Sequence[str], loss: nn.Module, where: str, modalities: Collection[str]
-    ) -> list[str]:
-        """Refuse cells that are no inputs; returns the columns of plain texts.
+    ) -> None:
+        """Refuse cells that are no inputs.
 
         `rows` are the data set, or its first rows; `where` is the data set, in words; `modalities` are what the model takes.
         """

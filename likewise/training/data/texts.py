@@ -59,16 +59,13 @@ class Texts(Family):
 
     def checked_columns(
         self, rows: Dataset, columns: Sequence[str], loss: nn.Module, where: str, modalities: Collection[str]
-    ) -> list[str]:
+    ) -> None:
         """Texts or pairs of texts, and images where the model takes them."""
-        read = []
         for column in columns:
             if "image" in modalities and holds_images(rows, column):
                 checks.refuse_missing(rows, column, where, "no image")
             elif "text" in modalities:
                 checks.check_texts(rows, column, where)
-                read.append(column)
-        return read
 
     def check_labels(
         self, rows: Dataset, label: str, columns: Sequence[str], loss: nn.Module, shape: Columns, where: str

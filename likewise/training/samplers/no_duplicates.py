@@ -40,11 +40,6 @@ class NoDuplicatesBatchSampler(DefaultBatchSampler):
 
     Args:
         dataset: As for DefaultBatchSampler, as are the next five.
-        batch_size: See there.
-        drop_last: See there.
-        valid_label_columns: See there.
-        generator: See there.
-        seed: See there.
         precompute_hashes: Has no say: values are hashed once, ahead of the first batch, whatever it is.
         precompute_num_proc: Has no effect, and is warned about: hashing takes one process.
         precompute_batch_size: Has no effect, and is warned about.
