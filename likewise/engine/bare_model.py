@@ -89,7 +89,12 @@ class BareModel:
 
 def _is_quiet(own: dict[str, Any]) -> bool:
     """Whether a module, by what it holds, is in inference mode and has no hook and no `forward` but those of this package."""
-    forward = own.get("forward")
-    return not (own["training"] or own["_forward_hooks"] or own["_forward_pre_hooks"]) and (
-        forward is None or getattr(forward, "func", None) in (fast_linear, reads_by)
-    )
+    forward, hooks = own.get("forward"), own["_forward_hooks"]
+    if own["training"] or own["_forward_pre_hooks"] or (hooks and not all(map(_captures, hooks.values()))):
+        return False
+    return forward is None or getattr(forward, "func", None) in (fast_linear, reads_by)
+
+
+def _captures(hook: Any) -> bool:
+    """Whether it is one of those that transformers leaves in a model of which all layers were asked for once; else they do nothing."""
+    return getattr(hook, "__module__", None) == "transformers.utils.output_capturing"

@@ -165,6 +165,17 @@ def test_layers_in_fewer_bits_give_what_the_modules_give(name: str, kind: str) -
     assert wide.dtype == torch.float64
 
 
+def test_hooks_that_capture_all_layers_once_do_not_end_it() -> None:
+    encoder, tokens = encoder_of(), tokens_of()
+    with torch.no_grad():
+        before = encoder(tokens)[0]
+        layers = encoder(tokens, output_hidden_states=True)
+        assert any(module._forward_hooks for module in encoder.model.modules())
+        assert goes_bare(encoder)
+        assert encoder(tokens)[0].equal(before)
+        assert encoder(tokens, output_hidden_states=True)[-1].equal(layers[-1])
+
+
 def test_copies_go_their_own_way() -> None:
     encoder = encoder_of()
     for other in (copy.deepcopy(encoder), pickle.loads(pickle.dumps(encoder))):
