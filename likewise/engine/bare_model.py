@@ -79,9 +79,7 @@ class BareModel:
         ).squeeze(0)
         if hasattr(model, "embeddings_project"):
             hidden = model.embeddings_project(hidden)
-        bias = None
-        if model.config.model_type == "mpnet":
-            bias = bias_by_distance(model, tokens)
+        bias = bias_by_distance(model, tokens) if model.config.model_type == "mpnet" else None
         for layer in self._layers if rows is None else self._layers[:-1]:
             hidden = layer.bare(hidden, tokens, bias)
         return hidden if rows is None else read_last(model, hidden, Reading.of(tokens, rows), bias)

@@ -19,7 +19,7 @@ HOOKS_EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
 
 def leave_training(model: nn.Module) -> None:
     """`model.eval()` where anything inside is in training mode; which it says to each module, every time."""
-    if any(map(_trains, states_of(model))):
+    if any(map(methodcaller("get", "training", True), states_of(model))):
         model.eval()
 
 
@@ -60,9 +60,6 @@ def states_of(model: nn.Module) -> list[dict[str, Any]]:
         if inner := own["_modules"]:
             states += [module.__dict__ for module in inner.values() if module is not None]
     return states
-
-
-_trains = methodcaller("get", "training", True)
 
 
 def _is_watched(own: dict[str, Any]) -> bool:
