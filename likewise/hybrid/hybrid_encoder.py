@@ -205,9 +205,8 @@ class HybridEncoder(nn.Module):
             return dict(hidden)
         if model[0].packs():
             return cast(Features, model[0].of_hidden_states(hidden))
-        return _run(
-            model, slice(1), dict(given), kwargs
-        )  # the encoder once more, for a head that takes nothing else
+        # Its head takes nothing but what it has made itself: the encoder runs once more.
+        return _run(model, slice(1), dict(given), kwargs)
 
     def encode(
         self,

@@ -18,6 +18,8 @@ from likewise import (
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
     SparseEncoder,
+    SparseEncoderTrainer,
+    SparseEncoderTrainingArguments,
 )
 from likewise.engine.embed import Embed
 from likewise.engine.vocabulary import TokenLogits
@@ -28,6 +30,10 @@ from likewise.multi_vector_encoder.losses import MultiVectorMultipleNegativesRan
 from likewise.sparse_encoder.losses import SparseMultipleNegativesRankingLoss, SpladeLoss
 
 TEXTS = sentences(30, 1, 25)
+TRAINERS: dict[str, Any] = {
+    "dense": (SentenceTransformerTrainer, SentenceTransformerTrainingArguments),
+    "sparse": (SparseEncoderTrainer, SparseEncoderTrainingArguments),
+}
 QUERIES, DOCUMENTS = (sentences(6, seed) for seed in (2, 3))
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 16},
@@ -215,27 +221,37 @@ def test_the_loss_and_its_gradients_are_the_sum_of_each_alone(
     torch.testing.assert_close(found, expected, atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"bf16": True}, {"micro_batch_tokens": 40}])
-def test_the_ordinary_trainer_trains_all_and_resumes(tmp_path: Path, settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("first", "settings"),
+    [("dense", {}), ("dense", {"bf16": True}), ("dense", {"micro_batch_tokens": 40}), ("sparse", {})],
+)
+def test_the_first_models_trainer_trains_all_and_resumes(
+    tmp_path: Path, first: str, settings: dict[str, Any]
+) -> None:
     rows = Dataset.from_dict({"query": sentences(24, 7), "document": sentences(24, 8)})
     folder = small_mlm_folder(tmp_path / "mlm")
 
     def train(resume: bool = False) -> HybridEncoder:
-        model = HybridEncoder(**models_of(folder))
-        args = SentenceTransformerTrainingArguments(
+        models = models_of(folder)
+        model = HybridEncoder(
+            **{name: models[name] for name in sorted(models, key=lambda name: name != first)}
+        )
+        trainer_class, args_class = TRAINERS[first]
+        args = args_class(
             str(tmp_path / "run"), report_to="none", use_cpu=True, per_device_train_batch_size=8, max_steps=4,
             learning_rate=1e-3, lr_scheduler_type="constant", save_steps=2, disable_tqdm=True, **settings,
         )  # fmt: skip
         loss = HybridLoss(model, losses_of(model), teacher_weights={"dense": 1, "sparse": 0.3, "late": 1})
-        trainer = SentenceTransformerTrainer(model=model["dense"], args=args, train_dataset=rows, loss=loss)
+        trainer = trainer_class(model=model[first], args=args, train_dataset=rows, loss=loss)
         trainer.train(resume_from_checkpoint=resume)
         return model
 
     before, whole = HybridEncoder(**models_of(folder)), train()
     unmoved = [
         name
-        for (name, old), new in zip(before.named_parameters(), whole.parameters(), strict=True)
-        if torch.equal(old, new) and "pooler" not in name
+        for name, model in before.models.items()
+        for (key, old), new in zip(model.named_parameters(), whole[name].parameters(), strict=True)
+        if torch.equal(old, new) and "pooler" not in key
     ]
     assert unmoved == []
     head = whole["sparse"][0].auto_model.get_output_embeddings()
