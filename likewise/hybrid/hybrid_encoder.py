@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from likewise.checked import positive
 from likewise.engine.modes import leave_training
 from likewise.engine.token_sequences import IntArray
-from likewise.model import encoding, fingerprint, inference
+from likewise.hybrid.shared_transformer import has_head, share
+from likewise.model import encoding, inference
 from likewise.model import pool as processes
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -73,12 +74,15 @@ class HybridEncoder(nn.Module):
     """Models that begin with the same Transformer: each text goes through it once, then through each model's other modules.
 
     BGE-M3 is such a model: `HybridEncoder(dense=SentenceTransformer(m3), sparse=SparseEncoder(m3), late=MultiVectorEncoder(m3))`.
-    The models stay what they are: each can be used, saved and loaded by itself.
+    So is a SPLADE model with what reads the encoder beneath its head: `HybridEncoder(dense=SentenceTransformer(modules=[
+    Transformer(splade), Pooling(768)]), sparse=SparseEncoder(splade))`. The models stay what they are: each can be used, saved and
+    loaded by itself.
 
     Args:
         **models: Two or more SentenceTransformers, SparseEncoders and MultiVectorEncoders, by the names that their embeddings
             get. Where their first modules are not one object, but equal in weights, settings and tokenizer, all get the first
-            model's from then on.
+            model's from then on; beside an MLMTransformer, a Transformer gets its encoder. A head that is not known, or that
+            somebody watches, runs with its encoder, a second time.
 
     Raises:
         TypeError: One is no such model.
@@ -109,17 +113,18 @@ class HybridEncoder(nn.Module):
                     f"`{name}` must be a SentenceTransformer, a SparseEncoder or a MultiVectorEncoder, but is a "
                     f"{type(model).__name__}."
                 )
+        share(models)
         self.models = nn.ModuleDict(models)
-        for name, model in models.items():
-            if model[0] is not self.first[0]:
-                _check_equal(self.first, model, name)
-                model[0] = self.first[0]
-                model.to(self.first.device)
 
     @property
     def first(self) -> Any:
-        """The first model, whose Transformer runs."""
+        """The first model, which reads the texts."""
         return next(iter(self.models.values()))
+
+    @property
+    def _running(self) -> Any:
+        """The model whose first module runs for all: one without a head, if there is any."""
+        return next((model for model in self.models.values() if not has_head(model)), self.first)
 
     def __getitem__(self, name: str) -> Any:
         """The model of a name."""
@@ -177,10 +182,12 @@ class HybridEncoder(nn.Module):
             raise TypeError(
                 f"A model takes features, but got {type(features).__name__}. Texts go to `encode`."
             )
-        features = _run(self.first, slice(1), features, kwargs)
+        given = dict(features)
+        hidden = _run(self._running, slice(1), features, kwargs)
         found: dict[str, Any] = {}
         for name, model in self.models.items():
-            part = _run(model, slice(1, None), dict(features), kwargs | dict((own or {}).get(name, {})))
+            part = self._begun(model, hidden, given, kwargs)
+            part = _run(model, slice(1, None), part, kwargs | dict((own or {}).get(name, {})))
             if isinstance(model, MultiVectorEncoder):
                 found[name] = TokenEmbeddings.of(part)
             elif "sentence_embedding" in part:
@@ -191,6 +198,15 @@ class HybridEncoder(nn.Module):
                     "`sentence_embedding`. Add one that makes it, e.g. Pooling."
                 )
         return {OUTPUT: HybridEmbeddings(found)}
+
+    def _begun(self, model: Any, hidden: Features, given: Features, kwargs: Mapping[str, Any]) -> Features:
+        """What a model's first module makes of `given` features, of what the one that ran has made of them."""
+        if has_head(model) == has_head(self._running):
+            return dict(hidden)
+        if model[0].packs():
+            return cast(Features, model[0].of_hidden_states(hidden))
+        # Its head takes nothing but what it has made itself: the encoder runs once more.
+        return _run(model, slice(1), dict(given), kwargs)
 
     def encode(
         self,
@@ -324,14 +340,3 @@ def _joined(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], list):
         return [embeddings for part in parts for embeddings in part]
     return torch.cat(list(parts)).coalesce() if isinstance(parts[0], Tensor) else np.concatenate(parts)
-
-
-def _check_equal(first: Any, model: Any, name: str) -> None:
-    """Refuse a model whose first module is not equal to the first model's."""
-    parts, others = (fingerprint.embedding_parts(each[0]) for each in (first, model))
-    differing = [part for part in parts if parts[part] != others[part]]
-    if differing:
-        raise ValueError(
-            f"The models must begin with the same Transformer, but that of `{name}` differs in its {', '.join(differing)}. Build it "
-            f"on the first model's: {type(model).__name__}(modules=[first[0], ...])."
-        )

@@ -16,7 +16,7 @@ from likewise.engine.modes import is_watched_inside
 from likewise.engine.reduced_linear import ReducedLinear
 from likewise.engine.trial import failure, one_trial, trial_batch
 from likewise.engine.vocabulary import TokenLogits
-from likewise.modules.base import Features
+from likewise.modules.base import Features, mask_of
 from likewise.modules.graph_model import GraphModel
 from likewise.modules.graphs import FirstOutput, GraphPart, load_graph_model
 from likewise.modules.named_output import TOKENS
@@ -159,6 +159,19 @@ class MLMTransformer(Transformer):
         features[TOKENS] = self._logits(tokens)
         return features
 
+    def of_hidden_states(self, features: Features) -> Features:
+        """Packed features with the tokens' logits in place of `token_embeddings`, which are what `encoded` gives.
+
+        For whoever has run that already: the logits are those of `forward`, without a second pass. Only while it `packs`.
+        """
+        tokens, hidden = features.get("tokens"), features[TOKENS]
+        if tokens is None:
+            mask = mask_of(features)
+            tokens = TokenBatch.from_padded(features["input_ids"], mask, features.get("token_type_ids"))
+            hidden = tokens.unpad(hidden, mask)
+        # Autocast may end with the encoder, and leave half precision to a head that is in full.
+        return features | {"tokens": tokens, TOKENS: self._head(hidden.to(self.auto_model.dtype))}
+
     def packs(self) -> bool:
         """Whether batches go through packed now; tries it on the first call that nobody else's hooks watch."""
         model = self.auto_model
@@ -197,10 +210,15 @@ class MLMTransformer(Transformer):
         )
 
     def _logits(self, tokens: TokenBatch) -> TokenLogits:
-        model, encoder = self.auto_model, self.encoder
+        encoder = self.encoder
         assert isinstance(encoder, PackedEncoder)
+        return self._head(encoder(tokens)[-1])
+
+    def _head(self, hidden: Tensor) -> TokenLogits:
+        """(T, D), what the encoder gives -> the logits."""
+        model = self.auto_model
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
-        hidden = BEFORE_VOCABULARY[model.config.model_type](model, encoder(tokens)[-1])
+        hidden = BEFORE_VOCABULARY[model.config.model_type](model, hidden)
         layer = model.get_output_embeddings()
         if type(layer) is not nn.Linear and not isinstance(
             layer, ReducedLinear
