@@ -213,6 +213,10 @@ class SentenceEvaluator:
         return {} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}
 
 
+BaseEvaluator = SentenceEvaluator
+"""The reference's newer name of SentenceEvaluator."""
+
+
 def append_csv_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row to a csv file, with a header if the file is new."""
     is_new = not path.is_file()
