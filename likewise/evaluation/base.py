@@ -54,12 +54,7 @@ class SentenceEvaluator:
     show_progress_bar: bool | None = False
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model.
 

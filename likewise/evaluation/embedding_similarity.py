@@ -12,12 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import (
-    checked_function,
-    checked_numbers,
-    function_names,
-    primary_of,
-)
+from likewise.evaluation.inputs import checked_function, checked_numbers, function_names, primary_of
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
 from likewise.precision import Precision, dequantize_embeddings, quantize_embeddings

@@ -114,12 +114,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         self._judgements.check(list(queries), list(relevant))
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model; arguments as for every evaluator, others as for `measure`."""
         self.prepare(model)
@@ -150,10 +145,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         return self._measured(model, corpus_model, corpus_embeddings)
 
     def _measured(
-        self,
-        model: Encoder,
-        corpus_model: Encoder | None,
-        corpus_embeddings: Tensor | None,
+        self, model: Encoder, corpus_model: Encoder | None, corpus_embeddings: Tensor | None
     ) -> dict[str, Measurement]:
         rankings = self._search(model, corpus_model or model, corpus_embeddings)
         self.predictions = rankings if self.write_predictions else {}

@@ -94,9 +94,7 @@ def checked_function_names(names: Sequence[str] | None, known: Collection[str] =
 
 
 def function_names(
-    names: Sequence[str] | None,
-    main: SimilarityFunction | None,
-    known: Collection[str] = FUNCTION_NAMES,
+    names: Sequence[str] | None, main: SimilarityFunction | None, known: Collection[str] = FUNCTION_NAMES
 ) -> list[str]:
     """The similarity functions to use: those that are named, else the main one, else none yet (the model's)."""
     return checked_function_names(names, known) or ([] if main is None else [main.value])

@@ -144,12 +144,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         return title_of(dataset_name) + ("" if self.truncate_dim is None else f"_{self.truncate_dim}")
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         self.prepare(model)
         results: dict[str, float] = {}

@@ -35,12 +35,7 @@ class SequentialEvaluator(SentenceEvaluator):
         self.primary_metric = "sequential_score"
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model with every evaluator; arguments as for a single one."""
         results: dict[str, float] = {}
