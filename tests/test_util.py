@@ -91,6 +91,22 @@ def test_embeddings_that_do_not_fit_each_other_are_refused_by_their_shapes(
 
 
 @pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
+def test_axes_in_front_are_batches_that_must_fit(name: str) -> None:
+    rows = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    compare, pairwise = getattr(util, name), getattr(util, f"pairwise_{name}")
+    for others in (rows.flip(1), rows[1]):
+        expected = [compare(one, other) for one, other in zip(rows, others.expand(2, -1, -1), strict=True)]
+        torch.testing.assert_close(compare(rows, others), torch.stack(expected))
+    for wrong in (torch.eye(5, 4).expand(3, 5, 4), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"shapes \(2, 3, 4\) and .* cannot be compared\. Embed both"):
+            compare(rows, wrong)
+        with pytest.raises(ValueError, match=r"shapes \(2, 3, 4\) and .* cannot be compared row by row"):
+            pairwise(rows, wrong)
+    with pytest.raises(ValueError, match=r"shapes \(\) and \(\) cannot be compared"):
+        compare(torch.tensor(1.0), torch.tensor(2.0))
+
+
+@pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
 def test_float32_is_compared_with_float64(name: str) -> None:
     rows = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     for kind in ("", "pairwise_"):

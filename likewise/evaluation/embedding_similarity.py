@@ -54,6 +54,8 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
     precision: Precision | None = None
     truncate_dim: int | None = None
 
+    description = "Semantic Similarity"
+
     def __post_init__(self) -> None:
         self.check_texts("sentences1", "sentences2")
         self._gold = checked_numbers("scores", self.scores, len(self.sentences1))
@@ -104,10 +106,6 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         """`{fn}_pearson`, `{fn}_spearman` for every similarity function."""
         kinds = {key: key.split("_") for key in measured if not key.endswith("_max")}
         return {f"{name}_{kind}": measured[key].value for key, (kind, name) in kinds.items()}
-
-    @property
-    def description(self) -> str:
-        return "Semantic Similarity"
 
     def get_config_dict(self) -> dict[str, Any]:
         return super().get_config_dict() | ({} if self.precision is None else {"precision": self.precision})

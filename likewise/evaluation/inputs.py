@@ -17,7 +17,7 @@ FUNCTION_NAMES = OF_WHOLE_TEXTS
 
 def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
     """The columns as lists: of one length, not empty, without None or numbers among the texts."""
-    lists = {name: _checked_column(name, values) for name, values in columns.items()}
+    lists = {name: checked_column(name, values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         described = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
@@ -29,7 +29,8 @@ def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
     return list(lists.values())
 
 
-def _checked_column(name: str, values: Iterable[Any]) -> list[Any]:
+def checked_column(name: str, values: Iterable[Any]) -> list[Any]:
+    """The values as a list; a TypeError where they are one text, or one of them can be none."""
     if isinstance(values, str | bytes):
         raise TypeError(
             f"`{name}` must be a list of texts, but is the single text {values!r}. Write [{values!r}]."
@@ -87,7 +88,7 @@ def checked_function(
 
 def checked_function_names(names: Sequence[str] | None, known: Collection[str] = FUNCTION_NAMES) -> list[str]:
     """The names, each of a known similarity function."""
-    for name in names or ():
+    for name in checked_column("similarity_fn_names", names or ()):
         if name not in known:
             raise ValueError(f"There is no similarity function {name!r}. Choose from {', '.join(known)}.")
     return list(names or ())

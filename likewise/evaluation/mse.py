@@ -42,6 +42,7 @@ class MSEEvaluator(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
+    description = "Knowledge Distillation"
 
     def __post_init__(self, source_sentences: Sequence[str], teacher_model: Encoder | None) -> None:
         sources, self.target_sentences = checked_texts(
@@ -64,10 +65,6 @@ class MSEEvaluator(SentenceEvaluator):
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """`MSE`, positive."""
         return {"MSE": -measured["negative_mse"].value}
-
-    @property
-    def description(self) -> str:
-        return "Knowledge Distillation"
 
 
 def squared_errors(teacher: Array, student: Array) -> Array:

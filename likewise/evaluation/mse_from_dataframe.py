@@ -42,6 +42,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
+    description = "Knowledge Distillation"
 
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
@@ -70,10 +71,6 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
             f"{source}-{target}": -float(errors[combination == i].mean())
             for i, (source, target) in enumerate(self.combinations)
         }
-
-    @property
-    def description(self) -> str:
-        return "Knowledge Distillation"
 
 
 def _parallel_texts(

@@ -13,6 +13,7 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.beir import RetrievalTask, is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
+from likewise.evaluation.inputs import checked_column
 from likewise.evaluation.measurement import Measurement
 from likewise.similarity import Similarity, SimilarityFunction
 from likewise.types import Encoder
@@ -85,7 +86,9 @@ class NanoBEIREvaluator(SentenceEvaluator):
     def __post_init__(self) -> None:
         self._folder = _beir_folder(self.dataset_id)
         known = known_names(self._folder)
-        self.dataset_names = known if self.dataset_names is None else list(self.dataset_names)
+        self.dataset_names = checked_column(
+            "dataset_names", known if self.dataset_names is None else self.dataset_names
+        )
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"

@@ -76,8 +76,8 @@ def fit(
     rounds = min(map(len, loaders.values()))
     epoch_steps = (steps_per_epoch or rounds) * len(objectives)
     optimizer = _optimizer(model, losses, optimizer_class, optimizer_params or {"lr": 2e-5}, weight_decay)
-    schedule, total = scheduler.lower(), epochs * epoch_steps
-    one_of(schedule, "scheduler", SCHEDULES)
+    schedule, total = str(scheduler).lower(), epochs * epoch_steps
+    one_of(schedule if schedule in SCHEDULES else scheduler, "scheduler", SCHEDULES)
     on_gpu = torch.cuda.is_available()
     with TemporaryDirectory() as temporary:
         args = trainer_class.training_args_class(

@@ -15,7 +15,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from likewise.checked import positive
+from likewise.checked import having, positive
 from likewise.model.placement import on_cpu, refuse_spread
 
 logger = logging.getLogger(__name__)
@@ -226,7 +226,8 @@ def start_multi_process_pool(self: Any, target_devices: Sequence[str] | None = N
 
 
 def stop_multi_process_pool(pool: WorkerPool) -> None:
-    """End the processes of a pool."""
+    """End the processes of a pool; refuse, by a TypeError, what is none."""
+    having(pool, "stop", "pool", "what `start_multi_process_pool()` returns")
     pool.stop()
 
 

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -15,6 +14,7 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
+from likewise.checked import whole
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
@@ -99,7 +99,7 @@ class MultiVectorEncoder(Model):
         if model_name_or_path is None and modules is None:
             raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
         if model_name_or_path is not None and modules is not None:
-            raise ValueError("Pass either `model_name_or_path` or `modules`, not both.")
+            logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
         stored, folder = self._stored(
             model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
             model_kwargs, processor_kwargs, config_kwargs, backend,
@@ -342,7 +342,7 @@ class MultiVectorEncoder(Model):
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )
-        if not isinstance(top_k, Integral | None):
+        if top_k is not None and whole(top_k) is None:
             raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         if not len(documents):
             return []

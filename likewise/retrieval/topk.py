@@ -87,15 +87,14 @@ class StreamingTopK:
         documents_per_tile: int = TILE_ELEMENTS,
         report: Callable[[int], object] | None = None,
     ) -> None:
-        positive(k, "k", least=0)
         positive(queries_per_tile, "queries_per_tile")
         positive(documents_per_tile, "documents_per_tile")
-        self.k, self.shape, self.device = k, tuple(queries.shape), queries.device
+        self.k, self.shape, self.device = positive(k, "k", least=0), tuple(queries.shape), queries.device
         queries = to_float_tensor(queries.detach()).float()
         refuse_not_finite(queries, lambda row: f"The embedding of query {row}")
         self.products = products_of(score_function)
         self.queries = self.products.factors(self.products.prepare(queries), are_queries=True)  # (Q, F)
-        self.best = torch.full((len(queries), k), NO_KEY, device=self.device)
+        self.best = torch.full((len(queries), self.k), NO_KEY, device=self.device)
         rows, ids = exclude or (torch.empty(0, dtype=torch.int64),) * 2
         self.excluded = ((rows << 32) | ids).unique().to(self.device)  # both in one int64, sorted
         self.num_excluded = (self.excluded >> 32).bincount(minlength=len(queries))  # of each query

@@ -373,3 +373,11 @@ def test_devices_that_are_none_are_refused_before_a_process_is_started(
 ) -> None:
     with pytest.raises(error, match=message):
         model.start_multi_process_pool(devices)
+
+
+def test_what_is_no_pool_is_not_stopped() -> None:
+    for pool in ({}, None, "cpu"):
+        with pytest.raises(
+            TypeError, match=r"`pool` must be what `start_multi_process_pool\(\)` returns, but"
+        ):
+            SentenceTransformer.stop_multi_process_pool(pool)

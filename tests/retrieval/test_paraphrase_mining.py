@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -123,6 +124,16 @@ def test_models_and_embeddings_that_it_cannot_compare_are_refused_in_words() -> 
             TypeError, match="`model` must give each text one dense embedding, but is a Simple"
         ):
             paraphrase_mining(model, ["a cat"])
+
+
+@pytest.mark.parametrize("max_pairs", [5e5, float("inf"), 12.0, torch.tensor(12), np.int64(12)])
+def test_the_most_pairs_may_be_any_number(max_pairs: Any) -> None:
+    expected = util.paraphrase_mining_embeddings(ROWS, max_pairs=max_pairs, top_k=5)
+    found = paraphrase_mining_embeddings(ROWS, max_pairs=max_pairs, top_k=torch.tensor(5))  # type: ignore[arg-type]
+    assert_same_pairs(found, expected)
+    for wrong in ("12", math.nan, None, True):
+        with pytest.raises(ValueError, match="`max_pairs` must be a number of at least 0, but is "):
+            paraphrase_mining_embeddings(ROWS, max_pairs=wrong)  # type: ignore[arg-type]
 
 
 def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:
