@@ -222,10 +222,8 @@ def append_csv_row(path: Path, row: Mapping[str, Any]) -> None:
             logger.warning(
                 "%s has the columns %s, but this row has %s. It is appended all the same; pass another `name` or "
                 "`output_path` to keep them apart.",
-                path,
-                header,
-                list(row),
-            )
+                path, header, list(row),
+            )  # fmt: skip
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if is_new:

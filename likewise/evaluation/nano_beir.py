@@ -85,10 +85,8 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def __post_init__(self) -> None:
         self._folder = _beir_folder(self.dataset_id)
-        known = known_names(self._folder)
-        self.dataset_names = checked_column(
-            "dataset_names", known if self.dataset_names is None else self.dataset_names
-        )
+        names = known_names(self._folder) if self.dataset_names is None else self.dataset_names
+        self.dataset_names = checked_column("dataset_names", names)
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"

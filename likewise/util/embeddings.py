@@ -11,11 +11,7 @@ from torch.nn.functional import normalize
 
 Matrix = TypeVar("Matrix", Tensor, np.ndarray[Any, Any])
 
-__all__ = [
-    "batch_to_device",
-    "normalize_embeddings",
-    "truncate_embeddings",
-]
+__all__ = ["batch_to_device", "normalize_embeddings", "truncate_embeddings"]
 
 
 def normalize_embeddings(embeddings: Tensor) -> Tensor:
