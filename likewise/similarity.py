@@ -289,7 +289,7 @@ def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similari
         raise ValueError(f"There is no similarity function {function!r}. Choose one of: {choices}.") from None
     if member.value in _FUNCTIONS:
         return _FUNCTIONS[member.value]
-    of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim"), member.name.lower()
+    of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim_scores"), member.name.lower()
     return getattr(of_tokens, name), getattr(of_tokens, f"{name}_pairwise")
 
 

@@ -58,7 +58,7 @@ FACES = {
 }  # fmt: skip
 
 # MaxSim is a similarity like others to whoever names it, and late interaction's own to compute: loaded when it is asked for.
-BY_NAME = ["similarity imports multi_vector_encoder.maxsim"]
+BY_NAME = ["similarity imports multi_vector_encoder.maxsim_scores"]
 
 PART_OF_RECIPES = {"recipes.catalogue", "recipes.common", "recipes.quickstart"}
 

@@ -21,7 +21,7 @@ from likewise.model.pool import WorkerPool
 from likewise.modules import Router, Transformer
 from likewise.modules.base import Features
 from likewise.modules.router import output_dimension
-from likewise.multi_vector_encoder import maxsim, storage
+from likewise.multi_vector_encoder import maxsim_scores, storage
 from likewise.multi_vector_encoder.model_card import MultiVectorEncoderModelCardData
 from likewise.multi_vector_encoder.modules.multi_vector_mask import MultiVectorMask
 from likewise.multi_vector_encoder.modules.token_pooling import BaseTokenPooling
@@ -30,8 +30,8 @@ from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 logger = logging.getLogger(__name__)
 
 SIMILARITIES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "maxsim": (maxsim.maxsim, maxsim.maxsim_pairwise),
-    "meanmaxsim": (maxsim.mean_maxsim, maxsim.mean_maxsim_pairwise),
+    "maxsim": (maxsim_scores.maxsim, maxsim_scores.maxsim_pairwise),
+    "meanmaxsim": (maxsim_scores.mean_maxsim, maxsim_scores.mean_maxsim_pairwise),
 }
 Pooling = BaseTokenPooling | Callable[[Tensor], Tensor]
 
