@@ -161,7 +161,7 @@ def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
 
     Reference: Li and Li 2023, AnglE-optimized Text Embeddings, https://arxiv.org/abs/2309.12871, equation 7.
     """
-    first, second = (normalize(vectors, dim=-1) for vectors in _sides(x, y, ROW_BY_ROW))
+    first, second = (normalize(vectors.to_dense(), dim=-1) for vectors in _sides(x, y, ROW_BY_ROW))
     if first.shape[-1] % 2:
         first, second = pad(first, (0, 1)), pad(second, (0, 1))
     (a, b), (c, d) = first.chunk(2, dim=-1), second.chunk(2, dim=-1)

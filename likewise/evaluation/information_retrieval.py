@@ -92,6 +92,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         for name in ranks:
             having(getattr(self, name), "__iter__", name, "a list of ranks, such as [10]")
         check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
+        if not self.ndcg_at_k:
+            raise ValueError("`ndcg_at_k` is empty, but the largest of its ranks is the primary metric's.")
         for name in ("queries", "corpus", "relevant_docs"):
             having(getattr(self, name), "keys", name, "a dict by id")
         queries, corpus, relevant = dict(self.queries), dict(self.corpus), self.relevant_docs

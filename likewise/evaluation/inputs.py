@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Number
 from typing import Any
 
 import numpy as np
 
-from likewise.checked import positive
+from likewise.checked import having, is_number, number, positive
 from likewise.evaluation.measurement import Array
 from likewise.similarity import OF_WHOLE_TEXTS, SimilarityFunction
 
@@ -111,13 +111,11 @@ def file_name(*parts: str | None) -> str:
     return "_".join(part for part in parts if part).replace("/", "_")
 
 
-def checked_margin(
-    margin: float | Mapping[str, float] | None, known: Collection[str] = FUNCTION_NAMES
-) -> dict[str, float]:
-    """A margin for every known similarity function."""
-    if margin is None or isinstance(margin, int | float):
-        return dict.fromkeys(known, margin or 0)
-    if not isinstance(margin, Mapping):
-        raise TypeError(f"`margin` must be a number or a dict of numbers, but is {margin!r}.")
-    checked_function_names(list(margin), known)
+def checked_margin(margin: Any, known: Collection[str] = FUNCTION_NAMES) -> dict[str, float]:
+    """A margin for every known similarity function, of one number, a dict of numbers by their names, or None."""
+    if margin is None or is_number(margin):
+        return dict.fromkeys(known, float(margin or 0))
+    having(margin, "keys", "margin", "a number or a dict of numbers")
+    for name in checked_function_names(list(margin), known):
+        number(margin[name], f"margin[{name!r}]", "Drop it for 0.")
     return {name: margin.get(name, 0) for name in known}

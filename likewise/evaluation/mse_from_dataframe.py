@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass
 
 import numpy as np
 
+from likewise.checked import having
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import check_text
 from likewise.evaluation.measurement import Measurement
@@ -47,6 +48,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
             raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
+        having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
         self.set_names("mse_evaluation")
         pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
         ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]

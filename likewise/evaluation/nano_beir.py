@@ -123,13 +123,9 @@ class NanoBEIREvaluator(SentenceEvaluator):
             key: by_name.get(dataset_name) for key, by_name in prompts.items() if isinstance(by_name, Mapping)
         }
         return self.information_retrieval_class(
-            queries=task.queries,
-            corpus=task.corpus,
-            relevant_docs=task.relevant,
-            name=self._get_human_readable_name(dataset_name),
-            **ir_evaluator_kwargs,
-            **given,
-        )
+            queries=task.queries, corpus=task.corpus, relevant_docs=task.relevant,
+            name=self._get_human_readable_name(dataset_name), **ir_evaluator_kwargs, **given,
+        )  # fmt: skip
 
     def _read(self, name: str) -> RetrievalTask:
         if self._folder is None:

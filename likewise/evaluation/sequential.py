@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from likewise.checked import having
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
@@ -27,6 +28,7 @@ class SequentialEvaluator(SentenceEvaluator):
         evaluators: Iterable[SentenceEvaluator],
         main_score_function: Callable[[list[float]], float] = lambda scores: scores[-1],
     ) -> None:
+        having(evaluators, "__iter__", "evaluators", "a list of evaluators")
         self.evaluators = list(evaluators)
         for evaluator in self.evaluators:
             if not callable(evaluator):

@@ -197,6 +197,7 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
             TypeError,
             "`mrr_at_k` must be a list of ranks, such as .* but is 10",
         ),
+        (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, 9, [1], []), ValueError, "`ndcg_at_k` is empty"),
         (({"q": "a"}, {"d": "b"}, {"r": ["d"]}), ValueError, r"`queries` has ids such as \['q'\]"),
         (
             ({1: "a"}, {1: "b"}, {1: ["1"]}),
