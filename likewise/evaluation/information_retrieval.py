@@ -251,7 +251,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def _max_k(self) -> int:
         ranks = (self.accuracy_at_k, self.precision_recall_at_k, self.mrr_at_k, self.ndcg_at_k, self.map_at_k)
-        return max(k for some in ranks for k in some)
+        return min(max(k for some in ranks for k in some), len(self.corpus))
 
     def _per_query(self, hits: Array, num_relevant: Array) -> dict[str, Array]:
         """Every metric of every query, in the order in which the reference lists them."""

@@ -53,8 +53,10 @@ class MatryoshkaLoss(LossAround):
         n_dims_per_step: int = -1,
     ) -> None:
         super().__init__(model, loss)
-        sizes = _checked_sizes(matryoshka_dims, model.get_sentence_embedding_dimension())
-        weights = [1] * len(sizes) if matryoshka_weights is None else _listed(matryoshka_weights)
+        asked: Any = (matryoshka_dims, matryoshka_weights)
+        given = [list(x) if isinstance(x, Iterable) else [x] for x in asked]
+        sizes = _checked_sizes(given[0], model.get_sentence_embedding_dimension())
+        weights = [1] * len(sizes) if matryoshka_weights is None else given[1]
         _check_weights(weights, len(sizes))
         positive(n_dims_per_step, "n_dims_per_step", "-1 takes all.", least=-1)
         ordered = sorted(zip(sizes, weights, strict=True), key=lambda pair: pair[0], reverse=True)
@@ -83,10 +85,6 @@ class MatryoshkaLoss(LossAround):
         return numbers
 
 
-def _listed(values: Any) -> list[Any]:
-    return list(values) if isinstance(values, Iterable) else [values]
-
-
 def _check_weights(weights: Sequence[float], num_sizes: int) -> None:
     if len(weights) != num_sizes:
         raise ValueError(
@@ -97,13 +95,11 @@ def _check_weights(weights: Sequence[float], num_sizes: int) -> None:
         number(weight, "matryoshka_weights", "Drop it to weigh all alike.")
 
 
-def _checked_sizes(given: Any, size: int | None) -> list[int]:
-    sizes = [whole(each) or 0 for each in _listed(given)]
+def _checked_sizes(given: list[Any], size: int | None) -> list[int]:
+    sizes = [whole(each) or 0 for each in given]
     limit = "the model's embedding size" if size is None else f"{size}, the model's embedding size"
     if not sizes or any(d < 1 or (size is not None and d > size) for d in sizes):
-        raise ValueError(
-            f"`matryoshka_dims` must be one or more sizes from 1 to {limit}, but is {_listed(given)}."
-        )
+        raise ValueError(f"`matryoshka_dims` must be one or more sizes from 1 to {limit}, but is {given}.")
     if size is not None and size not in sizes:
         logger.warning(
             "`matryoshka_dims` is %s, without the model's embedding size %d: whole embeddings are not trained. Add %d, "

@@ -105,8 +105,8 @@ def mine_pairs(
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
     query_chunk_size = positive(query_chunk_size, "query_chunk_size")
     corpus_chunk_size = positive(corpus_chunk_size, "corpus_chunk_size")
-    top_k = positive(top_k, "top_k", least=0)
     embeddings = finite_rows(embeddings, "the embeddings")
+    top_k = min(positive(top_k, "top_k", least=0), len(embeddings))
     num_rows, device = len(embeddings), embeddings.device
     if not is_number(max_pairs) or max_pairs < 0:
         raise ValueError(f"`max_pairs` must be a number of at least 0, but is {max_pairs!r}.")

@@ -220,3 +220,11 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         ours.InformationRetrievalEvaluator(*arguments)
+
+
+def test_ranks_beyond_the_corpus_take_no_memory(counts: WordCounts) -> None:
+    queries, corpus, relevant = {"q": "a cat"}, {"d": "a cat", "e": "rain"}, {"q": {"e"}}
+    metrics = InformationRetrievalEvaluator(queries, corpus, relevant, mrr_at_k=[2**40], map_at_k=[10**9])(
+        counts
+    )
+    assert metrics[f"cosine_mrr@{2**40}"] == metrics[f"cosine_map@{10**9}"] == 0.5
