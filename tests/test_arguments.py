@@ -80,6 +80,8 @@ def test_the_number_of_ranked_documents_is_a_whole_one(tmp_path: Path, top_k: An
     )
     for model in models:
         assert len(model.rank("a cat", ["cats", "dogs"], top_k=0)) == 0
+        with pytest.raises(TypeError, match="list of"):
+            model.rank("a cat", None)
         assert len(model.rank("a cat", ["cats", "dogs", "rain"], top_k=torch.tensor(2))) == 2
         with pytest.raises(TypeError, match=f"`top_k` must be a whole number, but is {top_k!r}"):
             model.rank("a cat", ["cats", "dogs"], top_k=top_k)

@@ -338,7 +338,7 @@ class MultiVectorEncoder(Model):
             TypeError: The query or a document is not a text, or `top_k` no whole number.
         """
         are_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")  # of a dict or a frame
-        if not isinstance(query, str) or isinstance(documents, str) or are_keys:
+        if not isinstance(query, str) or isinstance(documents, str | None) or are_keys:
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )
