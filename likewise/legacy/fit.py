@@ -96,11 +96,9 @@ def fit(
         )
         trainer = trainer_class(
             train_dataset={name: _first_rows(each, losses[name]) for name, each in loaders.items()},
-            model=model,
-            args=args,
-            loss=losses,
+            model=model, args=args, loss=losses,
             optimizers=(optimizer, get_scheduler(SCHEDULES[schedule], optimizer, warmup_steps, total)),
-        )
+        )  # fmt: skip
         trainer.get_train_dataloader = partial(_batches_of, loaders, trainer)
         watch = _Evaluation(
             evaluator, output_path, save_best_model, callback,

@@ -156,7 +156,7 @@ class Loss(nn.Module, ABC):
         for name in ("mini_batch_size", "mini_batch_num_tokens"):
             positive_or_none(getattr(self, name), name, "Drop it to take the default.")
         for name, field in getattr(self, "__dataclass_fields__", {}).items():
-            if field.type in ("float", float):
+            if field.type in ("float", float) and getattr(self, name) is not field.default:
                 number(getattr(self, name), name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -103,6 +103,7 @@ def mine_pairs(
     score_function: Similarity,
 ) -> tuple[Tensor, Tensor]:
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
+    having(score_function, "__call__", "score_function", "a function of two batches, such as `util.cos_sim`")
     query_chunk_size = positive(query_chunk_size, "query_chunk_size")
     corpus_chunk_size = positive(corpus_chunk_size, "corpus_chunk_size")
     embeddings = finite_rows(embeddings, "the embeddings")

@@ -6,6 +6,7 @@ import ast
 import copy
 import functools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from losses_common import FixedModel, batch_of, texts
 from likewise import losses
 from likewise.engine import ColumnBatch
 from likewise.engine.embed import packed
-from likewise.losses.base import Columns, Label, function_name
+from likewise.losses.base import Columns, Label, Loss, function_name
 from likewise.similarity import cos_sim
 
 
@@ -302,6 +303,22 @@ def test_numbers_of_losses_may_be_tensors_arrays_and_learned() -> None:
             assert margin.grad == 1.0
             assert dict(loss.named_parameters())["triplet_margin"] is margin is loss.triplet_margin
     assert losses.GlobalOrthogonalRegularizationLoss(MODEL, mean_weight=None).mean_weight is None
+
+
+def test_numbers_of_ones_own_loss_are_checked_but_for_their_default() -> None:
+    @dataclass(eq=False, repr=False)
+    class Own(Loss):
+        model: Any
+        temperature: float = None  # type: ignore[assignment]
+        takes = ()
+
+        def compute(self, embeddings: Any, labels: Any = None) -> torch.Tensor:
+            return embeddings[0].sum()
+
+    assert Own(MODEL).temperature is None
+    assert Own(MODEL, 0.5).temperature == 0.5
+    with pytest.raises(ValueError, match=r"`temperature` must be a number, but is '0\.5'"):
+        Own(MODEL, "0.5")  # type: ignore[arg-type]
 
 
 def test_sizes_of_losses_are_whole_numbers() -> None:

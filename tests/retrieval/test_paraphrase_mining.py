@@ -118,6 +118,10 @@ def test_models_and_embeddings_that_it_cannot_compare_are_refused_in_words() -> 
         TypeError, match="`model` must be a model that embeds texts, but is 'all-MiniLM-L6-v2'"
     ):
         paraphrase_mining("all-MiniLM-L6-v2", ["a cat"])  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"`score_function` must be a function of two batches, .*but is 'cos'"
+    ):
+        paraphrase_mining_embeddings(ROWS, score_function="cos")  # type: ignore[arg-type]
     for family in ("SparseEncoder", "MultiVectorEncoder"):
         model: Any = SimpleNamespace(encode=None, model_type=family)
         with pytest.raises(
