@@ -53,12 +53,15 @@ class MSEEvaluator(SentenceEvaluator):
         having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
         self.csv_file = file_name(f"mse_evaluation_{self.name}_results.csv")
         self.primary_metric = self.full_name("negative_mse")
-        self.source_embeddings = self.embed_columns(teacher_model, sources)[0].cpu().numpy()
+        self.source_embeddings = self._embedded(teacher_model, sources)
 
     def measure(self, model: Encoder) -> dict[str, Measurement]:
-        (student,) = self.embed_columns(model, self.target_sentences)
-        errors = squared_errors(self.source_embeddings, student.cpu().numpy())
+        errors = squared_errors(self.source_embeddings, self._embedded(model, self.target_sentences))
         return {"negative_mse": Measurement((-100 * errors,))}
+
+    def _embedded(self, model: Encoder, texts: Sequence[str]) -> Array:
+        (found,) = self.embed_columns(model, texts)
+        return found.cpu().numpy()
 
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """`MSE`, positive."""
