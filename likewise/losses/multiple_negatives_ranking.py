@@ -123,11 +123,8 @@ class MultipleNegativesRankingLoss(Loss):
 
         loss = info_nce(
             [candidates(name) for name in ALL_DIRECTIONS if name in self.directions],
-            own,
-            similarity,
-            self.scale,
-            separate=self.partition_mode == "per_direction",
-        )
+            own, similarity, self.scale, separate=self.partition_mode == "per_direction",
+        )  # fmt: skip
         return loss * joined.weight
 
     def _hardness(self, own_documents: Tensor) -> Edit:

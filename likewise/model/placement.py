@@ -26,6 +26,15 @@ def refuse_spread(model: nn.Module, what: str) -> None:
         )
 
 
+def forget_captures(model: nn.Module) -> None:
+    """Take off the hooks by which transformers captures hidden states: they cannot be pickled. It puts them on where it needs them."""
+    for module in model.modules():
+        for key, hook in list(module._forward_hooks.items()):
+            if getattr(hook, "__module__", "") == "transformers.utils.output_capturing":
+                del module._forward_hooks[key]
+        vars(module).pop("_output_capturing_hooks_installed", None)
+
+
 def on_cpu(result: Any) -> Any:
     """The same with the tensors in it on the CPU, from where they can be sent to other processes."""
     return tree_map_only(torch.Tensor, torch.Tensor.cpu, result)
