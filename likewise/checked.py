@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from importlib import import_module
 from numbers import Integral
+from operator import index
 from typing import Any
 
 
@@ -14,10 +16,18 @@ def positive(value: Any, name: str, advice: str = "", least: int = 1) -> int:
     Raises:
         ValueError: It is not.
     """
-    if not isinstance(value, Integral) or isinstance(value, bool) or int(value) < least:
+    if (number := whole(value)) is None or number < least:
         message = f"`{name}` must be a whole number of at least {least}, but is {value!r}. {advice}"
         raise ValueError(message.rstrip())
-    return int(value)
+    return number
+
+
+def whole(value: Any) -> int | None:
+    """A whole number (a tensor or array of one, too) as Python's; None for anything else, such as True."""
+    try:
+        return None if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None
 
 
 def positive_or_none(value: Any, name: str, advice: str = "") -> int | None:
@@ -27,12 +37,28 @@ def positive_or_none(value: Any, name: str, advice: str = "") -> int | None:
 
 def above_zero(value: Any, name: str, advice: str) -> None:
     """Refuse, by a ValueError, what is no number above 0; `advice` is a sentence that says which would do."""
-    try:
-        is_above = not isinstance(value, str | None) and bool(value > 0)  # a tensor of one number too
-    except (TypeError, ValueError, RuntimeError):
-        is_above = False
-    if not is_above:
+    if not is_number(value) or value <= 0:
         raise ValueError(f"`{name}` must be a number above 0, but is {value!r}. {advice}")
+
+
+def above_zero_and_finite(value: Any, name: str, advice: str = "") -> None:
+    """The same of a number that must not be infinite either."""
+    if not is_number(value) or not 0 < value < math.inf:
+        raise ValueError(f"`{name}` must be positive and finite, but is {value!r}. {advice}".rstrip())
+
+
+def number(value: Any, name: str, advice: str = "") -> None:
+    """Refuse, by a ValueError, what is no number; `advice` is a sentence that says which would do."""
+    if not is_number(value):
+        raise ValueError(f"`{name}` must be a number, but is {value!r}. {advice}".rstrip())
+
+
+def is_number(value: Any) -> bool:
+    """Whether something is a number, or a tensor or array of one, and not NaN."""
+    try:
+        return not isinstance(value, bool) and (bool(value <= 0) or bool(value > 0))
+    except (TypeError, ValueError, RuntimeError):
+        return False
 
 
 def one_of(value: Any, name: str, choices: Iterable[Any], advice: str = "") -> None:

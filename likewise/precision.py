@@ -58,10 +58,10 @@ def quantize_embeddings(
     if isinstance(embeddings, list) and all(np.ndim(one) == 2 for one in embeddings):
         if not embeddings:
             return []
-        tokens = np.concatenate([_array(one) for one in embeddings])
+        tokens = np.concatenate([to_array(one) for one in embeddings])
         joined = quantize_embeddings(tokens, precision, ranges, calibration_embeddings)
         return np.split(joined, np.cumsum([len(one) for one in embeddings])[:-1])
-    values = _array(embeddings)
+    values = to_array(embeddings)
     if values.dtype.kind != "f":
         raise TypeError(
             f"`embeddings` must be floating point, but are {values.dtype}. Pass them before quantisation."
@@ -115,7 +115,7 @@ def quantization_ranges(
 ) -> Array:
     """(2, D): the ranges that are given, those of the calibration embeddings, or the values' own."""
     if ranges is None and calibration is not None:
-        ranges = calibration_ranges(_array(calibration))
+        ranges = calibration_ranges(to_array(calibration))
     if ranges is not None:
         if np.shape(ranges) != (2, values.shape[-1]):
             raise ValueError(
@@ -132,13 +132,13 @@ def quantization_ranges(
     if len(values) < MIN_CALIBRATION:
         logger.warning(
             "The ranges for %s come from only %d embeddings. Pass `ranges` or `calibration_embeddings` of more.",
-            precision,
-            len(values),
-        )
+            precision, len(values),
+        )  # fmt: skip
     return calibration_ranges(values).astype(np.float32)
 
 
-def _array(embeddings: Tensor | Array | Sequence[Tensor] | Sequence[Array]) -> Array:
+def to_array(embeddings: Tensor | Array | Sequence[Tensor] | Sequence[Array]) -> Array:
+    """Embeddings as an array; of bfloat16, which NumPy has not, in float32."""
     if isinstance(embeddings, np.ndarray):
         return embeddings
     if not isinstance(embeddings, Tensor):

@@ -1,8 +1,9 @@
 """How alike two embeddings are: cosine, dot product, negative Euclidean and negative Manhattan distance.
 
 Every function takes tensors, arrays or lists, computes in float32 when given half precision, and comes in two
-forms: all pairs, (N, D) and (M, D) -> (N, M), and `pairwise_*`, (N, D) and (N, D) -> (N,). Larger is more alike. Of COO
-tensors, as sparse models give, they compute with scipy's matrices; what they return is dense.
+forms: all pairs, (N, D) and (M, D) -> (N, M), and `pairwise_*`, (N, D) and (N, D) -> (N,). Larger is more alike. Axes before
+these are batches: (B, N, D) and (B, M, D) -> (B, N, M). Of COO tensors, as sparse models give, they compute with scipy's
+matrices; what they return is dense.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def dot_score(a: Embeddings, b: Embeddings) -> Tensor:
     if is_sparse(a) or is_sparse(b):
         return _sparse_scores(a, b, "dot")
     first, second = _sides(a, b)
-    return first @ second.T
+    return first @ second.mT
 
 
 def euclidean_sim(a: Embeddings, b: Embeddings) -> Tensor:
@@ -160,7 +161,7 @@ def pairwise_angle_sim(x: Embeddings, y: Embeddings) -> Tensor:
 
     Reference: Li and Li 2023, AnglE-optimized Text Embeddings, https://arxiv.org/abs/2309.12871, equation 7.
     """
-    first, second = (normalize(vectors, dim=-1) for vectors in _sides(x, y, ROW_BY_ROW))
+    first, second = (normalize(vectors.to_dense(), dim=-1) for vectors in _sides(x, y, ROW_BY_ROW))
     if first.shape[-1] % 2:
         first, second = pad(first, (0, 1)), pad(second, (0, 1))
     (a, b), (c, d) = first.chunk(2, dim=-1), second.chunk(2, dim=-1)
@@ -287,7 +288,7 @@ def _functions(function: str | SimilarityFunction) -> tuple[Similarity, Similari
         raise ValueError(f"There is no similarity function {function!r}. Choose one of: {choices}.") from None
     if member.value in _FUNCTIONS:
         return _FUNCTIONS[member.value]
-    of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim"), member.name.lower()
+    of_tokens, name = import_module("likewise.multi_vector_encoder.maxsim_scores"), member.name.lower()
     return getattr(of_tokens, name), getattr(of_tokens, f"{name}_pairwise")
 
 
@@ -302,12 +303,17 @@ def _sides(a: Embeddings, b: Embeddings, how: str = "") -> tuple[Tensor, Tensor]
 
 def _check_fit(first: Any, second: Any, how: str = "") -> None:
     """Refuse sides (tensors or scipy's matrices) of two sizes and, row by row, two batches of several rows each."""
-    (*of_first, size), (*of_second, other_size) = first.shape, second.shape
-    numbers = {*of_first, *of_second} - {1} if len(of_first) == len(of_second) == 1 else set()
-    if size != other_size or (how and len(numbers) > 1):
+    one, other = tuple(first.shape), tuple(second.shape)
+    rest = slice(-1 if how else -2)  # what goes together row by row, or else batch by batch
+    try:
+        np.broadcast_shapes(one[rest], other[rest])
+        fits = one[-1:] == other[-1:] != ()
+    except ValueError:
+        fits = False
+    if not fits:
         raise ValueError(
-            f"Embeddings of the shapes {tuple(first.shape)} and {tuple(second.shape)} cannot be compared{how}. Embed both sides "
-            "with one model and one `truncate_dim`; `similarity` compares all with all."
+            f"Embeddings of the shapes {one} and {other} cannot be compared{how}. Embed both sides with one model and one "
+            "`truncate_dim`; `similarity` compares all with all."
         )
 
 

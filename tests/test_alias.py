@@ -188,6 +188,25 @@ def test_a_path_of_a_missing_part_that_nobody_has_is_not_found() -> None:
     assert stand_in("maxsim_heatmap") is stand_in("maxsim_heatmap")
 
 
+def test_what_the_families_share_is_found_in_the_references_base() -> None:
+    run(
+        INSTALL + "from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, util\n"
+        "from sentence_transformers.base import (\n"
+        "    BaseDataCollator, BaseModel, BaseTrainer, BaseTrainingArguments, BatchSamplers, DefaultBatchSampler,\n"
+        "    GroupByLabelBatchSampler, MultiDatasetBatchSamplers, MultiDatasetDefaultBatchSampler,\n"
+        "    NoDuplicatesBatchSampler, ProportionalBatchSampler, RoundRobinBatchSampler,\n"
+        ")\n"
+        "from sentence_transformers.base.model import BaseModel as deeper\n"
+        "from sentence_transformers.sentence_transformer import SentenceTransformerDataCollator\n"
+        "from sentence_transformers.multi_vector_encoder import maxsim, maxsim_pairwise\n"
+        "assert issubclass(SentenceTransformer, BaseModel) and BaseModel is deeper\n"
+        "assert issubclass(SentenceTransformerTrainer, BaseTrainer)\n"
+        "assert issubclass(SentenceTransformerDataCollator, BaseDataCollator)\n"
+        "assert issubclass(GroupByLabelBatchSampler, DefaultBatchSampler)\n"
+        "assert maxsim is util.maxsim and maxsim_pairwise is util.maxsim_pairwise\n"
+    )
+
+
 @pytest.mark.parametrize("root", ["likewise", "sentence_transformers"])
 def test_the_paths_of_sparse_models_of_every_release_lead_to_them(root: str) -> None:
     run(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cross_encoder.cross_common import reranker_folder
 from multi_vector_encoder.multi_common import small_encoder
 from small import small_model, small_tokenizer
@@ -71,7 +72,7 @@ def test_arguments_of_the_wrong_kind_are_refused_in_words(
         runs[family](["a cat", "two dogs"], **options)
 
 
-@pytest.mark.parametrize("top_k", ["2", 2.0])
+@pytest.mark.parametrize("top_k", ["2", 2.0, True])
 def test_the_number_of_ranked_documents_is_a_whole_one(tmp_path: Path, top_k: Any) -> None:
     models = (
         CrossEncoder(reranker_folder(tmp_path / "reranker"), device="cpu"),
@@ -79,6 +80,9 @@ def test_the_number_of_ranked_documents_is_a_whole_one(tmp_path: Path, top_k: An
     )
     for model in models:
         assert len(model.rank("a cat", ["cats", "dogs"], top_k=0)) == 0
+        with pytest.raises(TypeError, match="list of"):
+            model.rank("a cat", None)
+        assert len(model.rank("a cat", ["cats", "dogs", "rain"], top_k=torch.tensor(2))) == 2
         with pytest.raises(TypeError, match=f"`top_k` must be a whole number, but is {top_k!r}"):
             model.rank("a cat", ["cats", "dogs"], top_k=top_k)
 

@@ -58,7 +58,7 @@ FACES = {
 }  # fmt: skip
 
 # MaxSim is a similarity like others to whoever names it, and late interaction's own to compute: loaded when it is asked for.
-BY_NAME = ["similarity imports multi_vector_encoder.maxsim"]
+BY_NAME = ["similarity imports multi_vector_encoder.maxsim_scores"]
 
 PART_OF_RECIPES = {"recipes.catalogue", "recipes.common", "recipes.quickstart"}
 
@@ -257,7 +257,7 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 # How large the house is. Whoever makes something shorter lowers these numbers; only a feature raises the first.
 # Of all files, the families beside the dense one, the alias, the recipes and the report aside.
-MOST_LINES = 32_943
+MOST_LINES = 32_947
 APART = {"compat", "cross_encoder", "hybrid", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates

@@ -90,6 +90,29 @@ def test_embeddings_that_do_not_fit_each_other_are_refused_by_their_shapes(
     assert util.pairwise_cos_sim(of_four, layout(torch.eye(1, 4))).tolist() == [1, 0, 0]
 
 
+def test_angles_of_sparse_embeddings_are_those_of_dense_ones() -> None:
+    rows = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)) * (torch.arange(5) % 2)
+    others, expected = rows.flip(0), util.pairwise_angle_sim(rows, rows.flip(0))
+    assert torch.equal(util.pairwise_angle_sim(rows.to_sparse(), others.to_sparse()), expected)
+    assert torch.equal(util.pairwise_angle_sim(list(rows.to_sparse()), others), expected)
+
+
+@pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
+def test_axes_in_front_are_batches_that_must_fit(name: str) -> None:
+    rows = torch.rand(2, 3, 4, generator=torch.Generator().manual_seed(0))
+    compare, pairwise = getattr(util, name), getattr(util, f"pairwise_{name}")
+    for others in (rows.flip(1), rows[1]):
+        expected = [compare(one, other) for one, other in zip(rows, others.expand(2, -1, -1), strict=True)]
+        torch.testing.assert_close(compare(rows, others), torch.stack(expected))
+    for wrong in (torch.eye(5, 4).expand(3, 5, 4), torch.tensor(1.0)):
+        with pytest.raises(ValueError, match=r"shapes \(2, 3, 4\) and .* cannot be compared\. Embed both"):
+            compare(rows, wrong)
+        with pytest.raises(ValueError, match=r"shapes \(2, 3, 4\) and .* cannot be compared row by row"):
+            pairwise(rows, wrong)
+    with pytest.raises(ValueError, match=r"shapes \(\) and \(\) cannot be compared"):
+        compare(torch.tensor(1.0), torch.tensor(2.0))
+
+
 @pytest.mark.parametrize("name", ["cos_sim", "dot_score", "euclidean_sim", "manhattan_sim"])
 def test_float32_is_compared_with_float64(name: str) -> None:
     rows = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))

@@ -26,10 +26,8 @@ def body(model: Any, data: BaseModelCardData, plot: str | None) -> str:
 
     templates = Environment(
         loader=PackageLoader("likewise", "card"),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
     templates.filters |= {"fenced": markdown.fenced, "folded": markdown.folded, "plural": markdown.plural}
     return templates.get_template("card.md.jinja").render(
         model=model,

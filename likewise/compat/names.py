@@ -233,7 +233,21 @@ util.logging: LoggingHandler
 util.similarity: SimilarityFunction
 """
 # What has another name here, or is in some of the files of a place only: the reference's file and name, this package's.
-BASES = {("base.model", "BaseModel"): ("likewise.model.model", "Model")} | {
+BASES = {(path, "BaseModel"): ("likewise.model.model", "Model") for path in ("base", "base.model")} | {
+    (path, name): (home, name)
+    for path, home, names in (
+        ("base", "likewise.trainer", "BaseTrainer"),
+        ("base", "likewise.training_args", "BaseTrainingArguments"),
+        ("base", "likewise.training.data.data_collator", "BaseDataCollator"),
+        (
+            "base", "likewise.sampler",
+            "BatchSamplers DefaultBatchSampler GroupByLabelBatchSampler MultiDatasetBatchSamplers "
+            "MultiDatasetDefaultBatchSampler NoDuplicatesBatchSampler ProportionalBatchSampler RoundRobinBatchSampler",
+        ),
+        ("sentence_transformer", "likewise.training.data.data_collator", "SentenceTransformerDataCollator"),
+    )
+    for name in names.split()
+} | {
     (path, "RandContext"): ("likewise.legacy.rand_context", "RandContext")
     for path in (
         "base.losses.gradcache", "losses.CachedGISTEmbedLoss", "losses.CachedMultipleNegativesRankingLoss",

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from numbers import Integral
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from likewise.card import write_model_card
-from likewise.checked import positive
+from likewise.checked import positive, whole
 from likewise.cross_encoder import storage
 from likewise.cross_encoder.activations import (
     Activation,
@@ -421,9 +420,10 @@ class CrossEncoder(Model):
             raise TypeError(
                 f"`documents` must be a list of texts, but is one text. Pass [{documents[:40]!r}]."
             )
-        if isinstance(documents, Mapping) or hasattr(documents, "columns"):  # they iterate over their keys
+        is_iterated_by_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")
+        if is_iterated_by_keys or not hasattr(documents, "__iter__"):
             raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
-        if not isinstance(top_k, Integral | None):
+        if top_k is not None and whole(top_k) is None:
             raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         documents = list(documents)
         scores = self.predict(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from likewise.engine.last_layer import Reading, layers_of, read_last, reads_by
 from likewise.engine.layers import fast_linear
-from likewise.engine.modes import is_hooked_everywhere, states_of
+from likewise.engine.modes import captures, is_hooked_everywhere, states_of
 from likewise.engine.mpnet import bias_by_distance
 from likewise.engine.post_norm import PARTS, PostNormLayer
 from likewise.engine.reduced_linear import Bfloat16Linear
@@ -88,11 +88,6 @@ class BareModel:
 def _is_quiet(own: dict[str, Any]) -> bool:
     """Whether a module, by what it holds, is in inference mode and has no hook and no `forward` but those of this package."""
     forward, hooks = own.get("forward"), own["_forward_hooks"]
-    if own["training"] or own["_forward_pre_hooks"] or (hooks and not all(map(_captures, hooks.values()))):
+    if own["training"] or own["_forward_pre_hooks"] or (hooks and not all(map(captures, hooks.values()))):
         return False
     return forward is None or getattr(forward, "func", None) in (fast_linear, reads_by)
-
-
-def _captures(hook: Any) -> bool:
-    """Whether it is one of those that transformers leaves in a model of which all layers were asked for once; else they do nothing."""
-    return getattr(hook, "__module__", None) == "transformers.utils.output_capturing"

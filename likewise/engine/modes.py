@@ -76,6 +76,11 @@ def _is_watched(own: dict[str, Any]) -> bool:
     return any(is_foreign(hook) for name in HOOKS for hook in own[name].values())
 
 
+def captures(hook: Any) -> bool:
+    """Whether it is one of those that transformers leaves in a model once all layers were asked for; they do nothing until they are again."""
+    return getattr(hook, "__module__", None) == "transformers.utils.output_capturing"
+
+
 def is_foreign(hook: Any) -> bool:
     """Whether a hook is of none of the libraries that a model runs on."""
     while isinstance(hook, partial):

@@ -54,12 +54,7 @@ class SentenceEvaluator:
     show_progress_bar: bool | None = False
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model.
 
@@ -213,6 +208,10 @@ class SentenceEvaluator:
         return {} if self.truncate_dim is None else {"truncate_dim": self.truncate_dim}
 
 
+BaseEvaluator = SentenceEvaluator
+"""The reference's newer name of SentenceEvaluator."""
+
+
 def append_csv_row(path: Path, row: Mapping[str, Any]) -> None:
     """Append a row to a csv file, with a header if the file is new."""
     is_new = not path.is_file()
@@ -223,10 +222,8 @@ def append_csv_row(path: Path, row: Mapping[str, Any]) -> None:
             logger.warning(
                 "%s has the columns %s, but this row has %s. It is appended all the same; pass another `name` or "
                 "`output_path` to keep them apart.",
-                path,
-                header,
-                list(row),
-            )
+                path, header, list(row),
+            )  # fmt: skip
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if is_new:

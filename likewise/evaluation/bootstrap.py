@@ -113,11 +113,7 @@ def paired_test(
 
 
 def confidence_intervals(
-    evaluator: SentenceEvaluator,
-    model: Encoder,
-    level: float = 0.95,
-    num_samples: int = 1000,
-    seed: int = 0,
+    evaluator: SentenceEvaluator, model: Encoder, level: float = 0.95, num_samples: int = 1000, seed: int = 0
 ) -> dict[str, Interval]:
     """An interval for every metric of an evaluator that is computed from items; by the metrics' full names."""
     generator = np.random.default_rng(seed)

@@ -12,12 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import (
-    checked_function,
-    checked_numbers,
-    function_names,
-    primary_of,
-)
+from likewise.evaluation.inputs import checked_function, checked_numbers, function_names, primary_of
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.metrics import pearson, spearman
 from likewise.precision import Precision, dequantize_embeddings, quantize_embeddings
@@ -58,6 +53,8 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
     write_csv: bool = True
     precision: Precision | None = None
     truncate_dim: int | None = None
+
+    description = "Semantic Similarity"
 
     def __post_init__(self) -> None:
         self.check_texts("sentences1", "sentences2")
@@ -109,10 +106,6 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
         """`{fn}_pearson`, `{fn}_spearman` for every similarity function."""
         kinds = {key: key.split("_") for key in measured if not key.endswith("_max")}
         return {f"{name}_{kind}": measured[key].value for key, (kind, name) in kinds.items()}
-
-    @property
-    def description(self) -> str:
-        return "Semantic Similarity"
 
     def get_config_dict(self) -> dict[str, Any]:
         return super().get_config_dict() | ({} if self.precision is None else {"precision": self.precision})

@@ -92,6 +92,8 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         for name in ranks:
             having(getattr(self, name), "__iter__", name, "a list of ranks, such as [10]")
         check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
+        if not self.ndcg_at_k:
+            raise ValueError("`ndcg_at_k` is empty, but the largest of its ranks is the primary metric's.")
         for name in ("queries", "corpus", "relevant_docs"):
             having(getattr(self, name), "keys", name, "a dict by id")
         queries, corpus, relevant = dict(self.queries), dict(self.corpus), self.relevant_docs
@@ -114,12 +116,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         self._judgements.check(list(queries), list(relevant))
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model; arguments as for every evaluator, others as for `measure`."""
         self.prepare(model)
@@ -150,10 +147,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         return self._measured(model, corpus_model, corpus_embeddings)
 
     def _measured(
-        self,
-        model: Encoder,
-        corpus_model: Encoder | None,
-        corpus_embeddings: Tensor | None,
+        self, model: Encoder, corpus_model: Encoder | None, corpus_embeddings: Tensor | None
     ) -> dict[str, Measurement]:
         rankings = self._search(model, corpus_model or model, corpus_embeddings)
         self.predictions = rankings if self.write_predictions else {}
@@ -255,7 +249,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
 
     def _max_k(self) -> int:
         ranks = (self.accuracy_at_k, self.precision_recall_at_k, self.mrr_at_k, self.ndcg_at_k, self.map_at_k)
-        return max(k for some in ranks for k in some)
+        return min(max(k for some in ranks for k in some), len(self.corpus))
 
     def _per_query(self, hits: Array, num_relevant: Array) -> dict[str, Array]:
         """Every metric of every query, in the order in which the reference lists them."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from numbers import Number
 from typing import Any
 
 import numpy as np
 
-from likewise.checked import positive
+from likewise.checked import having, is_number, number, positive
 from likewise.evaluation.measurement import Array
 from likewise.similarity import OF_WHOLE_TEXTS, SimilarityFunction
 
@@ -17,7 +17,7 @@ FUNCTION_NAMES = OF_WHOLE_TEXTS
 
 def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
     """The columns as lists: of one length, not empty, without None or numbers among the texts."""
-    lists = {name: _checked_column(name, values) for name, values in columns.items()}
+    lists = {name: checked_column(name, values) for name, values in columns.items()}
     lengths = {name: len(values) for name, values in lists.items()}
     if len(set(lengths.values())) > 1:
         described = ", ".join(f"`{name}` has {length}" for name, length in lengths.items())
@@ -29,7 +29,8 @@ def checked_texts(**columns: Iterable[Any]) -> list[list[Any]]:
     return list(lists.values())
 
 
-def _checked_column(name: str, values: Iterable[Any]) -> list[Any]:
+def checked_column(name: str, values: Iterable[Any]) -> list[Any]:
+    """The values as a list; a TypeError where they are one text, or one of them can be none."""
     if isinstance(values, str | bytes):
         raise TypeError(
             f"`{name}` must be a list of texts, but is the single text {values!r}. Write [{values!r}]."
@@ -87,16 +88,14 @@ def checked_function(
 
 def checked_function_names(names: Sequence[str] | None, known: Collection[str] = FUNCTION_NAMES) -> list[str]:
     """The names, each of a known similarity function."""
-    for name in names or ():
+    for name in checked_column("similarity_fn_names", names or ()):
         if name not in known:
             raise ValueError(f"There is no similarity function {name!r}. Choose from {', '.join(known)}.")
     return list(names or ())
 
 
 def function_names(
-    names: Sequence[str] | None,
-    main: SimilarityFunction | None,
-    known: Collection[str] = FUNCTION_NAMES,
+    names: Sequence[str] | None, main: SimilarityFunction | None, known: Collection[str] = FUNCTION_NAMES
 ) -> list[str]:
     """The similarity functions to use: those that are named, else the main one, else none yet (the model's)."""
     return checked_function_names(names, known) or ([] if main is None else [main.value])
@@ -112,13 +111,11 @@ def file_name(*parts: str | None) -> str:
     return "_".join(part for part in parts if part).replace("/", "_")
 
 
-def checked_margin(
-    margin: float | Mapping[str, float] | None, known: Collection[str] = FUNCTION_NAMES
-) -> dict[str, float]:
-    """A margin for every known similarity function."""
-    if margin is None or isinstance(margin, int | float):
-        return dict.fromkeys(known, margin or 0)
-    if not isinstance(margin, Mapping):
-        raise TypeError(f"`margin` must be a number or a dict of numbers, but is {margin!r}.")
-    checked_function_names(list(margin), known)
+def checked_margin(margin: Any, known: Collection[str] = FUNCTION_NAMES) -> dict[str, float]:
+    """A margin for every known similarity function, of one number, a dict of numbers by their names, or None."""
+    if margin is None or is_number(margin):
+        return dict.fromkeys(known, float(margin or 0))
+    having(margin, "keys", "margin", "a number or a dict of numbers")
+    for name in checked_function_names(list(margin), known):
+        number(margin[name], f"margin[{name!r}]", "Drop it for 0.")
     return {name: margin.get(name, 0) for name in known}

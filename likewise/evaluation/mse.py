@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass
+from typing import Any
 
 import numpy as np
 
+from likewise.checked import having
 from likewise.evaluation.base import SentenceEvaluator
-from likewise.evaluation.inputs import checked_texts
+from likewise.evaluation.inputs import checked_texts, file_name
 from likewise.evaluation.measurement import Array, Measurement
 from likewise.types import Encoder
 
@@ -42,14 +44,14 @@ class MSEEvaluator(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
+    description = "Knowledge Distillation"
 
-    def __post_init__(self, source_sentences: Sequence[str], teacher_model: Encoder | None) -> None:
+    def __post_init__(self, source_sentences: Sequence[str], teacher_model: Any) -> None:
         sources, self.target_sentences = checked_texts(
             source_sentences=source_sentences, target_sentences=self.target_sentences
         )
-        if teacher_model is None:
-            raise TypeError("`teacher_model` is missing. Pass the model whose embeddings are the goal.")
-        self.csv_file = f"mse_evaluation_{self.name}_results.csv"
+        having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
+        self.csv_file = file_name(f"mse_evaluation_{self.name}_results.csv")
         self.primary_metric = self.full_name("negative_mse")
         self.source_embeddings = self._embedded(teacher_model, sources)
 
@@ -64,10 +66,6 @@ class MSEEvaluator(SentenceEvaluator):
     def csv_row(self, measured: Mapping[str, Measurement]) -> dict[str, float]:
         """`MSE`, positive."""
         return {"MSE": -measured["negative_mse"].value}
-
-    @property
-    def description(self) -> str:
-        return "Knowledge Distillation"
 
 
 def squared_errors(teacher: Array, student: Array) -> Array:

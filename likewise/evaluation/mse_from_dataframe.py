@@ -7,6 +7,7 @@ from dataclasses import InitVar, dataclass
 
 import numpy as np
 
+from likewise.checked import having
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.inputs import check_text
 from likewise.evaluation.measurement import Measurement
@@ -42,10 +43,12 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
+    description = "Knowledge Distillation"
 
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
             raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
+        having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
         self.set_names("mse_evaluation")
         pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
         ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]
@@ -70,10 +73,6 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
             f"{source}-{target}": -float(errors[combination == i].mean())
             for i, (source, target) in enumerate(self.combinations)
         }
-
-    @property
-    def description(self) -> str:
-        return "Knowledge Distillation"
 
 
 def _parallel_texts(

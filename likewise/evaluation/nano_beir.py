@@ -13,6 +13,7 @@ from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.beir import RetrievalTask, is_beir_folder, load_subset, read_folder, read_hub
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.information_retrieval import InformationRetrievalEvaluator
+from likewise.evaluation.inputs import checked_column
 from likewise.evaluation.measurement import Measurement
 from likewise.similarity import Similarity, SimilarityFunction
 from likewise.types import Encoder
@@ -80,8 +81,8 @@ class NanoBEIREvaluator(SentenceEvaluator):
 
     def __post_init__(self) -> None:
         self._folder = _beir_folder(self.dataset_id)
-        known = known_names(self._folder)
-        self.dataset_names = known if self.dataset_names is None else list(self.dataset_names)
+        names = known_names(self._folder) if self.dataset_names is None else self.dataset_names
+        self.dataset_names = checked_column("dataset_names", names)
         end = "" if self.truncate_dim is None else f"_{self.truncate_dim}"
         self.name = f"NanoBEIR_{self.aggregate_key}{end}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"
@@ -118,13 +119,9 @@ class NanoBEIREvaluator(SentenceEvaluator):
             key: by_name.get(dataset_name) for key, by_name in prompts.items() if isinstance(by_name, Mapping)
         }
         return self.information_retrieval_class(
-            queries=task.queries,
-            corpus=task.corpus,
-            relevant_docs=task.relevant,
-            name=self._get_human_readable_name(dataset_name),
-            **ir_evaluator_kwargs,
-            **given,
-        )
+            queries=task.queries, corpus=task.corpus, relevant_docs=task.relevant,
+            name=self._get_human_readable_name(dataset_name), **ir_evaluator_kwargs, **given,
+        )  # fmt: skip
 
     def _read(self, name: str) -> RetrievalTask:
         if self._folder is None:
@@ -140,12 +137,7 @@ class NanoBEIREvaluator(SentenceEvaluator):
         return title_of(dataset_name) + ("" if self.truncate_dim is None else f"_{self.truncate_dim}")
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         self.prepare(model)
         results: dict[str, float] = {}

@@ -112,11 +112,7 @@ class ParaphraseMiningEvaluator(SentenceEvaluator):
         }
 
     def get_config_dict(self) -> dict[str, Any]:
-        own = {
-            "add_transitive_closure": self._is_closed,
-            "max_pairs": self.max_pairs,
-            "top_k": self.top_k,
-        }
+        own = {"add_transitive_closure": self._is_closed, "max_pairs": self.max_pairs, "top_k": self.top_k}
         return own | super().get_config_dict()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from likewise.checked import having
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.embedding import sharing_embeddings
 from likewise.evaluation.measurement import Measurement
@@ -27,6 +28,7 @@ class SequentialEvaluator(SentenceEvaluator):
         evaluators: Iterable[SentenceEvaluator],
         main_score_function: Callable[[list[float]], float] = lambda scores: scores[-1],
     ) -> None:
+        having(evaluators, "__iter__", "evaluators", "a list of evaluators")
         self.evaluators = list(evaluators)
         for evaluator in self.evaluators:
             if not callable(evaluator):
@@ -35,12 +37,7 @@ class SequentialEvaluator(SentenceEvaluator):
         self.primary_metric = "sequential_score"
 
     def __call__(
-        self,
-        model: Encoder,
-        output_path: str | None = None,
-        epoch: int = -1,
-        steps: int = -1,
-        **kwargs: Any,
+        self, model: Encoder, output_path: str | None = None, epoch: int = -1, steps: int = -1, **kwargs: Any
     ) -> dict[str, float]:
         """Measure a model with every evaluator; arguments as for a single one."""
         results: dict[str, float] = {}

@@ -97,18 +97,12 @@ class TripletEvaluator(SentenceEvaluator):
         return [one if one.is_sparse else one.cpu().numpy() for one in given]
 
     def embed_inputs(  # type: ignore[override]
-        self,
-        model: Encoder,
-        sentences: Sequence[str],
-        encode_fn_name: Task | None = None,
-        **kwargs: Any,
+        self, model: Encoder, sentences: Sequence[str], encode_fn_name: Task | None = None, **kwargs: Any
     ) -> Any:
         """As every evaluator's, as queries or documents where `encode_fn_name` says so."""
         return super().embed_inputs(model, sentences, task=encode_fn_name, **kwargs)
 
-    def _get_similarity_functions(
-        self,
-    ) -> dict[str, Callable[[Array, Array, Array], tuple[Tensor, Tensor]]]:
+    def _get_similarity_functions(self) -> dict[str, Callable[[Array, Array, Array], tuple[Tensor, Tensor]]]:
         """By name: anchors, positives and negatives, (N, D) each -> scores with positives and with negatives, (N,)."""
 
         def both(similarity: Similarity) -> Callable[[Array, Array, Array], tuple[Tensor, Tensor]]:

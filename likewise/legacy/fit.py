@@ -76,8 +76,8 @@ def fit(
     rounds = min(map(len, loaders.values()))
     epoch_steps = (steps_per_epoch or rounds) * len(objectives)
     optimizer = _optimizer(model, losses, optimizer_class, optimizer_params or {"lr": 2e-5}, weight_decay)
-    schedule, total = scheduler.lower(), epochs * epoch_steps
-    one_of(schedule, "scheduler", SCHEDULES)
+    schedule, total = str(scheduler).lower(), epochs * epoch_steps
+    one_of(schedule if schedule in SCHEDULES else scheduler, "scheduler", SCHEDULES)
     on_gpu = torch.cuda.is_available()
     with TemporaryDirectory() as temporary:
         args = trainer_class.training_args_class(
@@ -96,11 +96,9 @@ def fit(
         )
         trainer = trainer_class(
             train_dataset={name: _first_rows(each, losses[name]) for name, each in loaders.items()},
-            model=model,
-            args=args,
-            loss=losses,
+            model=model, args=args, loss=losses,
             optimizers=(optimizer, get_scheduler(SCHEDULES[schedule], optimizer, warmup_steps, total)),
-        )
+        )  # fmt: skip
         trainer.get_train_dataloader = partial(_batches_of, loaders, trainer)
         watch = _Evaluation(
             evaluator, output_path, save_best_model, callback,

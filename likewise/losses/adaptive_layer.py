@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import kl_div, log_softmax, softmax
 
+from likewise.checked import positive
 from likewise.engine.embed import Batch, Embed
 from likewise.losses.base import LossValue
 from likewise.losses.matryoshka import MatryoshkaLoss
@@ -71,6 +72,7 @@ class AdaptiveLayerLoss(LossAround):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        positive(self.n_layers_per_step, "n_layers_per_step", "-1 takes all.", least=-1)
         weighting, first = self.layer_weighting, self.model[0]
         if not callable(weighting) and weighting not in LAYER_WEIGHTS:
             raise ValueError(

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likewise.checked import positive_or_none
+from likewise.checked import number, positive_or_none
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -155,11 +155,17 @@ class Loss(nn.Module, ABC):
         check_family(self, self.model, "losses")
         for name in ("mini_batch_size", "mini_batch_num_tokens"):
             positive_or_none(getattr(self, name), name, "Drop it to take the default.")
+        for name, field in getattr(self, "__dataclass_fields__", {}).items():
+            if field.type in ("float", float) and getattr(self, name) is not field.default:
+                number(getattr(self, name), name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""
         if "_modules" not in self.__dict__:  # a dataclass sets its fields before it calls anything
             nn.Module.__init__(self)
+        if isinstance(value, nn.Parameter) and hasattr(type(self), name):  # torch refuses names of the class
+            self._parameters[name] = self.__dict__[name] = value
+            return
         for each in self._names_of(name):
             super().__setattr__(each, value)
         if hasattr(type(self), name) and (isinstance(value, nn.Module) or name in self._modules):

@@ -62,10 +62,7 @@ class ContrastiveTensionLoss(TwoModels):
             the first ones.
     """
 
-    takes = (
-        Columns(("sentence1", "sentence2"), label=Label.BINARY),
-        Columns(("sentence1", "sentence2")),
-    )
+    takes = (Columns(("sentence1", "sentence2"), label=Label.BINARY), Columns(("sentence1", "sentence2")))
 
     def context(self, batch: Batch, embed: Embed) -> dict[str, Any]:
         """`same`: (B,) whether the texts are equal; left out where the columns are not packed."""

@@ -49,10 +49,7 @@ class DenoisingAutoEncoderLoss(Loss):
     cites = "wang-2021-TSDAE"
 
     def __init__(
-        self,
-        model: Encoder,
-        decoder_name_or_path: str | None = None,
-        tie_encoder_decoder: bool = True,
+        self, model: Encoder, decoder_name_or_path: str | None = None, tie_encoder_decoder: bool = True
     ) -> None:
         super().__init__(model)
         from transformers import AutoModelForCausalLM

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, mse_loss
 
-from likewise.checked import one_of
+from likewise.checked import one_of, positive
 from likewise.losses.base import Columns, Label, Loss, widened
 from likewise.similarity import to_float_tensor
 from likewise.types import Encoder
@@ -56,7 +56,8 @@ class EmbedDistillLoss(Loss):
         one_of(self.distance_metric, "distance_metric", METRICS)
         self.projection: nn.Linear | None = None
         if self.projection_dim is not None:
-            self.projection = nn.Linear(_size(self.model), self.projection_dim, device=self.model.device)
+            size = positive(self.projection_dim, "projection_dim")
+            self.projection = nn.Linear(_size(self.model), size, device=self.model.device)
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) batches and labels, (B, T) or (B, columns, T) -> scalar, >= 0."""

@@ -78,9 +78,9 @@ class GISTEmbedLoss(Loss):
     mask_duplicates: bool = False
 
     def __post_init__(self) -> None:
+        above_zero(self.temperature, "temperature", "The paper takes 0.01.")
         super().__post_init__()
         one_of(self.margin_strategy, "margin_strategy", ("absolute", "relative"))
-        above_zero(self.temperature, "temperature", "The paper takes 0.01.")
         # No submodule: the guide is not trained, wrapped or saved with the loss.
         self.__dict__["guide"] = self._modules.pop("guide", None) or self.guide
         self.must_retokenize = _speak_differently(self.model, self.guide)

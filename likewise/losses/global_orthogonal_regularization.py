@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import relu
 
-from likewise.checked import one_of
+from likewise.checked import number, one_of
 from likewise.losses.base import Columns, Loss
 from likewise.losses.gather import join_processes
 from likewise.similarity import Similarity, cos_sim
@@ -56,6 +56,9 @@ class GlobalOrthogonalRegularizationLoss(Loss):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in ("mean_weight", "second_moment_weight"):
+            if (weight := getattr(self, name)) is not None:
+                number(weight, name, "None or 0 leaves it out.")
         if not self.mean_weight and not self.second_moment_weight:
             raise ValueError(
                 f"`mean_weight` is {self.mean_weight} and `second_moment_weight` is {self.second_moment_weight}, which leaves "

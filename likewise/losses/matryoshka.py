@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from likewise.checked import number, positive, whole
 from likewise.losses.base import LossValue
 from likewise.losses.wrapping import LossAround, weighted_sum
 from likewise.types import Encoder
@@ -52,10 +53,13 @@ class MatryoshkaLoss(LossAround):
         n_dims_per_step: int = -1,
     ) -> None:
         super().__init__(model, loss)
-        size = model.get_sentence_embedding_dimension()
-        weights = [1] * len(matryoshka_dims) if matryoshka_weights is None else matryoshka_weights
-        _check(matryoshka_dims, weights, size)
-        ordered = sorted(zip(matryoshka_dims, weights, strict=True), key=lambda pair: pair[0], reverse=True)
+        asked: Any = (matryoshka_dims, matryoshka_weights)
+        given = [list(x) if isinstance(x, Iterable) else [x] for x in asked]
+        sizes = _checked_sizes(given[0], model.get_sentence_embedding_dimension())
+        weights = [1] * len(sizes) if matryoshka_weights is None else given[1]
+        _check_weights(weights, len(sizes))
+        positive(n_dims_per_step, "n_dims_per_step", "-1 takes all.", least=-1)
+        ordered = sorted(zip(sizes, weights, strict=True), key=lambda pair: pair[0], reverse=True)
         self.matryoshka_dims, self.matryoshka_weights = (tuple(part) for part in zip(*ordered, strict=True))
         self.n_dims_per_step = n_dims_per_step
 
@@ -67,11 +71,11 @@ class MatryoshkaLoss(LossAround):
         Labels that are embeddings too are cut alike.
         """
         values = []
-        for number in self._chosen():
-            size = self.matryoshka_dims[number]
+        for place in self._chosen():
+            size = self.matryoshka_dims[place]
             cut = [normalize(embedding[..., :size], dim=-1) for embedding in embeddings]
             value = self.loss.compute(cut, self.loss.cut_labels(labels, size), **context)
-            values.append((self.matryoshka_weights[number], value))
+            values.append((self.matryoshka_weights[place], value))
         return weighted_sum(values)
 
     def _chosen(self) -> Sequence[int]:
@@ -81,20 +85,25 @@ class MatryoshkaLoss(LossAround):
         return numbers
 
 
-def _check(sizes: Sequence[int], weights: Sequence[float], size: int | None) -> None:
+def _check_weights(weights: Sequence[float], num_sizes: int) -> None:
+    if len(weights) != num_sizes:
+        raise ValueError(
+            f"`matryoshka_weights` must be one weight for each of {num_sizes} sizes, but there are {len(weights)}: "
+            f"{weights}. Drop it to weigh all alike."
+        )
+    for weight in weights:
+        number(weight, "matryoshka_weights", "Drop it to weigh all alike.")
+
+
+def _checked_sizes(given: list[Any], size: int | None) -> list[int]:
+    sizes = [whole(each) or 0 for each in given]
     limit = "the model's embedding size" if size is None else f"{size}, the model's embedding size"
     if not sizes or any(d < 1 or (size is not None and d > size) for d in sizes):
-        raise ValueError(
-            f"`matryoshka_dims` must be one or more sizes from 1 to {limit}, but is {list(sizes)}."
-        )
-    if len(weights) != len(sizes):
-        raise ValueError(
-            f"`matryoshka_weights` must be one weight for each of {len(sizes)} sizes, but there are {len(weights)}: "
-            f"{list(weights)}. Drop it to weigh all alike."
-        )
+        raise ValueError(f"`matryoshka_dims` must be one or more sizes from 1 to {limit}, but is {given}.")
     if size is not None and size not in sizes:
         logger.warning(
             "`matryoshka_dims` is %s, without the model's embedding size %d: whole embeddings are not trained. Add %d, "
             "unless they will always be truncated.",
-            list(sizes), size, size,
+            sizes, size, size,
         )  # fmt: skip
+    return sizes

@@ -82,8 +82,8 @@ class MultipleNegativesRankingLoss(Loss):
     mask_duplicates: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         above_zero(self.scale, "scale", "20 suits cosine similarity.")
+        super().__post_init__()
         self.directions = tuple(self.directions)
         _check_directions(self.directions, self.partition_mode)
         _check_hardness(self.hardness_mode, self.hardness_strength)
@@ -123,11 +123,8 @@ class MultipleNegativesRankingLoss(Loss):
 
         loss = info_nce(
             [candidates(name) for name in ALL_DIRECTIONS if name in self.directions],
-            own,
-            similarity,
-            self.scale,
-            separate=self.partition_mode == "per_direction",
-        )
+            own, similarity, self.scale, separate=self.partition_mode == "per_direction",
+        )  # fmt: skip
         return loss * joined.weight
 
     def _hardness(self, own_documents: Tensor) -> Edit:

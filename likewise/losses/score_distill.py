@@ -13,7 +13,6 @@ https://arxiv.org/abs/1503.02531, section 2.1.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss, softmax
 
+from likewise.checked import above_zero_and_finite
 from likewise.losses.base import Columns, Label, Loss
 from likewise.similarity import Similarity, pairwise_dot_score, to_float_tensor
 from likewise.types import Encoder
@@ -98,11 +98,7 @@ class DistillKLDivLoss(Loss):
         self.teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
         self._is_checked = False
         for name in ("temperature", "student_temperature", "teacher_temperature"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(
-                    f"`{name}` must be positive and finite, but is {value}. 1 leaves scores as they are."
-                )
+            above_zero_and_finite(getattr(self, name), name, "1 leaves scores as they are.")
 
     def compute(self, embeddings: Sequence[Tensor], labels: Tensor | None = None) -> Tensor:
         """(B, D) queries, positives and k negatives; labels (B, k + 1) -> scalar, in nats, >= 0."""
@@ -116,9 +112,7 @@ class DistillKLDivLoss(Loss):
         student = log_softmax(scores / self.student_temperature, dim=1)
         teacher = softmax(labels.detach().to(scores) / self.teacher_temperature, dim=1)
         if not self._is_checked:
-            self._is_checked = (
-                True  # the first batch stands for all: to look at each would make the device wait
-            )
+            self._is_checked = True  # the first batch stands for all: to look at each makes a device wait
             check_teacher_targets(teacher, labels, self.teacher_temperature, type(self).__name__)
         return kl_div(student, teacher, reduction="batchmean") * self.student_temperature**2
 
@@ -169,13 +163,8 @@ def check_teacher_targets(
     logger.warning(
         "%s: at a teacher's temperature of %g, %d of %d documents have a probability of exactly 0 and teach nothing: the "
         "scores of a query differ by up to %.3g. A temperature of %.2g or more keeps them.",
-        loss_name,
-        teacher_temperature,
-        lost,
-        teacher_probabilities.numel(),
-        spread,
-        spread / 100,
-    )
+        loss_name, teacher_temperature, lost, teacher_probabilities.numel(), spread, spread / 100,
+    )  # fmt: skip
 
 
 def document_scores(embeddings: Sequence[Tensor], similarity_fct: Similarity) -> list[Tensor]:

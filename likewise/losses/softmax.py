@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import positive
 from likewise.engine.embed import Embed, packed
 from likewise.losses.base import Columns, Label, Loss, LossValue, widened
 from likewise.types import Encoder
@@ -61,6 +62,8 @@ class SoftmaxLoss(Loss):
             raise TypeError(
                 "SoftmaxLoss needs `embedding_dimension` (`model.get_sentence_embedding_dimension()`) and `num_labels`."
             )
+        positive(size, "embedding_dimension")
+        positive(num_labels, "num_labels")
         parts = 2 * concatenation_sent_rep + concatenation_sent_difference + concatenation_sent_multiplication
         if not parts:
             raise ValueError(

@@ -92,15 +92,10 @@ def push(
             finally:
                 self.model_card_data.model_id = known
         commit = upload(
-            api,
-            repo_id,
-            local_model_path or temporary,
-            commit_message or f"Add new {kind} model",
-            ignore=[CARD_FILE] if keeps_card else (),
-            revision=revision,
-            create_pr=create_pr,
+            api, repo_id, local_model_path or temporary, commit_message or f"Add new {kind} model",
+            ignore=[CARD_FILE] if keeps_card else (), revision=revision, create_pr=create_pr,
             commit_description=f"A {kind}, saved by Likewise:\n```\n{self}\n```" if create_pr else None,
-        )
+        )  # fmt: skip
     return str(commit.pr_url if create_pr else commit.commit_url)
 
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from likewise.checked import positive
-from likewise.model.placement import on_cpu, refuse_spread
+from likewise.checked import having, positive
+from likewise.model.placement import forget_captures, on_cpu, refuse_spread
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class WorkerPool:
         self._one_call = RLock()
         self.devices = list(devices)
         self._workers: list[_Worker] = []
+        forget_captures(model)
         bare: Any = copy.copy(model)
         bare._model_card_data = None  # it points back to the model, and no process writes a card
         content = pickle.dumps(bare)
@@ -226,7 +227,8 @@ def start_multi_process_pool(self: Any, target_devices: Sequence[str] | None = N
 
 
 def stop_multi_process_pool(pool: WorkerPool) -> None:
-    """End the processes of a pool."""
+    """End the processes of a pool; refuse, by a TypeError, what is none."""
+    having(pool, "stop", "pool", "what `start_multi_process_pool()` returns")
     pool.stop()
 
 

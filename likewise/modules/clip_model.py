@@ -181,10 +181,8 @@ class CLIPModel(PretrainedModule):
             raise ValueError(f"`backend={backend!r}` is for models of texts. Drop it to load this CLIP.")
         return cls(
             str(folder),
-            model_kwargs=model_kwargs,
-            processor_kwargs=tokenizer_kwargs,
-            config_kwargs=config_kwargs,
-        )
+            model_kwargs=model_kwargs, processor_kwargs=tokenizer_kwargs, config_kwargs=config_kwargs,
+        )  # fmt: skip
 
     def __repr__(self) -> str:
         settings = {"max_seq_length": self.max_seq_length, "architecture": type(self.auto_model).__name__}

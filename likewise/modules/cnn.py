@@ -54,7 +54,7 @@ class CNN(Module):
                 f"`stride_sizes` must be 1 for each kernel, so that no token is dropped, but are {strides}."
             )
         self.in_word_embedding_dimension = size
-        self.out_channels = out_channels
+        self.out_channels = positive(out_channels, "out_channels")
         self.kernel_sizes = list(kernel_sizes)
         self.stride_sizes = strides
         self.embeddings_dimension = out_channels * len(kernel_sizes)

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from likewise.checked import positive
 from likewise.modules.base import Features, Module, size_in
 
 
@@ -20,7 +21,7 @@ class LayerNorm(Module):
 
     def __init__(self, dimension: int) -> None:
         super().__init__()
-        self.dimension = dimension
+        self.dimension = positive(dimension, "dimension")
         self.norm = nn.LayerNorm(dimension)
 
     def forward(self, features: Features, **kwargs: Any) -> Features:

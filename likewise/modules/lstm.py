@@ -43,7 +43,7 @@ class LSTM(Module):
         size = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
         self.word_embedding_dimension = positive(size, "word_embedding_dimension")
         self.hidden_dim = positive(hidden_dim, "hidden_dim")
-        self.num_layers = num_layers
+        self.num_layers = positive(num_layers, "num_layers")
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.embeddings_dimension = hidden_dim * (2 if bidirectional else 1)

@@ -44,12 +44,9 @@ class OnnxModel(GraphModel):
                 f"`provider` {provider!r} is not at hand: this onnxruntime has {', '.join(available)}."
             )
         try:
-            session = onnxruntime.InferenceSession(
-                str(path),
-                session_options,
-                providers=[provider or available[0]],
-                provider_options=None if provider_options is None else [dict(provider_options)],
-            )
+            providers = [provider or available[0]]
+            options = None if provider_options is None else [dict(provider_options)]
+            session = onnxruntime.InferenceSession(str(path), session_options, providers, options)
         except Exception as error:  # onnxruntime's errors have no common class
             raise ValueError(
                 f"{path} cannot be read ({error}). It may be cut short: export it again."

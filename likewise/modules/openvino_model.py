@@ -83,12 +83,8 @@ def quantize_openvino(
     openvino, nncf = import_openvino(), needed("nncf", "Quantising needs nncf", "openvino")
     graph = openvino.Core().read_model(str(model.path))
     quantized = nncf.quantize(
-        graph,
-        nncf.Dataset(batches),
-        subset_size=len(batches),
-        model_type=nncf.ModelType.TRANSFORMER,
-        **options,
-    )
+        graph, nncf.Dataset(batches), subset_size=len(batches), model_type=nncf.ModelType.TRANSFORMER, **options,
+    )  # fmt: skip
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 

@@ -125,11 +125,9 @@ def read_pretrained(
         if ".safetensors." in index.name or ".bin." in index.name:
             _check_shards(index)
     try:
+        options = {"trust_remote_code": False, **model_args}
         model, loading = auto.from_pretrained(
-            name_or_path,
-            config=config,
-            output_loading_info=True,
-            **{"trust_remote_code": False, **model_args},
+            name_or_path, config=config, output_loading_info=True, **options
         )
     except (SafetensorError, RuntimeError, EOFError) as error:
         damaged = _damaged_file(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -50,8 +50,9 @@ class Router(InputModule):
         route_mappings: Mapping[Key, str] | None = None,
     ) -> None:
         super().__init__()
-        if not sub_modules or not all(len(modules) for modules in sub_modules.values()):
-            raise ValueError("`sub_modules` must hold at least one route, and each at least one module.")
+        towers = sub_modules.values() if isinstance(sub_modules, Mapping | nn.ModuleDict) else ()
+        if not towers or not all(isinstance(tower, Iterable) and len(tower) for tower in towers):
+            raise ValueError("`sub_modules` must hold at least one route, and each a list of modules.")
         for route in (default_route, *(route_mappings or {}).values()):
             if route is not None and route not in sub_modules:
                 raise ValueError(f"There is no route {route!r}. Choose among: {', '.join(sub_modules)}.")

@@ -41,7 +41,7 @@ class WeightedLayerPooling(Module):
         super().__init__()
         size = embedding_dimension if word_embedding_dimension is None else word_embedding_dimension
         self.word_embedding_dimension = positive(size, "word_embedding_dimension")
-        if not 0 <= layer_start <= num_hidden_layers:
+        if not 0 <= layer_start <= positive(num_hidden_layers, "num_hidden_layers"):
             raise ValueError(
                 f"`layer_start` must lie between 0 and `num_hidden_layers` ({num_hidden_layers}), but is {layer_start}."
             )

@@ -5,6 +5,8 @@ from likewise.multi_vector_encoder import losses as losses
 from likewise.multi_vector_encoder import modules as modules
 from likewise.multi_vector_encoder import scoring as scoring
 from likewise.multi_vector_encoder import token_corpus as token_corpus
+from likewise.multi_vector_encoder.maxsim_scores import maxsim as maxsim
+from likewise.multi_vector_encoder.maxsim_scores import maxsim_pairwise as maxsim_pairwise
 from likewise.multi_vector_encoder.model import MultiVectorEncoder as MultiVectorEncoder
 from likewise.multi_vector_encoder.model_card import (
     MultiVectorEncoderModelCardData as MultiVectorEncoderModelCardData,

@@ -6,7 +6,6 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Integral
 from typing import Any, ClassVar, Literal, cast
 
 import torch
@@ -15,13 +14,14 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from likewise.card import write_model_card
+from likewise.checked import whole
 from likewise.model import encoding, inference
 from likewise.model.model import Model
 from likewise.model.pool import WorkerPool
 from likewise.modules import Router, Transformer
 from likewise.modules.base import Features
 from likewise.modules.router import output_dimension
-from likewise.multi_vector_encoder import maxsim, storage
+from likewise.multi_vector_encoder import maxsim_scores, storage
 from likewise.multi_vector_encoder.model_card import MultiVectorEncoderModelCardData
 from likewise.multi_vector_encoder.modules.multi_vector_mask import MultiVectorMask
 from likewise.multi_vector_encoder.modules.token_pooling import BaseTokenPooling
@@ -30,8 +30,8 @@ from likewise.multi_vector_encoder.token_embeddings import TokenEmbeddings
 logger = logging.getLogger(__name__)
 
 SIMILARITIES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "maxsim": (maxsim.maxsim, maxsim.maxsim_pairwise),
-    "meanmaxsim": (maxsim.mean_maxsim, maxsim.mean_maxsim_pairwise),
+    "maxsim": (maxsim_scores.maxsim, maxsim_scores.maxsim_pairwise),
+    "meanmaxsim": (maxsim_scores.mean_maxsim, maxsim_scores.mean_maxsim_pairwise),
 }
 Pooling = BaseTokenPooling | Callable[[Tensor], Tensor]
 
@@ -99,7 +99,7 @@ class MultiVectorEncoder(Model):
         if model_name_or_path is None and modules is None:
             raise ValueError("Pass `model_name_or_path`, or `modules` to build a model from.")
         if model_name_or_path is not None and modules is not None:
-            raise ValueError("Pass either `model_name_or_path` or `modules`, not both.")
+            logger.warning("`modules` are ignored, since `model_name_or_path` is given too.")
         stored, folder = self._stored(
             model_name_or_path, modules, (cache_folder, revision, local_files_only, token), trust_remote_code,
             model_kwargs, processor_kwargs, config_kwargs, backend,
@@ -338,11 +338,11 @@ class MultiVectorEncoder(Model):
             TypeError: The query or a document is not a text, or `top_k` no whole number.
         """
         are_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")  # of a dict or a frame
-        if not isinstance(query, str) or isinstance(documents, str) or are_keys:
+        if not isinstance(query, str) or isinstance(documents, str | None) or are_keys:
             raise TypeError(
                 f"`rank` takes a query and a list of documents, but got {query!r:.40} and {documents!r:.40}."
             )
-        if not isinstance(top_k, Integral | None):
+        if top_k is not None and whole(top_k) is None:
             raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")
         if not len(documents):
             return []

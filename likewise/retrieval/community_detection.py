@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from likewise.checked import positive
+from likewise.checked import number, positive
 from likewise.retrieval.finite import finite_rows
 from likewise.similarity import Embeddings
 
@@ -37,6 +37,8 @@ def community_detection(
     """
     from tqdm.auto import tqdm
 
+    number(threshold, "threshold", "It is a cosine, such as 0.75.")
+    positive(min_community_size, "min_community_size", least=0)
     if not len(embeddings):
         return []
     units = torch.nn.functional.normalize(finite_rows(embeddings), dim=-1)

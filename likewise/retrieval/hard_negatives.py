@@ -163,10 +163,9 @@ def mine_hard_negatives(
     # A query's positives take places too, and filters may use the places that they leave.
     spare = min(max(Counter(anchors).values()), 10 * positive(num_negatives, "num_negatives"))
     if range_max is None:
-        drops_the_best = any(name != "min_score" for name in filters) or (
-            filters and cross_encoder is not None
-        )
-        range_max = range_min + (10 * num_negatives if drops_the_best else num_negatives) + spare
+        drops_the_best = filters.keys() - {"min_score"} or (filters and cross_encoder is not None)
+        skipped = positive(range_min, "range_min", least=0)
+        range_max = skipped + (10 * num_negatives if drops_the_best else num_negatives) + spare
     choice = Choice(range_min, range_max, num_negatives, sampling_strategy, filters)
     if use_faiss:
         logger.warning("`use_faiss` has no effect: the search is exact and needs no index. Drop it.")
@@ -182,7 +181,8 @@ def mine_hard_negatives(
     run = None if ray_workers is None else partial(each_on_ray, num_workers=ray_workers)
     blocks = Blocks(None if cache_folder is None else Path(cache_folder).resolve(), BLOCK_ROWS, run)
     settings = {"batch_size": batch_size, "show_progress_bar": verbose and ray_workers is None}
-    options = prompts, range_max + spare, include_positives, settings, use_multi_process, blocks
+    most = min(range_max + spare, len(pairs.documents) + range_min + num_negatives)
+    options = prompts, most, include_positives, settings, use_multi_process, blocks
     candidates = _mine(model, pairs, *options)
     if cross_encoder is not None and filters:
         candidates = score_with_cross_encoder(

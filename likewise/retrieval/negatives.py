@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from likewise.checked import one_of, positive
+from likewise.checked import number, one_of, positive
 from likewise.model.kept import Array
 from likewise.retrieval.candidates import Candidates, Pairs
 
@@ -31,9 +31,13 @@ class Choice:
 
     def __post_init__(self) -> None:
         positive(self.num_negatives, "num_negatives")
-        if not 0 <= self.range_min < self.range_max:
+        for name in ("range_min", "range_max"):
+            positive(getattr(self, name), name, "Drop it to take the default.", least=0)
+        for name, value in self.filters.items():
+            number(value, name, "Drop it to leave it out.")
+        if self.range_min >= self.range_max:
             raise ValueError(
-                f"`range_min` must be at least 0 and smaller than `range_max`, but they are {self.range_min} and "
+                f"`range_min` must be smaller than `range_max`, but they are {self.range_min} and "
                 f"{self.range_max}. Raise `range_max`."
             )
         if self.num_negatives > self.range_max - self.range_min:
@@ -77,9 +81,8 @@ def choose(pairs: Pairs, candidates: Candidates, choice: Choice, generator: np.r
     scores, ids = np.take_along_axis(scores, order, axis=1), np.take_along_axis(candidates.ids, order, axis=1)
     if choice.sampling_strategy == "random":
         draw = np.where(np.isfinite(scores), generator.random(scores.shape), np.inf)
-        drawn = np.sort(
-            np.argsort(draw, axis=1)[:, : choice.num_negatives], axis=1
-        )  # by rank again, thus by score
+        drawn = np.argsort(draw, axis=1)[:, : choice.num_negatives]
+        drawn.sort(axis=1)  # by rank again, thus by score
         scores, ids = np.take_along_axis(scores, drawn, axis=1), np.take_along_axis(ids, drawn, axis=1)
     scores, ids = scores[:, : choice.num_negatives], ids[:, : choice.num_negatives]
     return Negatives(np.where(np.isfinite(scores), ids, -1), scores, skipped, num_candidates)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from likewise.checked import having, positive
+from likewise.checked import having, is_number, positive
 from likewise.retrieval.finite import finite_rows
 from likewise.retrieval.topk import top_k as search
 from likewise.similarity import Embeddings, Similarity, cos_sim
@@ -21,7 +21,7 @@ def paraphrase_mining(
     batch_size: int = 32,
     query_chunk_size: int = 5000,
     corpus_chunk_size: int = 100_000,
-    max_pairs: int = 500_000,
+    max_pairs: float = 500_000,
     top_k: int = 100,
     score_function: Similarity = cos_sim,
     truncate_dim: int | None = None,
@@ -60,7 +60,7 @@ def paraphrase_mining_embeddings(
     embeddings: Embeddings,
     query_chunk_size: int = 5000,
     corpus_chunk_size: int = 100_000,
-    max_pairs: int = 500_000,
+    max_pairs: float = 500_000,
     top_k: int = 100,
     score_function: Similarity = cos_sim,
 ) -> list[list[float | int]]:
@@ -90,16 +90,20 @@ def mine_pairs(
     embeddings: Embeddings,
     query_chunk_size: int,
     corpus_chunk_size: int,
-    max_pairs: int,
+    max_pairs: float,
     top_k: int,
     score_function: Similarity,
 ) -> tuple[Tensor, Tensor]:
     """As `paraphrase_mining_embeddings`, but (P,) scores and (P, 2) rows."""
-    sizes = {"query_chunk_size": query_chunk_size, "corpus_chunk_size": corpus_chunk_size}
-    for name, number in (sizes | {"max_pairs": max_pairs, "top_k": top_k}).items():
-        positive(number, name, least=int(name in sizes))
+    having(score_function, "__call__", "score_function", "a function of two batches, such as `util.cos_sim`")
+    query_chunk_size = positive(query_chunk_size, "query_chunk_size")
+    corpus_chunk_size = positive(corpus_chunk_size, "corpus_chunk_size")
     embeddings = finite_rows(embeddings, "the embeddings")
+    top_k = min(positive(top_k, "top_k", least=0), len(embeddings))
     num_rows, device = len(embeddings), embeddings.device
+    if not is_number(max_pairs) or max_pairs < 0:
+        raise ValueError(f"`max_pairs` must be a number of at least 0, but is {max_pairs!r}.")
+    max_pairs = int(min(max_pairs, num_rows**2))  # of infinitely many, all
     scores, pairs = torch.empty(0, device=device), torch.empty(0, dtype=torch.int64, device=device)
     for start in range(0, num_rows, query_chunk_size):
         rows = torch.arange(start, min(start + query_chunk_size, num_rows), device=device)

@@ -17,6 +17,7 @@ from likewise.precision import (
     calibration_ranges,
     dequantize_embeddings,
     quantize_embeddings,
+    to_array,
 )
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.ranking_keys import Ranking
@@ -87,14 +88,14 @@ class SearchLibrary(ABC):
             ImportError: The library is not installed.
             ValueError: The precision is not one of the library's, or there is not one corpus.
         """
+        positive(rescore_multiplier, "rescore_multiplier", "2 is the default.")
         self._check(corpus_embeddings, corpus_index, corpus_precision, top_k)
-        queries, precision = query_embeddings, corpus_precision
+        queries, index, precision = np.atleast_2d(to_array(query_embeddings)), corpus_index, corpus_precision
         refuse_not_finite(torch.from_numpy(queries), lambda row: f"Row {row} of `query_embeddings`")
-        index = corpus_index
         if corpus_embeddings is not None:
-            rows = torch.from_numpy(corpus_embeddings)
-            refuse_not_finite(rows, lambda row: f"Row {row} of `corpus_embeddings`")
-            index = self.build(corpus_embeddings, precision, exact)
+            corpus = np.atleast_2d(to_array(corpus_embeddings))
+            refuse_not_finite(torch.from_numpy(corpus), lambda row: f"Row {row} of `corpus_embeddings`")
+            index = self.build(corpus, precision, exact)
         is_float = queries.dtype.kind == "f"
         scores_again = rescore and is_float and precision != "float32"
         if rescore and not scores_again:
@@ -104,9 +105,9 @@ class SearchLibrary(ABC):
             ranges = calibration_ranges(queries if calibration_embeddings is None else calibration_embeddings)
         quantized = quantize_embeddings(queries, precision, ranges) if is_float else queries
         start = time.perf_counter()
-        num_candidates = top_k * (rescore_multiplier if scores_again else 1)
         num_documents = index.ntotal if hasattr(index, "ntotal") else len(index)
-        if num_candidates and num_documents:
+        num_candidates = min(top_k * (rescore_multiplier if scores_again else 1), num_documents)
+        if num_candidates:
             scores, ids = self.find(index, quantized, precision, num_candidates, exact)
         else:  # the libraries ask for a document and for a place
             scores, ids = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)

@@ -42,7 +42,7 @@ def semantic_search(
     queries, documents = (
         side[None] if getattr(side, "ndim", 2) == 1 else side for side in (queries, documents)
     )
-    number = positive(top_k, "top_k", least=0)
+    number = min(positive(top_k, "top_k", least=0), len(documents))
     return as_hits(_top_k(queries, documents, number, score_function, None, *sizes))
 
 

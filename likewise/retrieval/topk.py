@@ -32,6 +32,7 @@ QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
 MOST_NEAR = 8  # times K: that many documents of a query are scored before more tiles are looked at
+ROWS_TO_JUDGE_BY = 64  # whether many rows of a chunk are equal
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 
 
@@ -87,15 +88,14 @@ class StreamingTopK:
         documents_per_tile: int = TILE_ELEMENTS,
         report: Callable[[int], object] | None = None,
     ) -> None:
-        positive(k, "k", least=0)
         positive(queries_per_tile, "queries_per_tile")
         positive(documents_per_tile, "documents_per_tile")
-        self.k, self.shape, self.device = k, tuple(queries.shape), queries.device
+        self.k, self.shape, self.device = positive(k, "k", least=0), tuple(queries.shape), queries.device
         queries = to_float_tensor(queries.detach()).float()
         refuse_not_finite(queries, lambda row: f"The embedding of query {row}")
         self.products = products_of(score_function)
         self.queries = self.products.factors(self.products.prepare(queries), are_queries=True)  # (Q, F)
-        self.best = torch.full((len(queries), k), NO_KEY, device=self.device)
+        self.best = torch.full((len(queries), self.k), NO_KEY, device=self.device)
         rows, ids = exclude or (torch.empty(0, dtype=torch.int64),) * 2
         self.excluded = ((rows << 32) | ids).unique().to(self.device)  # both in one int64, sorted
         self.num_excluded = (self.excluded >> 32).bincount(minlength=len(queries))  # of each query
@@ -142,6 +142,10 @@ class StreamingTopK:
 
     def _search(self, documents: Tensor, ids: Tensor) -> None:
         """Search one chunk of documents for all queries, some at a time."""
+        num_documents = len(ids)
+        if self.products.function is None:  # one of somebody's may score equal documents differently
+            few = few_of_equal(documents, ids, self.k + int(self.num_excluded.max()))
+            documents, ids = documents[few], ids[few]
         exact = self.products.factors(documents, are_queries=False)
         longest = float(exact.norm(dim=1).max())
         if not math.isfinite(longest):
@@ -170,7 +174,7 @@ class StreamingTopK:
                     near = near[:, : self.k].fill_(NO_KEY)
             if num_scored > len(queries) * (4 * self.k + len(ids) * PROPOSED_SHARE):
                 self.dtype, factors = torch.float32, exact  # they are too close to each other for fewer bits
-            self.report(len(queries) * len(ids))
+            self.report(len(queries) * num_documents)
 
     def _least(self, rows: slice, near: Tensor, error: Tensor) -> Tensor:
         """(Q, 1): the product that a document must reach to be among the best, if errors were against it.
@@ -192,6 +196,22 @@ class StreamingTopK:
             scores = torch.cat([of_pairs(take(queries, 0, r), take(documents, 0, c)) for r, c in sides])
         self.best[rows] = merged(self.best[rows], row, pack(scores, ids[column]))[:, : self.k]
         return len(row)
+
+
+def few_of_equal(rows: Tensor, ids: Tensor, most: int) -> Tensor | slice:
+    """Of rows (N, D) that are equal those with the `most` smallest ids, by their places: no others are among the best `most`.
+
+    All where a sample has hardly any equal rows: comparing all costs more than it saves.
+    """
+    some = rows[:: len(rows) // ROWS_TO_JUDGE_BY + 1]
+    if 8 * len(some.unique(dim=0)) >= 7 * len(some):
+        return slice(None)
+    group = rows.unique(dim=0, return_inverse=True)[1]
+    by_id = ids.argsort()
+    order = by_id[group[by_id].argsort(stable=True)]
+    sizes = group.bincount()
+    rank = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    return order[rank < most]
 
 
 def slices(total: int, step: int) -> Iterator[slice]:

@@ -6,10 +6,10 @@ from likewise.hub import load_dir_path as load_dir_path
 from likewise.hub import load_file_path as load_file_path
 from likewise.losses.score_distill import check_teacher_targets as check_teacher_targets
 from likewise.model.storage import check_version_requirements as check_version_requirements
-from likewise.multi_vector_encoder.maxsim import maxsim as maxsim
-from likewise.multi_vector_encoder.maxsim import maxsim_pairwise as maxsim_pairwise
-from likewise.multi_vector_encoder.maxsim import mean_maxsim as mean_maxsim
-from likewise.multi_vector_encoder.maxsim import mean_maxsim_pairwise as mean_maxsim_pairwise
+from likewise.multi_vector_encoder.maxsim_scores import maxsim as maxsim
+from likewise.multi_vector_encoder.maxsim_scores import maxsim_pairwise as maxsim_pairwise
+from likewise.multi_vector_encoder.maxsim_scores import mean_maxsim as mean_maxsim
+from likewise.multi_vector_encoder.maxsim_scores import mean_maxsim_pairwise as mean_maxsim_pairwise
 from likewise.multi_vector_encoder.padded_tokens import (
     cat_padded_token_embeddings as cat_padded_token_embeddings,
 )

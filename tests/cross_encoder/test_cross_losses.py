@@ -488,6 +488,22 @@ def test_one_score_a_pair_is_asked_for(classes_folder: str) -> None:
                 getattr(losses, name)(model)
 
 
+def test_settings_that_are_no_numbers_are_refused(folder: str) -> None:
+    model = load(folder)
+    for kind, names in {
+        losses.LambdaLoss: ("k", "sigma", "eps", "mini_batch_size"),
+        losses.RankNetLoss: ("k", "sigma"),
+        losses.ADRMSELoss: ("alpha",),
+        losses.MultipleNegativesRankingLoss: ("num_negatives", "scale"),
+    }.items():
+        for name in names:
+            with pytest.raises(ValueError, match=f"`{name}` must be a (whole )?number.*, but is '5'"):
+                kind(model, **{name: "5"})
+    with pytest.raises(ValueError, match="`mu` must be a number, but is '5'"):
+        losses.NDCGLoss2PPScheme("5")  # type: ignore[arg-type]
+    assert losses.LambdaLoss(model, k=None, mini_batch_size=0).own_score == losses.LambdaLoss(model).own_score
+
+
 def test_settings_out_of_range_are_refused(folder: str) -> None:
     model = load(folder)
     with pytest.raises(ValueError, match="`reduction_log` must be 'natural' or 'binary', but is 'ten'"):

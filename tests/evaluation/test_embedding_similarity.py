@@ -99,6 +99,10 @@ def test_what_cannot_be_measured_is_refused(
         ((["a", None], ["b", "c"], [1, 0]), "Row 1 of `sentences1` must be a text, but is None"),
         (("ab", ["b", "c"], [1, 0]), "`sentences1` must be a list of texts, but is the single text 'ab'"),
         ((["a", "b"], ["b", "c"], [1, "x"]), "Row 1 of `scores` must be a number, but is 'x'"),
+        (
+            (["a", "b"], ["b", "c"], [1, 0], 16, None, "cosine"),
+            r"`similarity_fn_names` must be a list of texts.*Write \['cosine'\]",
+        ),
     ],
 )
 def test_inputs_of_the_wrong_type_are_refused(arguments: tuple[Any, ...], message: str) -> None:

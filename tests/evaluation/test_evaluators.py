@@ -12,7 +12,12 @@ import sentence_transformers.sentence_transformer.evaluation as reference
 from evaluation_common import WordCounts, rows_of
 
 import likewise.evaluation as ours
-from likewise.evaluation import EmbeddingSimilarityEvaluator, SentenceEvaluator, TripletEvaluator
+from likewise.evaluation import (
+    EmbeddingSimilarityEvaluator,
+    MSEEvaluator,
+    SentenceEvaluator,
+    TripletEvaluator,
+)
 from likewise.evaluation.measurement import Measurement
 
 
@@ -91,3 +96,22 @@ def test_rows_with_other_columns_are_written_with_a_warning(
     )
     (path,) = tmp_path.glob("*.csv")
     assert len(rows_of(path)) == 3
+
+
+@pytest.mark.parametrize("model", ["all-MiniLM-L6-v2", None])
+def test_what_is_no_model_is_refused(model: Any) -> None:
+    with pytest.raises(TypeError, match=f"TripletEvaluator takes a model, but got {model!r}. Load it first"):
+        TripletEvaluator(["a"], ["b"], ["c"])(model)
+
+
+def test_slashes_in_names_are_none_in_names_of_files(counts: WordCounts, tmp_path: Path) -> None:
+    texts = ["a cat", "two dogs"]
+    for evaluator in (
+        EmbeddingSimilarityEvaluator(texts, texts[::-1], [0, 1], name="ours/dev"),
+        MSEEvaluator(texts, texts, counts, name="ours/dev"),
+    ):
+        assert all(key.startswith("ours/dev_") for key in evaluator(counts, str(tmp_path)))
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "mse_evaluation_ours_dev_results.csv",
+        "similarity_evaluation_ours_dev_results.csv",
+    }

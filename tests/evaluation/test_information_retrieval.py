@@ -197,6 +197,7 @@ def test_ids_may_be_numbers_or_texts(kind: type, tied: HalfOnes, tmp_path: Path)
             TypeError,
             "`mrr_at_k` must be a list of ranks, such as .* but is 10",
         ),
+        (({"q": "a"}, {"d": "b"}, {"q": ["d"]}, 9, [1], []), ValueError, "`ndcg_at_k` is empty"),
         (({"q": "a"}, {"d": "b"}, {"r": ["d"]}), ValueError, r"`queries` has ids such as \['q'\]"),
         (
             ({1: "a"}, {1: "b"}, {1: ["1"]}),
@@ -219,3 +220,11 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         ours.InformationRetrievalEvaluator(*arguments)
+
+
+def test_ranks_beyond_the_corpus_take_no_memory(counts: WordCounts) -> None:
+    queries, corpus, relevant = {"q": "a cat"}, {"d": "a cat", "e": "rain"}, {"q": {"e"}}
+    metrics = InformationRetrievalEvaluator(queries, corpus, relevant, mrr_at_k=[2**40], map_at_k=[10**9])(
+        counts
+    )
+    assert metrics[f"cosine_mrr@{2**40}"] == metrics[f"cosine_map@{10**9}"] == 0.5

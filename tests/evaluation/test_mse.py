@@ -69,7 +69,11 @@ def test_a_student_like_its_teacher_has_no_error(model: Any, other_model: Any) -
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda m: MSEEvaluator(["a"], ["b"]), TypeError, "`teacher_model` is missing"),
+        (
+            lambda m: MSEEvaluator(["a"], ["b"]),
+            TypeError,
+            "`teacher_model` must be the model whose embeddings are the goal, but is None",
+        ),
         (lambda m: MSEEvaluator(["a"], ["b", "c"], m), ValueError, "`source_sentences` has 1"),
         (
             lambda m: MSEEvaluatorFromDataFrame(pd.DataFrame([{"en": "a", "de": "b"}]), m, [("en", "de")]),  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ import pytest
 from evaluation_common import assert_same_constructor, assert_same_evaluation, setting_id
 from small import sentences
 
+from likewise.cross_encoder.evaluation import CrossEncoderNanoBEIREvaluator
 from likewise.evaluation import InformationRetrievalEvaluator, NanoBEIREvaluator
 from likewise.similarity import cos_sim, dot_score
 
@@ -143,6 +144,14 @@ def test_titles_stand_in_front_of_texts_and_a_sole_split_is_read(tmp_path: Path,
 def test_unknown_data_sets_and_missing_prompts_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         NanoBEIREvaluator(**settings)
+
+
+def test_one_name_in_place_of_a_list_is_refused() -> None:
+    for kind in (NanoBEIREvaluator, CrossEncoderNanoBEIREvaluator):
+        with pytest.raises(
+            TypeError, match=r"`dataset_names` must be a list.*'msmarco'. Write \['msmarco'\]"
+        ):
+            kind("msmarco")  # type: ignore[arg-type]
 
 
 def test_a_folder_without_judgements_or_queries_is_refused(tmp_path: Path) -> None:

@@ -160,3 +160,7 @@ def test_only_so_much_is_kept_for_others(counts: WordCounts, monkeypatch: pytest
 def test_what_is_no_evaluator_is_refused() -> None:
     with pytest.raises(TypeError, match="`evaluators` must be evaluators, but one of them is 3"):
         SequentialEvaluator([3])  # type: ignore[list-item]
+    with pytest.raises(
+        TypeError, match="`evaluators` must be a list of evaluators, but is a SequentialEvaluator"
+    ):
+        SequentialEvaluator(SequentialEvaluator([]))  # type: ignore[arg-type]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from evaluation_common import WordCounts, assert_same_constructor, assert_same_evaluation
 from small import sentences
 
@@ -86,6 +88,8 @@ def test_input_examples_become_triplets() -> None:
         ({"similarity_fn_names": ["cos"]}, ValueError, "no similarity function 'cos'. Choose from cosine"),
         ({"margin": {"cos": 1}}, ValueError, "no similarity function 'cos'"),
         ({"margin": "wide"}, TypeError, "`margin` must be a number or a dict of numbers, but is 'wide'"),
+        ({"margin": True}, TypeError, "`margin` must be a number or a dict of numbers, but is True"),
+        ({"margin": {"cosine": "1"}}, ValueError, r"`margin\['cosine'\]` must be a number, but is '1'"),
     ],
 )
 def test_settings_without_meaning_are_refused(
@@ -93,6 +97,12 @@ def test_settings_without_meaning_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         TripletEvaluator(*COLUMNS, **settings)
+
+
+def test_a_margin_may_be_any_number(counts: WordCounts) -> None:
+    expected = TripletEvaluator(*COLUMNS, margin=0.25)(counts)
+    for margin in (np.float32(0.25), torch.tensor(0.25), dict.fromkeys(("cosine", "dot"), 0.25)):
+        assert TripletEvaluator(*COLUMNS, margin=margin)(counts) == expected
 
 
 def test_columns_of_different_lengths_are_refused() -> None:

@@ -6,9 +6,11 @@ import ast
 import copy
 import functools
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from losses_common import FixedModel, batch_of, texts
@@ -16,7 +18,7 @@ from losses_common import FixedModel, batch_of, texts
 from likewise import losses
 from likewise.engine import ColumnBatch
 from likewise.engine.embed import packed
-from likewise.losses.base import Columns, Label, function_name
+from likewise.losses.base import Columns, Label, Loss, function_name
 from likewise.similarity import cos_sim
 
 
@@ -260,6 +262,89 @@ WRONG_ARGUMENTS = [
 def test_what_does_not_fit_is_refused_with_the_value_and_the_fix(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+NUMBERS = [
+    (losses.TripletLoss, "triplet_margin"),
+    (losses.ContrastiveLoss, "margin"),
+    (losses.OnlineContrastiveLoss, "margin"),
+    (losses.BatchAllTripletLoss, "margin"),
+    (losses.BatchHardTripletLoss, "margin"),
+    (losses.MegaBatchMarginLoss, "positive_margin"),
+    (losses.MegaBatchMarginLoss, "negative_margin"),
+    (losses.CoSENTLoss, "scale"),
+    (losses.AnglELoss, "scale"),
+    (losses.GlobalOrthogonalRegularizationLoss, "mean_weight"),
+    (losses.GlobalOrthogonalRegularizationLoss, "second_moment_weight"),
+    (losses.MultipleNegativesRankingLoss, "hardness_strength"),
+    (losses.CachedMultipleNegativesRankingLoss, "hardness_strength"),
+    (functools.partial(losses.GISTEmbedLoss, guide=MODEL), "margin"),
+    (functools.partial(losses.AdaptiveLayerLoss, loss=losses.CoSENTLoss(MODEL)), "kl_temperature"),
+    (functools.partial(losses.AdaptiveLayerLoss, loss=losses.CoSENTLoss(MODEL)), "last_layer_weight"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), NUMBERS)
+def test_numbers_of_losses_are_numbers(kind: Any, name: str) -> None:
+    for value in ("5", [1.0], math.nan, True, torch.ones(2)):
+        with pytest.raises(ValueError, match=f"`{name}` must be a number, but is "):
+            kind(MODEL, **{name: value})
+
+
+def test_numbers_of_losses_may_be_tensors_arrays_and_learned() -> None:
+    anchors, others = torch.eye(3, 8), torch.eye(3, 8).flip(0)
+    for margin in (2, torch.tensor(2.0), torch.nn.Parameter(torch.tensor(2.0)), np.float32(2)):
+        loss = losses.TripletLoss(MODEL, triplet_margin=margin)
+        # The negative is as far as the positive in all rows.
+        value = loss.compute([anchors, others, others])
+        assert float(value.detach()) == 2.0
+        if isinstance(margin, torch.nn.Parameter):
+            value.backward()
+            assert margin.grad == 1.0
+            assert dict(loss.named_parameters())["triplet_margin"] is margin is loss.triplet_margin
+    assert losses.GlobalOrthogonalRegularizationLoss(MODEL, mean_weight=None).mean_weight is None
+
+
+def test_numbers_of_ones_own_loss_are_checked_but_for_their_default() -> None:
+    @dataclass(eq=False, repr=False)
+    class Own(Loss):
+        model: Any
+        temperature: float = None  # type: ignore[assignment]
+        takes = ()
+
+        def compute(self, embeddings: Any, labels: Any = None) -> torch.Tensor:
+            return embeddings[0].sum()
+
+    assert Own(MODEL).temperature is None
+    assert Own(MODEL, 0.5).temperature == 0.5
+    with pytest.raises(ValueError, match=r"`temperature` must be a number, but is '0\.5'"):
+        Own(MODEL, "0.5")  # type: ignore[arg-type]
+
+
+def test_sizes_of_losses_are_whole_numbers() -> None:
+    inner = losses.CoSENTLoss(MODEL)
+    for sizes in (["8"], "8", [4.0], [None], None, math.nan):
+        with pytest.raises(ValueError, match="`matryoshka_dims` must be one or more sizes from 1 to 8, the"):
+            losses.MatryoshkaLoss(MODEL, inner, sizes)  # type: ignore[arg-type]
+    for given in (torch.tensor([4, 8]), np.array([8, 4]), (4, 8)):
+        assert losses.MatryoshkaLoss(MODEL, inner, given).matryoshka_dims == (8, 4)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`matryoshka_weights` must be a number, but is '1'"):
+        losses.MatryoshkaLoss(MODEL, inner, [8], ["1"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match=r"one weight for each of 2 sizes, but there are 1: \[0\.5\]"):
+        losses.MatryoshkaLoss(MODEL, inner, [8, 4], 0.5)  # type: ignore[arg-type]
+    for number in ("1", 1.5):
+        with pytest.raises(ValueError, match="`n_dims_per_step` must be a whole number of at least -1"):
+            losses.MatryoshkaLoss(MODEL, inner, [8], None, number)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="`n_layers_per_step` must be a whole number of at least -1"):
+            losses.AdaptiveLayerLoss(MODEL, inner, number)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="`projection_dim` must be a whole number of at least 1"):
+            losses.MSELoss(MODEL, number)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="`num_labels` must be a whole number of at least 1"):
+            losses.SoftmaxLoss(MODEL, 8, number)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="`embedding_dimension` must be a whole number of at least 1"):
+            losses.SoftmaxLoss(MODEL, number, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`temperature` must be positive and finite, but is '1'"):
+        losses.DistillKLDivLoss(MODEL, temperature="1")  # type: ignore[arg-type]
 
 
 def test_types_that_do_not_fit_are_refused() -> None:

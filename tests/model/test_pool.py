@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import pytest
 import torch
 from small import sentences, small_model
 
-from likewise import SentenceTransformer
+from likewise import SentenceTransformer, losses
 from likewise.model.pool import WorkerPool, _Worker
 from likewise.models import Module, Pooling
 
@@ -373,3 +374,27 @@ def test_devices_that_are_none_are_refused_before_a_process_is_started(
 ) -> None:
     with pytest.raises(error, match=message):
         model.start_multi_process_pool(devices)
+
+
+def test_what_is_no_pool_is_not_stopped() -> None:
+    for pool in ({}, None, "cpu"):
+        with pytest.raises(
+            TypeError, match=r"`pool` must be what `start_multi_process_pool\(\)` returns, but"
+        ):
+            SentenceTransformer.stop_multi_process_pool(pool)
+
+
+def test_a_model_whose_hidden_states_were_captured_goes_to_processes(tmp_path: Path) -> None:
+    model = small_model(tmp_path / "model")
+    expected = model.encode(TEXTS[:4])
+    texts = [model.tokenize(TEXTS[:4]), model.tokenize(TEXTS[3::-1])]
+    loss = losses.AdaptiveLayerLoss(model, losses.MultipleNegativesRankingLoss(model))
+    first = loss(texts).detach()
+    with model.start_multi_process_pool(["cpu"]) as pool:
+        np.testing.assert_allclose(model.encode(TEXTS[:4], pool=pool), expected, atol=1e-6)
+    assert not any(module._forward_hooks for module in model.modules())
+    random.seed(0)
+    again = loss(texts).detach()  # transformers captures them again
+    random.seed(0)
+    assert torch.isfinite(first)
+    assert torch.equal(loss(texts).detach(), again)

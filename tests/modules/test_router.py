@@ -210,6 +210,8 @@ def test_a_training_step_equals_the_towers_by_hand(model: SentenceTransformer) -
     ("arguments", "message"),
     [
         (({},), "at least one route"),
+        (([models.Normalize()],), "at least one route, and each a list of modules"),
+        (({"query": models.Normalize()},), "at least one route, and each a list of modules"),
         (({"a": [models.Normalize()]}, "b"), "no route 'b'. Choose among: a"),
         (({"a": [models.Normalize()]}, None, True, {("x", None): "c"}), "no route 'c'"),
     ],

@@ -305,6 +305,13 @@ def test_weights_are_trained_by_the_trainer_saved_and_come_back(kind: str, tmp_p
     ("make", "message"),
     [
         (lambda: models.LSTM(D), "`hidden_dim` must be a whole number of at least 1"),
+        (lambda: models.LSTM(D, 3, "1"), "`num_layers` must be a whole number of at least 1, but is '1'"),
+        (lambda: models.CNN(D, "4"), "`out_channels` must be a whole number of at least 1, but is '4'"),
+        (
+            lambda: models.WeightedLayerPooling(D, "2"),
+            "`num_hidden_layers` must be a whole number of at least 1",
+        ),
+        (lambda: models.LayerNorm("8"), "`dimension` must be a whole number of at least 1, but is '8'"),
         (lambda: models.LSTM(hidden_dim=3), "`word_embedding_dimension`"),
         (lambda: models.CNN(), "`in_word_embedding_dimension`"),
         (lambda: models.CNN(D, 4, [2]), "`kernel_sizes` must be odd"),

@@ -14,7 +14,7 @@ from small import small_model_folder
 from torch import Tensor
 
 from likewise import MultiVectorEncoder
-from likewise.models import Dense, Module, Normalize, Router, Transformer
+from likewise.models import Dense, Module, Router, Transformer
 from likewise.multi_vector_encoder.modules import HierarchicalTokenPooling, MultiVectorMask
 
 EXPANSION = {"strategy": "fixed", "length": 12}
@@ -197,8 +197,6 @@ def test_other_bad_input_is_refused_in_words(model: MultiVectorEncoder, tmp_path
         model.similarity_fn_name = "cosine"
     with pytest.raises(ValueError, match=r"XTR ranks tokens within a batch: pass `XTRScores\(\)`"):
         model.similarity_fn_name = "xtr"
-    with pytest.raises(ValueError, match="Pass either `model_name_or_path` or `modules`"):
-        MultiVectorEncoder(str(tmp_path), modules=[Normalize()])
     with pytest.raises(ValueError, match="Pass `model_name_or_path`, or `modules`"):
         MultiVectorEncoder()
     with pytest.raises(ValueError, match="`backend` must be 'torch', 'onnx' or 'openvino'"):

@@ -215,6 +215,15 @@ def test_a_stanford_folder_without_its_projection_is_refused(tmp_path: Path) -> 
         MultiVectorEncoder(folder)
 
 
+def test_modules_beside_a_name_are_ignored_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    small_encoder(tmp_path / "model").save(tmp_path / "saved")
+    model = MultiVectorEncoder(str(tmp_path / "saved"), modules=[Normalize()], device="cpu")
+    assert "`modules` are ignored, since `model_name_or_path` is given too." in caplog.messages
+    assert len(model) > 1
+
+
 def test_damaged_settings_are_named(tmp_path: Path) -> None:
     small_encoder(tmp_path / "plain").save(tmp_path / "saved")
     path = tmp_path / "saved" / "config_sentence_transformers.json"

@@ -85,5 +85,11 @@ def test_what_it_cannot_compare_is_refused_in_words() -> None:
         TypeError, match=r"`embeddings` must be dense, but are COO\. Pass `embeddings.to_dense"
     ):
         community_detection(torch.eye(4).to_sparse())
+    with pytest.raises(ValueError, match=r"`threshold` must be a number, but is '\.3'. It is a cosine"):
+        community_detection(torch.eye(4), threshold=".3")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match="`min_community_size` must be a whole number of at least 0, but is '3'"
+    ):
+        community_detection(torch.eye(4), min_community_size="3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="`batch_size` must be a whole number of at least 1, but is 0"):
         community_detection(torch.eye(4), batch_size=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import zlib
 from pathlib import Path
@@ -43,6 +44,7 @@ OPTIONS: list[dict[str, Any]] = [
     {"anchor_column_name": "answer", "positive_column_name": "question"},
     {"range_min": 5},
     {"range_max": 20, "num_negatives": 10},
+    {"range_max": 2_000_000, "num_negatives": 40, "range_min": 3},
     {"max_score": 0.6},
     {"min_score": 0.4},
     {"absolute_margin": 0.1},
@@ -359,7 +361,12 @@ def test_models_of_tokens_and_of_words_keep_nothing_in_a_folder(other_family: An
         ({"num_negatives": "2"}, "`num_negatives` must be a whole number of at least 1, but is '2'"),
         ({"num_negatives": 0}, "`num_negatives` must be a whole number of at least 1, but is 0"),
         ({"range_min": 5, "range_max": 5}, "smaller than `range_max`, but they are 5 and 5"),
-        ({"range_min": -1}, "`range_min` must be at least 0"),
+        ({"range_min": -1}, "`range_min` must be a whole number of at least 0, but is -1"),
+        ({"range_min": 1.5}, r"`range_min` must be a whole number of at least 0, but is 1\.5"),
+        ({"range_max": float("inf")}, "`range_max` must be a whole number of at least 0, but is inf"),
+        ({"absolute_margin": ".1"}, r"`absolute_margin` must be a number, but is '\.1'"),
+        ({"relative_margin": math.nan}, "`relative_margin` must be a number, but is nan"),
+        ({"max_score": "1"}, "`max_score` must be a number, but is '1'"),
         ({"range_max": 2}, "from rank 0 to 2 there are only 2 candidates. Raise `range_max`"),
         ({"sampling_strategy": "best"}, "must be 'top' or 'random', but is 'best'"),
         ({"output_format": "pairs"}, "must be 'triplet', 'n-tuple', .* but is 'pairs'"),

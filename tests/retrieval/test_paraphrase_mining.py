@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 from typing import Any
 
@@ -117,12 +118,26 @@ def test_models_and_embeddings_that_it_cannot_compare_are_refused_in_words() -> 
         TypeError, match="`model` must be a model that embeds texts, but is 'all-MiniLM-L6-v2'"
     ):
         paraphrase_mining("all-MiniLM-L6-v2", ["a cat"])  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"`score_function` must be a function of two batches, .*but is 'cos'"
+    ):
+        paraphrase_mining_embeddings(ROWS, score_function="cos")  # type: ignore[arg-type]
     for family in ("SparseEncoder", "MultiVectorEncoder"):
         model: Any = SimpleNamespace(encode=None, model_type=family)
         with pytest.raises(
             TypeError, match="`model` must give each text one dense embedding, but is a Simple"
         ):
             paraphrase_mining(model, ["a cat"])
+
+
+@pytest.mark.parametrize("max_pairs", [5e5, float("inf"), 12.0, torch.tensor(12), np.int64(12)])
+def test_the_most_pairs_may_be_any_number(max_pairs: Any) -> None:
+    expected = util.paraphrase_mining_embeddings(ROWS, max_pairs=max_pairs, top_k=5)
+    found = paraphrase_mining_embeddings(ROWS, max_pairs=max_pairs, top_k=torch.tensor(5))  # type: ignore[arg-type]
+    assert_same_pairs(found, expected)
+    for wrong in ("12", math.nan, None, True):
+        with pytest.raises(ValueError, match="`max_pairs` must be a number of at least 0, but is "):
+            paraphrase_mining_embeddings(ROWS, max_pairs=wrong)  # type: ignore[arg-type]
 
 
 def test_a_row_that_is_not_finite_is_refused_by_its_number() -> None:

@@ -136,3 +136,18 @@ def test_a_row_that_is_not_finite_is_refused_by_its_number(library: str) -> None
         SEARCHES[library][0](QUERIES, rows, rescore=False)
     with pytest.raises(ValueError, match="Row 7 of `query_embeddings` holds NaN or infinity"):
         SEARCHES[library][0](rows, CORPUS, rescore=False)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("library", ["faiss", "usearch"])
+def test_tensors_and_a_single_query_are_taken(library: str) -> None:
+    needs(library)
+    search = SEARCHES[library][0]
+    expected, _ = search(QUERIES, CORPUS, top_k=5, rescore=False)
+    given = torch.from_numpy(QUERIES), torch.from_numpy(CORPUS)
+    assert search(*given, top_k=5, rescore=False)[0] == expected
+    assert search(given[0][0], CORPUS, top_k=5, rescore=False)[0] == expected[:1]
+    everything, _ = search(QUERIES, CORPUS, top_k=10**12, rescore=False)
+    assert {len(hits) for hits in everything} == {len(CORPUS)}
+    with pytest.raises(ValueError, match=r"`rescore_multiplier` must be a whole number.*but is 1\.5"):
+        search(QUERIES, CORPUS, rescore_multiplier=1.5)

@@ -10,7 +10,7 @@ import torch
 from given_embeddings import parameters, vectors
 from sentence_transformers import util
 
-from likewise.retrieval import information_retrieval, semantic_search
+from likewise.retrieval import information_retrieval, paraphrase_mining_embeddings, semantic_search
 from likewise.similarity import cos_sim, dot_score, euclidean_sim, manhattan_sim
 
 QUERIES, CORPUS = vectors(23, 12, 0), vectors(140, 12, 1)
@@ -138,3 +138,10 @@ def test_embeddings_and_functions_of_other_shapes_are_refused_in_words() -> None
         semantic_search(QUERIES, [row[None] for row in CORPUS])
     with pytest.raises(TypeError, match=r"`score_function` must be a function .* but is 'cosine'"):
         semantic_search(QUERIES, CORPUS, score_function="cosine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("top_k", [10**9, 2**70])
+def test_more_documents_than_there_are_may_be_asked_for(top_k: int) -> None:
+    rows = torch.eye(4)
+    assert semantic_search(rows, rows, top_k=top_k) == semantic_search(rows, rows, top_k=4)
+    assert paraphrase_mining_embeddings(rows, top_k=top_k) == paraphrase_mining_embeddings(rows, top_k=3)

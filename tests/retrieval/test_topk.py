@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from likewise.retrieval import Ranking, StreamingTopK, top_k, topk
+from likewise.retrieval.products import Products
 from likewise.retrieval.ranking_keys import at_least
 from likewise.similarity import cos_sim, dot_score, euclidean_sim, manhattan_sim
 
@@ -26,6 +27,37 @@ def dense(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     ids = np.where(np.isfinite(found), ids, -1)
     missing = ((0, 0), (0, k - ids.shape[1]))
     return np.pad(found, missing, constant_values=-np.inf), np.pad(ids, missing, constant_values=-1)
+
+
+def test_of_many_equal_documents_the_first_are_found_without_scoring_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    num_scored = 0
+    scores = Products.scores
+
+    def counting(products: Products, queries: Tensor, documents: Tensor) -> Tensor:
+        nonlocal num_scored
+        num_scored += len(documents)
+        return scores(products, queries, documents)
+
+    monkeypatch.setattr(Products, "scores", counting)
+    queries, kinds = whole_numbers(20, 6, 0), whole_numbers(5, 6, 1)
+    kind = torch.randint(5, (4000,), generator=torch.Generator().manual_seed(2))
+    documents = torch.cat([kinds[kind], whole_numbers(40, 6, 3)])
+    expected = (queries @ documents.T).numpy()
+    for size in (4040, 500, 3):
+        assert_is_dense(top_k(queries, documents, 7, dot_score, documents_per_tile=size), expected, 7)
+    assert num_scored < 3 * 20 * 4040 / 20  # three searches, a twentieth of all pairs
+    # Ids that do not ascend decide as well, over several chunks, with excluded documents.
+    ids = torch.randperm(4040, generator=torch.Generator().manual_seed(4))
+    exclude = torch.arange(20).repeat_interleave(30), ids[:600]
+    search = StreamingTopK(queries, 7, dot_score, exclude)
+    for part in torch.arange(4040).split(1500):
+        search.add(documents[part], ids[part])
+    by_id = np.empty_like(expected)
+    by_id[:, ids] = expected
+    by_id[exclude] = -np.inf
+    assert_is_dense(search.result(), by_id, 7)
 
 
 def vectors(num_rows: int, size: int, seed: int) -> Tensor:

@@ -149,6 +149,14 @@ BAD_ARGUMENTS: dict[str, tuple[dict[str, Any], str]] = {
         {"max_kept_tokens": None},
         r"`max_kept_tokens` must be a whole number of at least 0, but is None\. Drop it to take the default",
     ),
+    "no accumulated step": (
+        {"gradient_accumulation_steps": 0},
+        r"`gradient_accumulation_steps` must be a whole number of at least 1, but is 0\. Drop it",
+    ),
+    "steps as a text": (
+        {"max_steps": "5"},
+        r"`max_steps` must be a whole number of at least -1, but is '5'\. Drop it for whole epochs",
+    ),
     "no buffer of a stream": (
         {"shuffle_buffer_size": None},
         r"`shuffle_buffer_size` must be a whole number of at least 1, but is None\. Drop it to take the default",

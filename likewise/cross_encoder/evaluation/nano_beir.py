@@ -13,6 +13,7 @@ import numpy as np
 from likewise.cross_encoder.evaluation.base import PairEvaluator
 from likewise.cross_encoder.evaluation.reranking import CrossEncoderRerankingEvaluator, with_distances
 from likewise.evaluation.beir import is_beir_folder, load_subset, read_folder, read_hub
+from likewise.evaluation.inputs import checked_column
 from likewise.evaluation.measurement import Measurement
 from likewise.evaluation.nano_beir import check_names, known_names, title_of
 from likewise.tables import read_rows
@@ -64,7 +65,9 @@ class CrossEncoderNanoBEIREvaluator(PairEvaluator):
         folder = Path(self.dataset_id) if Path(self.dataset_id).is_dir() else None
         known = known_names(folder)
         usual = [name for name in known if folder is not None or name not in LEFT_OUT]
-        self.dataset_names = usual if self.dataset_names is None else list(self.dataset_names)
+        self.dataset_names = checked_column(
+            "dataset_names", usual if self.dataset_names is None else self.dataset_names
+        )
         check_names(self.dataset_names, known)
         self.name = f"NanoBEIR_R{self.rerank_k}_{self.aggregate_key}"
         self.csv_file = f"NanoBEIR_evaluation_{self.aggregate_key}_results.csv"

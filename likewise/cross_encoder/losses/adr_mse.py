@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import number
 from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -40,6 +41,7 @@ class ADRMSELoss(ListLoss):
         mini_batch_size: int | None = None,
     ) -> None:
         super().__init__(model, activation_fn, mini_batch_size)
+        number(alpha, "alpha", "1 is the default.")
         self.alpha = alpha
 
     def compute(self, scores: Tensor, labels: Labels, lengths: Tensor) -> Tensor:

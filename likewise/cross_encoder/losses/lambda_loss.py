@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from likewise.checked import one_of
+from likewise.checked import number, one_of, positive
 from likewise.cross_encoder.losses.base import Labels, by_length
 from likewise.cross_encoder.losses.listwise import ListLoss
 
@@ -92,6 +92,7 @@ class NDCGLoss2PPScheme(BaseWeightingScheme):
 
     def __init__(self, mu: float = 10.0) -> None:
         super().__init__()
+        number(mu, "mu", "10 is the default.")
         self.mu = mu
         self.ndcg_loss2 = NDCGLoss2Scheme()
         self.lambda_rank = LambdaRankScheme()
@@ -138,6 +139,9 @@ class LambdaLoss(ListLoss):
     ) -> None:
         super().__init__(model, activation_fn, mini_batch_size)
         one_of(reduction_log, "reduction_log", ("natural", "binary"))
+        positive(k or 0, "k", "None takes all documents.", least=0)
+        for name, value in (("sigma", sigma), ("eps", eps)):
+            number(value, name, "Drop it to take the default.")
         self.weighting_scheme = NoWeightingScheme() if weighting_scheme is None else weighting_scheme
         self.k = k
         self.sigma = sigma

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from likewise.checked import number
 from likewise.cross_encoder.losses.base import Columns, Label, Labels, Loss, PairLists, numbers, two_columns
 from likewise.engine.embed import Embed
 
@@ -30,6 +31,7 @@ class ListLoss(Loss):
     ) -> None:
         super().__init__(model, activation_fn)
         self.mini_batch_size = mini_batch_size
+        number(mini_batch_size or 0, "mini_batch_size", "None takes all at once.")
         if mini_batch_size is not None and mini_batch_size > 0:
             self.own_score = Embed(output="scores", recompute_rows=mini_batch_size)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from likewise.checked import positive
+from likewise.checked import number, positive, positive_or_none
 from likewise.cross_encoder.losses.base import Columns, Labels, Loss, PairLists, check_rows
 from likewise.engine.embed import Embed
 
@@ -45,7 +45,10 @@ class MultipleNegativesRankingLoss(Loss):
         activation_fn: nn.Module | None = nn.Sigmoid(),  # noqa: B008 - it has no state
     ) -> None:
         super().__init__(model, activation_fn)
-        self.num_negatives = num_negatives
+        self.num_negatives = positive_or_none(
+            num_negatives, "num_negatives", "None takes all texts of a batch."
+        )
+        number(scale or 0, "scale", "10 suits a sigmoid.")
         self.scale = scale
 
     def pairs(self, inputs: Sequence[Sequence[Any]], generator: torch.Generator | None = None) -> PairLists:

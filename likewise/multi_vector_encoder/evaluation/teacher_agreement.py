@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
+from likewise.checked import is_number
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.measurement import Measurement
 from likewise.losses.base import function_name
@@ -77,7 +78,7 @@ class MultiVectorDistillationEvaluator(SentenceEvaluator):
         self._student = self.temperature if self.student_temperature is None else self.student_temperature
         self._teacher = self.temperature if self.teacher_temperature is None else self.teacher_temperature
         for value in (self.temperature, self._student, self._teacher):
-            if not 0 < value < math.inf:
+            if not is_number(value) or not 0 < value < math.inf:
                 raise ValueError(f"A temperature must be positive and finite, but is {value}.")
         self.set_names("distillation_evaluation")
 

@@ -8,7 +8,6 @@ https://arxiv.org/abs/2112.01488, section 3.2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax, mse_loss
 
+from likewise.checked import above_zero_and_finite
 from likewise.losses.base import Columns, Label
 from likewise.losses.score_distill import MarginMSELoss, check_teacher_targets, teacher_margins
 from likewise.multi_vector_encoder.losses.base import Loss, columns_of
@@ -91,8 +91,7 @@ class MultiVectorDistillKLDivLoss(Loss):
         self.teacher_temperature = temperature if teacher_temperature is None else teacher_temperature
         self._is_checked = False
         for name in ("temperature", "student_temperature", "teacher_temperature"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be positive and finite, but is {getattr(self, name)}.")
+            above_zero_and_finite(getattr(self, name), name)
 
     def compute(self, embeddings: Sequence[Any], labels: Tensor | None = None) -> Tensor:
         """TokenEmbeddings of B queries and N columns of documents; labels (B, N) -> scalar, in nats, >= 0."""

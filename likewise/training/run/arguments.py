@@ -240,7 +240,10 @@ class BaseTrainingArguments(TrainingArguments):
 
     def _check(self) -> None:
         """Refuse what cannot be, or cannot take effect; warn about what is merely without effect."""
-        names = ["per_device_train_batch_size", "per_device_eval_batch_size", "shuffle_buffer_size"]
+        names = [
+            "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps",
+            "shuffle_buffer_size",
+        ]  # fmt: skip
         if self.micro_batch_tokens is not None:  # None says something: a batch in one pass
             names.append("micro_batch_tokens")
         for name in names:
@@ -248,6 +251,7 @@ class BaseTrainingArguments(TrainingArguments):
         positive(
             self.max_kept_tokens, "max_kept_tokens", "Drop it to take the default; 0 keeps none.", least=0
         )
+        positive(self.max_steps, "max_steps", "Drop it for whole epochs.", least=-1)
         self._check_mixing()
         self._check_prompts()
         self._check_rates()
