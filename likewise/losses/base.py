@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likewise.checked import number, positive_or_none
+from likewise.checked import having, number, positive_or_none
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -158,6 +158,8 @@ class Loss(nn.Module, ABC):
         for name, field in getattr(self, "__dataclass_fields__", {}).items():
             if field.type in ("float", float) and getattr(self, name) is not field.default:
                 number(getattr(self, name), name)
+            if callable(field.default) and getattr(self, name) is not None:
+                having(getattr(self, name), "__call__", name, "a function of two batches of embeddings")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""

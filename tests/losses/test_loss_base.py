@@ -356,6 +356,20 @@ def test_types_that_do_not_fit_are_refused() -> None:
         losses.SoftmaxLoss(MODEL)
 
 
+def test_functions_of_losses_are_functions() -> None:
+    for kind, name in (
+        (losses.MultipleNegativesRankingLoss, "similarity_fct"),
+        (losses.CoSENTLoss, "similarity_fct"),
+        (losses.TripletLoss, "distance_metric"),
+        (losses.ContrastiveLoss, "distance_metric"),
+        (losses.BatchAllTripletLoss, "distance_metric"),
+    ):
+        with pytest.raises(
+            TypeError, match=f"`{name}` must be a function of two batches of embeddings, but is 'c"
+        ):
+            kind(MODEL, **{name: "cosine"})  # type: ignore[arg-type]
+
+
 def test_settings_without_effect_are_reported(caplog: pytest.LogCaptureFixture) -> None:
     losses.MultipleNegativesRankingLoss(MODEL, hardness_mode="hard_negatives")
     losses.MultipleNegativesRankingLoss(MODEL, hardness_strength=2.0)
