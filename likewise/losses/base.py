@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likewise.checked import having, number, positive_or_none
+from likewise.checked import having, is_number, number, positive_or_none
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -306,8 +306,8 @@ def full_name(thing: Any) -> str:
 
 
 def _in_words(value: Any) -> Any:
-    """A setting as the model card shows it: functions by their names, metrics with the class that lists them."""
+    """A setting as the model card shows it: functions by their names, metrics with the class that lists them; plain numbers."""
     if not callable(value) or isinstance(value, nn.Module):
-        return value
+        return value.item() if is_number(value) and hasattr(value, "item") else value
     name = function_name(value)
     return getattr(value, "__qualname__", name) if name.isupper() else name

@@ -296,6 +296,8 @@ def test_numbers_of_losses_may_be_tensors_arrays_and_learned() -> None:
     for margin in (2, torch.tensor(2.0), torch.nn.Parameter(torch.tensor(2.0)), np.float32(2)):
         loss = losses.TripletLoss(MODEL, triplet_margin=margin)
         # The negative is as far as the positive in all rows.
+        assert loss.get_config_dict()["triplet_margin"] == 2.0
+        assert type(loss.get_config_dict()["triplet_margin"]) in (int, float)
         value = loss.compute([anchors, others, others])
         assert float(value.detach()) == 2.0
         if isinstance(margin, torch.nn.Parameter):
