@@ -151,12 +151,10 @@ def run(
         losses = recipe.losses(model)
         is_single = len(data_sets) == 1
         trainer = recipe.family.trainer_class(
-            model=model,
-            args=arguments,
+            model=model, args=arguments, evaluator=list(dev.values()) or None,
             train_dataset=next(iter(data_sets.values())) if is_single else data_sets,
             loss=next(iter(losses.values())) if is_single else losses,
-            evaluator=list(dev.values()) or None,
-        )
+        )  # fmt: skip
         before = measure(model, dev | test, "before")
         progress = TrainingProgress(limit_s)
         with progress.watching(trainer, model):

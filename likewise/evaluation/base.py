@@ -43,6 +43,7 @@ class SentenceEvaluator:
 
     model_type: ClassVar[str | None] = None
     """The family of models it is for; None for any."""
+    title: ClassVar[str] = ""  # what is measured, in words, where the class's name does not say it
     name: str = ""
     primary_metric: str | None = None
     greater_is_better: bool = True
@@ -201,7 +202,7 @@ class SentenceEvaluator:
     @property
     def description(self) -> str:
         """What is measured, in words: "Triplet" for a TripletEvaluator."""
-        return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__.split("Evaluator")[0])
+        return self.title or re.sub(r"(?<=[a-z])(?=[A-Z])", " ", type(self).__name__.split("Evaluator")[0])
 
     def get_config_dict(self) -> dict[str, Any]:
         """The arguments worth telling in the model card."""

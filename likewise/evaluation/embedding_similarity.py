@@ -54,7 +54,7 @@ class EmbeddingSimilarityEvaluator(SentenceEvaluator):
     precision: Precision | None = None
     truncate_dim: int | None = None
 
-    description = "Semantic Similarity"
+    title = "Semantic Similarity"
 
     def __post_init__(self) -> None:
         self.check_texts("sentences1", "sentences2")

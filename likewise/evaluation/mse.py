@@ -44,7 +44,7 @@ class MSEEvaluator(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
-    description = "Knowledge Distillation"
+    title = "Knowledge Distillation"
 
     def __post_init__(self, source_sentences: Sequence[str], teacher_model: Any) -> None:
         sources, self.target_sentences = checked_texts(

@@ -43,7 +43,7 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     truncate_dim: int | None = None
 
     primary = "negative_mse"
-    description = "Knowledge Distillation"
+    title = "Knowledge Distillation"
 
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypeAlias, TypeGuard
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from likewise.checked import number, positive_or_none
+from likewise.checked import having, is_number, number, positive_or_none
 from likewise.engine.embed import Batch, Embed, packed
 from likewise.losses.citations import bibtex
 from likewise.losses.ids import column_ids
@@ -158,6 +158,8 @@ class Loss(nn.Module, ABC):
         for name, field in getattr(self, "__dataclass_fields__", {}).items():
             if field.type in ("float", float) and getattr(self, name) is not field.default:
                 number(getattr(self, name), name)
+            if callable(field.default) and getattr(self, name) is not None:
+                having(getattr(self, name), "__call__", name, "a function of two batches of embeddings")
 
     def __setattr__(self, name: str, value: Any) -> None:
         """What is put on one loss as `compute`, by either name, is called by both."""
@@ -302,8 +304,8 @@ def full_name(thing: Any) -> str:
 
 
 def _in_words(value: Any) -> Any:
-    """A setting as the model card shows it: functions by their names, metrics with the class that lists them."""
+    """A setting as the model card shows it: functions by their names, metrics with the class that lists them; plain numbers."""
     if not callable(value) or isinstance(value, nn.Module):
-        return value
+        return value.item() if is_number(value) and hasattr(value, "item") else value
     name = function_name(value)
     return getattr(value, "__qualname__", name) if name.isupper() else name

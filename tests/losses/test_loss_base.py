@@ -296,6 +296,8 @@ def test_numbers_of_losses_may_be_tensors_arrays_and_learned() -> None:
     for margin in (2, torch.tensor(2.0), torch.nn.Parameter(torch.tensor(2.0)), np.float32(2)):
         loss = losses.TripletLoss(MODEL, triplet_margin=margin)
         # The negative is as far as the positive in all rows.
+        assert loss.get_config_dict()["triplet_margin"] == 2.0
+        assert type(loss.get_config_dict()["triplet_margin"]) in (int, float)
         value = loss.compute([anchors, others, others])
         assert float(value.detach()) == 2.0
         if isinstance(margin, torch.nn.Parameter):
@@ -354,6 +356,20 @@ def test_types_that_do_not_fit_are_refused() -> None:
         losses.MatryoshkaLoss(MODEL, torch.nn.Linear(1, 1), [8])
     with pytest.raises(TypeError, match=r"get_sentence_embedding_dimension\(\)"):
         losses.SoftmaxLoss(MODEL)
+
+
+def test_functions_of_losses_are_functions() -> None:
+    for kind, name in (
+        (losses.MultipleNegativesRankingLoss, "similarity_fct"),
+        (losses.CoSENTLoss, "similarity_fct"),
+        (losses.TripletLoss, "distance_metric"),
+        (losses.ContrastiveLoss, "distance_metric"),
+        (losses.BatchAllTripletLoss, "distance_metric"),
+    ):
+        with pytest.raises(
+            TypeError, match=f"`{name}` must be a function of two batches of embeddings, but is 'c"
+        ):
+            kind(MODEL, **{name: "cosine"})  # type: ignore[arg-type]
 
 
 def test_settings_without_effect_are_reported(caplog: pytest.LogCaptureFixture) -> None:
