@@ -480,6 +480,8 @@ class Model(nn.Sequential):
         """Load an adapter from a folder or the Hub, and use it."""
         adapters.load_adapter(self, storage.find_folder(peft_model_id), adapter_name, is_trainable)
 
+    has_peft_compatible_model = adapters.has_peft_compatible_model
+    check_peft_compatible_model = adapters.check_peft_compatible_model
     add_adapter = adapters.add_adapter
     set_adapter = adapters.set_adapter
     disable_adapters = adapters.disable_adapters

@@ -47,6 +47,16 @@ def has_adapters(auto_model: Any) -> bool:
     return bool(getattr(auto_model, "peft_config", None))
 
 
+def has_peft_compatible_model(self: Any) -> bool:
+    """Whether a model can have adapters: its first module is a Transformer or the like."""
+    return not isinstance(self, nn.Sequential) or getattr(self[0], "auto_model", None) is not None
+
+
+def check_peft_compatible_model(self: Any) -> None:
+    """Refuse, by a ValueError, a model that cannot have adapters."""
+    _adaptable(self)
+
+
 def add_adapter(self: Any, adapter_config: Any, adapter_name: str = "default") -> None:
     """Add a fresh adapter (a `peft.LoraConfig`, say) and use it; only adapters are trained from then on.
 
@@ -198,14 +208,11 @@ def merge_adapters(self: Any) -> None:
 
 def _adaptable(model: Any) -> Any:
     """The transformers model of a model, which does the work with adapters; itself, if it is one."""
-    if not isinstance(model, nn.Sequential):
-        return model
-    auto_model = getattr(model[0], "auto_model", None)
-    if auto_model is None:
+    if not has_peft_compatible_model(model):
         raise ValueError(
             f"Adapters are for models with a Transformer module, but the first is {type(model[0]).__name__}."
         )
-    return auto_model
+    return model[0].auto_model if isinstance(model, nn.Sequential) else model
 
 
 def _layers(auto_model: nn.Module) -> Iterator[tuple[str, Any]]:

@@ -111,12 +111,16 @@ def test_a_damaged_adapter_gives_one_error_that_names_its_place(tmp_path: Path, 
     assert str(folder) in str(caught.value)
 
 
-def test_adapters_need_a_transformer() -> None:
-    model = SentenceTransformer(modules=[Dense(3, 2)], device="cpu")
-    with pytest.raises(
-        ValueError, match="Adapters are for models with a Transformer module, but the first is Dense"
-    ):
-        model.add_adapter(None)
+def test_adapters_need_a_transformer(model: SentenceTransformer) -> None:
+    model.check_peft_compatible_model()
+    assert model.has_peft_compatible_model()
+    other = SentenceTransformer(modules=[Dense(3, 2)], device="cpu")
+    assert not other.has_peft_compatible_model()
+    refused = "Adapters are for models with a Transformer module, but the first is Dense"
+    with pytest.raises(ValueError, match=refused):
+        other.check_peft_compatible_model()
+    with pytest.raises(ValueError, match=refused):
+        other.add_adapter(None)
 
 
 def test_compiled_models_give_the_same_embeddings(model: SentenceTransformer) -> None:
