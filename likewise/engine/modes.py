@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from operator import methodcaller
@@ -14,6 +15,7 @@ from torch.nn.modules import module as registry
 # Whose hooks are part of how a model runs (offloading, sharding, capturing hidden states), and fit packed rows too.
 PLUMBING = ("torch", "transformers", "accelerate", "peft", "likewise")
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+CAPTURES = "_output_capturing_hooks_installed"  # what transformers notes of a model whose layers' outputs it has captured
 HOOKS_EVERYWHERE = tuple(f"_global{name}" for name in HOOKS)
 
 
@@ -79,6 +81,18 @@ def _is_watched(own: dict[str, Any]) -> bool:
 def captures(hook: Any) -> bool:
     """Whether it is one of those that transformers leaves in a model once all layers were asked for; they do nothing until they are again."""
     return getattr(hook, "__module__", None) == "transformers.utils.output_capturing"
+
+
+def has_captures(own: Mapping[str, Any]) -> bool:
+    """Whether a module, by what it holds, has such hooks, or stands for having them on its layers."""
+    return own.get(CAPTURES, False) or any(map(captures, own["_forward_hooks"].values()))
+
+
+def without_captures(own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a module holds, but for these hooks; transformers puts them on again where it needs them."""
+    hooks = {key: hook for key, hook in own["_forward_hooks"].items() if not captures(hook)}
+    kept = {name: value for name, value in own.items() if name != CAPTURES}
+    return kept | {"_forward_hooks": OrderedDict(hooks)}
 
 
 def is_foreign(hook: Any) -> bool:

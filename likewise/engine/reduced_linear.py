@@ -18,7 +18,7 @@ Product = Callable[[Tensor, bool], Tensor]
 """(..., in) -> (..., out), in float32 or in fewer bits; if told so, with a GELU behind it."""
 
 FEW_ROWS = 63  # for so few, one pass more costs less than one call more
-TINY = torch.tensor(1e-10)  # the scale of rows of zeros
+TINY = torch.tensor(1e-10, device="cpu")  # the scale of rows of zeros
 MIDDLE = 128  # stands for 0 in a product's input: without a sign, as processors with VNNI multiply it
 
 
@@ -108,7 +108,7 @@ class Int8Product:
         """From a weight (out, in) and a bias (out,) of float32."""
         values, scales = _scaled(weight)
         ordered = torch.ops.onednn.qlinear_prepack(values.round_().to(torch.int8), None)
-        zeros = torch.zeros(len(weight), dtype=torch.long)
+        zeros = weight.new_zeros(len(weight), dtype=torch.long)
         return cls(ordered, scales.squeeze(1), zeros, weight.new_zeros(len(weight)) if bias is None else bias)
 
     def __call__(self, input: Tensor, gelu: bool = False) -> Tensor:

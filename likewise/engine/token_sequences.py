@@ -66,7 +66,7 @@ class TokenSequences:
         return np.diff(self.offsets)
 
     def select(self, rows: IntArray) -> TokenSequences:
-        """The sequences with these numbers, in this order."""
+        """The sequences with these numbers, in this order; `rows` (n,) lie in [0, N)."""
         if len(rows) == len(self) == 1:  # a query: ten calls to numpy take as long as it is read
             return self
         lengths = self.lengths[rows]

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from likewise.engine.modes import CAPTURES, has_captures, without_captures
 from likewise.model import fingerprint
 from likewise.modules import Transformer
 from likewise.modules.saved_arguments import LAST_LAYER, output_of
@@ -30,11 +31,15 @@ def share(models: Mapping[str, Any]) -> None:
         if model[0] is not first[0]:
             advice = f"on the first model's: {type(model).__name__}(modules=[first[0], ...])"
             _refuse_others(_parts(first[0]), _parts(model[0]), name, advice)
-            model[0] = first[0]
-            model.to(device)
     if len(leading) == 2:
-        plain, headed = (models[leading[which]].to(device) for which in (False, True))
-        _share_encoder(plain, headed[0], leading[False])
+        plain, headed = (models[leading[which]] for which in (False, True))
+        _check_encoder(plain, headed[0], leading[False])
+    # Only now: where one is refused, all are as they were.
+    for model in models.values():
+        model[0] = models[leading[has_head(model)]][0]
+        model.to(device)
+    if len(leading) == 2:
+        _share_encoder(plain[0], headed[0])
 
 
 def has_head(model: Any) -> bool:
@@ -42,8 +47,8 @@ def has_head(model: Any) -> bool:
     return isinstance(model[0], MLMTransformer)
 
 
-def _share_encoder(model: Any, headed: MLMTransformer, name: str) -> None:
-    """Give a model's Transformer the encoder beneath a head."""
+def _check_encoder(model: Any, headed: MLMTransformer, name: str) -> None:
+    """Refuse a model whose Transformer is another than the encoder beneath a head."""
     transformer = model[0]
     advice = (
         f"of the folder of the one with a head: {type(model).__name__}(modules=[Transformer(folder), ...])"
@@ -53,13 +58,34 @@ def _share_encoder(model: Any, headed: MLMTransformer, name: str) -> None:
             f"`{name}` must begin with a Transformer that gives its last layer, computed by torch, to share the encoder of a "
             f"masked language model. Build it {advice}."
         )
+    _refuse_others(_encoder_parts(headed), _encoder_parts(transformer), name, advice)
+
+
+def _share_encoder(transformer: Transformer, headed: MLMTransformer) -> None:
+    """Give a Transformer the encoder beneath a head."""
     own, shared = dict(transformer.auto_model.named_children()), _children(headed.encoded)
     if own | shared == own:
         return
-    _refuse_others(_encoder_parts(headed), _encoder_parts(transformer), name, advice)
-    # Its pooler, if it has one, stays: folders and checkpoints hold it. The layers go by the configuration that is theirs.
+    # Its pooler, if it has one, stays: folders and checkpoints hold it. The layers go by the configuration that is theirs, and
+    # whoever saves one of the two writes its class there, for the other as well.
     transformer.auto_model = _with_children(transformer.auto_model, own | shared)
     transformer.auto_model.config = headed.encoded.config
+    _capture_once(headed.auto_model, transformer.auto_model)
+
+
+def _capture_once(whole: Any, encoder: Any) -> None:
+    """Put on transformers' hooks for hidden states, once: it would for each of the two, and collect the layers' outputs twice."""
+    try:
+        from transformers.utils.output_capturing import maybe_install_capturing_hooks
+    except ImportError:  # older releases leave none
+        return
+    for module in (*whole.modules(), *encoder.modules()):
+        if has_captures(vars(module)):
+            own = without_captures(vars(module))
+            vars(module).clear()
+            vars(module).update(own)
+    maybe_install_capturing_hooks(whole)
+    setattr(encoder, CAPTURES, True)
 
 
 def _gives_last_layer(module: Any) -> bool:
@@ -105,5 +131,5 @@ def _refuse_others(first: Mapping[str, str], other: Mapping[str, str], name: str
     if differing:
         raise ValueError(
             f"The models must begin with the same Transformer, but that of `{name}` differs in its {', '.join(differing)}. Build it "
-            f"{advice}."
+            f"{advice}, and give both the same `max_seq_length`. Adapters, and weights in fewer bits, come afterwards."
         )

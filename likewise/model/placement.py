@@ -8,8 +8,6 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
-from likewise.engine.modes import captures
-
 
 def spread_over(transformers_model: Any) -> torch.device | None:
     """Where a model that accelerate spread over devices, or partly left on disk, takes its inputs; None for any other."""
@@ -26,15 +24,6 @@ def refuse_spread(model: nn.Module, what: str) -> None:
         raise RuntimeError(
             f"This model is spread over devices by `device_map`, so that it cannot {what}. Load it without `device_map`."
         )
-
-
-def forget_captures(model: nn.Module) -> None:
-    """Take off the hooks by which transformers captures hidden states: they cannot be pickled. It puts them on where it needs them."""
-    for module in model.modules():
-        for key, hook in list(module._forward_hooks.items()):
-            if captures(hook):
-                del module._forward_hooks[key]
-        vars(module).pop("_output_capturing_hooks_installed", None)
 
 
 def on_cpu(result: Any) -> Any:

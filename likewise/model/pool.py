@@ -8,6 +8,7 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from multiprocessing.connection import Connection, wait
 from threading import RLock
 from typing import Any, cast
@@ -16,7 +17,8 @@ import torch
 from torch import nn
 
 from likewise.checked import having, positive
-from likewise.model.placement import forget_captures, on_cpu, refuse_spread
+from likewise.engine.modes import has_captures, without_captures
+from likewise.model.placement import on_cpu, refuse_spread
 
 logger = logging.getLogger(__name__)
 
@@ -56,14 +58,14 @@ class WorkerPool:
         self._one_call = RLock()
         self.devices = list(devices)
         self._workers: list[_Worker] = []
-        forget_captures(model)
         bare: Any = copy.copy(model)
         bare._model_card_data = None  # it points back to the model, and no process writes a card
-        content = pickle.dumps(bare)
+        content = BytesIO()
+        _Pickler(content).dump(bare)
         try:
             for device in self.devices:
                 self._workers.append(_Worker(context, device))
-                self._workers[-1].send(content, "while it started")
+                self._workers[-1].send(content.getvalue(), "while it started")
             for worker in self._workers:
                 worker.receive()
         except BaseException:
@@ -235,6 +237,16 @@ def stop_multi_process_pool(pool: WorkerPool) -> None:
 def texts_of(shard: slice) -> str:
     """Which they are, in words."""
     return f"texts {shard.start} to {shard.stop - 1}"
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out the hooks by which transformers captures hidden states, which cannot be pickled."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, nn.Module) or not has_captures(vars(value)):
+            return NotImplemented
+        reduced: Any = value.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        return *reduced[:2], without_captures(reduced[2]), *reduced[3:]
 
 
 def default_devices() -> list[str]:

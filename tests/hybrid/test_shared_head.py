@@ -262,3 +262,31 @@ def test_the_first_models_trainer_trains_all_and_resumes(
     whole["sparse"].save_pretrained(str(tmp_path / "sparse"), create_model_card=False)
     again = SparseEncoder(str(tmp_path / "sparse"), device="cpu").encode(TEXTS)
     torch.testing.assert_close(again.to_dense(), whole.encode(TEXTS)["sparse"].to_dense())
+
+
+@pytest.mark.parametrize("before", ["", "dense", "sparse"])
+@pytest.mark.parametrize("order", [("dense", "sparse", "dense"), ("sparse", "dense", "sparse")])
+def test_each_layers_output_is_captured_once(before: str, order: tuple[str, ...], tmp_path: Path) -> None:
+    models = models_of(small_mlm_folder(tmp_path))
+
+    def captured(model: Any) -> tuple[torch.Tensor, ...]:
+        found: tuple[torch.Tensor, ...] = (
+            model[0].auto_model(input_ids=torch.tensor([[2, 5, 3]]), output_hidden_states=True).hidden_states
+        )
+        return found
+
+    if before:
+        captured(models[before])
+    expected = [layer.detach() for layer in captured(models_of(str(tmp_path))["dense"])]
+    hybrid = HybridEncoder(**models)
+    for name in order:
+        torch.testing.assert_close([layer.detach() for layer in captured(hybrid[name])], expected)
+
+
+def test_models_that_are_refused_stay_as_they_were(tmp_path: Path) -> None:
+    models = models_of(small_mlm_folder(tmp_path / "one"))
+    other = SparseEncoder(small_mlm_folder(tmp_path / "other", seed=1), device="cpu")
+    first_modules = [models[name][0] for name in ("dense", "late")]
+    with pytest.raises(ValueError, match=r"differs in its weights.*Adapters, and weights in fewer bits, come"):
+        HybridEncoder(dense=models["dense"], late=models["late"], sparse=other)
+    assert [models[name][0] for name in ("dense", "late")] == first_modules
