@@ -105,9 +105,10 @@ def check_family(part: Any, model: Any, room: str) -> None:
         room: Where its like are: "losses" or "evaluation".
 
     Raises:
-        TypeError: The model is of another family, or none.
+        TypeError: The model is of another family, or a name.
     """
-    if isinstance(model, str | None):
+    # A loss of embeddings that are there already needs none.
+    if isinstance(model, str) or (model is None and room == "evaluation"):
         raise TypeError(f"{type(part).__name__} takes a model, but got {model!r}. Load it first.")
     family = getattr(model, "model_type", None)
     if part.model_type is not None and family in MODEL_TYPES and family != part.model_type:

@@ -421,7 +421,7 @@ class CrossEncoder(Model):
                 f"`documents` must be a list of texts, but is one text. Pass [{documents[:40]!r}]."
             )
         is_iterated_by_keys = isinstance(documents, Mapping) or hasattr(documents, "columns")
-        if is_iterated_by_keys or not hasattr(documents, "__iter__"):
+        if is_iterated_by_keys or not (hasattr(documents, "__iter__") or hasattr(documents, "__getitem__")):
             raise TypeError(f"`documents` must be a list of texts, but is a {type(documents).__name__}.")
         if top_k is not None and whole(top_k) is None:
             raise TypeError(f"`top_k` must be a whole number, but is {top_k!r}. None returns all.")

@@ -92,7 +92,7 @@ class InformationRetrievalEvaluator(SentenceEvaluator):
         for name in ranks:
             having(getattr(self, name), "__iter__", name, "a list of ranks, such as [10]")
         check_sizes(**{name: getattr(self, name) for name in (*ranks, "corpus_chunk_size")})
-        if not self.ndcg_at_k:
+        if not len(self.ndcg_at_k) and type(self).primary_key is InformationRetrievalEvaluator.primary_key:
             raise ValueError("`ndcg_at_k` is empty, but the largest of its ranks is the primary metric's.")
         for name in ("queries", "corpus", "relevant_docs"):
             having(getattr(self, name), "keys", name, "a dict by id")

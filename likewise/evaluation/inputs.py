@@ -88,10 +88,11 @@ def checked_function(
 
 def checked_function_names(names: Sequence[str] | None, known: Collection[str] = FUNCTION_NAMES) -> list[str]:
     """The names, each of a known similarity function."""
-    for name in checked_column("similarity_fn_names", names or ()):
+    given = list(checked_column("similarity_fn_names", names or ()))
+    for name in given:
         if name not in known:
             raise ValueError(f"There is no similarity function {name!r}. Choose from {', '.join(known)}.")
-    return list(names or ())
+    return given
 
 
 def function_names(

@@ -50,7 +50,8 @@ class MSEEvaluator(SentenceEvaluator):
         sources, self.target_sentences = checked_texts(
             source_sentences=source_sentences, target_sentences=self.target_sentences
         )
-        having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
+        if not self.is_replaced("embed_inputs"):
+            having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
         self.csv_file = file_name(f"mse_evaluation_{self.name}_results.csv")
         self.primary_metric = self.full_name("negative_mse")
         self.source_embeddings = self._embedded(teacher_model, sources)

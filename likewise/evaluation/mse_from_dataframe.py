@@ -48,7 +48,8 @@ class MSEEvaluatorFromDataFrame(SentenceEvaluator):
     def __post_init__(self, dataframe: Sequence[Mapping[str, str]], teacher_model: Encoder) -> None:
         if not self.combinations:
             raise ValueError('`combinations` is empty. Pass pairs of languages, such as [("en", "de")].')
-        having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
+        if not self.is_replaced("embed_inputs"):
+            having(teacher_model, "encode", "teacher_model", "the model whose embeddings are the goal")
         self.set_names("mse_evaluation")
         pairs = [_parallel_texts(dataframe, source, target) for source, target in self.combinations]
         ends = np.cumsum([len(sources) for sources, _ in pairs])[:-1]

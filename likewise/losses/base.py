@@ -156,8 +156,9 @@ class Loss(nn.Module, ABC):
         for name in ("mini_batch_size", "mini_batch_num_tokens"):
             positive_or_none(getattr(self, name), name, "Drop it to take the default.")
         for name, field in getattr(self, "__dataclass_fields__", {}).items():
-            if field.type in ("float", float) and getattr(self, name) is not field.default:
-                number(getattr(self, name), name)
+            value = vars(self).get(name, field.default)  # a subclass may set it later
+            if field.type in ("float", float) and value is not field.default:
+                number(value, name)
             if callable(field.default) and getattr(self, name) is not None:
                 having(getattr(self, name), "__call__", name, "a function of two batches of embeddings")
 
@@ -165,6 +166,8 @@ class Loss(nn.Module, ABC):
         """What is put on one loss as `compute`, by either name, is called by both."""
         if "_modules" not in self.__dict__:  # a dataclass sets its fields before it calls anything
             nn.Module.__init__(self)
+        if hasattr(type(self), name) and self._parameters.pop(name, None) is not None:
+            del self.__dict__[name]
         if isinstance(value, nn.Parameter) and hasattr(type(self), name):  # torch refuses names of the class
             self._parameters[name] = self.__dict__[name] = value
             return
@@ -175,7 +178,7 @@ class Loss(nn.Module, ABC):
 
     def __delattr__(self, name: str) -> None:
         for each in self._names_of(name):
-            if each in self._modules:
+            if each in self._modules or each in self._parameters:
                 self.__dict__.pop(each, None)
             super().__delattr__(each)
 

@@ -54,7 +54,7 @@ class MatryoshkaLoss(LossAround):
     ) -> None:
         super().__init__(model, loss)
         asked: Any = (matryoshka_dims, matryoshka_weights)
-        given = [list(x) if isinstance(x, Iterable) else [x] for x in asked]
+        given = [list(x) if isinstance(x, Iterable) and getattr(x, "ndim", True) else [x] for x in asked]
         sizes = _checked_sizes(given[0], model.get_sentence_embedding_dimension())
         weights = [1] * len(sizes) if matryoshka_weights is None else given[1]
         _check_weights(weights, len(sizes))

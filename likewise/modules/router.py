@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -51,7 +51,7 @@ class Router(InputModule):
     ) -> None:
         super().__init__()
         towers = sub_modules.values() if isinstance(sub_modules, Mapping | nn.ModuleDict) else ()
-        if not towers or not all(isinstance(tower, Iterable) and len(tower) for tower in towers):
+        if not towers or not all(isinstance(tower, Sized) and len(tower) for tower in towers):
             raise ValueError("`sub_modules` must hold at least one route, and each a list of modules.")
         for route in (default_route, *(route_mappings or {}).values()):
             if route is not None and route not in sub_modules:

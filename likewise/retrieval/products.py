@@ -66,13 +66,13 @@ class Products:
     def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
         """(Q, 1): how far a product in `dtype` may lie from the true one, and from the similarity that it stands for.
 
-        Rounding a vector to bfloat16 changes its length's u = 2**-9 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
+        Rounding a vector to bfloat16 changes its length's u = 2**-8 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
         Schwarz); the product itself is rounded once more. Adding up F products errs by about F roundings at most, small
         against what no sum on the way to a product or a similarity exceeds.
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
-        unit = 2.0**-9 if dtype == torch.bfloat16 else 0.0
+        unit = 2.0**-8 if dtype == torch.bfloat16 else 0.0
         # What a user who allowed faster float32 products gave away in each.
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1

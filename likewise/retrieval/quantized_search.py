@@ -88,8 +88,9 @@ class SearchLibrary(ABC):
             ImportError: The library is not installed.
             ValueError: The precision is not one of the library's, or there is not one corpus.
         """
-        positive(rescore_multiplier, "rescore_multiplier", "2 is the default.")
-        self._check(corpus_embeddings, corpus_index, corpus_precision, top_k)
+        if rescore:
+            positive(rescore_multiplier, "rescore_multiplier", "2 is the default.")
+        top_k = self._check(corpus_embeddings, corpus_index, corpus_precision, top_k)
         queries, index, precision = np.atleast_2d(to_array(query_embeddings)), corpus_index, corpus_precision
         refuse_not_finite(torch.from_numpy(queries), lambda row: f"Row {row} of `query_embeddings`")
         if corpus_embeddings is not None:
@@ -120,11 +121,11 @@ class SearchLibrary(ABC):
         hits = as_hits(Ranking(torch.from_numpy(scores).float(), torch.from_numpy(ids)))
         return (hits, seconds, index) if output_index else (hits, seconds)
 
-    def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> None:
+    def _check(self, corpus: Array | None, index: Any, precision: Precision, top_k: int) -> int:
         if (corpus is None) == (index is None):
             raise ValueError("Pass either `corpus_embeddings` or `corpus_index`.")
-        positive(top_k, "top_k", least=0)
         one_of(precision, "corpus_precision", self.precisions, f"Those are what {self.name} can search.")
+        return positive(top_k, "top_k", least=0)
 
 
 def rescored(queries: Array, documents: Array, ids: Array, top_k: int) -> tuple[Array, Array]:

@@ -32,6 +32,7 @@ QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
 MOST_NEAR = 8  # times K: that many documents of a query are scored before more tiles are looked at
+MANY_QUERIES = 1_000  # for whom it pays to drop documents that are equal to enough others
 ROWS_TO_JUDGE_BY = 64  # whether many rows of a chunk are equal
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 
@@ -143,7 +144,8 @@ class StreamingTopK:
     def _search(self, documents: Tensor, ids: Tensor) -> None:
         """Search one chunk of documents for all queries, some at a time."""
         num_documents = len(ids)
-        if self.products.function is None:  # one of somebody's may score equal documents differently
+        # Comparing documents costs as much as some hundred queries; somebody's function may score equal ones differently.
+        if len(self.queries) >= MANY_QUERIES and self.products.function is None:
             few = few_of_equal(documents, ids, self.k + int(self.num_excluded.max()))
             documents, ids = documents[few], ids[few]
         exact = self.products.factors(documents, are_queries=False)

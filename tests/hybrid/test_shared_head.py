@@ -287,6 +287,8 @@ def test_models_that_are_refused_stay_as_they_were(tmp_path: Path) -> None:
     models = models_of(small_mlm_folder(tmp_path / "one"))
     other = SparseEncoder(small_mlm_folder(tmp_path / "other", seed=1), device="cpu")
     first_modules = [models[name][0] for name in ("dense", "late")]
-    with pytest.raises(ValueError, match=r"differs in its weights.*Adapters, and weights in fewer bits, come"):
+    with pytest.raises(
+        ValueError, match=r"differs in its weights.*Adapters, and weights in fewer bits, come"
+    ):
         HybridEncoder(dense=models["dense"], late=models["late"], sparse=other)
     assert [models[name][0] for name in ("dense", "late")] == first_modules

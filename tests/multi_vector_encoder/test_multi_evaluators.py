@@ -116,7 +116,7 @@ def test_bad_input_is_refused_in_words(tmp_path: Path) -> None:
         evaluation.MultiVectorTripletEvaluator(*TRIPLETS, main_similarity_function="cosine")
     with pytest.raises(ValueError, match="do not fit: give each query one document and a number"):
         evaluation.MultiVectorDistillationEvaluator(["a"], ["b"], [[1.0]])
-    with pytest.raises(ValueError, match="A temperature must be positive and finite, but is 0"):
+    with pytest.raises(ValueError, match=r"^`temperature` must be positive and finite, but is 0"):
         evaluation.MultiVectorDistillationEvaluator(["a"], ["b"], [1.0], temperature=0)
     with pytest.raises(
         TypeError, match="is for a SentenceTransformer, but the model is a MultiVectorEncoder"

@@ -29,6 +29,13 @@ def dense(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(found, missing, constant_values=-np.inf), np.pad(ids, missing, constant_values=-1)
 
 
+def test_a_product_in_bfloat16_errs_by_no_more_than_is_said() -> None:
+    value = torch.tensor([[1 + 2.0**-8 - 1e-6]])  # rounded by nearly all that there is to round
+    product = (value.bfloat16() @ value.bfloat16().T).float()
+    bound = StreamingTopK(value, 1, dot_score).products.error(value, float(value), torch.bfloat16)
+    assert (product - value * value).abs() <= bound
+
+
 def test_of_many_equal_documents_the_first_are_found_without_scoring_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -41,6 +48,7 @@ def test_of_many_equal_documents_the_first_are_found_without_scoring_all(
         return scores(products, queries, documents)
 
     monkeypatch.setattr(Products, "scores", counting)
+    monkeypatch.setattr(topk, "MANY_QUERIES", 1)
     queries, kinds = whole_numbers(20, 6, 0), whole_numbers(5, 6, 1)
     kind = torch.randint(5, (4000,), generator=torch.Generator().manual_seed(2))
     documents = torch.cat([kinds[kind], whole_numbers(40, 6, 3)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import kl_div, log_softmax
 
-from likewise.checked import is_number
+from likewise.checked import above_zero_and_finite
 from likewise.evaluation.base import SentenceEvaluator
 from likewise.evaluation.measurement import Measurement
 from likewise.losses.base import function_name
@@ -77,9 +76,9 @@ class MultiVectorDistillationEvaluator(SentenceEvaluator):
             )
         self._student = self.temperature if self.student_temperature is None else self.student_temperature
         self._teacher = self.temperature if self.teacher_temperature is None else self.teacher_temperature
-        for value in (self.temperature, self._student, self._teacher):
-            if not is_number(value) or not 0 < value < math.inf:
-                raise ValueError(f"A temperature must be positive and finite, but is {value}.")
+        above_zero_and_finite(self.temperature, "temperature")
+        above_zero_and_finite(self._student, "student_temperature")
+        above_zero_and_finite(self._teacher, "teacher_temperature")
         self.set_names("distillation_evaluation")
 
     def measure(self, model: Any) -> dict[str, Measurement]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from likewise.evaluation.base import SentenceEvaluator, append_csv_row
-from likewise.evaluation.inputs import check_sizes
+from likewise.evaluation.inputs import check_sizes, file_name
 from likewise.evaluation.metrics import discounts
 from likewise.retrieval.fusion import reciprocal_rank_fusion
 
@@ -76,7 +76,7 @@ class ReciprocalRankFusionEvaluator(SentenceEvaluator):
         self.at_k, self.rrf_k, self.name = at_k, rrf_k, name
         self.batch_size, self.show_progress_bar = batch_size, show_progress_bar
         self.write_csv, self.write_predictions = write_csv, write_predictions
-        stem = "ReciprocalRankFusion_evaluation" + (f"_{name}" if name else "")
+        stem = file_name("ReciprocalRankFusion_evaluation", name)
         self.csv_file: str = f"{stem}_results.csv"
         self.predictions_file = f"{stem}_predictions.jsonl"
         self.primary_metric = self.full_name(f"ndcg@{at_k}")
