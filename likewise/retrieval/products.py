@@ -63,22 +63,26 @@ class Products:
         """The products that stand for similarities (Q, 1) with factors of queries (Q, F)."""
         return scores
 
-    def error(self, queries: Tensor, longest: float, dtype: torch.dtype) -> Tensor:
+    def error(self, queries: Tensor, longest: float, dtype: torch.dtype, lost: float) -> Tensor:
         """(Q, 1): how far a product in `dtype` may lie from the true one, and from the similarity that it stands for.
 
-        Rounding a vector to bfloat16 changes its length's u = 2**-8 at most, and so q.d by (2 u + u**2) |q| |d| (Cauchy and
-        Schwarz); the product itself is rounded once more. Adding up F products errs by about F roundings at most, small
-        against what no sum on the way to a product or a similarity exceeds.
+        Rounding to bfloat16 takes e_q and e_d = `lost` at most off the lengths of a query and of a document, and so e_q |d| +
+        |q| e_d off q.d (Cauchy and Schwarz); the product itself is rounded once more, by 2**-8 of it. Adding up F products errs
+        by about F roundings at most, small against what no sum on the way to a product or a similarity exceeds.
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
-        unit = 2.0**-8 if dtype == torch.bfloat16 else 0.0
+        norms, lost_of_queries = (
+            each.norm(dim=1, keepdim=True) for each in (queries, queries.to(dtype).float() - queries)
+        )
         # What a user who allowed faster float32 products gave away in each.
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
-        share = (1 + unit) ** 2 * (1 + (unit or allowed)) - 1
-        norms: Tensor = queries.norm(dim=1, keepdim=True)
+        again = 2.0**-8 if dtype == torch.bfloat16 else allowed
         largest = (norms + longest + sqrt(self.constant)).square() if self.constant else norms * longest
-        return share * longest * norms + (queries.shape[1] + 8) * 2.0**-23 * largest
+        rounded: Tensor = lost_of_queries * (longest + lost) + norms * lost
+        rounded += again * (norms + lost_of_queries) * (longest + lost)
+        rounded += (queries.shape[1] + 8) * 2.0**-23 * largest
+        return rounded
 
 
 class Distances(Products):

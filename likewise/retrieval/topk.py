@@ -152,10 +152,16 @@ class StreamingTopK:
         longest = float(exact.norm(dim=1).max())
         if not math.isfinite(longest):
             refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
-        factors = exact.to(self.dtype)
+        factors, lost = exact.to(self.dtype), 0.0
+        if (
+            self.dtype != torch.float32
+        ):  # some rows at a time, since copies of all would be as large as the chunk
+            pieces = slices(len(ids), 1024)
+            lost = max(float((factors[rows].float() - exact[rows]).norm(dim=1).max()) for rows in pieces)
         for rows in slices(len(self.queries), self.queries_per_tile):
             queries, num_scored = self.queries[rows].to(self.dtype), 0
-            error = self.products.error(self.queries[rows], longest, self.dtype)
+            lost *= self.dtype != torch.float32
+            error = self.products.error(self.queries[rows], longest, self.dtype, lost)
             enough = self.k + int(self.num_excluded[rows].max())  # of so many, K may be found
             step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
             near = torch.full_like(self.best[rows], NO_KEY)  # products worth a look: of each query K or more
