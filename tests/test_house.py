@@ -257,7 +257,7 @@ def test_encode_goes_the_way_that_is_written_down(tmp_path: Path) -> None:
 
 # How large the house is. Whoever makes something shorter lowers these numbers; only a feature raises the first.
 # Of all files, the families beside the dense one, the alias, the recipes and the report aside.
-MOST_LINES = 32_982
+MOST_LINES = 33_001
 APART = {"compat", "cross_encoder", "hybrid", "multi_vector_encoder", "recipes", "report", "sparse_encoder"}
 MOST_LINES_OF_A_FILE = 450
 LONGER_FILES = {  # public classes, whose methods the reference dictates

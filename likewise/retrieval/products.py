@@ -73,7 +73,7 @@ class Products:
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
         norms, lost_of_queries = (
-            each.norm(dim=1, keepdim=True) for each in (queries, queries.to(dtype).float() - queries)
+            x.norm(dim=1, keepdim=True) for x in (queries, queries.to(dtype).float() - queries)
         )
         # What a user who allowed faster float32 products gave away in each.
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]

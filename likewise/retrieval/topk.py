@@ -20,6 +20,7 @@ from torch import Tensor
 
 from likewise.checked import positive
 from likewise.retrieval.best_documents import best_of_sparse
+from likewise.retrieval.equal_rows import MANY_QUERIES, few_of_equal
 from likewise.retrieval.finite import refuse_not_finite
 from likewise.retrieval.products import bfloat16_is_faster, products_of
 from likewise.retrieval.ranking_keys import NO_KEY, Ranking, at_least, merged, pack, unpack
@@ -32,8 +33,6 @@ QUERIES_PER_TILE = 1024
 QUERIES_PER_TILE_ON_CPU = 256  # so that a tile has many documents, of which few leave it
 QUERIES_WORTH_ROUNDING = 192  # for fewer, rounding all documents takes longer than it saves
 MOST_NEAR = 8  # times K: that many documents of a query are scored before more tiles are looked at
-MANY_QUERIES = 1_000  # for whom it pays to drop documents that are equal to enough others
-ROWS_TO_JUDGE_BY = 64  # whether many rows of a chunk are equal
 PROPOSED_SHARE = 0.01  # of the documents: scoring more of them takes longer than coarse products save
 
 
@@ -144,8 +143,9 @@ class StreamingTopK:
     def _search(self, documents: Tensor, ids: Tensor) -> None:
         """Search one chunk of documents for all queries, some at a time."""
         num_documents = len(ids)
-        # Comparing documents costs as much as some hundred queries; somebody's function may score equal ones differently.
-        if len(self.queries) >= MANY_QUERIES and self.products.function is None:
+        if (
+            len(self.queries) >= MANY_QUERIES and self.products.function is None
+        ):  # others may tell equal ones apart
             few = few_of_equal(documents, ids, self.k + int(self.num_excluded.max()))
             documents, ids = documents[few], ids[few]
         exact = self.products.factors(documents, are_queries=False)
@@ -204,22 +204,6 @@ class StreamingTopK:
             scores = torch.cat([of_pairs(take(queries, 0, r), take(documents, 0, c)) for r, c in sides])
         self.best[rows] = merged(self.best[rows], row, pack(scores, ids[column]))[:, : self.k]
         return len(row)
-
-
-def few_of_equal(rows: Tensor, ids: Tensor, most: int) -> Tensor | slice:
-    """Of rows (N, D) that are equal those with the `most` smallest ids, by their places: no others are among the best `most`.
-
-    All where a sample has hardly any equal rows: comparing all costs more than it saves.
-    """
-    some = rows[:: len(rows) // ROWS_TO_JUDGE_BY + 1]
-    if 8 * len(some.unique(dim=0)) >= 7 * len(some):
-        return slice(None)
-    group = rows.unique(dim=0, return_inverse=True)[1]
-    by_id = ids.argsort()
-    order = by_id[group[by_id].argsort(stable=True)]
-    sizes = group.bincount()
-    rank = torch.arange(len(rows), device=rows.device) - (sizes.cumsum(0) - sizes)[group[order]]
-    return order[rank < most]
 
 
 def slices(total: int, step: int) -> Iterator[slice]:
