@@ -72,17 +72,15 @@ class Products:
         """
         if self.function is not None:  # its scores are final
             return queries.new_zeros(len(queries), 1)
-        norms, lost_of_queries = (
-            x.norm(dim=1, keepdim=True) for x in (queries, queries.to(dtype).float() - queries)
-        )
+        norms = queries.norm(dim=1, keepdim=True)
+        lost_of_queries = (queries.to(dtype).float() - queries).norm(dim=1, keepdim=True)
         # What a user who allowed faster float32 products gave away in each.
         allowed = {"highest": 0.0, "high": 2.0**-9, "medium": 2.0**-6}[torch.get_float32_matmul_precision()]
         again = 2.0**-8 if dtype == torch.bfloat16 else allowed
         largest = (norms + longest + sqrt(self.constant)).square() if self.constant else norms * longest
-        rounded: Tensor = lost_of_queries * (longest + lost) + norms * lost
-        rounded += again * (norms + lost_of_queries) * (longest + lost)
-        rounded += (queries.shape[1] + 8) * 2.0**-23 * largest
-        return rounded
+        rounded = (longest + lost) * (lost_of_queries + again * (norms + lost_of_queries)) + norms * lost
+        error: Tensor = rounded + (queries.shape[1] + 8) * 2.0**-23 * largest
+        return error
 
 
 class Distances(Products):
@@ -113,6 +111,14 @@ def products_of(score_function: Similarity) -> Products:
     if score_function is dot_score:
         return Products()
     return Distances() if score_function is euclidean_sim else Products(score_function)
+
+
+def lost_by(vectors: Tensor, dtype: torch.dtype) -> float:
+    """The most that rounding to a type takes off the length of one of (N, D) vectors of float32, as the length of a difference."""
+    if dtype == torch.float32:
+        return 0.0
+    # Some at a time: copies of all would be as large as they are.
+    return max(float((part.to(dtype).float() - part).norm(dim=1).max()) for part in vectors.split(1024))
 
 
 @cache

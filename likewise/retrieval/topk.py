@@ -22,7 +22,7 @@ from likewise.checked import positive
 from likewise.retrieval.best_documents import best_of_sparse
 from likewise.retrieval.equal_rows import MANY_QUERIES, few_of_equal
 from likewise.retrieval.finite import refuse_not_finite
-from likewise.retrieval.products import bfloat16_is_faster, products_of
+from likewise.retrieval.products import bfloat16_is_faster, lost_by, products_of
 from likewise.retrieval.ranking_keys import NO_KEY, Ranking, at_least, merged, pack, unpack
 from likewise.similarity import Embeddings, Similarity, cos_sim, is_sparse, to_float_tensor
 
@@ -143,24 +143,17 @@ class StreamingTopK:
     def _search(self, documents: Tensor, ids: Tensor) -> None:
         """Search one chunk of documents for all queries, some at a time."""
         num_documents = len(ids)
-        if (
-            len(self.queries) >= MANY_QUERIES and self.products.function is None
-        ):  # others may tell equal ones apart
+        # Somebody's function may tell equal documents apart.
+        if len(self.queries) >= MANY_QUERIES and self.products.function is None:
             few = few_of_equal(documents, ids, self.k + int(self.num_excluded.max()))
             documents, ids = documents[few], ids[few]
         exact = self.products.factors(documents, are_queries=False)
         longest = float(exact.norm(dim=1).max())
         if not math.isfinite(longest):
             refuse_not_finite(documents, lambda row: f"The embedding of document {int(ids[row])}")
-        factors, lost = exact.to(self.dtype), 0.0
-        if (
-            self.dtype != torch.float32
-        ):  # some rows at a time, since copies of all would be as large as the chunk
-            pieces = slices(len(ids), 1024)
-            lost = max(float((factors[rows].float() - exact[rows]).norm(dim=1).max()) for rows in pieces)
+        factors, lost = exact.to(self.dtype), lost_by(exact, self.dtype)
         for rows in slices(len(self.queries), self.queries_per_tile):
             queries, num_scored = self.queries[rows].to(self.dtype), 0
-            lost *= self.dtype != torch.float32
             error = self.products.error(self.queries[rows], longest, self.dtype, lost)
             enough = self.k + int(self.num_excluded[rows].max())  # of so many, K may be found
             step = min(self.documents_per_tile, self.times_more * TILE_ELEMENTS // len(queries))
@@ -181,7 +174,8 @@ class StreamingTopK:
                     num_scored += self._settle(near, rows, documents, ids, error)
                     near = near[:, : self.k].fill_(NO_KEY)
             if num_scored > len(queries) * (4 * self.k + len(ids) * PROPOSED_SHARE):
-                self.dtype, factors = torch.float32, exact  # they are too close to each other for fewer bits
+                # They are too close to each other for fewer bits.
+                self.dtype, factors, lost = torch.float32, exact, 0.0
             self.report(len(queries) * num_documents)
 
     def _least(self, rows: slice, near: Tensor, error: Tensor) -> Tensor:
