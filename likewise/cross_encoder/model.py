@@ -347,9 +347,8 @@ class CrossEncoder(Model):
         logits: Tensor = self.predict(
             texts, activation_fn=nn.Identity(), convert_to_tensor=True, show_progress_bar=False
         )
-        if torch.allclose(
-            logits, logits[:1], rtol=1e-5, atol=1e-6
-        ):  # but for rounding, which may differ by row
+        # But for rounding, which may differ by row.
+        if torch.allclose(logits, logits[:1], rtol=1e-5, atol=1e-6):
             raise ValueError(
                 "`texts` must be pairs with several scores, but all have the same. Pass some hundred."
             )

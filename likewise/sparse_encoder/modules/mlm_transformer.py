@@ -220,9 +220,8 @@ class MLMTransformer(Transformer):
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         hidden = BEFORE_VOCABULARY[model.config.model_type](model, hidden)
         layer = model.get_output_embeddings()
-        if type(layer) is not nn.Linear and not isinstance(
-            layer, ReducedLinear
-        ):  # whose float weight is there too
+        # A ReducedLinear has its float weight too.
+        if type(layer) is not nn.Linear and not isinstance(layer, ReducedLinear):
             raise TypeError(f"the logits come from a {type(layer).__name__}")
         kind = hidden.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else layer.weight.dtype
